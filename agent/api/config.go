@@ -1,0 +1,148 @@
+// Package api is the agent's wire: the configuration a machine is born with,
+// the messages of enrolment, and the client that the owner's side uses.
+//
+// Invariants: it holds types and their strict codecs only. Every decoder caps
+// its input, refuses unknown fields and versions, and re-encodes to the same
+// bytes, because digests are taken over them.
+package api
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// ConfigVersion is the only configuration version the agent reads.
+const ConfigVersion = 1
+
+// MaxConfigBytes caps an encoded configuration. EC2 instance user data, the
+// narrowest channel that carries it, holds 16 KiB.
+const MaxConfigBytes = 4 << 10
+
+// ErrConfig says that a configuration is not one the agent may use.
+var ErrConfig = errors.New("invalid machine configuration")
+
+// Config is all that a machine is told from outside. It has no freedom that
+// matters for security: it names who to report to, and is itself measured
+// into PCR 14 before it is used.
+type Config struct {
+	Version uint64 `cbor:"1,keyasint"`
+	// Machine is the machine's id, 26 characters of lowercase base32.
+	Machine string `cbor:"2,keyasint"`
+	// ControlPlane is the host:port that the agent dials.
+	ControlPlane string `cbor:"3,keyasint"`
+	// ControlPlaneSPKI is the SHA-256 of the control plane's
+	// SubjectPublicKeyInfo; nothing else authenticates it.
+	ControlPlaneSPKI [32]byte `cbor:"4,keyasint"`
+	// Token is the one-time enrolment secret.
+	Token [32]byte `cbor:"5,keyasint"`
+}
+
+var (
+	encMode = must(cbor.CoreDetEncOptions().EncMode())
+	decMode = must(cbor.DecOptions{
+		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
+		IndefLength:       cbor.IndefLengthForbidden,
+		TagsMd:            cbor.TagsForbidden,
+		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
+		MaxArrayElements:  1024,
+		MaxMapPairs:       64,
+		MaxNestedLevels:   8,
+	}.DecMode())
+)
+
+// must is for modes built from constants: an error there is a bug in this file.
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// Encode returns the configuration's deterministic CBOR (RFC 8949, section
+// 4.2.1).
+func (c Config) Encode() ([]byte, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	b, err := encMode.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("encoding machine configuration: %w", err)
+	}
+	if len(b) > MaxConfigBytes {
+		return nil, fmt.Errorf("%w: %d bytes, at most %d", ErrConfig, len(b), MaxConfigBytes)
+	}
+	return b, nil
+}
+
+// DecodeConfig reads what Encode wrote and nothing else.
+func DecodeConfig(b []byte) (Config, error) {
+	var c Config
+	if len(b) > MaxConfigBytes {
+		return c, fmt.Errorf("%w: %d bytes, at most %d", ErrConfig, len(b), MaxConfigBytes)
+	}
+	if err := decMode.Unmarshal(b, &c); err != nil {
+		return c, fmt.Errorf("%w: %w", ErrConfig, err)
+	}
+	if err := c.check(); err != nil {
+		return c, err
+	}
+	again, err := c.Encode()
+	if err != nil {
+		return c, err
+	}
+	if !bytes.Equal(again, b) {
+		return c, fmt.Errorf("%w: encoding is not deterministic", ErrConfig)
+	}
+	return c, nil
+}
+
+func (c Config) check() error {
+	switch {
+	case c.Version != ConfigVersion:
+		return fmt.Errorf("%w: version %d, want %d", ErrConfig, c.Version, ConfigVersion)
+	case len(c.Machine) != 26:
+		return fmt.Errorf("%w: machine has %d characters, want 26", ErrConfig, len(c.Machine))
+	case len(c.ControlPlane) == 0 || len(c.ControlPlane) > 260:
+		return fmt.Errorf("%w: control_plane has %d characters, want 1 to 260", ErrConfig, len(c.ControlPlane))
+	}
+	return nil
+}
+
+// driveMagic starts a config drive: a raw disk with no file system, so that
+// the agent parses nothing before it measures.
+var driveMagic = [8]byte{'S', 'H', 'E', 'D', 'C', 'F', 'G', '1'}
+
+// DriveSector is the unit that a config drive is padded to.
+const DriveSector = 512
+
+// EncodeDrive lays an encoded configuration out as a config drive: magic,
+// length as a big-endian uint32, the configuration, zeros up to a sector.
+func EncodeDrive(config []byte) ([]byte, error) {
+	if len(config) == 0 || len(config) > MaxConfigBytes {
+		return nil, fmt.Errorf("%w: %d bytes, want 1 to %d", ErrConfig, len(config), MaxConfigBytes)
+	}
+	b := append([]byte{}, driveMagic[:]...)
+	b = binary.BigEndian.AppendUint32(b, uint32(len(config)))
+	b = append(b, config...)
+	if rest := len(b) % DriveSector; rest != 0 {
+		b = append(b, make([]byte, DriveSector-rest)...)
+	}
+	return b, nil
+}
+
+// DecodeDrive returns the encoded configuration that a config drive holds.
+func DecodeDrive(b []byte) ([]byte, error) {
+	const head = len(driveMagic) + 4
+	if len(b) < head || !bytes.Equal(b[:len(driveMagic)], driveMagic[:]) {
+		return nil, fmt.Errorf("%w: config drive has no magic", ErrConfig)
+	}
+	n := binary.BigEndian.Uint32(b[len(driveMagic):head])
+	if n == 0 || n > MaxConfigBytes || int(n) > len(b)-head {
+		return nil, fmt.Errorf("%w: config drive claims %d bytes", ErrConfig, n)
+	}
+	return b[head : head+int(n)], nil
+}

@@ -1,0 +1,70 @@
+package api
+
+import "github.com/toolshed-cloud/shed/attest"
+
+// The agent's side of the control plane: HTTPS with TLS 1.3, HTTP/1.1, no
+// session tickets, the machine's per-boot key as client certificate, JSON
+// bodies. Both enrolment calls must arrive on one connection.
+const (
+	// EnrolBeginPath takes an EnrolBegin and answers an EnrolChallenge.
+	EnrolBeginPath = "/v1/enrol/begin"
+	// EnrolFinishPath takes an EnrolFinish and answers an EnrolResult.
+	EnrolFinishPath = "/v1/enrol/finish"
+	// HeartbeatPath takes a Heartbeat and answers 204.
+	HeartbeatPath = "/v1/heartbeat"
+)
+
+// MaxMessageBytes caps every body on the agent's side of the control plane.
+const MaxMessageBytes = 512 << 10
+
+// EnrolBegin introduces a machine. A machine whose token was spent before may
+// enrol again, after a reboot, with the same endorsement key only.
+type EnrolBegin struct {
+	Machine string   `json:"machine"`
+	Token   [32]byte `json:"token"`
+	// EKCertificate is the endorsement certificate, DER.
+	EKCertificate []byte `json:"ek_certificate"`
+	// AKPublic is the attestation key, a marshalled TPMT_PUBLIC (TPM 2.0
+	// Part 2, section 12.2.4).
+	AKPublic []byte `json:"ak_public"`
+}
+
+// EnrolChallenge asks the machine to prove that the attestation key lives
+// beside the endorsement key (TPM 2.0 Part 1, section 24).
+type EnrolChallenge struct {
+	Nonce attest.Nonce `json:"nonce"`
+	// CredentialBlob is a TPM2B_ID_OBJECT's buffer, EncryptedSecret a
+	// TPM2B_ENCRYPTED_SECRET's.
+	CredentialBlob  []byte `json:"credential_blob"`
+	EncryptedSecret []byte `json:"encrypted_secret"`
+}
+
+// EnrolFinish answers the challenge.
+type EnrolFinish struct {
+	Secret []byte `json:"secret"`
+	// Evidence is bound to this connection with role attest.RoleEnrol.
+	Evidence []byte `json:"evidence"`
+}
+
+// EnrolResult is the control plane's verdict. Release and Bundle are the
+// signed release that the machine was made from: the agent hands them to
+// clients as a convenience, and they carry their own proof.
+type EnrolResult struct {
+	Accepted bool   `json:"accepted"`
+	Reason   string `json:"reason"`
+	Manifest []byte `json:"manifest"`
+	Bundle   []byte `json:"bundle"`
+	// HeartbeatMS is how often the control plane wants to hear, in
+	// milliseconds.
+	HeartbeatMS int64 `json:"heartbeat_ms"`
+}
+
+// Heartbeat says that a machine lives and whether its payload serves. It has
+// no free fields: what it can say is two bits.
+type Heartbeat struct {
+	Machine string `json:"machine"`
+	// Running says that the payload's process is up, Performing that its
+	// health probe answers.
+	Running    bool `json:"running"`
+	Performing bool `json:"performing"`
+}

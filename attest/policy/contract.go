@@ -1,0 +1,83 @@
+// Package policy appraises evidence against a release and a policy.
+//
+// Invariants: a policy with a field left unset rejects; registers decide and
+// logs explain; each dimension is judged by itself, with a reason a person can
+// read.
+package policy
+
+import (
+	"crypto/x509"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// Root is an accepted root of endorsement certificates and what its word is
+// worth: an emulator's root is attest.TierSoftware, and nothing here makes it
+// more.
+type Root struct {
+	Certificate *x509.Certificate
+	Tier        attest.Tier
+}
+
+// Policy is what a verifier accepts.
+type Policy struct {
+	// Roots vouch for endorsement keys. At least one.
+	Roots []Root
+	// Releases are the verified manifests, by digest, of which one must match
+	// the registers. At least one.
+	Releases map[attest.ReleaseDigest]*release.Manifest
+	// MinimumTier is the least that memory and identity must reach;
+	// attest.TierNone is refused as unset.
+	MinimumTier attest.Tier
+	// EpochFloor refuses releases with a lower epoch.
+	EpochFloor uint64
+}
+
+// Activation says who challenged the attestation key to prove that it lives
+// beside the endorsement key.
+type Activation uint8
+
+// The kinds of activation. The zero value fails closed.
+const (
+	// NotActivated means that nobody this verifier trusts has done so.
+	NotActivated Activation = iota
+	// ActivatedHere means that this verifier did so itself on this connection.
+	ActivatedHere
+	// ActivatedBefore means that this verifier did so earlier and has pinned
+	// the key since.
+	ActivatedBefore
+)
+
+// Input is one piece of evidence with what the verifier knows of its own.
+type Input struct {
+	// Evidence is the CBOR as received.
+	Evidence []byte
+	Nonce    attest.Nonce
+	// Channel is derived by this end of the live connection.
+	Channel    attest.Channel
+	Activation Activation
+}
+
+// Result is a verified and appraised piece of evidence. Facts are only set
+// where the evidence verified.
+type Result struct {
+	Appraisal attest.Appraisal
+	Facts     Facts
+}
+
+// Facts are what the evidence proved, for the caller to pin or compare.
+type Facts struct {
+	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo, AK the
+	// TPM name (TPM 2.0 Part 1, section 16) of the attestation key.
+	EK attest.Digest
+	AK []byte
+	// Config is the measured machine configuration, encoded.
+	Config []byte
+	// Claim is the digest of the claim, zero on an unclaimed machine, and
+	// ClaimDocument its bytes.
+	Claim         attest.Digest
+	ClaimDocument []byte
+	Manifest      []byte
+	Bundle        []byte
+}

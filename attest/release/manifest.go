@@ -1,0 +1,66 @@
+// Package release reads what a signed release says of itself: the registers a
+// machine must show, the inputs it was built from, its version and its epoch.
+//
+// Invariants: a manifest is only ever returned together with a signature that
+// verified, its digest is taken over the bytes as signed, and unknown fields
+// and versions are refused. There is no network here: verification is by key,
+// from bytes the caller holds.
+package release
+
+import (
+	"github.com/toolshed-cloud/shed/attest"
+)
+
+// SchemaVersion is the only manifest version this package reads.
+const SchemaVersion = 1
+
+// MaxManifestBytes and MaxBundleBytes cap what is parsed.
+const (
+	MaxManifestBytes = 256 << 10
+	MaxBundleBytes   = 64 << 10
+)
+
+// Manifest describes one release. Its canonical form is the JSON file
+// manifest.json, and the release's digest is the SHA-256 of that file.
+type Manifest struct {
+	Schema int `json:"schema"`
+	// Version is the release's semantic version, without a leading v.
+	Version string `json:"version"`
+	// Epoch is the security counter: a client refuses an epoch below the
+	// highest one it has accepted.
+	Epoch uint64 `json:"epoch"`
+	// Architecture is Go's name of the machine's, such as "amd64".
+	Architecture string `json:"architecture"`
+	Disk         File   `json:"disk"`
+	UKI          File   `json:"uki"`
+	// StubVersion is the version of systemd-stub: it decides which sections
+	// are measured and into which register.
+	StubVersion int `json:"stub_version"`
+	// Boots holds the expected registers, one entry for each firmware mode.
+	Boots []Boot `json:"boots"`
+	// Inputs are everything that the image was made from, sorted by name.
+	Inputs []Input `json:"inputs"`
+}
+
+// File is an artifact of the release.
+type File struct {
+	Name   string        `json:"name"`
+	SHA256 attest.Digest `json:"sha256"`
+	Bytes  int64         `json:"bytes"`
+}
+
+// Input is one ingredient of the image.
+type Input struct {
+	Name   string        `json:"name"`
+	SHA256 attest.Digest `json:"sha256"`
+	Bytes  int64         `json:"bytes"`
+}
+
+// Boot is what the registers hold after the image booted in one firmware mode.
+type Boot struct {
+	SecureBoot bool `json:"secure_boot"`
+	// SHA256 and SHA384 map a register's number, in decimal, to its value in
+	// lowercase hex: 4, 9 and 11 always, 7 where the mode fixes it.
+	SHA256 map[string]string `json:"sha256"`
+	SHA384 map[string]string `json:"sha384"`
+}

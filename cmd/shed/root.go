@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"io"
+
+	"github.com/spf13/cobra"
+)
+
+const rootLong = `shed runs a personal, attested VM for every user.
+
+Exit codes:
+  0  done
+  1  failed
+  2  wrong usage
+  3  not found
+  4  refused: a proof, a permission or a policy
+  5  the other side cannot be reached
+  6  timed out`
+
+// newRootCommand is the whole tree of commands, one file each.
+func newRootCommand() *cobra.Command {
+	root := &cobra.Command{
+		Use:           "shed",
+		Short:         "a personal, attested VM for every user",
+		Long:          rootLong,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.PersistentFlags().Bool("json", false, "print JSON for programs")
+	root.PersistentFlags().String("state", "", "state directory (default .shed, or SHED_STATE)")
+	root.AddCommand()
+	return root
+}
+
+// run executes one command line and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := newRootCommand()
+	root.SetArgs(args)
+	root.SetOut(stdout)
+	root.SetErr(stderr)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
+	return report(stderr, root.ExecuteContext(ctx))
+}

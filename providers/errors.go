@@ -1,0 +1,79 @@
+package providers
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Code classifies a provider's refusal; what the control plane does next
+// depends on nothing else.
+type Code string
+
+// The codes of the contract.
+const (
+	CodeInvalid         Code = "INVALID"
+	CodeUnauthenticated Code = "UNAUTHENTICATED"
+	CodeDenied          Code = "DENIED"
+	CodeNotFound        Code = "NOT_FOUND"
+	CodeConflict        Code = "CONFLICT"
+	CodeAborted         Code = "ABORTED"
+	CodeQuota           Code = "QUOTA"
+	// CodeCapacity says to try the next place.
+	CodeCapacity  Code = "CAPACITY"
+	CodeThrottled Code = "THROTTLED"
+	// CodeUnavailable says that nothing was done.
+	CodeUnavailable Code = "UNAVAILABLE"
+	// CodeOutcomeUnknown says that it may have been done: Get before another
+	// Create.
+	CodeOutcomeUnknown Code = "OUTCOME_UNKNOWN"
+	CodeUnimplemented  Code = "UNIMPLEMENTED"
+	CodeInternal       Code = "INTERNAL"
+)
+
+// Scope says how far an error reaches.
+type Scope string
+
+// The scopes.
+const (
+	ScopeMachine Scope = "machine"
+	ScopeRegion  Scope = "region"
+	ScopeAccount Scope = "account"
+)
+
+// Error is what every call of the contract returns on failure.
+type Error struct {
+	Code  Code
+	Scope Scope
+	// Message says what was being done and what went wrong, lower case.
+	Message string
+	// RetryAfter is set with CodeThrottled.
+	RetryAfter time.Duration
+}
+
+func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+
+// Is matches another *Error by code alone, so that errors.Is(err,
+// &Error{Code: CodeNotFound}) works through wrapping.
+func (e *Error) Is(target error) bool {
+	other, ok := target.(*Error)
+	return ok && other.Code == e.Code
+}
+
+// Errorf makes an error of scope machine.
+func Errorf(code Code, format string, args ...any) *Error {
+	return &Error{Code: code, Scope: ScopeMachine, Message: fmt.Sprintf(format, args...)}
+}
+
+// CodeOf returns the code that err carries. An error without one is
+// CodeInternal; nil has none.
+func CodeOf(err error) Code {
+	if err == nil {
+		return ""
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return CodeInternal
+}
