@@ -104,7 +104,11 @@ func readRegisters(device transport.TPM, registers []uint8) (map[uint8]attest.Di
 			return nil, fmt.Errorf("reading registers: %d values for %d", len(rsp.PCRValues.Digests), len(some))
 		}
 		for i, r := range some {
-			values[r] = attest.Digest(rsp.PCRValues.Digests[i].Buffer)
+			value := rsp.PCRValues.Digests[i].Buffer
+			if len(value) != len(attest.Digest{}) {
+				return nil, fmt.Errorf("reading register %d: %d bytes, want %d", r, len(value), len(attest.Digest{}))
+			}
+			values[r] = attest.Digest(value)
 		}
 		rest = rest[len(some):]
 	}
