@@ -20,7 +20,7 @@ func newImageCommand() *cobra.Command {
 		Short: "build and sign the image that machines boot",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newImageBuildCommand())
+	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand())
 	return cmd
 }
 

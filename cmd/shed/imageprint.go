@@ -1,9 +1,6 @@
 package main
 
 import (
-	"encoding/json"
-	"fmt"
-
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -29,14 +26,6 @@ func printImage(cmd *cobra.Command, output string, m *release.Manifest, encoded 
 		DiskBytes:  m.Disk.Bytes,
 		ImageBytes: m.UKI.Bytes,
 	}
-	asJSON, err := cmd.Flags().GetBool("json")
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(built)
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "release %s\nversion %s, epoch %d, image of %d bytes in %s\n",
+	return printResult(cmd, built, "release %s\nversion %s, epoch %d, image of %d bytes in %s\n",
 		built.Release, built.Version, built.Epoch, built.ImageBytes, built.Output)
-	return err
 }
