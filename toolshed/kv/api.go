@@ -24,10 +24,14 @@ func Register(api huma.API, s *Store) {
 		OperationID: "kv-get", Method: http.MethodGet, Path: "/api/kv/{key}", Tags: []string{tag},
 		Summary: "Read one value",
 	}, h.get)
+	body := &huma.RequestBody{}
 	huma.Register(api, huma.Operation{
 		OperationID: "kv-put", Method: http.MethodPut, Path: "/api/kv/{key}", Tags: []string{tag},
 		Summary: "Write one value", MaxBodyBytes: MaxValueBytes, DefaultStatus: http.StatusNoContent,
+		RequestBody: body,
 	}, h.put)
+	// An empty value is a value; Register has no way to say so.
+	body.Required = false
 	huma.Register(api, huma.Operation{
 		OperationID: "kv-delete", Method: http.MethodDelete, Path: "/api/kv/{key}", Tags: []string{tag},
 		Summary: "Remove one key", DefaultStatus: http.StatusNoContent,
@@ -61,7 +65,7 @@ type putInput struct {
 	Key         string `path:"key" minLength:"1" maxLength:"512"`
 	IfMatch     string `header:"If-Match" doc:"write only over this version"`
 	IfNoneMatch string `header:"If-None-Match" doc:"*: write only where the key is missing"`
-	RawBody     []byte `contentType:"application/octet-stream" required:"false"`
+	RawBody     []byte `contentType:"application/octet-stream"`
 }
 
 type putOutput struct {
