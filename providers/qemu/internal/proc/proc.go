@@ -198,13 +198,19 @@ func ignoreGone(err error) error {
 	return err
 }
 
+// Found is a process with its command line.
+type Found struct {
+	ID   ID
+	Args []string
+}
+
 // Scan names the processes whose command line match accepts.
-func Scan(match func(args []string) bool) ([]ID, error) {
+func Scan(match func(args []string) bool) ([]Found, error) {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("listing processes: %w", err)
 	}
-	var found []ID
+	var found []Found
 	for _, entry := range entries {
 		pid, err := strconv.Atoi(entry.Name())
 		if err != nil {
@@ -215,7 +221,8 @@ func Scan(match func(args []string) bool) ([]ID, error) {
 			// It ended meanwhile, or is the kernel's own.
 			continue
 		}
-		if !match(strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")) {
+		args := strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")
+		if !match(args) {
 			continue
 		}
 		id, err := Identify(pid)
@@ -225,7 +232,7 @@ func Scan(match func(args []string) bool) ([]ID, error) {
 		if err != nil {
 			return nil, err
 		}
-		found = append(found, id)
+		found = append(found, Found{ID: id, Args: args})
 	}
 	return found, nil
 }

@@ -88,7 +88,7 @@ func TestScanFindsByCommandLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(found) != 1 || found[0] != id {
+	if len(found) != 1 || found[0].ID != id {
 		t.Errorf("found %v, want %v", found, id)
 	}
 }
