@@ -78,7 +78,7 @@ func checkConsole(t *testing.T, console []string) {
 	all := strings.Join(files, "\n")
 	for _, want := range []string{
 		`/etc/shed/release.json {"version":"1.2.3","epoch":4}`,
-		"module.sig_enforce=1", "[integrity]", "/proc/sys/kernel/tainted 0",
+		"module.sig_enforce=1", "[confidentiality]", "/proc/sys/kernel/tainted 0",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the machine does not show %q", want)
