@@ -120,7 +120,8 @@ func open(t *testing.T, opts plugin.Options) *plugin.Supervisor {
 	return s
 }
 
-// exited waits until a process that is not our child has ended.
+// exited waits until a process that is not our child has ended, and sees to it
+// that it has.
 func exited(t *testing.T, pid int, within time.Duration) {
 	t.Helper()
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -134,6 +135,7 @@ func exited(t *testing.T, pid int, within time.Duration) {
 	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(within.Milliseconds()))
 	if err != nil || n == 0 {
 		t.Errorf("process %d is still there after %s (%v)", pid, within, err)
+		_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}
 }
 
@@ -150,6 +152,7 @@ func TestConformance(t *testing.T) {
 		}
 		image := providers.Image{Release: attest.ReleaseDigest{1}, Path: path, SHA256: attest.Sum(disk), Bytes: int64(len(disk))}
 		return providertest.Subject{
+			Name:     "memory-plugin",
 			Provider: s,
 			Settings: []byte("{}"),
 			Image:    image,
