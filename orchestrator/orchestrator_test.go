@@ -48,7 +48,7 @@ func TestEnterSetsDeadlinesOnTransientStatesAlone(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, s := range orchestrator.States {
 		i := orchestrator.Instance{ID: "x", State: orchestrator.StateRequested, Attempts: 3}
-		e := i.Enter(s, "because", now, time.Minute)
+		e := i.Enter(s, "because", now, orchestrator.Limits{Booting: time.Minute})
 		if e.From != orchestrator.StateRequested || e.To != s || e.Reason != "because" {
 			t.Errorf("%s: event %+v", s, e)
 		}

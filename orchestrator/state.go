@@ -1,6 +1,7 @@
 package orchestrator
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
@@ -38,7 +39,7 @@ var States = [...]State{
 // Transient reports whether a state must end by a deadline.
 func (s State) Transient() bool {
 	return slices.Contains([]State{
-		StateRequested, StateCreating, StateBooting, StateEnrolling, StateStopped, StateDeleting,
+		StateRequested, StateCreating, StateBooting, StateEnrolling, StateDeleting,
 	}, s)
 }
 
@@ -46,14 +47,32 @@ func (s State) Transient() bool {
 // it has a machine, may have one or is about to.
 func (s State) HoldsPlace() bool { return s != StateWaiting && s != StateDeleted }
 
+// Limits are how long each transient state may last.
+type Limits struct {
+	Requested time.Duration
+	Creating  time.Duration
+	Booting   time.Duration
+	Enrolling time.Duration
+	Deleting  time.Duration
+}
+
+func (l Limits) of(s State) time.Duration {
+	return map[State]time.Duration{
+		StateRequested: l.Requested,
+		StateCreating:  l.Creating,
+		StateBooting:   l.Booting,
+		StateEnrolling: l.Enrolling,
+		StateDeleting:  l.Deleting,
+	}[s]
+}
+
 // Enter moves the instance to a state and returns the event that says so.
-// limit is how long a transient state may last.
-func (i *Instance) Enter(s State, reason string, now time.Time, limit time.Duration) Event {
+func (i *Instance) Enter(s State, reason string, now time.Time, limits Limits) Event {
 	e := Event{At: now, Instance: i.ID, From: i.State, To: s, Reason: reason}
 	i.State, i.Reason, i.Since = s, reason, now
 	i.Deadline = time.Time{}
 	if s.Transient() {
-		i.Deadline = now.Add(limit)
+		i.Deadline = now.Add(limits.of(s))
 	}
 	i.Attempts = 0
 	i.NextAt = now
@@ -69,4 +88,24 @@ func (i *Instance) Wish(d Desired, now time.Time) bool {
 	i.Generation++
 	i.NextAt = now
 	return true
+}
+
+// Retry gives an instance that came to rest another chance: ErrConflict where
+// it has not, or where it shall go.
+func (i *Instance) Retry(now time.Time, limits Limits) (Event, error) {
+	const reason = "a retry was asked for"
+	switch {
+	case i.Desired == Absent:
+		return Event{}, fmt.Errorf("instance %s is being deleted: %w", i.ID, ErrConflict)
+	case i.State == StateQuarantined:
+		i.Cycling = true
+		i.Enrolment = i.Enrolment.NextBoot()
+	case i.State != StateFailed:
+		return Event{}, fmt.Errorf("instance %s is %s, neither failed nor quarantined: %w", i.ID, i.State, ErrConflict)
+	}
+	i.Repairs = 0
+	if !i.Created {
+		return i.Enter(StateRequested, reason, now, limits), nil
+	}
+	return i.Enter(StateBooting, reason, now, limits), nil
 }
