@@ -2,18 +2,20 @@
 //
 // Invariants: a policy with a field left unset rejects; registers decide and
 // logs explain; each dimension is judged by itself, with a reason a person can
-// read.
+// read; what is not established makes no claim and says so.
 package policy
 
 import (
 	"crypto/x509"
+	"fmt"
+	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
 )
 
-// Root is an accepted root of endorsement certificates and what its word is
-// worth: an emulator's root is attest.TierSoftware, and nothing here makes it
+// Root is an accepted authority of endorsement certificates and what its word
+// is worth: an emulator's is attest.TierSoftware, and nothing here makes it
 // more.
 type Root struct {
 	Certificate *x509.Certificate
@@ -30,8 +32,31 @@ type Policy struct {
 	// MinimumTier is the least that memory and identity must reach;
 	// attest.TierNone is refused as unset.
 	MinimumTier attest.Tier
-	// EpochFloor refuses releases with a lower epoch.
+	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
+	// since epochs start at one.
 	EpochFloor uint64
+	// Now is the verifier's time, for the validity of certificates.
+	Now time.Time
+}
+
+// check fails closed: whatever is unset is an error, never "not checked".
+func (p Policy) check() error {
+	switch {
+	case len(p.Roots) == 0:
+		return fmt.Errorf("%w: no accepted endorsement root", attest.ErrPolicy)
+	case len(p.Releases) == 0:
+		return fmt.Errorf("%w: no accepted release", attest.ErrPolicy)
+	case p.MinimumTier <= attest.TierNone:
+		return fmt.Errorf("%w: no minimum tier", attest.ErrPolicy)
+	case p.Now.IsZero():
+		return fmt.Errorf("%w: no time", attest.ErrPolicy)
+	}
+	for _, root := range p.Roots {
+		if root.Certificate == nil || root.Tier <= attest.TierNone {
+			return fmt.Errorf("%w: an endorsement root has no certificate or no tier", attest.ErrPolicy)
+		}
+	}
+	return nil
 }
 
 // Activation says who challenged the attestation key to prove that it lives
@@ -59,8 +84,7 @@ type Input struct {
 	Activation Activation
 }
 
-// Result is a verified and appraised piece of evidence. Facts are only set
-// where the evidence verified.
+// Result is a verified and appraised piece of evidence.
 type Result struct {
 	Appraisal attest.Appraisal
 	Facts     Facts
@@ -68,16 +92,20 @@ type Result struct {
 
 // Facts are what the evidence proved, for the caller to pin or compare.
 type Facts struct {
-	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo, AK the
-	// TPM name (TPM 2.0 Part 1, section 16) of the attestation key.
-	EK attest.Digest
-	AK []byte
+	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo and
+	// EKCertificate the certificate it came in, DER.
+	EK            attest.Digest
+	EKCertificate []byte
+	// AK is the TPM name (TPM 2.0 Part 1, section 16) of the attestation key
+	// and AKPublic its TPMT_PUBLIC.
+	AK       []byte
+	AKPublic []byte
 	// Config is the measured machine configuration, encoded.
 	Config []byte
 	// Claim is the digest of the claim, zero on an unclaimed machine, and
 	// ClaimDocument its bytes.
 	Claim         attest.Digest
 	ClaimDocument []byte
-	Manifest      []byte
-	Bundle        []byte
+	// Registers are the quoted values.
+	Registers map[uint8]attest.Digest
 }

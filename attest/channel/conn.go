@@ -1,0 +1,127 @@
+package channel
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+)
+
+// Conn is a client's one connection to a machine. It never reconnects: once
+// closed, every request fails, and a new Conn has to be verified anew.
+type Conn struct {
+	// Channel is what evidence on this connection must be bound to.
+	Channel attest.Channel
+	http    *http.ClientConn
+	host    string
+}
+
+var _ http.RoundTripper = (*Conn)(nil)
+
+// dialTimeout bounds connecting and the handshake together: with user-mode
+// networking a port can accept long before anything listens behind it.
+const dialTimeout = 10 * time.Second
+
+// Dial connects to the machine at an https URL and completes the handshake.
+// Nothing about the machine is established by that.
+func Dial(ctx context.Context, machine *url.URL) (*Conn, error) {
+	if machine.Scheme != "https" || machine.Host == "" {
+		return nil, fmt.Errorf("url %q: want https://host:port", machine)
+	}
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	var state tls.ConnectionState
+	transport := &http.Transport{
+		DisableCompression: true,
+		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			dialer := tls.Dialer{Config: ClientConfigTrustingEvidenceAlone()}
+			conn, err := dialer.DialContext(ctx, network, addr)
+			if err == nil {
+				state = conn.(*tls.Conn).ConnectionState()
+			}
+			return conn, err
+		},
+	}
+	conn, err := transport.NewClientConn(ctx, "https", authority(machine))
+	if err != nil {
+		return nil, fmt.Errorf("connecting to %s: %w", machine.Host, err)
+	}
+	c := &Conn{http: conn, host: machine.Host}
+	if err := c.derive(state); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("connecting to %s: %w", machine.Host, err)
+	}
+	return c, nil
+}
+
+func authority(machine *url.URL) string {
+	if machine.Port() == "" {
+		return net.JoinHostPort(machine.Hostname(), "443")
+	}
+	return machine.Host
+}
+
+func (c *Conn) derive(state tls.ConnectionState) error {
+	spki, err := PeerSPKI(state)
+	if err != nil {
+		return err
+	}
+	c.Channel, err = FromState(state, attest.RoleServe, spki)
+	return err
+}
+
+// RoundTrip sends one request on this connection.
+func (c *Conn) RoundTrip(req *http.Request) (*http.Response, error) {
+	return c.http.RoundTrip(req)
+}
+
+// Err is nil while the connection can carry another request.
+func (c *Conn) Err() error { return c.http.Err() }
+
+// Close closes the connection.
+func (c *Conn) Close() error { return c.http.Close() }
+
+// Call sends one request to the machine and returns the body of a 2xx answer,
+// at most limit bytes. Another status is a *StatusError.
+func (c *Conn) Call(ctx context.Context, method, target string, body io.Reader, limit int64) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+c.host+target, body)
+	if err != nil {
+		return nil, fmt.Errorf("making request: %w", err)
+	}
+	if body != nil {
+		req.Header.Set("Content-Type", ContentType)
+	}
+	resp, err := c.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", method, target, err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%s %s: %w", method, target, err)
+	case int64(len(b)) > limit:
+		return nil, fmt.Errorf("%w: %s answered more than %d bytes", attest.ErrMalformed, target, limit)
+	case resp.StatusCode/100 != 2:
+		return nil, &StatusError{Code: resp.StatusCode, Path: req.URL.Path, Body: b}
+	}
+	return b, nil
+}
+
+// StatusError is an answer other than 2xx.
+type StatusError struct {
+	Code int
+	Path string
+	// Body is the answer's beginning, perhaps a problem document (RFC 9457).
+	Body []byte
+}
+
+func (e *StatusError) Error() string {
+	return fmt.Sprintf("%s answered %d %s", e.Path, e.Code, http.StatusText(e.Code))
+}

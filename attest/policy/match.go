@@ -1,0 +1,114 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// match is the accepted release that the registers come closest to.
+type match struct {
+	digest   attest.ReleaseDigest
+	manifest *release.Manifest
+	// expected holds each register that the release or the policy fixes.
+	expected map[uint8]attest.Digest
+	// differs names those that the machine shows otherwise.
+	differs []string
+}
+
+// release is the digest of the release, where nothing differs.
+func (m match) release() attest.ReleaseDigest {
+	if len(m.differs) > 0 {
+		return attest.ReleaseDigest{}
+	}
+	return m.digest
+}
+
+// match compares the registers with every accepted release in each of its
+// firmware modes. The one with the fewest differences explains a refusal;
+// between equals the newest does.
+func (j *judge) match() match {
+	var best match
+	for digest, manifest := range j.policy.Releases {
+		for _, boot := range manifest.Boots {
+			want, err := expected(boot)
+			if err != nil {
+				continue
+			}
+			m := match{digest: digest, manifest: manifest, expected: want}
+			for register, want := range m.expected {
+				if j.facts.Registers[register] != want {
+					m.differs = append(m.differs, registerName(register))
+				}
+			}
+			if best.manifest == nil || m.closer(best) {
+				best = m
+			}
+		}
+	}
+	slices.Sort(best.differs)
+	return best
+}
+
+func (m match) closer(than match) bool {
+	if len(m.differs) != len(than.differs) {
+		return len(m.differs) < len(than.differs)
+	}
+	return m.manifest.Epoch > than.manifest.Epoch
+}
+
+// expected is what registers a boot of the release must show: the manifest's
+// own, nothing before the image (2, 3: an option ROM or a Driver#### variable
+// runs before it and shows in 2 alone), nothing beside it (12, 13: a command
+// line or an extension from outside).
+func expected(boot release.Boot) (map[uint8]attest.Digest, error) {
+	want := map[uint8]attest.Digest{
+		2: attest.SeparatorRegister(), 3: attest.SeparatorRegister(), 12: {}, 13: {},
+	}
+	for name, value := range boot.SHA256 {
+		register, err := strconv.ParseUint(name, 10, 8)
+		if err != nil {
+			return nil, fmt.Errorf("register %q: %w", name, err)
+		}
+		var d attest.Digest
+		if err := d.UnmarshalText([]byte(value)); err != nil {
+			return nil, fmt.Errorf("register %q: %w", name, err)
+		}
+		want[uint8(register)] = d
+	}
+	for _, register := range [...]uint8{4, 9, 11} {
+		if _, ok := want[register]; !ok {
+			return nil, fmt.Errorf("the release does not fix register %d", register)
+		}
+	}
+	return want, nil
+}
+
+// only is the intersection of what differs with names.
+func (m match) only(names ...string) []string {
+	var wrong []string
+	for _, name := range m.differs {
+		if slices.Contains(names, name) {
+			wrong = append(wrong, name)
+		}
+	}
+	return wrong
+}
+
+// explain says for each register what was expected and what was there, each by
+// its first eight hex digits.
+func (m match) explain(names []string, got map[uint8]attest.Digest) []string {
+	var lines []string
+	for register, want := range m.expected {
+		if name := registerName(register); slices.Contains(names, name) {
+			lines = append(lines, fmt.Sprintf("%s is %.8s…, release %s has %.8s…", name, got[register], m.manifest.Version, want))
+		}
+	}
+	slices.Sort(lines)
+	return lines
+}
+
+func registerName(register uint8) string { return fmt.Sprintf("pcr%d", register) }

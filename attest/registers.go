@@ -1,0 +1,43 @@
+package attest
+
+// The registers that our own measured code extends.
+const (
+	// RegisterConfig holds the machine's configuration.
+	RegisterConfig = 14
+	// RegisterClaim holds the claim, or the mark that there is none.
+	RegisterClaim = 15
+)
+
+// ConfigDigest is what the agent extends into RegisterConfig before it uses
+// the configuration.
+func ConfigDigest(config []byte) Digest {
+	return Sum(append([]byte(TagConfig+"\x00"), config...))
+}
+
+// Unclaimed is what the agent extends into RegisterClaim where there is no
+// claim: the register is never left at zero once the network is up, because
+// zero is what the data key is sealed to.
+func Unclaimed() Digest { return Sum([]byte(TagClaim + "\x00unclaimed")) }
+
+// Extend folds a digest into a register (TPM 2.0 Part 1, section 17.2).
+func Extend(register, digest Digest) Digest {
+	return Sum(append(register[:], digest[:]...))
+}
+
+// ConfigRegister is what RegisterConfig must hold.
+func ConfigRegister(config []byte) Digest { return Extend(Digest{}, ConfigDigest(config)) }
+
+// ClaimRegisters are the values that RegisterClaim may hold: on an unclaimed
+// machine one; on a claimed one two, claimed before this boot or during it.
+func ClaimRegisters(claim Digest) []Digest {
+	unclaimed := Extend(Digest{}, Unclaimed())
+	if claim.IsZero() {
+		return []Digest{unclaimed}
+	}
+	return []Digest{Extend(Digest{}, claim), Extend(unclaimed, claim)}
+}
+
+// SeparatorRegister is a register that firmware closed with EV_SEPARATOR(0)
+// and nothing else (TCG PC Client Platform Firmware Profile 1.06, section
+// 3.3.4).
+func SeparatorRegister() Digest { return Extend(Digest{}, Sum([]byte{0, 0, 0, 0})) }

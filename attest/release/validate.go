@@ -1,0 +1,180 @@
+package release
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+)
+
+// The caps on a manifest's lists and names.
+const (
+	maxInputs    = 1024
+	maxNameBytes = 255
+	lastRegister = 23
+)
+
+// always are the registers that every boot pins.
+var always = [...]string{"4", "9", "11"}
+
+// validate fails closed: a field left unset is an error.
+func (m *Manifest) validate() error {
+	if m.Schema != SchemaVersion {
+		return unacceptable("schema is %d, want %d", m.Schema, SchemaVersion)
+	}
+	if err := ValidVersion(m.Version); err != nil {
+		return err
+	}
+	if m.Epoch == 0 {
+		return unacceptable("epoch is unset, want 1 or more")
+	}
+	if m.Architecture != "amd64" && m.Architecture != "arm64" {
+		return unacceptable("architecture %q is neither amd64 nor arm64", m.Architecture)
+	}
+	if m.StubVersion < 1 {
+		return unacceptable("stub_version is unset")
+	}
+	if err := validFile("disk", m.Disk); err != nil {
+		return err
+	}
+	if err := validFile("uki", m.UKI); err != nil {
+		return err
+	}
+	if err := validBoots(m.Boots); err != nil {
+		return err
+	}
+	return validInputs(m.Inputs)
+}
+
+func validFile(field string, f File) error {
+	switch {
+	case !isName(f.Name) || strings.Contains(f.Name, "/") || f.Name == "." || f.Name == "..":
+		return unacceptable("%s.name %q is not a plain file name", field, f.Name)
+	case f.SHA256.IsZero():
+		return unacceptable("%s.sha256 is unset", field)
+	case f.Bytes <= 0:
+		return unacceptable("%s.bytes is %d, want more than 0", field, f.Bytes)
+	}
+	return nil
+}
+
+func validInputs(inputs []Input) error {
+	if len(inputs) == 0 || len(inputs) > maxInputs {
+		return unacceptable("inputs has %d entries, want 1 to %d", len(inputs), maxInputs)
+	}
+	for i, in := range inputs {
+		switch {
+		case !isName(in.Name):
+			return unacceptable("inputs[%d].name %q is not printable ASCII of 1 to %d bytes", i, in.Name, maxNameBytes)
+		case i > 0 && inputs[i-1].Name >= in.Name:
+			return unacceptable("inputs[%d].name %q is out of order or repeated", i, in.Name)
+		case in.SHA256.IsZero():
+			return unacceptable("inputs[%d].sha256 is unset", i)
+		case in.Bytes < 0:
+			return unacceptable("inputs[%d].bytes is %d", i, in.Bytes)
+		}
+	}
+	return nil
+}
+
+// validBoots wants one entry for each firmware mode at most, off before on.
+func validBoots(boots []Boot) error {
+	if len(boots) == 0 || len(boots) > 2 {
+		return unacceptable("boots has %d entries, want 1 or 2", len(boots))
+	}
+	if len(boots) == 2 && (boots[0].SecureBoot || !boots[1].SecureBoot) {
+		return unacceptable("boots must be Secure Boot off, then on")
+	}
+	for i, b := range boots {
+		if err := b.validate(i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b Boot) validate(i int) error {
+	if len(b.SHA256) != len(b.SHA384) {
+		return unacceptable("boots[%d] names %d registers in sha256 and %d in sha384", i, len(b.SHA256), len(b.SHA384))
+	}
+	for _, register := range always {
+		if _, ok := b.SHA256[register]; !ok {
+			return unacceptable("boots[%d].sha256 lacks register %s", i, register)
+		}
+	}
+	for register, value := range b.SHA256 {
+		if !isRegister(register) {
+			return unacceptable("boots[%d].sha256 names register %q, want 0 to %d", i, register, lastRegister)
+		}
+		if !isHex(value, 32) {
+			return unacceptable("boots[%d].sha256 register %s is not 64 lowercase hex digits", i, register)
+		}
+		if !isHex(b.SHA384[register], 48) {
+			return unacceptable("boots[%d].sha384 register %s is not 96 lowercase hex digits", i, register)
+		}
+	}
+	return nil
+}
+
+// ValidVersion wants a semantic version (semver.org, 2.0.0) without a leading
+// v, of at most 64 bytes. The error matches attest.ErrRelease.
+func ValidVersion(version string) error {
+	if len(version) > 64 {
+		return unacceptable("version has %d characters, at most 64", len(version))
+	}
+	rest, build, hasBuild := strings.Cut(version, "+")
+	core, pre, hasPre := strings.Cut(rest, "-")
+	numbers := strings.Split(core, ".")
+	ok := len(numbers) == 3
+	for _, n := range numbers {
+		ok = ok && isNumber(n)
+	}
+	ok = ok && (!hasBuild || areIdentifiers(build, false)) && (!hasPre || areIdentifiers(pre, true))
+	if !ok {
+		return unacceptable("version %q is not a semantic version such as 1.2.3", version)
+	}
+	return nil
+}
+
+// areIdentifiers checks dot-separated identifiers; those made of digits alone
+// have no leading zero where numeric is set.
+func areIdentifiers(s string, numeric bool) bool {
+	for id := range strings.SplitSeq(s, ".") {
+		if id == "" || strings.ContainsFunc(id, func(r rune) bool { return !isAlphanumeric(r) && r != '-' }) {
+			return false
+		}
+		if numeric && isDigits(id) && !isNumber(id) {
+			return false
+		}
+	}
+	return true
+}
+
+func isAlphanumeric(r rune) bool {
+	return r >= '0' && r <= '9' || r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z'
+}
+
+func isDigits(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < '0' || r > '9' })
+}
+
+// isNumber accepts decimal digits without a leading zero.
+func isNumber(s string) bool {
+	return isDigits(s) && (s == "0" || s[0] != '0')
+}
+
+func isRegister(s string) bool {
+	n, err := strconv.Atoi(s)
+	return err == nil && isNumber(s) && n <= lastRegister
+}
+
+func isHex(s string, bytes int) bool {
+	b, err := hex.DecodeString(s)
+	return err == nil && len(b) == bytes && hex.EncodeToString(b) == s
+}
+
+// isName accepts printable ASCII, so that a name cannot disguise itself on a
+// terminal.
+func isName(s string) bool {
+	return s != "" && len(s) <= maxNameBytes &&
+		!strings.ContainsFunc(s, func(r rune) bool { return r < 0x20 || r > 0x7e })
+}
