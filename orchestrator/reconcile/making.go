@@ -165,7 +165,7 @@ func (r *Reconciler) plan(t *turn, rel orchestrator.Release) error {
 	t.Machine = providers.MachineID(id)
 	t.Plan = orchestrator.Plan{
 		Release: rel.Digest, Region: r.Policy.Region, Size: r.Policy.Size, DataBytes: r.Policy.DataBytes,
-		Config: encoded, ConfigDigest: attest.Sum(encoded), TokenHash: attest.Sum(config.Token[:]),
+		Config: encoded, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: attest.Sum(config.Token[:]),
 	}
 	t.enter(orchestrator.StateCreating, "made from release "+rel.Version)
 	return nil
