@@ -188,16 +188,17 @@ func draw() []byte {
 	return b
 }
 
-// translate names the conditions that callers treat differently.
+// translate names the conditions that callers treat differently, once.
 func translate(err error) error {
 	var e *sqlite.Error
-	if !errors.As(err, &e) {
+	known := errors.Is(err, orchestrator.ErrFull) || errors.Is(err, orchestrator.ErrConflict)
+	if known || !errors.As(err, &e) {
 		return err
 	}
-	switch e.Code() & 0xff {
+	switch e.Code() {
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%w: %w", orchestrator.ErrFull, err)
-	case sqlite3.SQLITE_CONSTRAINT:
+	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
 		return fmt.Errorf("%w: %w", orchestrator.ErrConflict, err)
 	default:
 		return err
