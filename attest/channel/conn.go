@@ -28,36 +28,56 @@ var _ http.RoundTripper = (*Conn)(nil)
 // networking a port can accept long before anything listens behind it.
 const dialTimeout = 10 * time.Second
 
-// Dial connects to the machine at an https URL and completes the handshake.
-// Nothing about the machine is established by that.
+// Dial connects to the machine at an https URL as its client and completes the
+// handshake. Nothing about the machine is established by that.
 func Dial(ctx context.Context, machine *url.URL) (*Conn, error) {
 	if machine.Scheme != "https" || machine.Host == "" {
 		return nil, fmt.Errorf("url %q: want https://host:port", machine)
 	}
+	return dial(ctx, authority(machine), ClientConfigTrustingEvidenceAlone(), func(state tls.ConnectionState) (attest.Channel, error) {
+		spki, err := PeerSPKI(state)
+		if err != nil {
+			return attest.Channel{}, err
+		}
+		return FromState(state, attest.RoleServe, spki)
+	})
+}
+
+// DialEnrol connects a machine to its control plane: the machine shows
+// certificate, whose key is spki, and accepts only the pinned key.
+func DialEnrol(ctx context.Context, host string, certificate tls.Certificate, spki []byte, pin attest.Digest) (*Conn, error) {
+	config := ClientConfigTrustingEvidenceAlone()
+	config.Certificates = []tls.Certificate{certificate}
+	config.VerifyConnection = PinSPKI(pin)
+	return dial(ctx, host, config, func(state tls.ConnectionState) (attest.Channel, error) {
+		return FromState(state, attest.RoleEnrol, spki)
+	})
+}
+
+func dial(ctx context.Context, host string, config *tls.Config, derive func(tls.ConnectionState) (attest.Channel, error)) (*Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
 	var state tls.ConnectionState
 	transport := &http.Transport{
 		DisableCompression: true,
 		DialTLSContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			dialer := tls.Dialer{Config: ClientConfigTrustingEvidenceAlone()}
-			conn, err := dialer.DialContext(ctx, network, addr)
+			conn, err := (&tls.Dialer{Config: config}).DialContext(ctx, network, addr)
 			if err == nil {
 				state = conn.(*tls.Conn).ConnectionState()
 			}
 			return conn, err
 		},
 	}
-	conn, err := transport.NewClientConn(ctx, "https", authority(machine))
+	conn, err := transport.NewClientConn(ctx, "https", host)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", machine.Host, err)
+		return nil, fmt.Errorf("connecting to %s: %w", host, err)
 	}
-	c := &Conn{http: conn, host: machine.Host}
-	if err := c.derive(state); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("connecting to %s: %w", machine.Host, err)
+	ch, err := derive(state)
+	if err != nil {
+		conn.Close() //nolint:errcheck // it is given up
+		return nil, fmt.Errorf("connecting to %s: %w", host, err)
 	}
-	return c, nil
+	return &Conn{Channel: ch, http: conn, host: host}, nil
 }
 
 func authority(machine *url.URL) string {
@@ -65,15 +85,6 @@ func authority(machine *url.URL) string {
 		return net.JoinHostPort(machine.Hostname(), "443")
 	}
 	return machine.Host
-}
-
-func (c *Conn) derive(state tls.ConnectionState) error {
-	spki, err := PeerSPKI(state)
-	if err != nil {
-		return err
-	}
-	c.Channel, err = FromState(state, attest.RoleServe, spki)
-	return err
 }
 
 // RoundTrip sends one request on this connection.
@@ -89,13 +100,13 @@ func (c *Conn) Close() error { return c.http.Close() }
 
 // Call sends one request to the machine and returns the body of a 2xx answer,
 // at most limit bytes. Another status is a *StatusError.
-func (c *Conn) Call(ctx context.Context, method, target string, body io.Reader, limit int64) ([]byte, error) {
+func (c *Conn) Call(ctx context.Context, method, target, contentType string, body io.Reader, limit int64) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+c.host+target, body)
 	if err != nil {
 		return nil, fmt.Errorf("making request: %w", err)
 	}
 	if body != nil {
-		req.Header.Set("Content-Type", ContentType)
+		req.Header.Set("Content-Type", contentType)
 	}
 	resp, err := c.RoundTrip(req)
 	if err != nil {

@@ -29,7 +29,9 @@ func newRootCommand() *cobra.Command {
 	}
 	root.PersistentFlags().Bool("json", false, "print JSON for programs")
 	root.PersistentFlags().String("state", "", "state directory (default .shed, or SHED_STATE)")
-	root.AddCommand()
+	root.AddCommand(
+		newImageCommand(),
+	)
 	return root
 }
 

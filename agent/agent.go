@@ -1,0 +1,247 @@
+// Package agent is PID 1 of a machine: it measures what it was told, opens the
+// owner's data, proves what it is, and keeps the payload running.
+//
+// Invariants: the configuration is measured before it is used; the claim
+// register is extended before the network is up, so that nothing later can
+// unseal the data key; what the operator's side says never decides what the
+// owner's data is opened to. This is measured code: it links no provider, no
+// control plane and nothing that only a server needs.
+package agent
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/door"
+	"github.com/toolshed-cloud/shed/agent/enrol"
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/claim"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/issue"
+)
+
+// Data is where the payload's data lives.
+type Data interface {
+	// Device mounts a block device there, Memory a file system in memory.
+	Device(path string) error
+	Memory() error
+	Unmount() error
+}
+
+// Machine is one boot of one machine.
+type Machine struct {
+	tpm     *issue.TPM
+	vault   *seal.Vault
+	data    Data
+	payload *supervise.Supervisor
+	log     *zap.Logger
+
+	config      api.Config
+	encoded     []byte
+	certificate tls.Certificate
+	spki        []byte
+
+	// claiming lets one claim through at a time.
+	claiming sync.Mutex
+	// mu guards owner and endorsements, and keeps evidence from being made
+	// between the claim's two halves: the register and the document.
+	mu           sync.RWMutex
+	owner        *claim.Claim
+	endorsements evidence.Endorsements
+}
+
+var (
+	_ door.Machine  = (*Machine)(nil)
+	_ enrol.Machine = (*Machine)(nil)
+)
+
+// Parts are what a machine is put together from.
+type Parts struct {
+	TPM         *issue.TPM
+	Vault       *seal.Vault
+	Data        Data
+	Payload     *supervise.Supervisor
+	Certificate tls.Certificate
+	// SPKI is the certificate's key, a DER SubjectPublicKeyInfo.
+	SPKI []byte
+	Log  *zap.Logger
+}
+
+// New measures the encoded configuration and only then reads it.
+func New(p Parts, encoded []byte) (*Machine, error) {
+	if err := p.TPM.Extend(attest.RegisterConfig, attest.ConfigDigest(encoded)); err != nil {
+		return nil, err
+	}
+	config, err := api.DecodeConfig(encoded)
+	if err != nil {
+		return nil, err
+	}
+	return &Machine{
+		tpm: p.TPM, vault: p.Vault, data: p.Data, payload: p.Payload, log: p.Log,
+		config: config, encoded: encoded, certificate: p.Certificate, spki: p.SPKI,
+	}, nil
+}
+
+// OpenData reads the claim, opens the owner's volume and closes the way back by
+// extending the claim register. It must be done before the network is up. A
+// volume that does not open is no error: the machine then serves without a
+// payload, so that its owner can see why.
+func (m *Machine) OpenData(ctx context.Context) error {
+	state, err := seal.Load(m.tpm)
+	if err != nil {
+		return err
+	}
+	if state.Claim == nil {
+		if err := m.tpm.Extend(attest.RegisterClaim, attest.Unclaimed()); err != nil {
+			return err
+		}
+		if err := m.data.Memory(); err != nil {
+			return err
+		}
+		return m.payload.Start()
+	}
+	m.owner = state.Claim
+	path, openErr := m.vault.Open(ctx, state)
+	if err := m.tpm.Extend(attest.RegisterClaim, state.Claim.Digest()); err != nil {
+		return err
+	}
+	if openErr != nil {
+		m.log.Error("the owner's data stays closed", zap.Error(openErr))
+		return nil
+	}
+	return m.startOn(path)
+}
+
+func (m *Machine) startOn(device string) error {
+	if err := m.data.Device(device); err != nil {
+		return err
+	}
+	return m.payload.Start()
+}
+
+// Close stops the payload and closes its data.
+func (m *Machine) Close() error {
+	m.payload.Stop()
+	if err := m.data.Unmount(); err != nil {
+		return err
+	}
+	return m.vault.Mapper.Unmap()
+}
+
+// Evidence implements door.Machine and enrol.Machine.
+func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	s := issue.Subject{Channel: ch, Nonce: nonce, Config: m.encoded}
+	if m.owner != nil {
+		s.Claim = m.owner.Encode()
+	}
+	// A control plane gave the endorsements and needs none.
+	if ch.Role == attest.RoleServe {
+		s.Endorsements = m.endorsements
+	}
+	return m.tpm.Evidence(s)
+}
+
+// Activate implements door.Machine and enrol.Machine.
+func (m *Machine) Activate(blob, secret []byte) ([]byte, error) { return m.tpm.Activate(blob, secret) }
+
+// EKCertificate implements enrol.Machine.
+func (m *Machine) EKCertificate() []byte { return m.tpm.EKCertificate() }
+
+// AKPublic implements enrol.Machine.
+func (m *Machine) AKPublic() []byte { return m.tpm.AKPublic() }
+
+// Owner implements door.Machine.
+func (m *Machine) Owner() *claim.Claim {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	return m.owner
+}
+
+// Claim implements door.Machine: design promise 10. The claim holds from the
+// moment it is committed; a crash afterwards is made good at the next boot.
+func (m *Machine) Claim(ctx context.Context, c *claim.Claim) error {
+	m.claiming.Lock()
+	defer m.claiming.Unlock()
+	if m.Owner() != nil {
+		return seal.ErrClaimed
+	}
+	if !bytes.Equal(c.Body.AKName, m.tpm.AKName()) {
+		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
+	}
+	if err := m.vault.CheckBlank(); err != nil {
+		return err
+	}
+	if err := m.commit(c); err != nil {
+		return err
+	}
+	// From here on the client's patience no longer counts.
+	return m.moveIn(context.WithoutCancel(ctx), c)
+}
+
+// commit makes the claim hold, in the TPM, in the register and here, as one
+// step to whoever asks for evidence.
+func (m *Machine) commit(c *claim.Claim) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err := seal.Commit(m.tpm, c); err != nil {
+		return err
+	}
+	if err := m.tpm.Extend(attest.RegisterClaim, c.Digest()); err != nil {
+		return err
+	}
+	m.owner = c
+	return nil
+}
+
+// moveIn takes the payload from memory to the owner's new volume.
+func (m *Machine) moveIn(ctx context.Context, c *claim.Claim) error {
+	m.payload.Stop()
+	if err := m.data.Unmount(); err != nil {
+		return err
+	}
+	path, err := m.vault.Open(ctx, seal.State{Claim: c})
+	if err != nil {
+		return err
+	}
+	if err := m.startOn(path); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, moveInWait)
+	defer cancel()
+	return m.payload.WaitPerforming(ctx)
+}
+
+// moveInWait bounds how long a claim waits for the payload to serve again.
+const moveInWait = 30 * time.Second
+
+// Endorse keeps what the control plane says was released, for clients to check
+// by its own signature.
+func (m *Machine) Endorse(r api.EnrolResult) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.endorsements = evidence.Endorsements{Manifest: r.Manifest, Bundle: r.Bundle}
+}
+
+// Door is the machine's inbound port.
+func (m *Machine) Door() *door.Door {
+	return &door.Door{Machine: m, Certificate: m.certificate, SPKI: m.spki, Payload: m.payload.Transport()}
+}
+
+// Enroller keeps the machine enrolled at its control plane.
+func (m *Machine) Enroller() *enrol.Enroller {
+	return &enrol.Enroller{
+		Config: m.config, Machine: m, Payload: m.payload,
+		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.Endorse, Log: m.log,
+	}
+}

@@ -1,0 +1,139 @@
+// Package boot readies a bare machine: file systems, kernel modules, disks,
+// the configuration drive, the network and the power button.
+//
+// Invariants: it runs as PID 1 of an image that holds nothing else; nothing
+// from outside is parsed before it is measured; the network comes up last.
+package boot
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// mounts are the file systems of a bare machine. None may hold devices or
+// set-user-id programs but /dev itself.
+var mounts = []struct {
+	kind, target string
+	flags        uintptr
+	data         string
+}{
+	{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
+	{"devtmpfs", "/dev", unix.MS_NOSUID | unix.MS_NOEXEC, "mode=0755"},
+	{"tmpfs", "/run", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=0755,size=16m"},
+	{"tmpfs", "/tmp", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=64m"},
+}
+
+// Mount mounts the machine's file systems. One that is mounted already stays.
+func Mount() error {
+	for _, m := range mounts {
+		if err := os.MkdirAll(m.target, 0o755); err != nil {
+			return fmt.Errorf("mounting %s: %w", m.target, err)
+		}
+		err := unix.Mount(m.kind, m.target, m.kind, m.flags, m.data)
+		if err != nil && !errors.Is(err, unix.EBUSY) {
+			return fmt.Errorf("mounting %s: %w", m.target, err)
+		}
+	}
+	return nil
+}
+
+// LoadModules loads the kernel modules that list names, a path a line, in that
+// order. One that is loaded already is passed over, and so is one for hardware
+// that this machine lacks.
+func LoadModules(list string) error {
+	b, err := os.ReadFile(list)
+	if err != nil {
+		return fmt.Errorf("reading module list: %w", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if path := strings.TrimSpace(line); path != "" {
+			if err := loadModule(path); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("loading module: %w", err)
+	}
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	if err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
+		return nil
+	}
+	return fmt.Errorf("loading module %s: %w", filepath.Base(path), err)
+}
+
+// ErrNoDisk says that no disk has the serial.
+var ErrNoDisk = errors.New("no such disk")
+
+// FindDisk waits for the virtio disk with a serial and answers its device.
+// The error is ErrNoDisk where none has appeared within the limit.
+func FindDisk(serial string, limit time.Duration) (string, error) {
+	for deadline := time.Now().Add(limit); ; {
+		paths, err := filepath.Glob("/sys/block/*/serial")
+		if err != nil {
+			return "", fmt.Errorf("looking for disk %s: %w", serial, err)
+		}
+		for _, path := range paths {
+			if b, err := os.ReadFile(path); err == nil && string(bytes.TrimSpace(b)) == serial {
+				return "/dev/" + filepath.Base(filepath.Dir(path)), nil
+			}
+		}
+		if time.Now().After(deadline) {
+			return "", fmt.Errorf("disk %s: %w", serial, ErrNoDisk)
+		}
+		time.Sleep(pollInterval)
+	}
+}
+
+// WaitFor waits for a device node to appear.
+func WaitFor(path string, limit time.Duration) error {
+	for deadline := time.Now().Add(limit); ; {
+		_, err := os.Stat(path)
+		if err == nil {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("waiting for %s: %w", path, err)
+		}
+		time.Sleep(pollInterval)
+	}
+}
+
+// pollInterval is short: it is added to every boot.
+const pollInterval = 5 * time.Millisecond
+
+// ReadDrive reads at most limit bytes from the start of a drive.
+func ReadDrive(path string, limit int) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading config drive: %w", err)
+	}
+	defer f.Close()
+	b := make([]byte, limit)
+	n, err := io.ReadFull(f, b)
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return nil, fmt.Errorf("reading config drive: %w", err)
+	}
+	return b[:n], nil
+}
+
+// PowerOff syncs and cuts the power. It does not return where it succeeds.
+func PowerOff() error {
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)
+}

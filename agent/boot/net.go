@@ -1,0 +1,107 @@
+package boot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"github.com/insomniacslk/dhcp/dhcpv4"
+	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
+	"github.com/vishvananda/netlink"
+)
+
+// ErrNoLink says that the machine has no network card.
+var ErrNoLink = errors.New("no network card")
+
+// Network is the machine's one network card with its lease.
+type Network struct {
+	link  netlink.Link
+	lease *nclient4.Lease
+}
+
+// NetworkUp brings up loopback and the first card and takes a lease by DHCP
+// (RFC 2131).
+func NetworkUp(ctx context.Context) (*Network, error) {
+	links, err := netlink.LinkList()
+	if err != nil {
+		return nil, fmt.Errorf("listing network cards: %w", err)
+	}
+	n := &Network{}
+	for _, link := range links {
+		a := link.Attrs()
+		if a.Flags&net.FlagLoopback == 0 && (n.link != nil || len(a.HardwareAddr) == 0) {
+			continue
+		}
+		if err := netlink.LinkSetUp(link); err != nil {
+			return nil, fmt.Errorf("bringing up %s: %w", a.Name, err)
+		}
+		if a.Flags&net.FlagLoopback == 0 {
+			n.link = link
+		}
+	}
+	if n.link == nil {
+		return nil, ErrNoLink
+	}
+	return n, n.acquire(ctx)
+}
+
+// Address is the leased address.
+func (n *Network) Address() net.IP { return n.lease.ACK.YourIPAddr }
+
+// Keep renews the lease at half of its time until ctx ends; report hears of
+// what fails meanwhile.
+func (n *Network) Keep(ctx context.Context, report func(error)) {
+	for {
+		wait := max(n.lease.ACK.IPAddressLeaseTime(time.Hour)/2, time.Minute)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+		if err := n.acquire(ctx); err != nil && ctx.Err() == nil {
+			report(err)
+		}
+	}
+}
+
+// The first answers can be lost while the card settles, so tries are short and
+// many.
+const (
+	dhcpTimeout = 500 * time.Millisecond
+	dhcpTries   = 20
+)
+
+func (n *Network) acquire(ctx context.Context) error {
+	name := n.link.Attrs().Name
+	client, err := nclient4.New(name, nclient4.WithTimeout(dhcpTimeout), nclient4.WithRetry(dhcpTries))
+	if err != nil {
+		return fmt.Errorf("asking for a lease on %s: %w", name, err)
+	}
+	defer client.Close()
+	lease, err := client.Request(ctx)
+	if err != nil {
+		return fmt.Errorf("asking for a lease on %s: %w", name, err)
+	}
+	if err := n.apply(lease.ACK); err != nil {
+		return err
+	}
+	n.lease = lease
+	return nil
+}
+
+func (n *Network) apply(ack *dhcpv4.DHCPv4) error {
+	address := &netlink.Addr{IPNet: &net.IPNet{IP: ack.YourIPAddr, Mask: ack.SubnetMask()}}
+	if err := netlink.AddrReplace(n.link, address); err != nil {
+		return fmt.Errorf("setting address %s: %w", address, err)
+	}
+	for _, gateway := range ack.Router() {
+		route := &netlink.Route{LinkIndex: n.link.Attrs().Index, Gw: gateway}
+		if err := netlink.RouteReplace(route); err != nil {
+			return fmt.Errorf("setting route by %s: %w", gateway, err)
+		}
+		break
+	}
+	return nil
+}

@@ -1,0 +1,180 @@
+// Package enrol is the machine's side of its control plane: it introduces
+// itself, proves what it is, and then says twice a bit that it lives.
+//
+// Invariants: the machine dials, nothing dials it; the control plane is known
+// by its pinned key alone; both calls of an enrolment use one connection; the
+// verdict changes nothing that the machine does for its owner.
+package enrol
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+)
+
+// Machine is what enrols.
+type Machine interface {
+	Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error)
+	Activate(blob, secret []byte) ([]byte, error)
+	EKCertificate() []byte
+	AKPublic() []byte
+}
+
+// Payload is whose health is reported.
+type Payload interface {
+	Running() bool
+	Performing() bool
+	// Changed is signalled when either changes.
+	Changed() <-chan struct{}
+}
+
+// Enroller keeps one machine enrolled.
+type Enroller struct {
+	Config      api.Config
+	Machine     Machine
+	Payload     Payload
+	Certificate tls.Certificate
+	// SPKI is the certificate's key, a DER SubjectPublicKeyInfo.
+	SPKI []byte
+	// Enrolled is told the verdict.
+	Enrolled func(api.EnrolResult)
+	Log      *zap.Logger
+}
+
+// The backoff between tries, and the bounds on what the control plane may ask
+// of the heartbeat.
+const (
+	firstBackoff = 250 * time.Millisecond
+	lastBackoff  = 15 * time.Second
+	minHeartbeat = 200 * time.Millisecond
+	maxHeartbeat = 5 * time.Minute
+	callTimeout  = 15 * time.Second
+)
+
+// Run enrols, beats, and enrols again whenever the control plane is lost, until
+// ctx ends.
+func (e *Enroller) Run(ctx context.Context) {
+	for backoff := firstBackoff; ctx.Err() == nil; {
+		enrolled, err := e.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if enrolled {
+			backoff = firstBackoff
+		}
+		e.Log.Warn("control plane lost", zap.Error(err), zap.Duration("again_in", backoff))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// session lasts as long as one connection; enrolled says whether it got as far
+// as a verdict.
+func (e *Enroller) session(ctx context.Context) (enrolled bool, err error) {
+	conn, err := channel.DialEnrol(ctx, e.Config.ControlPlane, e.Certificate, e.SPKI, attest.Digest(e.Config.ControlPlaneSPKI))
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	result, err := e.enrol(ctx, conn)
+	if err != nil {
+		return false, err
+	}
+	e.Log.Info("enrolled", zap.Bool("accepted", result.Accepted), zap.String("reason", result.Reason))
+	e.Enrolled(result)
+	interval := time.Duration(result.HeartbeatMS) * time.Millisecond
+	return true, e.beat(ctx, conn, min(max(interval, minHeartbeat), maxHeartbeat))
+}
+
+func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResult, error) {
+	var challenge api.EnrolChallenge
+	err := call(ctx, conn, api.EnrolBeginPath, api.EnrolBegin{
+		Machine: e.Config.Machine, Token: e.Config.Token,
+		EKCertificate: e.Machine.EKCertificate(), AKPublic: e.Machine.AKPublic(),
+	}, &challenge)
+	if err != nil {
+		return api.EnrolResult{}, err
+	}
+	secret, err := e.Machine.Activate(challenge.CredentialBlob, challenge.EncryptedSecret)
+	if err != nil {
+		return api.EnrolResult{}, err
+	}
+	evidence, err := e.Machine.Evidence(conn.Channel, challenge.Nonce)
+	if err != nil {
+		return api.EnrolResult{}, err
+	}
+	var result api.EnrolResult
+	err = call(ctx, conn, api.EnrolFinishPath, api.EnrolFinish{Secret: secret, Evidence: evidence}, &result)
+	return result, err
+}
+
+func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.Duration) error {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		err := call(ctx, conn, api.HeartbeatPath, api.Heartbeat{
+			Machine: e.Config.Machine, Running: e.Payload.Running(), Performing: e.Payload.Performing(),
+		}, nil)
+		if err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		case <-e.Payload.Changed():
+		}
+	}
+}
+
+// call posts one JSON message and decodes the answer into out, where there is
+// to be one.
+func call(ctx context.Context, conn *channel.Conn, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	body, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", path, err)
+	}
+	answer, err := conn.Call(ctx, http.MethodPost, path, "application/json", bytes.NewReader(body), api.MaxMessageBytes)
+	if err != nil {
+		return problem(err)
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(answer, out); err != nil {
+		return fmt.Errorf("%w: %s answered: %w", attest.ErrMalformed, path, err)
+	}
+	return nil
+}
+
+// problem adds the detail of a problem document, which says why.
+func problem(err error) error {
+	var status *channel.StatusError
+	if !errors.As(err, &status) {
+		return err
+	}
+	var document struct {
+		Detail string `json:"detail"`
+	}
+	if json.Unmarshal(status.Body, &document) != nil || document.Detail == "" {
+		return err
+	}
+	return fmt.Errorf("%w: %.200s", err, document.Detail)
+}

@@ -1,0 +1,226 @@
+package seal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+)
+
+// keyBytes is an AES-256-XTS key: two keys of 256 bits.
+const keyBytes = 64
+
+// Sealed is a data key as the TPM wrapped it: a TPM2B_PUBLIC and a
+// TPM2B_PRIVATE (TPM 2.0 Part 2, sections 12.2.5 and 12.3.7).
+type Sealed struct {
+	Public  []byte `cbor:"1,keyasint"`
+	Private []byte `cbor:"2,keyasint"`
+}
+
+// newKey draws a data key and seals it to the state in which the next boot
+// will ask for it.
+func newKey(d Device, rand io.Reader, bound attest.Digest, epoch uint64) (key []byte, sealed Sealed, err error) {
+	key = make([]byte, keyBytes)
+	if _, err := io.ReadFull(rand, key); err != nil {
+		return nil, Sealed{}, fmt.Errorf("drawing data key: %w", err)
+	}
+	err = d.Do(func(device transport.TPM) error {
+		if err := putNV(device, indexEpoch, rewritable, binary.BigEndian.AppendUint64(nil, epoch)); err != nil {
+			return err
+		}
+		policy, err := trialPolicy(device, bound, epoch)
+		if err != nil {
+			return err
+		}
+		sealed, err = sealKey(device, key, policy)
+		return err
+	})
+	return key, sealed, err
+}
+
+func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest) (Sealed, error) {
+	srk, err := loadSRK(device)
+	if err != nil {
+		return Sealed{}, err
+	}
+	defer flush(device, srk.ObjectHandle)
+	rsp, err := tpm2.Create{
+		ParentHandle: tpm2.AuthHandle{Handle: srk.ObjectHandle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
+		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
+			Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: key}),
+		}},
+		InPublic: tpm2.New2B(tpm2.TPMTPublic{
+			Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256,
+			ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, NoDA: true},
+			AuthPolicy:       policy,
+			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash,
+				&tpm2.TPMSKeyedHashParms{Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull}}),
+		}),
+	}.Execute(device)
+	if err != nil {
+		return Sealed{}, fmt.Errorf("sealing data key: %w", err)
+	}
+	return Sealed{Public: tpm2.Marshal(rsp.OutPublic), Private: tpm2.Marshal(rsp.OutPrivate)}, nil
+}
+
+// openKey asks the TPM for the data key. The error is ErrSealed where a
+// register, the claim or the epoch is not what the key was sealed to, or
+// another TPM sealed it.
+func openKey(d Device, sealed Sealed, bound attest.Digest, epoch uint64) ([]byte, error) {
+	var key []byte
+	err := d.Do(func(device transport.TPM) error {
+		srk, err := loadSRK(device)
+		if err != nil {
+			return err
+		}
+		defer flush(device, srk.ObjectHandle)
+		object, err := loadSealed(device, srk, sealed)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrSealed, err)
+		}
+		defer flush(device, object.Handle)
+		key, err = unseal(device, srk, object, func(session tpm2.TPMISHPolicy) error {
+			return assertPolicy(device, session, tpm2.TPM2BDigest{}, bound, epoch)
+		})
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrSealed, err)
+		}
+		return nil
+	})
+	if err == nil && len(key) != keyBytes {
+		return nil, fmt.Errorf("%w: key has %d bytes, want %d", ErrSealed, len(key), keyBytes)
+	}
+	return key, err
+}
+
+func loadSealed(device transport.TPM, srk *tpm2.CreatePrimaryResponse, sealed Sealed) (tpm2.NamedHandle, error) {
+	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](sealed.Public)
+	if err != nil {
+		return tpm2.NamedHandle{}, fmt.Errorf("parsing sealed key: %w", err)
+	}
+	private, err := tpm2.Unmarshal[tpm2.TPM2BPrivate](sealed.Private)
+	if err != nil {
+		return tpm2.NamedHandle{}, fmt.Errorf("parsing sealed key: %w", err)
+	}
+	rsp, err := tpm2.Load{
+		ParentHandle: tpm2.AuthHandle{Handle: srk.ObjectHandle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
+		InPublic:     *public, InPrivate: *private,
+	}.Execute(device)
+	if err != nil {
+		return tpm2.NamedHandle{}, fmt.Errorf("loading sealed key: %w", err)
+	}
+	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
+}
+
+// unseal encrypts the answer to a session salted with the storage key, so that
+// the key does not cross a bus in the clear.
+func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.NamedHandle, assert func(tpm2.TPMISHPolicy) error) ([]byte, error) {
+	public, err := srk.OutPublic.Contents()
+	if err != nil {
+		return nil, fmt.Errorf("reading storage key: %w", err)
+	}
+	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
+		Handle: object.Handle, Name: object.Name,
+		Auth: tpm2.Policy(tpm2.TPMAlgSHA256, 16,
+			func(_ transport.TPM, session tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error { return assert(session) },
+			tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptOut)),
+	}}.Execute(device)
+	if err != nil {
+		return nil, fmt.Errorf("unsealing: %w", err)
+	}
+	return rsp.OutData.Buffer, nil
+}
+
+// trialPolicy computes the policy's digest without fulfilling it: the claim
+// register is no longer zero while a key is made.
+func trialPolicy(device transport.TPM, bound attest.Digest, epoch uint64) (tpm2.TPM2BDigest, error) {
+	expected, err := expectedRegisters(device)
+	if err != nil {
+		return tpm2.TPM2BDigest{}, err
+	}
+	session, end, err := tpm2.PolicySession(device, tpm2.TPMAlgSHA256, 16, tpm2.Trial())
+	if err != nil {
+		return tpm2.TPM2BDigest{}, fmt.Errorf("starting trial session: %w", err)
+	}
+	err = assertPolicy(device, session.Handle(), expected, bound, epoch)
+	var digest tpm2.TPM2BDigest
+	if err == nil {
+		var rsp *tpm2.PolicyGetDigestResponse
+		if rsp, err = (tpm2.PolicyGetDigest{PolicySession: session.Handle()}).Execute(device); err == nil {
+			digest = rsp.PolicyDigest
+		}
+	}
+	return digest, errors.Join(err, end())
+}
+
+// assertPolicy runs the policy's three terms in a session: the registers, the
+// claim's digest, an epoch floor that is not above this image's epoch. In a
+// trial session registers stands for the registers' values.
+func assertPolicy(device transport.TPM, session tpm2.TPMISHPolicy, registers tpm2.TPM2BDigest, bound attest.Digest, epoch uint64) error {
+	_, err := tpm2.PolicyPCR{
+		PolicySession: session, PcrDigest: registers,
+		Pcrs: tpm.SelectSHA256(append(sealedRegisters, attest.RegisterClaim)...),
+	}.Execute(device)
+	if err != nil {
+		return fmt.Errorf("asserting registers: %w", err)
+	}
+	if err := assertNV(device, session, indexClaim, bound[:], tpm2.TPMEOEq); err != nil {
+		return fmt.Errorf("asserting claim: %w", err)
+	}
+	if err := assertNV(device, session, indexEpoch, binary.BigEndian.AppendUint64(nil, epoch), tpm2.TPMEOUnsignedLE); err != nil {
+		return fmt.Errorf("asserting epoch: %w", err)
+	}
+	return nil
+}
+
+func assertNV(device transport.TPM, session tpm2.TPMISHPolicy, index tpm2.TPMHandle, operand []byte, operation tpm2.TPMEO) error {
+	named, err := nameNV(device, index)
+	if err != nil {
+		return err
+	}
+	_, err = tpm2.PolicyNV{
+		AuthHandle: tpm2.AuthHandle{Handle: named.Handle, Name: named.Name, Auth: tpm2.PasswordAuth(nil)},
+		NVIndex:    named, PolicySession: session,
+		OperandB: tpm2.TPM2BOperand{Buffer: operand}, Operation: operation,
+	}.Execute(device)
+	return err
+}
+
+// expectedRegisters is the digest of the sealed registers as they are, with
+// the claim register as a boot finds it.
+func expectedRegisters(device transport.TPM) (tpm2.TPM2BDigest, error) {
+	rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm.SelectSHA256(sealedRegisters...)}.Execute(device)
+	if err != nil {
+		return tpm2.TPM2BDigest{}, fmt.Errorf("reading registers: %w", err)
+	}
+	if len(rsp.PCRValues.Digests) != len(sealedRegisters) {
+		return tpm2.TPM2BDigest{}, fmt.Errorf("reading registers: %d values for %d", len(rsp.PCRValues.Digests), len(sealedRegisters))
+	}
+	var all []byte
+	for _, value := range rsp.PCRValues.Digests {
+		all = append(all, value.Buffer...)
+	}
+	zero := attest.Digest{}
+	digest := attest.Sum(append(all, zero[:]...))
+	return tpm2.TPM2BDigest{Buffer: digest[:]}, nil
+}
+
+// loadSRK derives the storage root key (TCG TPM v2.0 Provisioning Guidance,
+// section 7.5.1).
+func loadSRK(device transport.TPM) (*tpm2.CreatePrimaryResponse, error) {
+	srk, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(device)
+	if err != nil {
+		return nil, fmt.Errorf("deriving storage key: %w", err)
+	}
+	return srk, nil
+}
+
+func flush(device transport.TPM, handle tpm2.TPMHandle) {
+	tpm2.FlushContext{FlushHandle: handle}.Execute(device) //nolint:errcheck // a TPM that can't flush fails the next load
+}

@@ -1,0 +1,119 @@
+package seal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/attest/issue"
+)
+
+// writeOnce are the attributes of an index that can be locked for ever.
+var writeOnce = tpm2.TPMANV{OwnerWrite: true, AuthRead: true, OwnerRead: true, WriteDefine: true, NoDA: true, NT: tpm2.TPMNTOrdinary}
+
+// rewritable are the attributes of an index that the agent may write again.
+var rewritable = tpm2.TPMANV{OwnerWrite: true, AuthRead: true, OwnerRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary}
+
+// putNV defines an index where it is missing and writes all of data.
+func putNV(device transport.TPM, index tpm2.TPMHandle, attributes tpm2.TPMANV, data []byte) error {
+	err := undefineOtherSize(device, index, len(data))
+	if errors.Is(err, issue.ErrNoIndex) {
+		_, err = tpm2.NVDefineSpace{
+			AuthHandle: owner(),
+			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+				NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: uint16(len(data)),
+			}),
+		}.Execute(device)
+	}
+	if err != nil {
+		return fmt.Errorf("defining nv index %#x: %w", uint32(index), err)
+	}
+	const chunk = 512
+	for offset := 0; offset < len(data); offset += chunk {
+		named, err := nameNV(device, index)
+		if err != nil {
+			return err
+		}
+		_, err = tpm2.NVWrite{
+			AuthHandle: owner(), NVIndex: named, Offset: uint16(offset),
+			Data: tpm2.TPM2BMaxNVBuffer{Buffer: data[offset:min(offset+chunk, len(data))]},
+		}.Execute(device)
+		if err != nil {
+			return fmt.Errorf("writing nv index %#x: %w", uint32(index), err)
+		}
+	}
+	return nil
+}
+
+// undefineOtherSize makes room for data of another size than a crash left
+// behind. The error is issue.ErrNoIndex where the index is to be defined.
+func undefineOtherSize(device transport.TPM, index tpm2.TPMHandle, size int) error {
+	public, err := publicNV(device, index)
+	if err != nil {
+		return err
+	}
+	if int(public.DataSize) == size {
+		return nil
+	}
+	named, err := nameNV(device, index)
+	if err != nil {
+		return err
+	}
+	if _, err := (tpm2.NVUndefineSpace{AuthHandle: owner(), NVIndex: named}).Execute(device); err != nil {
+		return fmt.Errorf("undefining nv index %#x: %w", uint32(index), err)
+	}
+	return issue.ErrNoIndex
+}
+
+// lockNV makes an index of writeOnce unwritable for as long as it exists.
+func lockNV(device transport.TPM, index tpm2.TPMHandle) error {
+	named, err := nameNV(device, index)
+	if err != nil {
+		return err
+	}
+	if _, err := (tpm2.NVWriteLock{AuthHandle: owner(), NVIndex: named}).Execute(device); err != nil {
+		return fmt.Errorf("locking nv index %#x: %w", uint32(index), err)
+	}
+	return nil
+}
+
+// readNV reads an index that was written; nil where it was not.
+func readNV(device transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
+	public, err := publicNV(device, index)
+	if errors.Is(err, issue.ErrNoIndex) || (err == nil && !public.Attributes.Written) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return issue.ReadNV(device, index)
+}
+
+func publicNV(device transport.TPM, index tpm2.TPMHandle) (*tpm2.TPMSNVPublic, error) {
+	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(device)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return nil, issue.ErrNoIndex
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading nv index %#x: %w", uint32(index), err)
+	}
+	return rsp.NVPublic.Contents()
+}
+
+// nameNV reads an index's name, which changes when it is first written and
+// when it is locked.
+func nameNV(device transport.TPM, index tpm2.TPMHandle) (tpm2.NamedHandle, error) {
+	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(device)
+	if err != nil {
+		return tpm2.NamedHandle{}, fmt.Errorf("naming nv index %#x: %w", uint32(index), err)
+	}
+	return tpm2.NamedHandle{Handle: index, Name: rsp.NVName}, nil
+}
+
+// owner authorizes with the owner hierarchy, whose authorization stays empty:
+// what reaches the TPM at all is measured.
+func owner() tpm2.AuthHandle {
+	return tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
+}

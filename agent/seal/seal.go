@@ -1,0 +1,54 @@
+// Package seal keeps what must outlive a reboot and may not be read elsewhere:
+// the claim in the TPM's NV memory and the data disk's key sealed to it.
+//
+// Invariants: the claim's index is written once and locked; a data key opens
+// only under the registers of this image, with the claim register still zero,
+// under this claim and this epoch; the parameters of encryption are constants
+// of this package, and the disk's header is never trusted to choose them.
+package seal
+
+import (
+	"errors"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+)
+
+// Device runs a sequence of commands on the TPM that nothing comes between.
+type Device interface {
+	Do(func(transport.TPM) error) error
+}
+
+// The sentinels of this package.
+var (
+	// ErrClaimed says that the machine has an owner already.
+	ErrClaimed = errors.New("machine is claimed already")
+	// ErrNotBlank says that the data disk holds something that a claim would
+	// destroy.
+	ErrNotBlank = errors.New("data disk is not blank")
+	// ErrSealed says that the TPM does not release the data key to this image
+	// in this state.
+	ErrSealed = errors.New("data key stays sealed")
+	// ErrForeign says that the data disk belongs to another machine, another
+	// claim or another time.
+	ErrForeign = errors.New("data disk is not this claim's")
+)
+
+// The NV indices, in the range that the owner of a TPM may use (TPM 2.0
+// Handles and Localities registry, section 2.2.2).
+const (
+	// indexClaim holds the claim's digest: written once, then locked for good.
+	indexClaim tpm2.TPMHandle = 0x01800100 + iota
+	// indexDocument holds the signed claim; indexClaim says whether it is true.
+	indexDocument
+	// indexVolume holds the id of the claim's volume, once that is formatted:
+	// from then on nothing in the machine ever formats a disk again.
+	indexVolume
+	// indexEpoch holds the floor of the epoch, a big-endian uint64.
+	indexEpoch
+)
+
+// sealedRegisters are the registers the data key is sealed to, besides the
+// claim's, which must still be zero: the image and all that ran before and
+// beside it (design promise 11). Register 9 follows from 11 and 12.
+var sealedRegisters = []uint8{2, 4, 7, 11, 12, 13}

@@ -1,0 +1,249 @@
+// Package supervise keeps the payload running: an unprivileged process that is
+// restarted with backoff and probed for health over its Unix socket.
+//
+// Invariants: the payload never runs with the agent's rights, network or
+// devices; at most one process of it exists at a time; Stop ends it before it
+// returns.
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// Payload is what to run.
+type Payload struct {
+	// Path is the program. It is told where to listen by SHED_SOCKET and where
+	// to keep its data by SHED_DATA.
+	Path   string
+	Socket string
+	Data   string
+	// Health is the path that answers 200 while the payload serves.
+	Health string
+	// Attr confines the process; nil runs it as it is, for tests.
+	Attr *syscall.SysProcAttr
+	// UID and GID own the socket's directory.
+	UID, GID int
+	Log      *zap.Logger
+}
+
+// Confined runs as a user of its own, with no network, no other processes in
+// sight.
+func Confined(uid, gid uint32) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Credential: &syscall.Credential{Uid: uid, Gid: gid},
+		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
+		Setsid:     true,
+	}
+}
+
+// The restart backoff doubles from first to last and begins again once a
+// process has held out for settled.
+const (
+	firstBackoff = 100 * time.Millisecond
+	lastBackoff  = 30 * time.Second
+	settled      = time.Minute
+	// stopGrace is how long the payload has to end after SIGTERM.
+	stopGrace = 3 * time.Second
+	// probeStarting and probeSteady are the probe's intervals before and after
+	// the first answer.
+	probeStarting = 20 * time.Millisecond
+	probeSteady   = time.Second
+	probeTimeout  = 2 * time.Second
+)
+
+// Supervisor runs one payload.
+type Supervisor struct {
+	payload Payload
+	client  *http.Client
+
+	running    atomic.Bool
+	performing atomic.Bool
+	restarts   atomic.Uint64
+	changed    chan struct{}
+
+	// mu guards stop and done.
+	mu   sync.Mutex
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// New makes a supervisor that does not run yet.
+func New(p Payload) *Supervisor {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", p.Socket)
+	}
+	return &Supervisor{
+		payload: p,
+		client:  &http.Client{Timeout: probeTimeout, Transport: &http.Transport{DialContext: dial}},
+		changed: make(chan struct{}, 1),
+	}
+}
+
+// Running reports whether the payload's process is up.
+func (s *Supervisor) Running() bool { return s.running.Load() }
+
+// Performing reports whether the last probe was answered with 200.
+func (s *Supervisor) Performing() bool { return s.performing.Load() }
+
+// WaitPerforming returns once the payload serves, or with ctx's error.
+func (s *Supervisor) WaitPerforming(ctx context.Context) error {
+	ticker := time.NewTicker(probeStarting)
+	defer ticker.Stop()
+	for !s.Performing() {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the payload: %w", ctx.Err())
+		case <-ticker.C:
+		}
+	}
+	return nil
+}
+
+// Restarts counts the times the payload ended by itself.
+func (s *Supervisor) Restarts() uint64 { return s.restarts.Load() }
+
+// Changed is signalled when Running or Performing changes.
+func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
+
+// Transport reaches the payload.
+func (s *Supervisor) Transport() http.RoundTripper { return s.client.Transport }
+
+// Start runs the payload until Stop. A second Start does nothing.
+func (s *Supervisor) Start() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop != nil {
+		return nil
+	}
+	dir := filepath.Dir(s.payload.Socket)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("starting payload: %w", err)
+	}
+	if s.payload.Attr != nil {
+		if err := os.Chown(dir, s.payload.UID, s.payload.GID); err != nil {
+			return fmt.Errorf("starting payload: %w", err)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	s.stop, s.done = cancel, make(chan struct{})
+	go s.loop(ctx, s.done)
+	return nil
+}
+
+// Stop ends the payload and waits until it is gone. A second Stop does
+// nothing.
+func (s *Supervisor) Stop() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stop == nil {
+		return
+	}
+	s.stop()
+	<-s.done
+	s.stop = nil
+}
+
+func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
+	defer close(done)
+	backoff := firstBackoff
+	for {
+		started := time.Now()
+		err := s.runOnce(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		s.restarts.Add(1)
+		if time.Since(started) > settled {
+			backoff = firstBackoff
+		}
+		s.payload.Log.Warn("payload ended", zap.Error(err), zap.Duration("again_in", backoff))
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, lastBackoff)
+	}
+}
+
+// runOnce runs the payload until it ends or ctx does.
+func (s *Supervisor) runOnce(ctx context.Context) error {
+	if err := os.Remove(s.payload.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("removing old socket: %w", err)
+	}
+	cmd := exec.CommandContext(ctx, s.payload.Path)
+	cmd.Dir = s.payload.Data
+	cmd.Env = []string{"SHED_SOCKET=" + s.payload.Socket, "SHED_DATA=" + s.payload.Data}
+	cmd.SysProcAttr = s.payload.Attr
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	cmd.WaitDelay = stopGrace
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("starting payload: %w", err)
+	}
+	s.set(&s.running, true)
+	probing, stopProbing := context.WithCancel(ctx)
+	var probe sync.WaitGroup
+	probe.Go(func() { s.probe(probing) })
+	err := cmd.Wait()
+	stopProbing()
+	probe.Wait()
+	s.set(&s.performing, false)
+	s.set(&s.running, false)
+	if err == nil {
+		err = errors.New("exit status 0")
+	}
+	return err
+}
+
+// probe asks often until the first answer, then steadily.
+func (s *Supervisor) probe(ctx context.Context) {
+	for interval := probeStarting; ; {
+		healthy := s.healthy(ctx)
+		s.set(&s.performing, healthy)
+		if healthy {
+			interval = probeSteady
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(interval):
+		}
+	}
+}
+
+func (s *Supervisor) healthy(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://payload"+s.payload.Health, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := s.client.Do(req)
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// set stores a flag and signals where it changed.
+func (s *Supervisor) set(flag *atomic.Bool, value bool) {
+	if flag.Swap(value) != value {
+		select {
+		case s.changed <- struct{}{}:
+		default:
+		}
+	}
+}

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent"
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/boot"
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/issue"
+)
+
+// The fixed places of the image and the machine.
+const (
+	modulesPath = "/etc/shed/modules"
+	releasePath = "/etc/shed/release.json"
+	tpmPath     = "/dev/tpm0"
+	payloadPath = "/bin/toolshed"
+	dataPath    = "/data"
+	socketPath  = "/run/toolshed/http.sock"
+	configDisk  = "shed-config"
+	dataDisk    = "shed-data"
+	port        = ":443"
+	payloadUser = 1000
+	// deviceWait bounds the wait for a disk or the TPM.
+	deviceWait = 10 * time.Second
+)
+
+// run is the machine's life from the kernel to the power button.
+func run(ctx context.Context, log *zap.Logger) error {
+	if err := boot.Mount(); err != nil {
+		return err
+	}
+	if err := boot.LoadModules(modulesPath); err != nil {
+		return err
+	}
+	machine, err := assemble(log)
+	if err != nil {
+		return err
+	}
+	if err := machine.OpenData(ctx); err != nil {
+		return err
+	}
+	log.Info("data")
+	serveErr := serve(ctx, machine, log)
+	return errors.Join(serveErr, machine.Close())
+}
+
+// assemble measures the configuration and puts the machine together.
+func assemble(log *zap.Logger) (*agent.Machine, error) {
+	if err := boot.WaitFor(tpmPath, deviceWait); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(tpmPath, 0o600); err != nil {
+		return nil, fmt.Errorf("closing the tpm to others: %w", err)
+	}
+	device, err := linuxtpm.Open(tpmPath)
+	if err != nil {
+		return nil, fmt.Errorf("opening tpm: %w", err)
+	}
+	tpm, err := issue.Open(device)
+	if err != nil {
+		return nil, err
+	}
+	encoded, err := readConfig()
+	if err != nil {
+		return nil, err
+	}
+	vault, err := newVault(tpm)
+	if err != nil {
+		return nil, err
+	}
+	certificate, spki, err := channel.NewCertificate(random)
+	if err != nil {
+		return nil, err
+	}
+	return agent.New(agent.Parts{
+		TPM: tpm, Vault: vault, Certificate: certificate, SPKI: spki, Log: log,
+		Data: boot.DataMount{Path: dataPath, UID: payloadUser, GID: payloadUser},
+		Payload: supervise.New(supervise.Payload{
+			Path: payloadPath, Socket: socketPath, Data: dataPath, Health: "/api/health",
+			Attr: supervise.Confined(payloadUser, payloadUser), UID: payloadUser, GID: payloadUser, Log: log,
+		}),
+	}, encoded)
+}
+
+func readConfig() ([]byte, error) {
+	path, err := boot.FindDisk(configDisk, deviceWait)
+	if err != nil {
+		return nil, err
+	}
+	drive, err := boot.ReadDrive(path, api.MaxConfigBytes+api.DriveSector)
+	if err != nil {
+		return nil, err
+	}
+	return api.DecodeDrive(drive)
+}
+
+func newVault(tpm *issue.TPM) (*seal.Vault, error) {
+	var release struct {
+		Version string `json:"version"`
+		Epoch   uint64 `json:"epoch"`
+	}
+	b, err := os.ReadFile(releasePath)
+	if err != nil {
+		return nil, fmt.Errorf("reading release: %w", err)
+	}
+	if err := json.Unmarshal(b, &release); err != nil {
+		return nil, fmt.Errorf("reading release: %w", err)
+	}
+	disk, err := boot.FindDisk(dataDisk, deviceWait)
+	if err != nil {
+		return nil, err
+	}
+	return &seal.Vault{
+		Device: tpm, Mapper: &seal.DMCrypt{Name: "data"}, Format: boot.Format, Rand: random,
+		Disk: disk, Epoch: release.Epoch,
+	}, nil
+}
+
+// serve answers and reports until the power button is pressed.
+func serve(ctx context.Context, machine *agent.Machine, log *zap.Logger) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	network, err := boot.NetworkUp(ctx)
+	if err != nil {
+		return err
+	}
+	log.Info("network", zap.Stringer("address", network.Address()))
+	listener, err := net.Listen("tcp", port)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	front := machine.Door()
+	front.Rand = random
+	ended := make(chan error, 2)
+	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
+	go func() { ended <- boot.PowerButton(ctx) }()
+	go machine.Enroller().Run(ctx)
+	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
+	log.Info("serving")
+	return <-ended
+}

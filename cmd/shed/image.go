@@ -1,0 +1,101 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/imagebuild"
+	"github.com/toolshed-cloud/shed/imagebuild/kernel"
+)
+
+// newImageCommand groups what makes and signs releases.
+func newImageCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "image",
+		Short: "build and sign the image that machines boot",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand())
+	return cmd
+}
+
+func newImageBuildCommand() *cobra.Command {
+	var o imagebuild.Options
+	cmd := &cobra.Command{
+		Use:   "build --output DIR",
+		Short: "make disk.raw, uki.efi and manifest.json; the same inputs give the same bytes",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
+			o.Progress = steps.begin
+			m, err := imagebuild.Build(cmd.Context(), o)
+			if err != nil {
+				return explainBuild(err)
+			}
+			steps.end()
+			encoded, err := m.Encode()
+			if err != nil {
+				return err
+			}
+			return printImage(cmd, o.Output, m, encoded)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&o.Output, "output", "o", "", "directory to write to")
+	flags.StringVar(&o.Version, "version", "0.0.0-dev", "semantic version of the release")
+	flags.Uint64Var(&o.Epoch, "epoch", 1, "security counter: clients refuse lower ones than they have seen")
+	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
+	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
+	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel package")
+	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
+	flags.StringVar(&o.Stub, "stub", imagebuild.DefaultStub, "systemd-stub to start from")
+	cobra.CheckErr(cmd.MarkFlagRequired("output"))
+	return cmd
+}
+
+// explainBuild adds what a person can do about it.
+func explainBuild(err error) error {
+	var missing *imagebuild.MissingError
+	switch {
+	case errors.As(err, &missing):
+		return hinted(err, "apt-get install %s", missing.Package)
+	case errors.Is(err, imagebuild.ErrOptions):
+		return usage(err)
+	case errors.Is(err, kernel.ErrLists):
+		return hinted(err, "apt-get update, or name a package file with --kernel-package")
+	case errors.Is(err, kernel.ErrDownload):
+		return hinted(err, "check the network, or name a package file with --kernel-package")
+	case errors.Is(err, exec.ErrNotFound):
+		return hinted(err, "the image is built on Debian, with apt and dpkg")
+	}
+	return err
+}
+
+// stepPrinter says which step runs and, when it is over, how long it took.
+type stepPrinter struct {
+	out     io.Writer
+	now     func() time.Time
+	step    string
+	started time.Time
+}
+
+func newStepPrinter(out io.Writer, now func() time.Time) *stepPrinter {
+	return &stepPrinter{out: out, now: now}
+}
+
+func (p *stepPrinter) begin(step string) {
+	p.end()
+	p.step, p.started = step, p.now()
+}
+
+func (p *stepPrinter) end() {
+	if p.step != "" {
+		fmt.Fprintf(p.out, "%-20s %6.2fs\n", p.step, p.now().Sub(p.started).Seconds())
+	}
+	p.step = ""
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/imagebuild/sign"
+
+	// The services whose key URIs work without a plugin (docs/decisions/0012).
+	_ "github.com/sigstore/sigstore/pkg/signature/kms/aws"
+	_ "github.com/sigstore/sigstore/pkg/signature/kms/azure"
+	_ "github.com/sigstore/sigstore/pkg/signature/kms/gcp"
+	_ "github.com/sigstore/sigstore/pkg/signature/kms/hashivault"
+)
+
+// passwordVariable holds the password of an encrypted release key.
+const passwordVariable = "SHED_KEY_PASSWORD"
+
+const imageSignLong = `Sign manifest.json in DIR and write manifest.json.sigstore.json and
+trusted_root.json beside it. Anybody can check the result without a network:
+
+  cosign verify-blob --key KEY.pub --bundle manifest.json.sigstore.json \
+    --new-bundle-format --trusted-root trusted_root.json \
+    --insecure-ignore-tlog manifest.json
+
+KEY is a PEM file with an ECDSA P-256 or Ed25519 key, or the URI of such a key
+at a service: awskms://, gcpkms://, azurekms://, hashivault://, or any that a
+sigstore-kms-NAME plugin serves. SHED_KEY_PASSWORD is the password of an
+encrypted key file.`
+
+// newImageSignCommand signs a release that was built.
+func newImageSignCommand() *cobra.Command {
+	var ref, public string
+	var generate bool
+	cmd := &cobra.Command{
+		Use:   "sign --key KEY DIR",
+		Short: "sign a built release as a bundle that cosign accepts offline",
+		Long:  imageSignLong,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if generate {
+				if err := sign.Generate(rand.Reader, ref); err != nil && !errors.Is(err, fs.ErrExist) {
+					return err
+				}
+			}
+			key, err := sign.Load(cmd.Context(), ref, keyPassword)
+			if err != nil {
+				return explainKey(err, ref)
+			}
+			digest, err := sign.Release(cmd.Context(), args[0], key)
+			if err != nil {
+				return explainSign(err)
+			}
+			if public != "" {
+				if err := os.WriteFile(public, key.Public(), 0o644); err != nil {
+					return fmt.Errorf("writing public key: %w", err)
+				}
+			}
+			return printSigned(cmd, digest)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&ref, "key", "", "release key: a PEM file or a key URI")
+	flags.StringVar(&public, "public-key", "", "also write the public key to this file")
+	flags.BoolVar(&generate, "generate-key", false, "make the key file, and .pub beside it, where there is none")
+	cobra.CheckErr(cmd.MarkFlagRequired("key"))
+	return cmd
+}
+
+func newImageKeygenCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "keygen KEY",
+		Short: "make a release key: KEY, for nobody else to read, and KEY.pub",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := sign.Generate(rand.Reader, args[0])
+			if errors.Is(err, fs.ErrExist) {
+				return hinted(err, "a key is never overwritten: name another file")
+			}
+			if err != nil {
+				return err
+			}
+			return printResult(cmd, struct {
+				Key       string `json:"key"`
+				PublicKey string `json:"public_key"`
+			}{args[0], args[0] + ".pub"}, "release key %s, public key %s.pub\n", args[0], args[0])
+		},
+	}
+}
+
+func keyPassword() (string, error) {
+	password, ok := os.LookupEnv(passwordVariable)
+	if !ok {
+		return "", fmt.Errorf("the key is encrypted and %s is not set", passwordVariable)
+	}
+	return password, nil
+}
+
+func explainKey(err error, ref string) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return hinted(notFound(err), "make one with: shed image keygen %s", ref)
+	case errors.Is(err, sign.ErrKey):
+		return hinted(err, "a release key is ECDSA P-256 or Ed25519, PEM, as shed image keygen makes it")
+	}
+	return err
+}
+
+func explainSign(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return hinted(notFound(err), "build the release first: shed image build --output DIR")
+	}
+	return err
+}
+
+func printSigned(cmd *cobra.Command, digest attest.ReleaseDigest) error {
+	return printResult(cmd, struct {
+		Release attest.ReleaseDigest `json:"release"`
+		Bundle  string               `json:"bundle"`
+	}{digest, sign.BundleName}, "signed release %s\n", digest)
+}
+
+// printResult writes v for programs, the text for people.
+func printResult(cmd *cobra.Command, v any, format string, args ...any) error {
+	asJSON, err := cmd.Flags().GetBool("json")
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), format, args...)
+	return err
+}

@@ -1,0 +1,62 @@
+// Command toolshed serves the personal API on a Unix socket. Invariant: it is
+// wiring, and takes two settings from its environment: SHED_SOCKET, where to
+// listen, and SHED_DATA, the directory for its data.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/toolshed"
+	"github.com/toolshed-cloud/shed/toolshed/kv"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Getenv("SHED_SOCKET"), os.Getenv("SHED_DATA"))
+	stop()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "toolshed: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, socket, data string) error {
+	if socket == "" || data == "" {
+		return errors.New("SHED_SOCKET and SHED_DATA must be set")
+	}
+	log, err := zap.NewProduction()
+	if err != nil {
+		return fmt.Errorf("starting log: %w", err)
+	}
+	store, err := kv.Open(ctx, filepath.Join(data, "kv.db"), time.Now)
+	if err != nil {
+		return err
+	}
+	defer store.Close() //nolint:errcheck // every answered write is on disk already
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		return fmt.Errorf("listening: %w", err)
+	}
+	server := &http.Server{Handler: toolshed.Handler(store, log), ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		<-ctx.Done()
+		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+		defer cancel()
+		server.Shutdown(grace) //nolint:errcheck // what is still open then is cut
+	}()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}

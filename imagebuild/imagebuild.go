@@ -1,0 +1,260 @@
+// Package imagebuild makes a release: a bootable disk with one unified kernel
+// image on it, and the manifest that says what a machine which booted it must
+// show.
+//
+// Invariants: the same inputs give the same bytes, so the manifest holds no
+// time, path or host name; every file that went into the image is an input in
+// the manifest, with its digest; the expected registers are computed from the
+// bytes of the image alone; nothing is run that was built.
+package imagebuild
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/imagebuild/disk"
+	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/kernel"
+	"github.com/toolshed-cloud/shed/imagebuild/registers"
+	"github.com/toolshed-cloud/shed/imagebuild/uki"
+)
+
+// The names of what Build writes.
+const (
+	DiskName     = "disk.raw"
+	UKIName      = "uki.efi"
+	ManifestName = "manifest.json"
+)
+
+// Where Debian puts what the image is made from.
+const (
+	DefaultStub   = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+	DefaultMke2fs = "/usr/sbin/mke2fs"
+)
+
+// architecture is the only one there is yet.
+const architecture = "amd64"
+
+// Options are the inputs of an image. Agent, Toolshed, Output, Cache, Version
+// and Epoch must be set.
+type Options struct {
+	// Output is the directory that the release is written to.
+	Output string
+	// Version and Epoch go into the manifest and into the image.
+	Version string
+	Epoch   uint64
+	// Agent becomes /init, Toolshed /bin/toolshed; both static programs.
+	Agent    string
+	Toolshed string
+	// Cache keeps the kernel package between builds.
+	Cache string
+	// KernelPackage is a package file to use as it is; empty fetches
+	// kernel.DefaultPackage by apt.
+	KernelPackage string
+	// Stub and Mke2fs replace DefaultStub and DefaultMke2fs.
+	Stub   string
+	Mke2fs string
+	// Progress, where set, hears the name of each step as it begins.
+	Progress func(step string)
+}
+
+// MissingError says that a file of the host is missing, and which Debian
+// package has it.
+type MissingError struct {
+	Path    string
+	Package string
+}
+
+func (e *MissingError) Error() string { return "there is no " + e.Path }
+
+// ErrOptions says that the options are incomplete or contradict themselves.
+var ErrOptions = errors.New("invalid image options")
+
+// Build makes a release and writes disk.raw, uki.efi and manifest.json, the
+// manifest last. Errors match ErrOptions, *MissingError, attest.ErrRelease
+// where the version or epoch is refused, or those of the packages below.
+func Build(ctx context.Context, o Options) (*release.Manifest, error) {
+	o.Stub = cmp.Or(o.Stub, DefaultStub)
+	o.Mke2fs = cmp.Or(o.Mke2fs, DefaultMke2fs)
+	if o.Progress == nil {
+		o.Progress = func(string) {}
+	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
+	b := &builder{Options: o}
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"read inputs", b.readInputs},
+		{"fetch kernel", b.fetchKernel},
+		{"make initrd", b.makeInitrd},
+		{"make image", b.makeUKI},
+		{"compute registers", b.computeRegisters},
+		{"write disk", b.writeDisk},
+		{"write manifest", b.writeManifest},
+	} {
+		o.Progress(step.name)
+		if err := step.do(ctx); err != nil {
+			return nil, err
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+	}
+	return &b.manifest, nil
+}
+
+func (o Options) check() error {
+	for name, value := range map[string]string{
+		"output": o.Output, "agent": o.Agent, "toolshed": o.Toolshed,
+	} {
+		if value == "" {
+			return fmt.Errorf("%w: %s is unset", ErrOptions, name)
+		}
+	}
+	if o.Cache == "" && o.KernelPackage == "" {
+		return fmt.Errorf("%w: neither cache nor kernel package is set", ErrOptions)
+	}
+	if o.Epoch == 0 {
+		return fmt.Errorf("%w: epoch is unset, want 1 or more", ErrOptions)
+	}
+	if err := release.ValidVersion(o.Version); err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	return nil
+}
+
+// builder carries what one step makes to the next.
+type builder struct {
+	Options
+	stub, agent, toolshed []byte
+	kernel                *kernel.Kernel
+	initrd, image         []byte
+	manifest              release.Manifest
+}
+
+func (b *builder) readInputs(context.Context) error {
+	var err error
+	if b.stub, err = b.input("systemd-stub", b.Stub, "systemd-boot-efi"); err != nil {
+		return err
+	}
+	if b.agent, err = b.input("init", b.Agent, ""); err != nil {
+		return err
+	}
+	b.toolshed, err = b.input("bin/toolshed", b.Toolshed, "")
+	return err
+}
+
+// input reads a file and records it in the manifest under name. Where it is
+// missing, debian names the package that has it.
+func (b *builder) input(name, file, debian string) ([]byte, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) && debian != "" {
+		return nil, &MissingError{Path: file, Package: debian}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", name, err)
+	}
+	b.record(name, attest.Sum(data), int64(len(data)))
+	return data, nil
+}
+
+func (b *builder) record(name string, digest attest.Digest, bytes int64) {
+	b.manifest.Inputs = append(b.manifest.Inputs, release.Input{Name: name, SHA256: digest, Bytes: bytes})
+}
+
+func (b *builder) fetchKernel(ctx context.Context) error {
+	file := b.KernelPackage
+	if file == "" {
+		p, err := kernel.Fetch(ctx, kernel.DefaultPackage, b.Cache)
+		if err != nil {
+			return fmt.Errorf("fetching kernel: %w", err)
+		}
+		file = p.Path
+	}
+	digest, bytes, err := files.Digest(file)
+	if err != nil {
+		return fmt.Errorf("reading kernel package: %w", err)
+	}
+	b.record("linux.deb", digest, bytes)
+	b.kernel, err = kernel.Open(ctx, file)
+	return err
+}
+
+// commandLine is fixed in the image. The console is the serial port; a panic
+// reboots at once instead of hanging a machine that costs money; nothing but
+// signed modules is loaded and not even root may alter the running kernel.
+const commandLine = "console=ttyS0 quiet loglevel=4 panic=-1 lockdown=integrity module.sig_enforce=1 " +
+	"random.trust_cpu=on tsc=reliable no_timer_check"
+
+func (b *builder) makeUKI(context.Context) error {
+	osRelease := fmt.Sprintf("ID=shed\nNAME=\"Shed\"\nVERSION_ID=%q\nSHED_EPOCH=%d\n", b.Version, b.Epoch)
+	var err error
+	b.image, err = uki.Assemble(b.stub, []uki.Section{
+		{Name: ".osrel", Data: []byte(osRelease)},
+		{Name: ".cmdline", Data: []byte(commandLine)},
+		{Name: ".initrd", Data: b.initrd},
+		{Name: ".linux", Data: b.kernel.Image},
+	})
+	if err != nil {
+		return fmt.Errorf("making image: %w", err)
+	}
+	if err := os.MkdirAll(b.Output, 0o755); err != nil {
+		return fmt.Errorf("making output directory: %w", err)
+	}
+	b.manifest.UKI = release.File{Name: UKIName, SHA256: attest.Sum(b.image), Bytes: int64(len(b.image))}
+	return files.WriteBytes(filepath.Join(b.Output, UKIName), 0o644, b.image)
+}
+
+func (b *builder) computeRegisters(context.Context) error {
+	version, err := uki.StubVersion(b.stub)
+	if err != nil {
+		return fmt.Errorf("reading stub: %w", err)
+	}
+	b.manifest.StubVersion = version
+	for _, secureBoot := range []bool{false, true} {
+		boot, err := registers.Expect(registers.Boot{UKI: b.image, StubVersion: version, SecureBoot: secureBoot})
+		if err != nil {
+			return fmt.Errorf("computing registers: %w", err)
+		}
+		b.manifest.Boots = append(b.manifest.Boots, boot)
+	}
+	return nil
+}
+
+func (b *builder) writeDisk(context.Context) error {
+	name := filepath.Join(b.Output, DiskName)
+	err := files.Write(name, 0o644, func(f *os.File) error {
+		if err := f.Truncate(disk.Size); err != nil {
+			return err
+		}
+		return disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: b.image}})
+	})
+	if err != nil {
+		return err
+	}
+	digest, bytes, err := files.Digest(name)
+	b.manifest.Disk = release.File{Name: DiskName, SHA256: digest, Bytes: bytes}
+	return err
+}
+
+func (b *builder) writeManifest(context.Context) error {
+	m := &b.manifest
+	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, architecture
+	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
+	encoded, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return files.WriteBytes(filepath.Join(b.Output, ManifestName), 0o644, encoded)
+}

@@ -1,0 +1,104 @@
+package initrd
+
+import (
+	"debug/elf"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// libraryDirs is where a Debian system of this architecture keeps libraries.
+var libraryDirs = []string{
+	"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+}
+
+// maxLibraries bounds the search for what a program needs.
+const maxLibraries = 64
+
+// Library is a file that a program needs, at the path where its loader looks.
+type Library struct {
+	Path string
+	Data []byte
+}
+
+// Libraries returns the shared libraries that the program in file needs, and
+// the loader that it names, in no particular order.
+func Libraries(file string) ([]Library, error) {
+	interpreter, needed, err := dynamic(file)
+	if err != nil {
+		return nil, err
+	}
+	found := map[string]Library{}
+	if interpreter != "" {
+		data, err := os.ReadFile(interpreter)
+		if err != nil {
+			return nil, fmt.Errorf("reading loader of %s: %w", file, err)
+		}
+		found[filepath.Base(interpreter)] = Library{Path: interpreter, Data: data}
+	}
+	for len(needed) > 0 {
+		name := needed[0]
+		needed = needed[1:]
+		if _, ok := found[name]; ok {
+			continue
+		}
+		lib, more, err := library(name)
+		if err != nil {
+			return nil, fmt.Errorf("finding what %s needs: %w", file, err)
+		}
+		found[name] = lib
+		needed = append(needed, more...)
+		if len(found) > maxLibraries {
+			return nil, fmt.Errorf("%w: %s needs more than %d libraries", ErrEntry, file, maxLibraries)
+		}
+	}
+	var all []Library
+	for _, lib := range found {
+		all = append(all, lib)
+	}
+	return all, nil
+}
+
+// library finds one by its name in the directories that the loader searches
+// without a cache.
+func library(name string) (Library, []string, error) {
+	for _, dir := range libraryDirs {
+		file := filepath.Join(dir, name)
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return Library{}, nil, err
+		}
+		_, needed, err := dynamic(file)
+		return Library{Path: file, Data: data}, needed, err
+	}
+	return Library{}, nil, fmt.Errorf("%w: library %s is in none of %v", ErrEntry, name, libraryDirs)
+}
+
+func dynamic(file string) (interpreter string, needed []string, err error) {
+	f, err := elf.Open(file)
+	if err != nil {
+		return "", nil, fmt.Errorf("reading %s: %w", file, err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			b, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
+			if err != nil {
+				return "", nil, fmt.Errorf("reading loader's name of %s: %w", file, err)
+			}
+			interpreter = strings.TrimRight(string(b), "\x00")
+		}
+	}
+	needed, err = f.ImportedLibraries()
+	if err != nil {
+		return "", nil, fmt.Errorf("reading libraries of %s: %w", file, err)
+	}
+	return interpreter, needed, nil
+}

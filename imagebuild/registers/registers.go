@@ -1,0 +1,177 @@
+// Package registers computes, from files alone, what a machine's platform
+// configuration registers will hold after it booted them.
+//
+// Invariants: nothing here looks at a running machine; an event that is not
+// known to be measured is not guessed, and a combination of firmware mode and
+// stub that has not been seen is refused.
+package registers
+
+import (
+	"crypto"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"unicode/utf16"
+
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/imagebuild/uki"
+)
+
+// ErrUnknown says that this package does not know what would be measured.
+var ErrUnknown = errors.New("measurements are not known")
+
+// Boot is what is booted and how.
+type Boot struct {
+	// UKI is the EFI program that the firmware starts.
+	UKI         []byte
+	StubVersion int
+	SecureBoot  bool
+}
+
+// canonical is the order in which the stub measures sections, whatever their
+// order in the file (systemd's src/fundamental/tpm-pcr.c). Those with a later
+// version are measured from that version on; .pcrsig never is.
+var canonical = []struct {
+	name string
+	from int
+}{
+	{".linux", 0}, {".osrel", 0}, {".cmdline", 0}, {".initrd", 0},
+	{".splash", 0}, {".dtb", 0}, {".uname", 254}, {".sbat", 254}, {".pcrpkey", 252},
+}
+
+// oldestStub and newestStub bound the versions whose measurements are known:
+// before 252 register 11 has another content, from 255 further sections count.
+const (
+	oldestStub = 252
+	newestStub = 254
+)
+
+// Expect returns the registers that boot fixes: 4, 9 and 11 always, 7 where it
+// is a constant. Errors match ErrUnknown or uki.ErrFormat.
+func Expect(boot Boot) (release.Boot, error) {
+	none := release.Boot{}
+	if boot.StubVersion < oldestStub || boot.StubVersion > newestStub {
+		return none, fmt.Errorf("%w: systemd-stub %d, only %d to %d", ErrUnknown, boot.StubVersion, oldestStub, newestStub)
+	}
+	sections, err := uki.Sections(boot.UKI)
+	if err != nil {
+		return none, err
+	}
+	for _, name := range []string{".linux", ".cmdline", ".initrd"} {
+		if len(sections[name]) == 0 {
+			return none, fmt.Errorf("%w: the image has no %s section", ErrUnknown, name)
+		}
+	}
+	b := release.Boot{SecureBoot: boot.SecureBoot}
+	if b.SHA256, err = boot.bank(crypto.SHA256, sections); err != nil {
+		return none, err
+	}
+	b.SHA384, err = boot.bank(crypto.SHA384, sections)
+	return b, err
+}
+
+func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (map[string]string, error) {
+	four, err := b.loader(alg, sections[".linux"])
+	if err != nil {
+		return nil, err
+	}
+	values := map[string]string{
+		"4":  four,
+		"9":  kernelRegister(alg, sections[".cmdline"], sections[".initrd"]),
+		"11": stubRegister(alg, sections, b.StubVersion),
+	}
+	if !b.SecureBoot {
+		values["7"] = noKeysRegister(alg)
+	}
+	return values, nil
+}
+
+// loader is register 4: the firmware's boot attempt and every program it is
+// asked to load. Up to 257 the stub has the firmware load the kernel, which
+// measures it; 252 and 253 go round the firmware when Secure Boot is on.
+func (b Boot) loader(alg crypto.Hash, linux []byte) (string, error) {
+	r := newRegister(alg)
+	r.measure([]byte("Calling EFI Application from Boot Option"))
+	r.measure(separator)
+	if err := r.authenticode(b.UKI); err != nil {
+		return "", fmt.Errorf("hashing the image: %w", err)
+	}
+	if !b.SecureBoot {
+		if err := r.authenticode(linux); err != nil {
+			return "", fmt.Errorf("hashing the kernel: %w", err)
+		}
+	} else if b.StubVersion >= 254 {
+		return "", fmt.Errorf("%w: systemd-stub %d with Secure Boot", ErrUnknown, b.StubVersion)
+	}
+	return r.String(), nil
+}
+
+// kernelRegister is register 9: the kernel's EFI stub measures its command
+// line, as the UTF-16 that the firmware handed over, and the initrd.
+func kernelRegister(alg crypto.Hash, cmdline, initrd []byte) string {
+	r := newRegister(alg)
+	r.measure(utf16LE(string(cmdline) + "\x00"))
+	r.measure(initrd)
+	return r.String()
+}
+
+// stubRegister is register 11: each section's name, then its data.
+func stubRegister(alg crypto.Hash, sections map[string][]byte, version int) string {
+	r := newRegister(alg)
+	for _, s := range canonical {
+		data, ok := sections[s.name]
+		if !ok || version < s.from {
+			continue
+		}
+		r.measure(append([]byte(s.name), 0))
+		r.measure(data)
+	}
+	return r.String()
+}
+
+// separator ends the firmware's part of a register (TCG PC Client Platform
+// Firmware Profile, EV_SEPARATOR).
+var separator = []byte{0, 0, 0, 0}
+
+// register replays extends of one register in one bank.
+type register struct {
+	alg   crypto.Hash
+	value []byte
+}
+
+func newRegister(alg crypto.Hash) *register {
+	return &register{alg: alg, value: make([]byte, alg.Size())}
+}
+
+func (r *register) extend(digest []byte) {
+	h := r.alg.New()
+	h.Write(r.value)
+	h.Write(digest)
+	r.value = h.Sum(nil)
+}
+
+func (r *register) measure(event []byte) {
+	h := r.alg.New()
+	h.Write(event)
+	r.extend(h.Sum(nil))
+}
+
+func (r *register) authenticode(image []byte) error {
+	var h hash.Hash = r.alg.New()
+	if err := uki.Authenticode(image, h); err != nil {
+		return err
+	}
+	r.extend(h.Sum(nil))
+	return nil
+}
+
+func (r *register) String() string { return hex.EncodeToString(r.value) }
+
+func utf16LE(s string) []byte {
+	var b []byte
+	for _, unit := range utf16.Encode([]rune(s)) {
+		b = append(b, byte(unit), byte(unit>>8))
+	}
+	return b
+}

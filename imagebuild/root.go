@@ -1,0 +1,139 @@
+package imagebuild
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/imagebuild/initrd"
+)
+
+// modules are loaded by the agent in this order, each after what it needs.
+// Those for SEV-SNP and TDX find nothing on other machines and say so by
+// ENODEV.
+var modules = []string{
+	"virtio_blk", "virtio_net", "virtio_rng",
+	"dm-mod", "dm-crypt", "ecb", "xts", "aesni-intel",
+	"button", "evdev",
+	"tsm", "sev-guest", "tdx-guest",
+}
+
+// mountPoints are the directories that the agent mounts on or writes to.
+var mountPoints = map[string]uint64{
+	"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "data": 0o755, "tmp": 0o1777,
+}
+
+// mke2fsConf is all that mke2fs is told: 64-bit ext4 with checksums and
+// nothing that a mounted disk would have to convert later.
+const mke2fsConf = `[defaults]
+	base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
+	default_mntopts = acl,user_xattr
+	enable_periodic_fsck = 0
+	blocksize = 4096
+	inode_size = 256
+	inode_ratio = 16384
+
+[fs_types]
+	ext4 = {
+		features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+	}
+`
+
+// toolshedID is the user and group that the payload runs as.
+const toolshedID = 1000
+
+func (b *builder) makeInitrd(context.Context) error {
+	root := initrd.New()
+	if err := b.addSkeleton(root); err != nil {
+		return err
+	}
+	if err := b.addModules(root); err != nil {
+		return err
+	}
+	if err := b.addMke2fs(root); err != nil {
+		return err
+	}
+	var err error
+	b.initrd, err = root.Bytes()
+	return err
+}
+
+func (b *builder) addSkeleton(root *initrd.Archive) error {
+	for name, permissions := range mountPoints {
+		if err := root.Directory(name, permissions); err != nil {
+			return err
+		}
+	}
+	// The kernel opens the console before anything is mounted.
+	if err := root.CharDevice("dev/console", 0o600, 5, 1); err != nil {
+		return err
+	}
+	if err := root.CharDevice("dev/null", 0o666, 1, 3); err != nil {
+		return err
+	}
+	identity, err := json.Marshal(struct {
+		Version string `json:"version"`
+		Epoch   uint64 `json:"epoch"`
+	}{b.Version, b.Epoch})
+	if err != nil {
+		return fmt.Errorf("encoding release.json: %w", err)
+	}
+	for _, f := range []struct {
+		name        string
+		permissions uint64
+		data        []byte
+	}{
+		{"init", 0o755, b.agent},
+		{"bin/toolshed", 0o755, b.toolshed},
+		{"etc/shed/release.json", 0o644, append(identity, '\n')},
+		{"etc/mke2fs.conf", 0o644, []byte(mke2fsConf)},
+		{"etc/passwd", 0o644, fmt.Appendf(nil, "root:x:0:0:root:/:/nologin\ntoolshed:x:%d:%d:toolshed:/:/nologin\n", toolshedID, toolshedID)},
+		{"etc/group", 0o644, fmt.Appendf(nil, "root:x:0:\ntoolshed:x:%d:\n", toolshedID)},
+	} {
+		if err := root.File(f.name, f.permissions, f.data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *builder) addModules(root *initrd.Archive) error {
+	ordered, err := b.kernel.Modules(modules)
+	if err != nil {
+		return fmt.Errorf("choosing modules: %w", err)
+	}
+	var list bytes.Buffer
+	for _, m := range ordered {
+		name := "lib/modules/" + m.Name + ".ko"
+		if err := root.File(name, 0o644, m.Data); err != nil {
+			return err
+		}
+		fmt.Fprintf(&list, "/%s\n", name)
+	}
+	return root.File("etc/shed/modules", 0o644, list.Bytes())
+}
+
+func (b *builder) addMke2fs(root *initrd.Archive) error {
+	program, err := b.input("sbin/mke2fs", b.Mke2fs, "e2fsprogs")
+	if err != nil {
+		return err
+	}
+	if err := root.File("sbin/mke2fs", 0o755, program); err != nil {
+		return err
+	}
+	libraries, err := initrd.Libraries(b.Mke2fs)
+	if err != nil {
+		return err
+	}
+	for _, lib := range libraries {
+		name := strings.TrimPrefix(lib.Path, "/")
+		b.record(name, attest.Sum(lib.Data), int64(len(lib.Data)))
+		if err := root.File(name, 0o755, lib.Data); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package toolshed_test
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/toolshed"
+	"github.com/toolshed-cloud/shed/toolshed/kv"
+)
+
+func serve(t *testing.T) *httptest.Server {
+	t.Helper()
+	store, err := kv.Open(t.Context(), filepath.Join(t.TempDir(), "kv.db"), time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { store.Close() })
+	s := httptest.NewServer(toolshed.Handler(store, zap.NewNop()))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func ask(t *testing.T, s *httptest.Server, method, path, body string, header ...string) (int, string, http.Header) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := s.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(b), resp.Header
+}
+
+func TestKeyValue(t *testing.T) {
+	s := serve(t)
+	want := func(status int, method, path, body string, header ...string) (string, http.Header) {
+		t.Helper()
+		got, text, h := ask(t, s, method, path, body, header...)
+		if got != status {
+			t.Errorf("%s %s %v: %d %s, want %d", method, path, header, got, text, status)
+		}
+		return text, h
+	}
+	want(404, "GET", "/api/kv/colour", "")
+	want(204, "PUT", "/api/kv/colour", "green", "If-None-Match", "*")
+	want(412, "PUT", "/api/kv/colour", "red", "If-None-Match", "*")
+	text, h := want(200, "GET", "/api/kv/colour", "")
+	if text != "green" || h.Get("ETag") != `"1"` {
+		t.Errorf("got %q, etag %s", text, h.Get("ETag"))
+	}
+	want(204, "PUT", "/api/kv/colour", "blue", "If-Match", `"1"`)
+	want(412, "PUT", "/api/kv/colour", "red", "If-Match", `"1"`)
+	want(400, "PUT", "/api/kv/colour", "red", "If-Match", "nonsense")
+	want(413, "PUT", "/api/kv/big", strings.Repeat("x", kv.MaxValueBytes+1))
+	want(422, "PUT", "/api/kv/"+strings.Repeat("k", kv.MaxKeyBytes+1), "x")
+	want(204, "PUT", "/api/kv/empty", "")
+	if text, _ := want(200, "GET", "/api/kv/empty", ""); text != "" {
+		t.Errorf("empty value is %q", text)
+	}
+	want(204, "PUT", "/api/kv/a%2Fb", "slash")
+	if text, _ := want(200, "GET", "/api/kv/a%2Fb", ""); text != "slash" {
+		t.Errorf("key with a slash holds %q", text)
+	}
+	want(204, "DELETE", "/api/kv/colour", "")
+	want(404, "DELETE", "/api/kv/colour", "")
+}
+
+func TestListPages(t *testing.T) {
+	s := serve(t)
+	for _, key := range []string{"a1", "a2", "a3", "b1", "%25"} {
+		if status, text, _ := ask(t, s, "PUT", "/api/kv/"+key, "x"); status != 204 {
+			t.Fatal(text)
+		}
+	}
+	var got []string
+	for after := ""; ; {
+		_, text, _ := ask(t, s, "GET", "/api/kv?prefix=a&limit=2&after="+after, "")
+		var page struct {
+			Keys []struct{ Key string }
+			Next string
+		}
+		if err := json.Unmarshal([]byte(text), &page); err != nil {
+			t.Fatalf("%v: %s", err, text)
+		}
+		for _, k := range page.Keys {
+			got = append(got, k.Key)
+		}
+		if after = page.Next; after == "" {
+			break
+		}
+	}
+	if strings.Join(got, " ") != "a1 a2 a3" {
+		t.Errorf("listed %v", got)
+	}
+}
+
+func TestHealthAndDocument(t *testing.T) {
+	s := serve(t)
+	if status, _, _ := ask(t, s, "GET", "/api/health", ""); status != 200 {
+		t.Errorf("health answered %d", status)
+	}
+	_, text, _ := ask(t, s, "GET", "/openapi.json", "")
+	var document struct {
+		OpenAPI string
+		Paths   map[string]any
+	}
+	if err := json.Unmarshal([]byte(text), &document); err != nil || !strings.HasPrefix(document.OpenAPI, "3.1") || document.Paths["/api/kv/{key}"] == nil {
+		t.Errorf("openapi %q, paths %v, error %v", document.OpenAPI, document.Paths, err)
+	}
+}
