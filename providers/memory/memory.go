@@ -1,0 +1,394 @@
+// Package memory is a provider for tests: its machines are entries of a map
+// and boot at once.
+//
+// Invariants: nothing outside the process is touched; it keeps to the contract
+// as the shared suite checks it; and every failure is one that a test asked
+// for, at the moment it asked for.
+package memory
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// Name is what this provider is called.
+const Name = "memory"
+
+const schema = `{
+  "$schema": "https://json-schema.org/draft/2020-12/schema",
+  "title": "Settings of the memory provider",
+  "type": "object",
+  "additionalProperties": false
+}
+`
+
+// Call names a call of the contract for Fail.
+type Call string
+
+// The calls that can be made to fail.
+const (
+	CallConfigure   Call = "Configure"
+	CallOfferings   Call = "Offerings"
+	CallEnsureImage Call = "EnsureImage"
+	CallCreate      Call = "Create"
+	CallGet         Call = "Get"
+	CallList        Call = "List"
+	CallSetPower    Call = "SetPower"
+	CallDelete      Call = "Delete"
+)
+
+// Fault makes one call fail.
+type Fault struct {
+	// Err is what the call answers.
+	Err error
+	// After says that the call did its work first, as when a cloud accepted
+	// it and the answer was lost.
+	After bool
+}
+
+// LostAnswer is a call that was accepted and whose answer never came.
+func LostAnswer() Fault {
+	return Fault{After: true, Err: providers.Errorf(providers.CodeOutcomeUnknown, "the answer was lost")}
+}
+
+// Provider is a cloud in memory. The zero value is not ready: use New.
+type Provider struct {
+	now func() time.Time
+
+	mu sync.Mutex
+	// mu guards the fields below.
+	configured bool
+	machines   map[providers.MachineID]*providers.Machine
+	kept       map[providers.MachineID]providers.InstallationID
+	images     map[attest.ReleaseDigest]attest.Digest
+	consoles   map[providers.MachineID][]byte
+	faults     map[Call][]Fault
+	counts     map[Call]int
+}
+
+var (
+	_ providers.Provider = (*Provider)(nil)
+	_ providers.Consoler = (*Provider)(nil)
+)
+
+// New answers an empty cloud.
+func New(now func() time.Time) *Provider {
+	return &Provider{
+		now:      now,
+		machines: map[providers.MachineID]*providers.Machine{},
+		kept:     map[providers.MachineID]providers.InstallationID{},
+		images:   map[attest.ReleaseDigest]attest.Digest{},
+		consoles: map[providers.MachineID][]byte{},
+		faults:   map[Call][]Fault{},
+		counts:   map[Call]int{},
+	}
+}
+
+// Fail makes the next calls of a kind fail, one fault each, in order.
+func (p *Provider) Fail(call Call, faults ...Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults[call] = append(p.faults[call], faults...)
+}
+
+// Calls answers how often a call was made.
+func (p *Provider) Calls(call Call) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.counts[call]
+}
+
+// Crash makes a machine that is on end without having been asked to.
+func (p *Provider) Crash(id providers.MachineID, reason string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, ok := p.machines[id]
+	if !ok {
+		return notFound(id)
+	}
+	m.Power, m.Reason = providers.PowerCrashed, reason
+	return nil
+}
+
+// Forget takes a machine away behind the control plane's back.
+func (p *Provider) Forget(id providers.MachineID) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.machines, id)
+}
+
+// call runs do under the lock, with the next fault there is for the call.
+func (p *Provider) call(ctx context.Context, call Call, do func() error) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "calling %s", call), err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.counts[call]++
+	if call != CallConfigure && !p.configured {
+		return &providers.Error{Code: providers.CodeUnavailable, Scope: providers.ScopeAccount,
+			Message: "the provider is not configured"}
+	}
+	faults := p.faults[call]
+	if len(faults) == 0 {
+		return do()
+	}
+	p.faults[call] = faults[1:]
+	if !faults[0].After {
+		return faults[0].Err
+	}
+	return errors.Join(faults[0].Err, do())
+}
+
+// Info says that this is the provider for tests.
+func (p *Provider) Info(context.Context) (providers.Info, error) {
+	return providers.Info{
+		Name:            Name,
+		Version:         "test",
+		ContractVersion: providers.ContractVersion,
+		Capabilities:    []providers.Capability{providers.CapabilityConsole},
+		ConfigSchema:    []byte(schema),
+		Notes:           []string{"for tests: machines are entries in memory"},
+	}, nil
+}
+
+// Configure takes an empty object: there is nothing to set.
+func (p *Provider) Configure(ctx context.Context, settings []byte) error {
+	return p.call(ctx, CallConfigure, func() error {
+		var none struct{}
+		d := json.NewDecoder(bytes.NewReader(settings))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&none); err != nil {
+			return providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
+		}
+		p.configured = true
+		return nil
+	})
+}
+
+// Offerings answers one size without a limit.
+func (p *Provider) Offerings(ctx context.Context) (out []providers.Offering, err error) {
+	err = p.call(ctx, CallOfferings, func() error {
+		out = []providers.Offering{{Region: "memory", Size: "standard", VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
+		return nil
+	})
+	return out, err
+}
+
+// EnsureImage reads the file and checks it; it keeps no copy.
+func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
+	return p.call(ctx, CallEnsureImage, func() error {
+		if known, ok := p.images[image.Release]; ok && known != image.SHA256 {
+			return providers.Errorf(providers.CodeConflict, "release %s has another image here", image.Release)
+		}
+		b, err := os.ReadFile(image.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return providers.Errorf(providers.CodeInvalid, "image: %s", err)
+		}
+		if err != nil {
+			return providers.Errorf(providers.CodeInternal, "reading the image: %s", err)
+		}
+		if int64(len(b)) != image.Bytes || attest.Sum(b) != image.SHA256 {
+			return providers.Errorf(providers.CodeInvalid, "image is not the one that was announced")
+		}
+		p.images[image.Release] = image.SHA256
+		if progress != nil {
+			progress(image.Bytes, image.Bytes)
+		}
+		return nil
+	})
+}
+
+// Create makes a machine that is on at once.
+func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out providers.Machine, err error) {
+	err = p.call(ctx, CallCreate, func() error {
+		if err := check(req); err != nil {
+			return err
+		}
+		if m, ok := p.machines[req.Machine]; ok {
+			if err := same(m, req); err != nil {
+				return err
+			}
+			m.Generation = req.Generation
+			out = p.observe(m)
+			return nil
+		}
+		if _, kept := p.kept[req.Machine]; kept {
+			return providers.Errorf(providers.CodeConflict, "a data disk is kept of machine %s", req.Machine)
+		}
+		if _, ok := p.images[req.Spec.Release]; !ok {
+			return providers.Errorf(providers.CodeInvalid, "the image of release %s is not here", req.Spec.Release)
+		}
+		m := &providers.Machine{
+			ID:           req.Machine,
+			Installation: req.Installation,
+			Generation:   req.Generation,
+			SpecHash:     req.Spec.Hash(),
+			Release:      req.Spec.Release,
+			Power:        providers.PowerOn,
+			Inbound:      fmt.Sprintf("memory:%s", req.Machine),
+			Resources: []providers.Resource{
+				{Kind: providers.ResourceMachine, ID: string(req.Machine), Machine: req.Machine},
+				{Kind: providers.ResourceDataDisk, ID: string(req.Machine) + "/data", Machine: req.Machine, Bytes: req.Spec.DataBytes},
+			},
+			CreatedAt: p.now().UTC(),
+		}
+		p.machines[req.Machine] = m
+		p.consoles[req.Machine] = []byte("memory: machine is on\n")
+		out = p.observe(m)
+		return nil
+	})
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	return out, nil
+}
+
+func check(req providers.CreateRequest) error {
+	switch {
+	case req.Machine == "":
+		return providers.Errorf(providers.CodeInvalid, "machine is empty")
+	case req.Installation == "":
+		return providers.Errorf(providers.CodeInvalid, "installation is empty")
+	case req.Spec.DataBytes <= 0:
+		return providers.Errorf(providers.CodeInvalid, "data_bytes is %d", req.Spec.DataBytes)
+	case len(req.Spec.Config) == 0:
+		return providers.Errorf(providers.CodeInvalid, "config is empty")
+	}
+	return nil
+}
+
+// same refuses a request that is not the one m was made by.
+func same(m *providers.Machine, req providers.CreateRequest) error {
+	switch {
+	case m.Installation != req.Installation:
+		return providers.Errorf(providers.CodeConflict, "machine %s belongs to another installation", m.ID)
+	case m.SpecHash != req.Spec.Hash():
+		return providers.Errorf(providers.CodeConflict, "machine %s was made from another spec", m.ID)
+	case req.Generation < m.Generation:
+		return providers.Errorf(providers.CodeConflict, "machine %s has generation %d, asked for %d", m.ID, m.Generation, req.Generation)
+	}
+	return nil
+}
+
+// observe is a copy that the caller may keep. The caller holds p.mu.
+func (p *Provider) observe(m *providers.Machine) providers.Machine {
+	out := *m
+	out.Resources = slices.Clone(m.Resources)
+	return out
+}
+
+// Get answers a machine.
+func (p *Provider) Get(ctx context.Context, id providers.MachineID) (out providers.Machine, err error) {
+	err = p.call(ctx, CallGet, func() error {
+		m, ok := p.machines[id]
+		if !ok {
+			return notFound(id)
+		}
+		out = p.observe(m)
+		return nil
+	})
+	return out, err
+}
+
+// List answers two machines a page, so that callers meet pages.
+func (p *Provider) List(ctx context.Context, installation providers.InstallationID, page string) (out providers.Page, err error) {
+	const pageMachines = 2
+	err = p.call(ctx, CallList, func() error {
+		var ids []providers.MachineID
+		for id, m := range p.machines {
+			if m.Installation == installation && string(id) > page {
+				ids = append(ids, id)
+			}
+		}
+		slices.Sort(ids)
+		for i, id := range ids {
+			if i == pageMachines {
+				out.Next = string(ids[i-1])
+				return nil
+			}
+			out.Resources = append(out.Resources, p.machines[id].Resources...)
+		}
+		for id, owner := range p.kept {
+			if owner == installation {
+				out.Resources = append(out.Resources, providers.Resource{Kind: providers.ResourceDataDisk, ID: string(id) + "/kept", Machine: id})
+			}
+		}
+		return nil
+	})
+	return out, err
+}
+
+// SetPower switches at once.
+func (p *Provider) SetPower(ctx context.Context, id providers.MachineID, on bool) error {
+	return p.call(ctx, CallSetPower, func() error {
+		m, ok := p.machines[id]
+		if !ok {
+			return notFound(id)
+		}
+		m.Power, m.Reason = providers.PowerOff, ""
+		if on {
+			m.Power = providers.PowerOn
+		}
+		return nil
+	})
+}
+
+// Delete destroys at once.
+func (p *Provider) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
+	return p.call(ctx, CallDelete, func() error {
+		m, ok := p.machines[id]
+		switch {
+		case ok && keepData:
+			p.kept[id] = m.Installation
+		case !keepData:
+			delete(p.kept, id)
+		}
+		delete(p.machines, id)
+		delete(p.consoles, id)
+		return nil
+	})
+}
+
+// Console answers the one line that a machine here prints.
+func (p *Provider) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.machines[id]; !ok {
+		return nil, notFound(id)
+	}
+	text := bytes.NewReader(p.consoles[id])
+	if !follow {
+		return io.NopCloser(text), nil
+	}
+	return io.NopCloser(io.MultiReader(text, untilDone{ctx})), nil
+}
+
+// untilDone reads nothing and ends with its context.
+type untilDone struct {
+	ctx context.Context //nolint:containedctx // a read takes none
+}
+
+func (r untilDone) Read([]byte) (int, error) {
+	<-r.ctx.Done()
+	return 0, io.EOF
+}
+
+// Close does nothing.
+func (p *Provider) Close() error { return nil }
+
+func notFound(id providers.MachineID) error {
+	return providers.Errorf(providers.CodeNotFound, "machine %s is not here", id)
+}

@@ -1,0 +1,140 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc"
+
+	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/plugin/pb"
+)
+
+// server answers the wire from a provider in this process.
+type server struct {
+	pb.UnimplementedProviderServer
+	provider providers.Provider
+}
+
+var _ pb.ProviderServer = (*server)(nil)
+
+func (s *server) Info(ctx context.Context, _ *pb.InfoRequest) (*pb.InfoResponse, error) {
+	info, err := s.provider.Info(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return infoToPB(info), nil
+}
+
+func (s *server) Configure(ctx context.Context, r *pb.ConfigureRequest) (*pb.ConfigureResponse, error) {
+	if err := s.provider.Configure(ctx, r.GetSettings()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.ConfigureResponse{}, nil
+}
+
+func (s *server) Offerings(ctx context.Context, _ *pb.OfferingsRequest) (*pb.OfferingsResponse, error) {
+	offerings, err := s.provider.Offerings(ctx)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return offeringsToPB(offerings), nil
+}
+
+func (s *server) EnsureImage(r *pb.EnsureImageRequest, stream grpc.ServerStreamingServer[pb.Progress]) error {
+	image, err := imageFromPB(r)
+	if err != nil {
+		return toStatus(invalid(err))
+	}
+	// A host that went away cancels the stream's context, which ends the
+	// import; a lost progress report by itself ends nothing.
+	var lost error
+	err = s.provider.EnsureImage(stream.Context(), image, func(done, total int64) {
+		if lost == nil {
+			lost = stream.Send(&pb.Progress{Done: done, Total: total})
+		}
+	})
+	return toStatus(err)
+}
+
+func (s *server) Create(ctx context.Context, r *pb.CreateRequest) (*pb.Machine, error) {
+	req, err := createFromPB(r)
+	if err != nil {
+		return nil, toStatus(invalid(err))
+	}
+	m, err := s.provider.Create(ctx, req)
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return machineToPB(m), nil
+}
+
+func (s *server) Get(ctx context.Context, r *pb.GetRequest) (*pb.Machine, error) {
+	m, err := s.provider.Get(ctx, providers.MachineID(r.GetMachine()))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return machineToPB(m), nil
+}
+
+func (s *server) List(ctx context.Context, r *pb.ListRequest) (*pb.ListResponse, error) {
+	page, err := s.provider.List(ctx, providers.InstallationID(r.GetInstallation()), r.GetPage())
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.ListResponse{Resources: resourcesToPB(page.Resources), Next: page.Next}, nil
+}
+
+func (s *server) SetPower(ctx context.Context, r *pb.SetPowerRequest) (*pb.SetPowerResponse, error) {
+	if err := s.provider.SetPower(ctx, providers.MachineID(r.GetMachine()), r.GetOn()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.SetPowerResponse{}, nil
+}
+
+func (s *server) Delete(ctx context.Context, r *pb.DeleteRequest) (*pb.DeleteResponse, error) {
+	if err := s.provider.Delete(ctx, providers.MachineID(r.GetMachine()), r.GetKeepData()); err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.DeleteResponse{}, nil
+}
+
+// chunkBytes is how much of a console one message carries.
+const chunkBytes = 32 << 10
+
+func (s *server) Console(r *pb.ConsoleRequest, stream grpc.ServerStreamingServer[pb.ConsoleChunk]) error {
+	consoler, ok := s.provider.(providers.Consoler)
+	if !ok {
+		return toStatus(providers.Errorf(providers.CodeUnimplemented, "this provider has no console"))
+	}
+	console, err := consoler.Console(stream.Context(), providers.MachineID(r.GetMachine()), r.GetFollow())
+	if err != nil {
+		return toStatus(err)
+	}
+	defer console.Close()
+	if err := stream.Send(&pb.ConsoleChunk{}); err != nil {
+		return err
+	}
+	for {
+		// Send keeps the message for as long as it likes: each has its own
+		// buffer.
+		b := make([]byte, chunkBytes)
+		n, err := console.Read(b)
+		if n > 0 {
+			if err := stream.Send(&pb.ConsoleChunk{Data: b[:n]}); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return toStatus(err)
+		}
+	}
+}
+
+func invalid(err error) *providers.Error {
+	return providers.Errorf(providers.CodeInvalid, "reading the request: %s", err)
+}

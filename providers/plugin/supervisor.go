@@ -1,0 +1,283 @@
+package plugin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// Supervisor is a provider that runs in a plugin process and is started again
+// when it dies, with the settings it had. A call in flight at that moment gets
+// CodeUnavailable, or CodeOutcomeUnknown where it may have made something; a
+// call made while there is no process waits for the next attempt to start one.
+type Supervisor struct {
+	opts Options
+	// cancel ends run; done is closed when it has returned.
+	cancel context.CancelFunc
+	done   chan struct{}
+	closed error
+
+	mu sync.Mutex
+	// The fields below are guarded by mu. Of process and broken at most one
+	// is set, and both are empty until the first attempt after a death has
+	// ended. changed is closed, and made anew, with every change of the two.
+	process  *process
+	broken   error
+	changed  chan struct{}
+	settings []byte
+}
+
+var (
+	_ providers.Provider = (*Supervisor)(nil)
+	_ providers.Consoler = (*Supervisor)(nil)
+)
+
+// Open starts the plugin and keeps it running until Close. That the first
+// start fails is Open's error.
+func Open(ctx context.Context, opts Options) (*Supervisor, error) {
+	opts, err := opts.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	first, err := start(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	s := &Supervisor{
+		opts:    opts,
+		cancel:  cancel,
+		done:    make(chan struct{}),
+		process: first,
+		changed: make(chan struct{}),
+	}
+	go s.run(run, first)
+	return s, nil
+}
+
+// Close stops the plugin; machines go on. A second Close is harmless.
+func (s *Supervisor) Close() error {
+	s.cancel()
+	<-s.done
+	return s.closed
+}
+
+// Pid is the plugin's process, 0 while there is none.
+func (s *Supervisor) Pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == nil {
+		return 0
+	}
+	return s.process.pid
+}
+
+// run watches one process after the other.
+func (s *Supervisor) run(ctx context.Context, p *process) {
+	defer close(s.done)
+	pause := s.opts.Backoff
+	for {
+		started := time.Now()
+		select {
+		case <-ctx.Done():
+			s.set(nil, providers.Errorf(providers.CodeUnavailable, "plugin %s is closed", s.opts.Name))
+			s.closed = p.stop()
+			return
+		case <-p.gone:
+		}
+		s.set(nil, nil)
+		s.opts.Log.Warn("plugin died, starting it again", zap.String("plugin", s.opts.Name), zap.Int("pid", p.pid))
+		if err := p.stop(); err != nil {
+			s.opts.Log.Warn("cleaning up after a plugin", zap.Error(err))
+		}
+		if time.Since(started) > s.opts.BackoffLimit {
+			pause = s.opts.Backoff
+		}
+		next, ok := s.revive(ctx, &pause)
+		if !ok {
+			return
+		}
+		p = next
+	}
+}
+
+// revive tries until a process runs and is configured, or ctx ends.
+func (s *Supervisor) revive(ctx context.Context, pause *time.Duration) (*process, bool) {
+	for {
+		select {
+		case <-ctx.Done():
+			s.set(nil, providers.Errorf(providers.CodeUnavailable, "plugin %s is closed", s.opts.Name))
+			return nil, false
+		case <-time.After(*pause):
+		}
+		*pause = min(2**pause, s.opts.BackoffLimit)
+		p, err := s.restart(ctx)
+		if err == nil {
+			s.opts.Log.Info("plugin runs again", zap.String("plugin", s.opts.Name), zap.Int("pid", p.pid))
+			return p, true
+		}
+		s.opts.Log.Error("plugin does not start", zap.String("plugin", s.opts.Name), zap.Error(err))
+		s.set(nil, providers.Errorf(providers.CodeUnavailable, "%s", err))
+	}
+}
+
+// restart starts a process and gives it the last settings before any call can
+// reach it.
+func (s *Supervisor) restart(ctx context.Context) (*process, error) {
+	p, err := start(ctx, s.opts)
+	if err != nil {
+		return nil, err
+	}
+	if settings := s.lastSettings(); settings != nil {
+		ctx, cancel := context.WithTimeout(ctx, s.opts.StartTimeout)
+		defer cancel()
+		if err := p.Configure(ctx, settings); err != nil {
+			return nil, errors.Join(fmt.Errorf("configuring plugin %s again: %w", s.opts.Name, err), p.stop())
+		}
+	}
+	s.set(p, nil)
+	return p, nil
+}
+
+func (s *Supervisor) lastSettings() []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.settings
+}
+
+// set records how it stands and wakes whoever waits for that.
+func (s *Supervisor) set(p *process, broken error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.process, s.broken = p, broken
+	close(s.changed)
+	s.changed = make(chan struct{})
+}
+
+// live answers the running process, or waits for the attempt under way.
+func (s *Supervisor) live(ctx context.Context) (*process, error) {
+	for {
+		s.mu.Lock()
+		p, broken, changed := s.process, s.broken, s.changed
+		s.mu.Unlock()
+		switch {
+		case p != nil:
+			return p, nil
+		case broken != nil:
+			return nil, broken
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, providers.Errorf(providers.CodeUnavailable, "waiting for plugin %s: %s", s.opts.Name, context.Cause(ctx))
+		}
+	}
+}
+
+// Info asks the plugin who it is.
+func (s *Supervisor) Info(ctx context.Context) (providers.Info, error) {
+	p, err := s.live(ctx)
+	if err != nil {
+		return providers.Info{}, err
+	}
+	return p.Info(ctx)
+}
+
+// Configure hands settings to the plugin and, once it accepted them, to every
+// process that takes its place.
+func (s *Supervisor) Configure(ctx context.Context, settings []byte) error {
+	p, err := s.live(ctx)
+	if err != nil {
+		return err
+	}
+	if err := p.Configure(ctx, settings); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process != p {
+		return providers.Errorf(providers.CodeUnavailable, "plugin %s died while it was configured", s.opts.Name)
+	}
+	s.settings = slices.Clone(settings)
+	return nil
+}
+
+// Offerings asks the plugin what it can make.
+func (s *Supervisor) Offerings(ctx context.Context) ([]providers.Offering, error) {
+	p, err := s.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p.Offerings(ctx)
+}
+
+// EnsureImage has the plugin take in a release's disk.
+func (s *Supervisor) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
+	p, err := s.live(ctx)
+	if err != nil {
+		return err
+	}
+	return p.EnsureImage(ctx, image, progress)
+}
+
+// Create has the plugin make a machine.
+func (s *Supervisor) Create(ctx context.Context, req providers.CreateRequest) (providers.Machine, error) {
+	p, err := s.live(ctx)
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	return p.Create(ctx, req)
+}
+
+// Get asks the plugin for a machine.
+func (s *Supervisor) Get(ctx context.Context, id providers.MachineID) (providers.Machine, error) {
+	p, err := s.live(ctx)
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	return p.Get(ctx, id)
+}
+
+// List asks the plugin for a page of resources.
+func (s *Supervisor) List(ctx context.Context, installation providers.InstallationID, page string) (providers.Page, error) {
+	p, err := s.live(ctx)
+	if err != nil {
+		return providers.Page{}, err
+	}
+	return p.List(ctx, installation, page)
+}
+
+// SetPower has the plugin switch a machine.
+func (s *Supervisor) SetPower(ctx context.Context, id providers.MachineID, on bool) error {
+	p, err := s.live(ctx)
+	if err != nil {
+		return err
+	}
+	return p.SetPower(ctx, id, on)
+}
+
+// Delete has the plugin destroy a machine.
+func (s *Supervisor) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
+	p, err := s.live(ctx)
+	if err != nil {
+		return err
+	}
+	return p.Delete(ctx, id, keepData)
+}
+
+// Console has the plugin stream a machine's console.
+func (s *Supervisor) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
+	p, err := s.live(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p.Console(ctx, id, follow)
+}

@@ -1,0 +1,234 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// The bounds of a data disk. The lower one is what a file system and the
+// volume's own header need.
+const (
+	minDataBytes = 16 << 20
+	maxDataBytes = 16 << 40
+	sectorBytes  = 512
+)
+
+// Create accepts a machine: once its directory stands, whatever is still to be
+// done is done by this plugin or the next.
+func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (providers.Machine, error) {
+	c, err := p.configured()
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	drive, err := c.checkRequest(req)
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m, ok := p.machines[req.Machine]; ok {
+		return m.created(c, req)
+	}
+	if kept, err := exists(c.path(keptDir, string(req.Machine))); err != nil || kept {
+		return providers.Machine{}, keptConflict(req.Machine, err)
+	}
+	if err := c.haveImage(req.Spec.Release); err != nil {
+		return providers.Machine{}, err
+	}
+	port, err := p.freePort(c)
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	m := &machine{record: record{
+		Version:      recordVersion,
+		Machine:      req.Machine,
+		Installation: req.Installation,
+		Generation:   req.Generation,
+		SpecHash:     req.Spec.Hash(),
+		Release:      req.Spec.Release,
+		DataBytes:    req.Spec.DataBytes,
+		MemoryBytes:  c.MemoryBytes,
+		VCPUs:        c.VCPUs,
+		CreatedAt:    p.opts.Now().UTC(),
+		On:           true,
+		Port:         port,
+	}}
+	if err := c.accept(m.record, drive); err != nil {
+		return providers.Machine{}, failure(err, "making the machine's directory")
+	}
+	p.machines[req.Machine] = m
+	p.ports[port] = struct{}{}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p.beginPowerOn(c, m)
+	return m.observe(c), nil
+}
+
+func keptConflict(id providers.MachineID, err error) error {
+	if err != nil {
+		return failure(err, "looking for a kept data disk")
+	}
+	return providers.Errorf(providers.CodeConflict, "a data disk is kept of machine %s", id)
+}
+
+// checkRequest refuses what cannot be made and answers the config drive.
+func (c *config) checkRequest(req providers.CreateRequest) ([]byte, error) {
+	if err := checkID("machine", string(req.Machine)); err != nil {
+		return nil, err
+	}
+	if err := checkID("installation", string(req.Installation)); err != nil {
+		return nil, err
+	}
+	spec := req.Spec
+	switch {
+	case spec.Region != "" && spec.Region != region:
+		return nil, providers.Errorf(providers.CodeInvalid, "region %q is not offered", spec.Region)
+	case spec.Size != "" && spec.Size != size:
+		return nil, providers.Errorf(providers.CodeInvalid, "size %q is not offered", spec.Size)
+	case spec.DataBytes < minDataBytes || spec.DataBytes > maxDataBytes || spec.DataBytes%sectorBytes != 0:
+		return nil, providers.Errorf(providers.CodeInvalid, "data_bytes is %d, want a multiple of %d from %d to %d",
+			spec.DataBytes, sectorBytes, minDataBytes, maxDataBytes)
+	}
+	drive, err := api.EncodeDrive(spec.Config)
+	if err != nil {
+		return nil, providers.Errorf(providers.CodeInvalid, "config: %s", err)
+	}
+	return drive, nil
+}
+
+// created answers a Create of a machine that is there already.
+func (m *machine) created(c *config, req providers.CreateRequest) (providers.Machine, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.record
+	switch {
+	case r.Deleting:
+		return providers.Machine{}, providers.Errorf(providers.CodeAborted, "machine %s is being deleted", r.Machine)
+	case r.Installation != req.Installation:
+		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s belongs to another installation", r.Machine)
+	case r.SpecHash != req.Spec.Hash():
+		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s was made from another spec", r.Machine)
+	case req.Generation < r.Generation:
+		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s has generation %d, asked for %d",
+			r.Machine, r.Generation, req.Generation)
+	}
+	if req.Generation > r.Generation {
+		m.record.Generation = req.Generation
+		if err := m.record.write(c.machineDir(r.Machine)); err != nil {
+			m.record.Generation = r.Generation
+			return providers.Machine{}, failure(err, "recording the generation")
+		}
+	}
+	return m.observe(c), nil
+}
+
+// accept makes the machine's directory appear, whole.
+func (c *config) accept(r record, drive []byte) (err error) {
+	fresh, err := os.MkdirTemp(c.path(tempDir), "machine-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
+	// The drive carries the enrolment token.
+	if err := writeFile(filepath.Join(fresh, configFile), drive, 0o600); err != nil {
+		return err
+	}
+	if err := r.write(fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, c.machineDir(r.Machine)); err != nil {
+		return err
+	}
+	return syncDir(c.path(machinesDir))
+}
+
+// furnish makes what a machine needs to start; what is there stays.
+func (c *config) furnish(ctx context.Context, r record) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return c.manufacture(ctx, r.Machine) })
+	g.Go(func() error { return c.makeDisks(ctx, r) })
+	return g.Wait()
+}
+
+func (c *config) makeDisks(ctx context.Context, r record) error {
+	for _, file := range []struct {
+		name string
+		fill func(path string) error
+	}{
+		{variablesFile, c.copyVariables},
+		{systemFile, func(path string) error { return c.makeOverlay(ctx, r, path) }},
+		{dataFile, func(path string) error { return makeBlank(path, r.DataBytes) }},
+	} {
+		if err := c.makeFile(filepath.Join(c.machineDir(r.Machine), file.name), file.fill); err != nil {
+			return fmt.Errorf("making %s: %w", file.name, err)
+		}
+	}
+	return nil
+}
+
+// makeFile has fill make a file that appears whole, unless it is there.
+func (c *config) makeFile(path string, fill func(path string) error) (err error) {
+	made, err := exists(path)
+	if err != nil || made {
+		return err
+	}
+	dir, err := os.MkdirTemp(c.path(tempDir), "file-")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	fresh := filepath.Join(dir, filepath.Base(path))
+	if err := fill(fresh); err != nil {
+		return err
+	}
+	if err := os.Rename(fresh, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// copyVariables gives each machine its own: the firmware writes into them.
+func (c *config) copyVariables(path string) error {
+	pristine, err := os.ReadFile(c.tools.variables)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, pristine, 0o600)
+}
+
+// makeOverlay names the image by a path relative to the machine's directory,
+// where the overlay will stand; qemu-img is told not to look for it yet.
+func (c *config) makeOverlay(ctx context.Context, r record, path string) error {
+	image, err := os.Stat(c.imagePath(r.Release))
+	if err != nil {
+		return err
+	}
+	base, err := filepath.Rel(c.machineDir(r.Machine), c.imagePath(r.Release))
+	if err != nil {
+		return err
+	}
+	out, err := exec.CommandContext(ctx, c.tools.qemuImg, "create", "-q", "-u",
+		"-f", "qcow2", "-F", "raw", "-b", base, path, strconv.FormatInt(image.Size(), 10)).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("qemu-img: %w: %s", err, lastLines(out))
+	}
+	return nil
+}
+
+func makeBlank(path string, bytes int64) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(bytes), f.Close())
+}

@@ -1,0 +1,118 @@
+// Package qmp speaks as much of QEMU's machine protocol as switching a machine
+// off needs.
+//
+// Invariants: a guest can make QEMU say anything, so lines are capped and a
+// connection serves one command at a time; every wait ends with its context.
+package qmp
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+)
+
+// maxLine caps one message of QEMU's.
+const maxLine = 64 << 10
+
+// ErrProtocol says that the other end does not speak the protocol.
+var ErrProtocol = errors.New("not the QEMU machine protocol")
+
+// Conn is one connection to a monitor. It is not safe for concurrent use.
+type Conn struct {
+	conn  net.Conn
+	lines *bufio.Scanner
+}
+
+// message is any of QEMU's: a greeting, an answer or an event.
+type message struct {
+	QMP    json.RawMessage `json:"QMP"`
+	Return json.RawMessage `json:"return"`
+	Error  *struct {
+		Class string `json:"class"`
+		Desc  string `json:"desc"`
+	} `json:"error"`
+	Event string `json:"event"`
+}
+
+// Dial connects and waits for QEMU's greeting, which comes once the machine
+// has been put together.
+func Dial(ctx context.Context, path string) (*Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to the monitor: %w", err)
+	}
+	c := &Conn{conn: conn, lines: bufio.NewScanner(conn)}
+	c.lines.Buffer(make([]byte, 0, 4096), maxLine)
+	if err := c.greet(ctx); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return c, nil
+}
+
+func (c *Conn) greet(ctx context.Context) error {
+	defer c.bound(ctx)()
+	m, err := c.read()
+	if err != nil {
+		return err
+	}
+	if len(m.QMP) == 0 {
+		return fmt.Errorf("%w: no greeting", ErrProtocol)
+	}
+	return c.Execute(ctx, "qmp_capabilities")
+}
+
+// Close ends the connection.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// Execute runs a command that takes no arguments and answers nothing.
+func (c *Conn) Execute(ctx context.Context, command string) error {
+	defer c.bound(ctx)()
+	line, err := json.Marshal(map[string]string{"execute": command})
+	if err != nil {
+		return fmt.Errorf("encoding %s: %w", command, err)
+	}
+	if _, err := c.conn.Write(append(line, '\n')); err != nil {
+		return fmt.Errorf("sending %s: %w", command, err)
+	}
+	for {
+		m, err := c.read()
+		switch {
+		case err != nil:
+			return fmt.Errorf("waiting for the answer to %s: %w", command, err)
+		case m.Error != nil:
+			return fmt.Errorf("%s: %s: %s", command, m.Error.Class, m.Error.Desc)
+		case m.Return != nil:
+			return nil
+		}
+	}
+}
+
+// bound makes ctx's end the end of every read and write until the function it
+// returns is called.
+func (c *Conn) bound(ctx context.Context) func() {
+	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	return func() { stop() }
+}
+
+func (c *Conn) read() (message, error) {
+	if !c.lines.Scan() {
+		if err := c.lines.Err(); err != nil {
+			return message{}, fmt.Errorf("reading from the monitor: %w", err)
+		}
+		return message{}, net.ErrClosed
+	}
+	return parse(c.lines.Bytes())
+}
+
+func parse(line []byte) (message, error) {
+	var m message
+	if err := json.Unmarshal(line, &m); err != nil {
+		return message{}, fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return m, nil
+}

@@ -1,0 +1,297 @@
+package qemu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
+)
+
+const (
+	// greetingPatience is how long QEMU may take to put the machine together.
+	greetingPatience = 30 * time.Second
+	// portAttempts is how many ports are tried for a machine that never ran.
+	portAttempts = 8
+)
+
+// Descriptors as the started programs see them: the first that Go passes on.
+const (
+	firstExtra  = 3
+	secondExtra = 4
+)
+
+// errPortTaken says that something else listens on a machine's port.
+var errPortTaken = errors.New("port is taken")
+
+// launch starts the machine's processes and returns once QEMU has put the
+// machine together.
+func (p *Provider) launch(ctx context.Context, c *config, m *machine) error {
+	if err := m.endTPM(ctx); err != nil {
+		return fmt.Errorf("ending the TPM of the last run: %w", err)
+	}
+	for attempt := 1; ; attempt++ {
+		err := p.launchOnce(ctx, c, m)
+		if !errors.Is(err, errPortTaken) || attempt == portAttempts {
+			return err
+		}
+		moved, moveErr := p.movePort(c, m)
+		if moveErr != nil {
+			return errors.Join(err, moveErr)
+		}
+		if !moved {
+			return err
+		}
+	}
+}
+
+func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error {
+	m.mu.Lock()
+	r := m.record
+	m.mu.Unlock()
+	if !portIsFree(r.Port) {
+		return fmt.Errorf("%w: %s", errPortTaken, inbound(r.Port))
+	}
+	ended, err := c.startProcesses(m, r)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, greetingPatience)
+	defer cancel()
+	monitor, err := qmp.Dial(ctx, c.socket(r.Machine))
+	if err == nil {
+		return monitor.Close()
+	}
+	select {
+	case <-ended:
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for QEMU: %w", err)
+	}
+	if !portIsFree(r.Port) {
+		return fmt.Errorf("%w: %s", errPortTaken, inbound(r.Port))
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return errors.New(m.obituary(c))
+}
+
+// startProcesses starts swtpm and QEMU and writes down which they are. The two
+// are joined by a pair of sockets that nothing else can reach: when one dies,
+// so does the other's use.
+func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("joining QEMU and its TPM: %w", err)
+	}
+	tpmEnd, qemuEnd := os.NewFile(uintptr(fds[0]), "tpm"), os.NewFile(uintptr(fds[1]), "tpm")
+	defer tpmEnd.Close()
+	defer qemuEnd.Close()
+	monitor, err := c.listenMonitor(r.Machine)
+	if err != nil {
+		return nil, err
+	}
+	defer monitor.Close()
+
+	dir := c.machineDir(r.Machine)
+	if err := boundLog(filepath.Join(dir, consoleFile)); err != nil {
+		return nil, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	swtpm, _, err := m.start(exec.Command(c.tools.swtpm, c.swtpmArgs(r)...), filepath.Join(dir, swtpmLogFile), tpmEnd)
+	if err != nil {
+		return nil, fmt.Errorf("starting swtpm: %w", err)
+	}
+	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r)...), filepath.Join(dir, qemuLogFile), qemuEnd, monitor)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
+	}
+	m.qemu, m.swtpm, m.exit = qemu, swtpm, nil
+	m.record.QEMU, m.record.SWTPM = qemu.ID, swtpm.ID
+	if err := m.record.write(dir); err != nil {
+		return nil, fmt.Errorf("writing the machine record: %w", err)
+	}
+	return ended, nil
+}
+
+// start runs a program in a session of its own, so that neither the plugin's
+// end nor a terminal's signals reach it. The caller holds m.mu.
+func (m *machine) start(cmd *exec.Cmd, logPath string, extra ...*os.File) (*proc.Process, <-chan struct{}, error) {
+	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer logFile.Close()
+	cmd.Stdout, cmd.Stderr = logFile, logFile
+	cmd.ExtraFiles = extra
+	cmd.Dir = "/"
+	cmd.Env = []string{"PATH=/usr/bin:/bin"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return nil, nil, err
+	}
+	// It is our child and not waited for yet: its pid cannot be another's.
+	id, err := proc.Identify(cmd.Process.Pid)
+	var p *proc.Process
+	if err == nil {
+		p, err = proc.Open(id)
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, cmd.Process.Kill(), cmd.Wait())
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err := cmd.Wait()
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.qemu == p {
+			m.exit = err
+		}
+	}()
+	return p, ended, nil
+}
+
+// listenMonitor makes the monitor's socket before QEMU runs, so that nobody
+// has to wait for it to appear.
+func (c *config) listenMonitor(id providers.MachineID) (*os.File, error) {
+	path := c.socket(id)
+	if err := removeFile(path); err != nil {
+		return nil, fmt.Errorf("removing an old socket: %w", err)
+	}
+	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, fmt.Errorf("making the monitor's socket: %w", err)
+	}
+	defer listener.Close()
+	listener.SetUnlinkOnClose(false)
+	f, err := listener.File()
+	if err != nil {
+		return nil, fmt.Errorf("making the monitor's socket: %w", err)
+	}
+	return f, nil
+}
+
+func (c *config) swtpmArgs(r record) []string {
+	return []string{
+		"socket", "--tpm2",
+		"--tpmstate", "dir=" + filepath.Join(c.machineDir(r.Machine), tpmDir),
+		"--ctrl", "type=unixio,clientfd=" + strconv.Itoa(firstExtra),
+		// QEMU's end is its own: a TPM never waits for another machine.
+		"--terminate",
+		"--log", fmt.Sprintf("file=%s,level=1,prefix=%s", filepath.Join(c.machineDir(r.Machine), swtpmLogFile), r.tag()),
+	}
+}
+
+func (c *config) qemuArgs(r record) []string {
+	dir := c.machineDir(r.Machine)
+	in := func(name string) string { return filepath.Join(dir, name) }
+	args := []string{
+		"-name", r.tag(),
+		"-machine", "q35,smm=off,vmport=off",
+		"-m", strconv.FormatInt(r.MemoryBytes>>20, 10),
+		"-smp", strconv.Itoa(r.VCPUs),
+		"-nodefaults", "-no-user-config", "-display", "none",
+		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+		"-boot", "menu=off,splash-time=0",
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + c.tools.firmware,
+		"-drive", "if=pflash,unit=1,format=raw,file=" + in(variablesFile),
+		"-drive", "if=none,id=system,format=qcow2,discard=unmap,file=" + in(systemFile),
+		"-device", "virtio-blk-pci,drive=system,serial=shed-system,bootindex=1",
+		"-drive", "if=none,id=data,format=raw,discard=unmap,file=" + in(dataFile),
+		"-device", "virtio-blk-pci,drive=data,serial=shed-data",
+		"-drive", "if=none,id=config,format=raw,readonly=on,file=" + in(configFile),
+		"-device", "virtio-blk-pci,drive=config,serial=shed-config",
+		// An option ROM would run before the release and show in PCR 2.
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:443", inbound(r.Port)),
+		"-device", "virtio-net-pci,netdev=net,romfile=",
+		"-object", "rng-random,id=rng,filename=/dev/urandom",
+		"-device", "virtio-rng-pci,rng=rng",
+		"-chardev", fmt.Sprintf("socket,id=tpm,fd=%d", firstExtra),
+		"-tpmdev", "emulator,id=tpm,chardev=tpm",
+		"-device", "tpm-crb,tpmdev=tpm",
+		"-chardev", "file,id=console,append=on,path=" + in(consoleFile),
+		"-serial", "chardev:console",
+		"-chardev", fmt.Sprintf("socket,id=monitor,server=on,wait=off,fd=%d", secondExtra),
+		"-mon", "chardev=monitor,mode=control",
+	}
+	return append(args, c.Accel.args()...)
+}
+
+// args is how QEMU is told. What a guest sees of the processor does not depend
+// on the host's where it is emulated.
+func (a accelerator) args() []string {
+	if a == accelKVM {
+		return []string{"-accel", "kvm", "-cpu", "host"}
+	}
+	return []string{"-accel", "tcg,thread=multi", "-cpu", "max"}
+}
+
+// endTPM waits for the TPM of the last run, which ends with its QEMU.
+func (m *machine) endTPM(ctx context.Context) error {
+	m.mu.Lock()
+	swtpm := m.swtpm
+	m.mu.Unlock()
+	if swtpm == nil || !swtpm.Alive() {
+		return nil
+	}
+	return swtpm.End(ctx, stopPatience)
+}
+
+// portIsFree reports whether QEMU could listen there now.
+func portIsFree(port int) bool {
+	listener, err := net.Listen("tcp", inbound(port))
+	if err != nil {
+		return false
+	}
+	return listener.Close() == nil
+}
+
+// freePort answers a port that no machine has and nothing listens on. The
+// caller holds p.mu.
+func (p *Provider) freePort(c *config) (int, error) {
+	span := c.PortLast - c.PortFirst + 1
+	start := p.opts.Rand(span)
+	for i := range span {
+		port := c.PortFirst + (start+i)%span
+		if _, used := p.ports[port]; !used && portIsFree(port) {
+			return port, nil
+		}
+	}
+	return 0, &providers.Error{Code: providers.CodeQuota, Scope: providers.ScopeRegion,
+		Message: fmt.Sprintf("no port from %d to %d is free", c.PortFirst, c.PortLast)}
+}
+
+// movePort gives a machine that never ran another port; one that did keeps
+// its own, which its owner knows.
+func (p *Provider) movePort(c *config, m *machine) (moved bool, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.record.Ran {
+		return false, nil
+	}
+	port, err := p.freePort(c)
+	if err != nil {
+		return false, err
+	}
+	delete(p.ports, m.record.Port)
+	p.ports[port] = struct{}{}
+	m.record.Port = port
+	if err := m.record.write(c.machineDir(m.record.Machine)); err != nil {
+		return false, fmt.Errorf("writing the machine record: %w", err)
+	}
+	return true, nil
+}

@@ -1,0 +1,123 @@
+package qemu
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+)
+
+const (
+	recordVersion  = 1
+	maxRecordBytes = 64 << 10
+)
+
+// validID is what ids of machines and installations look like: they become
+// names of files and arguments of programs.
+var validID = regexp.MustCompile(`^[a-z2-7]{26}$`)
+
+const machineIDExample = providers.MachineID("aaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+// record is a machine as its directory holds it. It is written before anything
+// is done that it speaks of, so that whatever a crash leaves is known.
+type record struct {
+	Version      int                      `json:"version"`
+	Machine      providers.MachineID      `json:"machine"`
+	Installation providers.InstallationID `json:"installation"`
+	Generation   uint64                   `json:"generation"`
+	SpecHash     attest.Digest            `json:"spec_hash"`
+	Release      attest.ReleaseDigest     `json:"release"`
+	DataBytes    int64                    `json:"data_bytes"`
+	MemoryBytes  int64                    `json:"memory_bytes"`
+	VCPUs        int                      `json:"vcpus"`
+	CreatedAt    time.Time                `json:"created_at"`
+	// On is the power that was asked for.
+	On bool `json:"on"`
+	// Deleting and KeepData say that a deletion has begun; it is never taken
+	// back.
+	Deleting bool `json:"deleting"`
+	KeepData bool `json:"keep_data"`
+	// Port is where on loopback the machine is reached. It stays once the
+	// machine has run.
+	Port int `json:"port"`
+	// Ran says that the machine was started at least once.
+	Ran bool `json:"ran"`
+	// QEMU and SWTPM are the processes of the last run; zero from the moment
+	// a start is asked for until it has happened.
+	QEMU  proc.ID `json:"qemu"`
+	SWTPM proc.ID `json:"swtpm"`
+	// Failure is why the last attempt to start came to nothing.
+	Failure string `json:"failure"`
+}
+
+func parseRecord(b []byte) (record, error) {
+	var r record
+	if len(b) > maxRecordBytes {
+		return r, fmt.Errorf("machine record has %d bytes, at most %d", len(b), maxRecordBytes)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&r); err != nil {
+		return r, fmt.Errorf("reading the machine record: %w", err)
+	}
+	switch {
+	case r.Version != recordVersion:
+		return r, fmt.Errorf("machine record has version %d, want %d", r.Version, recordVersion)
+	case !validID.MatchString(string(r.Machine)):
+		return r, fmt.Errorf("machine record names the machine %q", r.Machine)
+	case !validID.MatchString(string(r.Installation)):
+		return r, fmt.Errorf("machine record names the installation %q", r.Installation)
+	case r.Port < 0 || r.Port > 65535:
+		return r, fmt.Errorf("machine record names port %d", r.Port)
+	}
+	return r, nil
+}
+
+func readRecord(dir string) (record, error) {
+	b, err := os.ReadFile(filepath.Join(dir, recordFile))
+	if err != nil {
+		return record{}, err
+	}
+	return parseRecord(b)
+}
+
+func (r record) write(dir string) error {
+	b, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return writeFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600)
+}
+
+// The files of a machine's directory.
+const (
+	recordFile    = "machine.json"
+	configFile    = "config.img"
+	variablesFile = "vars.fd"
+	systemFile    = "system.qcow2"
+	dataFile      = "data.raw"
+	tpmDir        = "tpm"
+	ekFile        = "ek.der"
+	consoleFile   = "console.log"
+	qemuLogFile   = "qemu.log"
+	swtpmLogFile  = "swtpm.log"
+)
+
+// The directories of the state directory.
+const (
+	machinesDir = "machines"
+	imagesDir   = "images"
+	keptDir     = "kept"
+	caDir       = "ca"
+	tempDir     = "tmp"
+	lockFile    = "lock"
+)
+
+func socketName(id providers.MachineID) string { return string(id) + ".qmp" }

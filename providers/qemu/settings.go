@@ -1,0 +1,128 @@
+package qemu
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// schema is the JSON Schema of Settings.
+//
+//go:embed settings.schema.json
+var schema []byte
+
+const (
+	maxSettingsBytes = 64 << 10
+	minMemoryBytes   = 128 << 20
+	maxVCPUs         = 64
+	maxGrace         = 10 * time.Minute
+	// maxSocketPath is what sockaddr_un holds, less its terminating zero.
+	maxSocketPath = 107
+)
+
+// accelerator says how QEMU runs a guest's instructions.
+type accelerator string
+
+const (
+	accelAuto accelerator = "auto"
+	accelKVM  accelerator = "kvm"
+	accelTCG  accelerator = "tcg"
+)
+
+// settings is what Configure takes.
+type settings struct {
+	// StateDir is this provider's own directory.
+	StateDir string `json:"state_dir"`
+	// RuntimeDir holds the monitors' sockets, so its path must be short.
+	RuntimeDir  string      `json:"runtime_dir"`
+	MemoryBytes int64       `json:"memory_bytes"`
+	VCPUs       int         `json:"vcpus"`
+	Accel       accelerator `json:"accel"`
+	Grace       duration    `json:"grace"`
+	// PortFirst to PortLast are the ports on loopback that machines are
+	// reached at.
+	PortFirst int `json:"port_first"`
+	PortLast  int `json:"port_last"`
+}
+
+// duration is written as Go writes durations.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	*d = duration(parsed)
+	return err
+}
+
+func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+func parseSettings(b []byte) (settings, error) {
+	s := settings{
+		MemoryBytes: 1 << 30,
+		VCPUs:       2,
+		Accel:       accelAuto,
+		Grace:       duration(10 * time.Second),
+		PortFirst:   20000,
+		PortLast:    29999,
+	}
+	if len(b) > maxSettingsBytes {
+		return s, providers.Errorf(providers.CodeInvalid, "settings have %d bytes, at most %d", len(b), maxSettingsBytes)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return s, providers.Errorf(providers.CodeInvalid, "reading the settings: data after their end")
+	}
+	if err := s.check(); err != nil {
+		return s, providers.Errorf(providers.CodeInvalid, "settings: %s", err)
+	}
+	return s, nil
+}
+
+func (s settings) check() error {
+	longest := len(filepath.Join(s.RuntimeDir, socketName(machineIDExample)))
+	switch {
+	case !filepath.IsAbs(s.StateDir):
+		return fmt.Errorf("state_dir %q is not an absolute path", s.StateDir)
+	case !filepath.IsAbs(s.RuntimeDir):
+		return fmt.Errorf("runtime_dir %q is not an absolute path", s.RuntimeDir)
+	case !plainPath(s.StateDir):
+		return fmt.Errorf("state_dir %q holds a comma or a control character", s.StateDir)
+	case !plainPath(s.RuntimeDir):
+		return fmt.Errorf("runtime_dir %q holds a comma or a control character", s.RuntimeDir)
+	case longest > maxSocketPath:
+		return fmt.Errorf("runtime_dir is too long: a socket's path there has %d characters, at most %d", longest, maxSocketPath)
+	case s.MemoryBytes < minMemoryBytes:
+		return fmt.Errorf("memory_bytes is %d, at least %d", s.MemoryBytes, minMemoryBytes)
+	case s.VCPUs < 1 || s.VCPUs > maxVCPUs:
+		return fmt.Errorf("vcpus is %d, want 1 to %d", s.VCPUs, maxVCPUs)
+	case s.Accel != accelAuto && s.Accel != accelKVM && s.Accel != accelTCG:
+		return fmt.Errorf("accel is %q, want auto, kvm or tcg", s.Accel)
+	case s.Grace < 0 || time.Duration(s.Grace) > maxGrace:
+		return fmt.Errorf("grace is %s, want 0s to %s", time.Duration(s.Grace), maxGrace)
+	case s.PortFirst < 1024 || s.PortLast > 65535 || s.PortFirst > s.PortLast:
+		return fmt.Errorf("port_first to port_last is %d to %d, want a range within 1024 to 65535", s.PortFirst, s.PortLast)
+	}
+	return nil
+}
+
+// plainPath reports whether a path can stand in QEMU's and swtpm's
+// comma-separated options as it is.
+func plainPath(path string) bool {
+	for _, r := range path {
+		if r == ',' || r < ' ' {
+			return false
+		}
+	}
+	return true
+}
