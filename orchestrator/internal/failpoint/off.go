@@ -6,4 +6,4 @@ package failpoint
 func Here(Point) {}
 
 // OnPlugin does nothing.
-func OnPlugin(func()) {}
+func OnPlugin(func() int) {}

@@ -17,33 +17,36 @@ const (
 )
 
 var (
-	once       sync.Once
-	mu         sync.Mutex
-	killPlugin func() // guarded by mu
+	once   sync.Once
+	mu     sync.Mutex
+	plugin func() int // guarded by mu
 )
 
-// OnPlugin says how the plugin is killed.
-func OnPlugin(kill func()) {
+// OnPlugin says which process is the plugin; 0 for none.
+func OnPlugin(pid func() int) {
 	mu.Lock()
 	defer mu.Unlock()
-	killPlugin = kill
+	plugin = pid
 }
 
 // Here kills, the first time that the chosen point is reached.
 func Here(p Point) {
-	name, plugin := strings.CutPrefix(os.Getenv(variable), pluginPrefix)
+	name, other := strings.CutPrefix(os.Getenv(variable), pluginPrefix)
 	if name != string(p) {
 		return
 	}
 	once.Do(func() {
-		if !plugin {
+		if !other {
 			_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 			select {}
 		}
 		mu.Lock()
 		defer mu.Unlock()
-		if killPlugin != nil {
-			killPlugin()
+		if plugin == nil {
+			return
+		}
+		if pid := plugin(); pid > 0 {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	})
 }
