@@ -3,6 +3,7 @@ package channel
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -70,7 +71,7 @@ func dial(ctx context.Context, host string, config *tls.Config, derive func(tls.
 	}
 	conn, err := transport.NewClientConn(ctx, "https", host)
 	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", host, err)
+		return nil, fmt.Errorf("connecting to %s: %w", host, handshakeError(err))
 	}
 	ch, err := derive(state)
 	if err != nil {
@@ -85,6 +86,22 @@ func authority(machine *url.URL) string {
 		return net.JoinHostPort(machine.Hostname(), "443")
 	}
 	return machine.Host
+}
+
+// handshakeError tells a peer that speaks another protocol, which is a
+// refusal, from one that is not there.
+func handshakeError(err error) error {
+	var alert tls.AlertError
+	var record tls.RecordHeaderError
+	var network net.Error
+	switch {
+	case errors.As(err, &alert), errors.As(err, &record):
+		return fmt.Errorf("%w: the other side speaks no tls 1.3: %w", attest.ErrBinding, err)
+	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, attest.ErrRefused):
+		return err
+	default:
+		return fmt.Errorf("%w: %w", attest.ErrBinding, err)
+	}
 }
 
 // RoundTrip sends one request on this connection.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -31,6 +32,10 @@ func newRootCommand() *cobra.Command {
 	root.PersistentFlags().String("state", "", "state directory (default .shed, or SHED_STATE)")
 	root.AddCommand(
 		newImageCommand(),
+		newVerifyCommand(),
+		newClaimCommand(),
+		newConnectCommand(),
+		newForgetCommand(),
 	)
 	return root
 }
@@ -43,4 +48,21 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetErr(stderr)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage(err) })
 	return report(stderr, root.ExecuteContext(ctx))
+}
+
+// stateDir is where everything of a local run lives: flag over environment
+// over default.
+func stateDir(cmd *cobra.Command) string {
+	if dir, err := cmd.Flags().GetString("state"); err == nil && dir != "" {
+		return dir
+	}
+	if dir := os.Getenv("SHED_STATE"); dir != "" {
+		return dir
+	}
+	return ".shed"
+}
+
+func wantsJSON(cmd *cobra.Command) bool {
+	json, err := cmd.Flags().GetBool("json")
+	return err == nil && json
 }

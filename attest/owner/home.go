@@ -1,0 +1,171 @@
+package owner
+
+import (
+	"crypto/ecdh"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Keys are the owner's secrets.
+type Keys struct {
+	Owner    ed25519.PrivateKey
+	Recovery *ecdh.PrivateKey
+}
+
+func (k Keys) recipient() [32]byte { return [32]byte(k.Recovery.PublicKey().Bytes()) }
+
+// Home is the directory in which a client keeps its keys and what it accepted.
+type Home struct{ Dir string }
+
+const (
+	ownerKeyFile    = "owner.key"
+	recoveryKeyFile = "recovery.key"
+	machinesFile    = "machines.json"
+	maxFile         = 1 << 20
+)
+
+// Keys reads the owner's keys, drawing those that are missing.
+func (h Home) Keys(rand io.Reader) (Keys, error) {
+	owner, err := loadKey(filepath.Join(h.Dir, ownerKeyFile), func() (ed25519.PrivateKey, error) {
+		_, key, err := ed25519.GenerateKey(rand)
+		return key, err
+	})
+	if err != nil {
+		return Keys{}, err
+	}
+	recovery, err := loadKey(filepath.Join(h.Dir, recoveryKeyFile), func() (*ecdh.PrivateKey, error) {
+		return ecdh.X25519().GenerateKey(rand)
+	})
+	return Keys{Owner: owner, Recovery: recovery}, err
+}
+
+// loadKey reads a PKCS #8 PEM file (RFC 5958), or draws a key and writes one
+// that its owner alone can read.
+func loadKey[K any](path string, draw func() (K, error)) (K, error) {
+	var none K
+	b, err := os.ReadFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return newKey(path, draw)
+	}
+	if err != nil {
+		return none, fmt.Errorf("reading key: %w", err)
+	}
+	block, _ := pem.Decode(b)
+	if block == nil || block.Type != "PRIVATE KEY" {
+		return none, fmt.Errorf("reading key: %s holds no PEM PRIVATE KEY", path)
+	}
+	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return none, fmt.Errorf("reading key %s: %w", path, err)
+	}
+	key, ok := parsed.(K)
+	if !ok {
+		return none, fmt.Errorf("reading key: %s holds a %T", path, parsed)
+	}
+	return key, nil
+}
+
+func newKey[K any](path string, draw func() (K, error)) (K, error) {
+	key, err := draw()
+	if err != nil {
+		return key, fmt.Errorf("drawing key: %w", err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return key, fmt.Errorf("writing key: %w", err)
+	}
+	return key, writeFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+}
+
+// Pin answers what was accepted of the machine at an URL's host; nil where
+// nothing was.
+func (h Home) Pin(host string) (*Pin, error) {
+	pins, err := h.pins()
+	if err != nil {
+		return nil, err
+	}
+	if pin, ok := pins[host]; ok {
+		return &pin, nil
+	}
+	return nil, nil
+}
+
+// Remember keeps what was accepted of the machine at an URL's host.
+func (h Home) Remember(host string, pin Pin) error {
+	return h.locked(func(pins map[string]Pin) { pins[host] = pin })
+}
+
+// Forget drops what was accepted: the next machine there is a new one.
+func (h Home) Forget(host string) error {
+	return h.locked(func(pins map[string]Pin) { delete(pins, host) })
+}
+
+// locked changes the pins while no other client process does.
+func (h Home) locked(change func(map[string]Pin)) error {
+	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
+		return fmt.Errorf("remembering machine: %w", err)
+	}
+	lock, err := os.OpenFile(filepath.Join(h.Dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return fmt.Errorf("remembering machine: %w", err)
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("remembering machine: %w", err)
+	}
+	pins, err := h.pins()
+	if err != nil {
+		return err
+	}
+	change(pins)
+	b, err := json.MarshalIndent(pins, "", "  ")
+	if err != nil {
+		return fmt.Errorf("remembering machine: %w", err)
+	}
+	return writeFile(filepath.Join(h.Dir, machinesFile), append(b, '\n'))
+}
+
+func (h Home) pins() (map[string]Pin, error) {
+	pins := map[string]Pin{}
+	f, err := os.Open(filepath.Join(h.Dir, machinesFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return pins, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading accepted machines: %w", err)
+	}
+	defer f.Close()
+	if err := json.NewDecoder(io.LimitReader(f, maxFile)).Decode(&pins); err != nil {
+		return nil, fmt.Errorf("reading accepted machines in %s: %w", f.Name(), err)
+	}
+	return pins, nil
+}
+
+// writeFile replaces a file as a whole, readable by its owner alone.
+func writeFile(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), ".new-*")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // it is gone where the rename succeeded
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}

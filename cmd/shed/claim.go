@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/owner"
+)
+
+func newClaimCommand() *cobra.Command {
+	var flags clientFlags
+	cmd := &cobra.Command{
+		Use:   "claim URL",
+		Short: "verify a machine and make it yours, once and for good",
+		Long: `claim verifies the machine at URL, makes it prove that its attestation key
+lives beside its endorsement key, and signs a claim with the owner key, which is
+made in STATE/client at the first claim. From then on the machine serves nobody
+else and its attestation key is pinned here. Keep a copy of STATE/client.
+` + clientHelp + `
+
+Exits with 4 where the machine is refused or belongs to somebody else.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := flags.open(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
+			defer cancel()
+			return c.explain(c.claim(ctx, cmd))
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func (c *client) claim(ctx context.Context, cmd *cobra.Command) error {
+	pin, err := c.home.Pin(c.machine.Host)
+	if err != nil {
+		return err
+	}
+	keys, err := c.home.Keys(rand.Reader)
+	if err != nil {
+		return err
+	}
+	session, err := c.trust.Connect(ctx, c.machine, pin)
+	var refusal *owner.RefusedError
+	if errors.As(err, &refusal) {
+		return errors.Join(showAppraisal(cmd, refusal.Appraisal), err)
+	}
+	if err != nil {
+		return err
+	}
+	defer session.Close() //nolint:errcheck // nothing more is sent on it
+	if err := session.Claim(ctx, keys); err != nil {
+		return refusedByMachine(err)
+	}
+	if err := c.home.Remember(c.machine.Host, session.Pin()); err != nil {
+		return err
+	}
+	return showClaim(cmd, c.machine.String(), session.Result.Appraisal, session.Result.Facts.Claim)
+}
+
+// refusedByMachine gives a machine's refusal the exit code of one.
+func refusedByMachine(err error) error {
+	var status *channel.StatusError
+	if !errors.As(err, &status) || (status.Code != http.StatusConflict && status.Code != http.StatusForbidden) {
+		return err
+	}
+	var problem struct {
+		Detail string `json:"detail"`
+	}
+	if json.Unmarshal(status.Body, &problem) == nil && problem.Detail != "" {
+		return refused(fmt.Errorf("%w: %.200s", err, problem.Detail))
+	}
+	return refused(err)
+}
+
+func showClaim(cmd *cobra.Command, url string, a attest.Appraisal, digest attest.Digest) error {
+	if wantsJSON(cmd) {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"url": url, "claim": digest, "appraisal": a})
+	}
+	if err := writeAppraisal(cmd.OutOrStdout(), a); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "claimed: %s is yours (claim %.16s…)\n", url, digest)
+	return err
+}

@@ -1,0 +1,140 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// clientFlags are what every command of the owner's client takes.
+type clientFlags struct {
+	releaseKey  string
+	ekRoots     []string
+	minimumTier string
+	timeout     time.Duration
+}
+
+const clientHelp = `
+What the client trusts is given by flags, by SHED_RELEASE_KEY, SHED_EK_ROOT and
+SHED_MINIMUM_TIER, or by the files release.pub and ek-root.pem in the client's
+directory, STATE/client. An endorsement root is worth the tier written behind
+it, as in --ek-root emulator.pem=software; without one it is software.`
+
+func (f *clientFlags) register(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.releaseKey, "release-key", "", "public key that signs releases, PEM")
+	flags.StringArrayVar(&f.ekRoots, "ek-root", nil, "authority of endorsement certificates, PEM, FILE[=TIER]; repeatable")
+	flags.StringVar(&f.minimumTier, "minimum-tier", "", "least tier to accept: software, provider-rooted or hardware (default software)")
+	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up after this long")
+}
+
+// client is one command's view of the owner's side.
+type client struct {
+	trust   owner.Trust
+	home    owner.Home
+	machine *url.URL
+}
+
+func (f *clientFlags) open(cmd *cobra.Command, machine string) (*client, error) {
+	u, err := url.Parse(machine)
+	if err != nil || u.Scheme != "https" || u.Host == "" {
+		return nil, usage(fmt.Errorf("url %q: want https://host:port", machine))
+	}
+	home := filepath.Join(stateDir(cmd), "client")
+	c := &client{home: owner.Home{Dir: home}, machine: u}
+	c.trust.Now, c.trust.Rand = time.Now, rand.Reader
+	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(home, "release.pub"))); err != nil {
+		return nil, err
+	}
+	roots := f.ekRoots
+	if len(roots) == 0 {
+		roots = []string{first(os.Getenv("SHED_EK_ROOT"), filepath.Join(home, "ek-root.pem"))}
+	}
+	for _, root := range roots {
+		read, err := readRoots(root)
+		if err != nil {
+			return nil, err
+		}
+		c.trust.Roots = append(c.trust.Roots, read...)
+	}
+	tier := first(f.minimumTier, os.Getenv("SHED_MINIMUM_TIER"), attest.TierSoftware.String())
+	if err := c.trust.MinimumTier.UnmarshalText([]byte(tier)); err != nil {
+		return nil, usage(fmt.Errorf("minimum tier: %w", err))
+	}
+	return c, nil
+}
+
+// first is the first of the texts that is not empty.
+func first(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+func readReleaseKey(path string) (key any, err error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, hinted(fmt.Errorf("reading release key: %w", err), "name the key that signs releases with --release-key")
+	}
+	return release.ParsePublicKey(b)
+}
+
+// readRoots reads FILE or FILE=TIER, a PEM file of certificates.
+func readRoots(argument string) ([]policy.Root, error) {
+	path, text, ok := strings.Cut(argument, "=")
+	tier := attest.TierSoftware
+	if ok {
+		if err := tier.UnmarshalText([]byte(text)); err != nil {
+			return nil, usage(fmt.Errorf("endorsement root %s: %w", path, err))
+		}
+	}
+	rest, err := os.ReadFile(path)
+	if err != nil {
+		return nil, hinted(fmt.Errorf("reading endorsement root: %w", err), "name the authority of endorsement certificates with --ek-root")
+	}
+	var roots []policy.Root
+	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("reading endorsement root %s: %w", path, err)
+		}
+		roots = append(roots, policy.Root{Certificate: certificate, Tier: tier})
+	}
+	if len(roots) == 0 {
+		return nil, fmt.Errorf("reading endorsement root: %s holds no certificate", path)
+	}
+	return roots, nil
+}
+
+// explain adds to a refusal what a person can do about it.
+func (c *client) explain(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, attest.ErrIdentity):
+		return hinted(err, "if you replaced the machine yourself: shed forget %s", c.machine)
+	case errors.Is(err, attest.ErrBinding):
+		return hinted(err, "something between you and the machine may terminate tls; do not send it anything")
+	case exitCode(err) == exitUnreachable:
+		return hinted(err, "a machine takes some seconds to boot; shed instance list shows its state")
+	default:
+		return err
+	}
+}

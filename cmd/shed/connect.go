@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/owner"
+)
+
+// trustLifetime is how long one verification is trusted, per request.
+const trustLifetime = 5 * time.Minute
+
+func newConnectCommand() *cobra.Command {
+	var flags clientFlags
+	var listen string
+	cmd := &cobra.Command{
+		Use:   "connect URL",
+		Short: "a local proxy to your machine, over attested connections",
+		Long: `connect listens on loopback and passes what arrives there to the toolshed of
+your machine at URL. Every connection to the machine is verified before it
+carries a request, again every five minutes, and bears your token. It runs until
+it is interrupted. Whatever runs on this computer can use it meanwhile.
+` + clientHelp,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := flags.open(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			return c.explain(c.connect(cmd, listen, flags.timeout))
+		},
+	}
+	flags.register(cmd)
+	cmd.Flags().StringVar(&listen, "listen", "127.0.0.1:0", "loopback address to listen on; port 0 picks a free one")
+	return cmd
+}
+
+func (c *client) connect(cmd *cobra.Command, listen string, timeout time.Duration) error {
+	transport, err := c.transport(cmd.Context(), timeout)
+	if err != nil {
+		return err
+	}
+	defer transport.Close()
+	listener, err := listenLoopback(listen)
+	if err != nil {
+		return err
+	}
+	local := "http://" + listener.Addr().String()
+	if wantsJSON(cmd) {
+		err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"url": local, "machine": c.machine.String()})
+	} else {
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is verified and yours\nopen %s, for example: curl %s/api/health\n", c.machine, local, local)
+	}
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: localOnly(listener.Addr().String(), c.proxy(transport)), ReadHeaderTimeout: 5 * time.Second}
+	stop := context.AfterFunc(cmd.Context(), func() { server.Close() }) //nolint:errcheck // it ends either way
+	defer stop()
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serving: %w", err)
+	}
+	return nil
+}
+
+// transport verifies once, so that a refusal shows at once, and only ever
+// talks to a machine that this owner has claimed.
+func (c *client) transport(ctx context.Context, timeout time.Duration) (*owner.Transport, error) {
+	pin, err := c.home.Pin(c.machine.Host)
+	if err != nil {
+		return nil, err
+	}
+	if pin == nil || pin.Claim.IsZero() {
+		return nil, hinted(refused(fmt.Errorf("%s is not a machine you claimed", c.machine)), "shed claim %s", c.machine)
+	}
+	keys, err := c.home.Keys(rand.Reader)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	session, err := c.trust.Connect(ctx, c.machine, pin)
+	if err != nil {
+		return nil, err
+	}
+	fresh := session.Pin()
+	session.Close() //nolint:errcheck // the transport opens its own
+	if err := c.home.Remember(c.machine.Host, fresh); err != nil {
+		return nil, err
+	}
+	return &owner.Transport{Trust: c.trust, Machine: c.machine, Pin: fresh, Keys: keys, Lifetime: trustLifetime}, nil
+}
+
+func (c *client) proxy(transport http.RoundTripper) http.Handler {
+	return &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(&url.URL{Scheme: "https", Host: c.machine.Host})
+		},
+		FlushInterval: -1,
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
+			status := http.StatusBadGateway
+			if errors.Is(err, attest.ErrRefused) {
+				status = http.StatusForbidden
+			}
+			http.Error(w, err.Error(), status)
+			log.Print(err)
+		},
+	}
+}
+
+// localOnly keeps web pages of others from using the proxy: neither by a
+// foreign name for this address nor across origins.
+func localOnly(address string, next http.Handler) http.Handler {
+	guard := http.NewCrossOriginProtection().Handler(next)
+	_, port, _ := net.SplitHostPort(address)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Host != address && r.Host != net.JoinHostPort("localhost", port) {
+			http.Error(w, "this proxy answers to its own address alone", http.StatusMisdirectedRequest)
+			return
+		}
+		guard.ServeHTTP(w, r)
+	})
+}
+
+func listenLoopback(address string) (net.Listener, error) {
+	host, _, err := net.SplitHostPort(address)
+	if ip := net.ParseIP(host); err != nil || (host != "localhost" && (ip == nil || !ip.IsLoopback())) {
+		return nil, usage(fmt.Errorf("listen %q: want a loopback address with a port", address))
+	}
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, hinted(fmt.Errorf("listening on %s: %w", address, err), "another program may use the port: pick one with --listen")
+	}
+	return listener, nil
+}

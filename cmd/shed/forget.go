@@ -1,0 +1,36 @@
+package main
+
+import (
+	"fmt"
+	"net/url"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/attest/owner"
+)
+
+func newForgetCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "forget URL",
+		Short: "drop what was accepted of the machine at URL",
+		Long: `forget removes the pinned keys of the machine at URL from STATE/client: the next
+machine there is verified as a new one. The owner key stays.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			u, err := url.Parse(args[0])
+			if err != nil || u.Host == "" {
+				return usage(fmt.Errorf("url %q: want https://host:port", args[0]))
+			}
+			home := owner.Home{Dir: filepath.Join(stateDir(cmd), "client")}
+			pin, err := home.Pin(u.Host)
+			if err != nil {
+				return err
+			}
+			if pin == nil {
+				return notFound(fmt.Errorf("nothing was accepted at %s", u.Host))
+			}
+			return home.Forget(u.Host)
+		},
+	}
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/owner"
+)
+
+func newVerifyCommand() *cobra.Command {
+	var flags clientFlags
+	cmd := &cobra.Command{
+		Use:   "verify URL",
+		Short: "verify what a machine runs, before anything is sent to it",
+		Long: `verify asks the machine at URL to prove what it runs and appraises the answer
+against the signed release and what was accepted of the machine before. The
+appraisal holds for this live connection alone.
+` + clientHelp + `
+
+Exits with 4 where the machine is refused.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := flags.open(cmd, args[0])
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
+			defer cancel()
+			return c.explain(c.verify(ctx, cmd))
+		},
+	}
+	flags.register(cmd)
+	return cmd
+}
+
+func (c *client) verify(ctx context.Context, cmd *cobra.Command) error {
+	pin, err := c.home.Pin(c.machine.Host)
+	if err != nil {
+		return err
+	}
+	session, err := c.trust.Connect(ctx, c.machine, pin)
+	var refusal *owner.RefusedError
+	if errors.As(err, &refusal) {
+		return errors.Join(showAppraisal(cmd, refusal.Appraisal), err)
+	}
+	if err != nil {
+		return err
+	}
+	defer session.Close() //nolint:errcheck // nothing more is sent on it
+	return showAppraisal(cmd, session.Result.Appraisal)
+}
+
+func showAppraisal(cmd *cobra.Command, a attest.Appraisal) error {
+	if wantsJSON(cmd) {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
+	}
+	return writeAppraisal(cmd.OutOrStdout(), a)
+}
+
+// writeAppraisal is the table for people: a line per dimension with its reason.
+func writeAppraisal(w io.Writer, a attest.Appraisal) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, d := range attest.Dimensions {
+		f := a.Finding(d)
+		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Dimension, f.Verdict, f.Reason)
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("writing appraisal: %w", err)
+	}
+	verdict := "accepted"
+	if !a.Accepted() {
+		verdict = "refused"
+	}
+	_, err := fmt.Fprintf(w, "tiers: memory %s, identity %s, storage %s; transparency: %s\n%s\n",
+		a.Tiers.Memory, a.Tiers.Identity, a.Tiers.Storage, a.Transparency, verdict)
+	return err
+}

@@ -1,0 +1,136 @@
+package imagebuild_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// vmTests is the variable that turns on tests which boot machines.
+const vmTests = "SHED_VM_TESTS"
+
+// bootDeadline is several times what software emulation takes.
+const bootDeadline = 3 * time.Minute
+
+func needVM(t *testing.T) {
+	t.Helper()
+	if os.Getenv(vmTests) != "1" {
+		t.Skipf("boots a machine: set %s=1 to run it", vmTests)
+	}
+}
+
+// buildProgram compiles a package as the Makefile compiles what goes into an
+// image.
+func buildProgram(t *testing.T, pkg string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), filepath.Base(pkg))
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", out, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("building %s: %v\n%s", pkg, err, text)
+	}
+	return out
+}
+
+// boot starts the disk under OVMF with a TPM of its own and returns what the
+// machine printed until it powered itself off.
+func boot(t *testing.T, disk string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), bootDeadline)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "shedvm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	vars := filepath.Join(dir, "vars.fd")
+	copyFile(t, "/usr/share/OVMF/OVMF_VARS_4M.fd", vars)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
+		"-machine", "q35,accel=tcg,hpet=off,vmport=off", "-cpu", "Westmere,+rdrand", "-smp", "2", "-m", "512",
+		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
+		"-chardev", "socket,id=tpm,path="+startTPM(ctx, t, dir),
+		"-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
+		"-drive", "if=none,id=system,format=raw,snapshot=on,file="+disk,
+		"-device", "virtio-blk-pci,drive=system,bootindex=0",
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+	console, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var complaint bytes.Buffer
+	cmd.Stderr = &complaint
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting qemu: %v", err)
+	}
+	lines := readConsole(console)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("qemu: %v\n%s\n%s", err, complaint.String(), strings.Join(lines, "\n"))
+	}
+	return lines
+}
+
+func readConsole(r io.Reader) []string {
+	var lines []string
+	in := bufio.NewScanner(r)
+	in.Buffer(nil, 1<<20)
+	for in.Scan() {
+		lines = append(lines, strings.TrimRight(in.Text(), "\r"))
+	}
+	return lines
+}
+
+// startTPM makes a TPM and returns its socket, which is listening.
+func startTPM(ctx context.Context, t *testing.T, dir string) string {
+	t.Helper()
+	setup := exec.CommandContext(ctx, "swtpm_setup", "--tpm2", "--tpmstate", dir, "--pcr-banks", "sha256,sha384")
+	if text, err := setup.CombinedOutput(); err != nil {
+		t.Fatalf("swtpm_setup: %v\n%s", err, text)
+	}
+	// The socket is made here and handed over, so that it is there before
+	// anybody connects.
+	name := filepath.Join(dir, "tpm.sock")
+	listener, err := net.Listen("unix", name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := listener.(*net.UnixListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
+		"--ctrl", "type=unixio,fd=3", "--terminate", "--flags", "startup-clear")
+	cmd.ExtraFiles = []*os.File{socket}
+	var text bytes.Buffer
+	cmd.Stderr = &text
+	if err := cmd.Start(); err != nil {
+		t.Fatalf("starting swtpm: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := cmd.Process.Kill(); err == nil && t.Failed() {
+			t.Logf("swtpm: %s", text.String())
+		}
+		cmd.Wait()
+	})
+	return name
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	b, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, b, 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
