@@ -36,6 +36,12 @@ func newRootCommand() *cobra.Command {
 		newClaimCommand(),
 		newConnectCommand(),
 		newForgetCommand(),
+		newServeCommand(),
+		newInstanceCommand(),
+		newReleaseCommand(),
+		newEventsCommand(),
+		newConfigCommand(),
+		newWebhookCommand(),
 	)
 	return root
 }

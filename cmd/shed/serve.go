@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/config"
+	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// powerOffWithin bounds a power-off: a stop takes under 15 s in all.
+const powerOffWithin = 12 * time.Second
+
+const serveLong = `serve runs the control plane until it is told to stop by SIGINT or SIGTERM.
+
+Machines outlive it: they are found again at the next start. With
+--power-off-on-exit it powers them off before it ends, and the next start
+brings them back. With --power-off it only powers them off, and ends; it then
+listens nowhere, and needs no control plane to be running.
+
+Variables: SHED_STATE, and one for each key of the configuration, which
+` + "`shed config explain`" + ` lists.`
+
+func newServeCommand() *cobra.Command {
+	var powerOff, powerOffOnExit bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "run the control plane",
+		Long:  serveLong,
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, _, err := loadConfig(cmd)
+			if err != nil {
+				return err
+			}
+			o := planeOptions(controlDir(cmd), c, cmd.ErrOrStderr())
+			if powerOff {
+				return explainServe(powerOffAll(cmd.Context(), o))
+			}
+			return explainServe(serve(cmd.Context(), o, powerOffOnExit))
+		},
+	}
+	configFlags(cmd)
+	cmd.Flags().BoolVar(&powerOffOnExit, "power-off-on-exit", false, "power every machine off before ending; data stays")
+	cmd.Flags().BoolVar(&powerOff, "power-off", false, "only power every machine off, and end")
+	cmd.MarkFlagsMutuallyExclusive("power-off", "power-off-on-exit")
+	return cmd
+}
+
+func planeOptions(dir string, c config.Config, log io.Writer) plane.Options {
+	logger := newLogger(log, c.LogLevel)
+	return plane.Options{
+		Dir: dir, Config: c, Clock: time.Now, Random: rand.Reader, Logger: logger,
+		Provider: func(ctx context.Context) (providers.Provider, error) { return openProvider(ctx, c, logger) },
+	}
+}
+
+func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
+	c := zap.NewProductionEncoderConfig()
+	c.EncodeTime = zapcore.TimeEncoder(func(t time.Time, e zapcore.PrimitiveArrayEncoder) {
+		e.AppendString(t.UTC().Format(time.RFC3339Nano))
+	})
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(c), zapcore.Lock(zapcore.AddSync(w)), level))
+}
+
+func serve(ctx context.Context, o plane.Options, powerOffOnExit bool) (err error) {
+	p, err := plane.Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	err = p.Run(ctx)
+	if !powerOffOnExit {
+		return err
+	}
+	off, cancel := context.WithTimeout(context.WithoutCancel(ctx), powerOffWithin)
+	defer cancel()
+	return errors.Join(err, p.PowerOff(off))
+}
+
+func powerOffAll(ctx context.Context, o plane.Options) (err error) {
+	p, err := plane.OpenToPowerOff(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.Close()) }()
+	ctx, cancel := context.WithTimeout(ctx, powerOffWithin)
+	defer cancel()
+	return p.PowerOff(ctx)
+}
+
+// explainServe says what to do about the ways in which a start goes wrong.
+func explainServe(err error) error {
+	var locked *sqlite.LockedError
+	var address *plane.AddressError
+	switch {
+	case errors.As(err, &locked):
+		return hinted(firstLine(locked), "stop that one first (kill %d), or use another --state", locked.PID)
+	case errors.As(err, &address) && errors.Is(err, syscall.EADDRINUSE):
+		return hinted(firstLine(address), "another program listens there: set %s in the configuration, or --set %s=127.0.0.1:0",
+			address.Key, address.Key)
+	case errors.Is(err, orchestrator.ErrFull), errors.Is(err, syscall.ENOSPC):
+		return hinted(err, "make room on the disk that holds the state directory, then start again")
+	case errors.Is(err, config.ErrConfig):
+		return hinted(usage(err), "`shed config explain` lists every key")
+	}
+	return err
+}
+
+// firstLine drops what was joined to an error while cleaning up after it.
+func firstLine(err error) error { return fmt.Errorf("starting the control plane: %w", err) }
+
+func configFlags(cmd *cobra.Command) {
+	cmd.Flags().String("config", "", "configuration file (default SHED_CONFIG)")
+	cmd.Flags().StringArray("set", nil, "key=value of the configuration; goes over environment and file")
+}
+
+func loadConfig(cmd *cobra.Command) (config.Config, []config.Value, error) {
+	flags, err := cmd.Flags().GetStringArray("set")
+	if err != nil {
+		return config.Config{}, nil, err
+	}
+	c, values, err := config.Load(config.Sources{
+		File: flagOrEnv(cmd, "config", "SHED_CONFIG"), Env: os.LookupEnv, Flags: flags,
+	})
+	if err != nil {
+		return c, nil, hinted(usage(err), "`shed config explain` lists every key")
+	}
+	return c, values, nil
+}

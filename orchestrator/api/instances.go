@@ -1,0 +1,197 @@
+package api
+
+import (
+	"context"
+	"io"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/signup"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+type body[T any] struct {
+	Status int
+	Body   T
+}
+
+type idInput struct {
+	ID string `path:"id" pattern:"^[a-z2-7]{26}$"`
+}
+
+type pageInput struct {
+	After   string `query:"after" doc:"the last id of the page before" pattern:"^([a-z2-7]{26})?$"`
+	Limit   int    `query:"limit" minimum:"1" maximum:"1000" default:"100"`
+	Deleted bool   `query:"deleted" doc:"include those that are gone"`
+}
+
+func (s *Server) instances(a huma.API) {
+	const path = "/v1/instances"
+	huma.Register(a, huma.Operation{OperationID: "list-instances", Method: http.MethodGet, Path: path, Summary: "list instances"}, s.list)
+	huma.Register(a, huma.Operation{OperationID: "create-instance", Method: http.MethodPost, Path: path, Summary: "give a user an instance", DefaultStatus: http.StatusCreated}, s.create)
+	huma.Register(a, huma.Operation{OperationID: "show-instance", Method: http.MethodGet, Path: path + "/{id}", Summary: "show an instance"}, s.show)
+	huma.Register(a, huma.Operation{OperationID: "delete-instance", Method: http.MethodDelete, Path: path + "/{id}", Summary: "delete an instance and its data", DefaultStatus: http.StatusAccepted}, s.remove)
+	huma.Register(a, huma.Operation{OperationID: "retry-instance", Method: http.MethodPost, Path: path + "/{id}/retry", Summary: "try a failed or quarantined instance again", DefaultStatus: http.StatusAccepted}, s.retry)
+	huma.Register(a, huma.Operation{OperationID: "show-console", Method: http.MethodGet, Path: path + "/{id}/console", Summary: "stream a machine's console"}, s.console)
+}
+
+func (s *Server) list(ctx context.Context, in *pageInput) (*body[Instances], error) {
+	out := Instances{Instances: []Instance{}}
+	err := s.Store.View(ctx, func(v store.Reader) error {
+		found, err := v.Instances(store.Filter{
+			After: orchestrator.InstanceID(in.After), Limit: in.Limit + 1, Deleted: in.Deleted,
+		})
+		for n, i := range found {
+			if n == in.Limit {
+				out.Next = out.Instances[n-1].ID
+				break
+			}
+			out.Instances = append(out.Instances, viewInstance(i))
+		}
+		return err
+	})
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	return &body[Instances]{Status: http.StatusOK, Body: out}, nil
+}
+
+// create is what a signup does, by an operator's word. Asking twice is fine.
+func (s *Server) create(ctx context.Context, in *struct{ Body NewInstance }) (*body[Instance], error) {
+	user := orchestrator.UserID(in.Body.UserID)
+	if err := signup.CheckUser(user); err != nil {
+		return nil, problem.New(http.StatusUnprocessableEntity, "user-invalid", err.Error())
+	}
+	out := &body[Instance]{Status: http.StatusOK}
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
+		outcome, err := s.Desk.Join(tx, user, s.Clock())
+		if err != nil {
+			return err
+		}
+		switch outcome.Result {
+		case signup.Ignored:
+			return problem.New(http.StatusConflict, "user-deleted", outcome.Reason)
+		case signup.Created:
+			out.Status = http.StatusCreated
+		}
+		i, err := tx.Instance(outcome.Instance)
+		out.Body = viewInstance(i)
+		return err
+	})
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	return out, nil
+}
+
+func (s *Server) one(ctx context.Context, id string) (i orchestrator.Instance, err error) {
+	return i, s.Store.View(ctx, func(v store.Reader) error {
+		i, err = v.Instance(orchestrator.InstanceID(id))
+		return err
+	})
+}
+
+func (s *Server) show(ctx context.Context, in *idInput) (*body[Instance], error) {
+	i, err := s.one(ctx, in.ID)
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	return &body[Instance]{Status: http.StatusOK, Body: viewInstance(i)}, nil
+}
+
+func (s *Server) remove(ctx context.Context, in *idInput) (*body[Instance], error) {
+	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
+		_, err := s.Desk.Remove(tx, id)
+		return err
+	})
+}
+
+func (s *Server) retry(ctx context.Context, in *idInput) (*body[Instance], error) {
+	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
+		i, err := tx.Instance(id)
+		if err != nil {
+			return err
+		}
+		event, err := i.Retry(s.Clock(), s.Limits)
+		if err != nil {
+			return err
+		}
+		if err := tx.Replace(&i); err != nil {
+			return err
+		}
+		if err := tx.Note(event); err != nil {
+			return err
+		}
+		return tx.Enqueue(id)
+	})
+}
+
+func (s *Server) change(ctx context.Context, id string, f func(store.Tx, orchestrator.InstanceID) error) (*body[Instance], error) {
+	out := &body[Instance]{Status: http.StatusAccepted}
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
+		if err := f(tx, orchestrator.InstanceID(id)); err != nil {
+			return err
+		}
+		i, err := tx.Instance(orchestrator.InstanceID(id))
+		out.Body = viewInstance(i)
+		return err
+	})
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	return out, nil
+}
+
+type consoleInput struct {
+	idInput
+	Follow bool `query:"follow" doc:"go on until the client leaves"`
+}
+
+func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamResponse, error) {
+	i, err := s.one(ctx, in.ID)
+	switch {
+	case err != nil:
+		return nil, s.problem(err)
+	case s.Console == nil:
+		return nil, problem.New(http.StatusNotImplemented, "no-console", "this provider shows no consoles")
+	case i.Machine == "":
+		return nil, problem.New(http.StatusNotFound, "no-machine", "the instance has no machine yet")
+	}
+	stream, err := s.Console.Console(ctx, i.Machine, in.Follow)
+	if err != nil {
+		if providers.CodeOf(err) == providers.CodeNotFound {
+			return nil, problem.New(http.StatusNotFound, "no-machine", "the provider has no such machine")
+		}
+		return nil, s.problem(err)
+	}
+	return &huma.StreamResponse{Body: func(c huma.Context) {
+		defer stream.Close()
+		c.SetHeader("Content-Type", "application/octet-stream")
+		if _, err := io.Copy(flushing(c), stream); err != nil {
+			s.Logger.Debug("console ended", zap.Error(err))
+		}
+	}}, nil
+}
+
+// flushing hands on each write at once.
+func flushing(c huma.Context) io.Writer {
+	w := c.BodyWriter()
+	flusher, ok := w.(http.Flusher)
+	if !ok {
+		return w
+	}
+	return writerFunc(func(b []byte) (int, error) {
+		n, err := w.Write(b)
+		flusher.Flush()
+		return n, err
+	})
+}
+
+type writerFunc func([]byte) (int, error)
+
+func (f writerFunc) Write(b []byte) (int, error) { return f(b) }

@@ -1,0 +1,101 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+)
+
+// maxReleaseBody has room for manifest and bundle in base64.
+const maxReleaseBody = (release.MaxManifestBytes+release.MaxBundleBytes)*4/3 + 16<<10
+
+func (s *Server) releases(a huma.API) {
+	const path = "/v1/releases"
+	huma.Register(a, huma.Operation{OperationID: "list-releases", Method: http.MethodGet, Path: path, Summary: "list releases, the default first"}, s.listReleases)
+	huma.Register(a, huma.Operation{OperationID: "add-release", Method: http.MethodPost, Path: path, Summary: "add a signed release", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxReleaseBody}, s.addRelease)
+	huma.Register(a, huma.Operation{OperationID: "show-release", Method: http.MethodGet, Path: path + "/{digest}", Summary: "show a release"}, s.showRelease)
+}
+
+func (s *Server) listReleases(ctx context.Context, _ *struct{}) (*body[Releases], error) {
+	all, err := s.allReleases(ctx)
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	return &body[Releases]{Status: http.StatusOK, Body: Releases{Releases: all}}, nil
+}
+
+func (s *Server) allReleases(ctx context.Context) ([]Release, error) {
+	all := []Release{}
+	return all, s.Store.View(ctx, func(v store.Reader) error {
+		found, err := v.Releases()
+		for n, r := range found {
+			view := viewRelease(r)
+			view.Default = r.Digest == s.DefaultRelease || s.DefaultRelease.IsZero() && n == 0
+			all = append(all, view)
+		}
+		return err
+	})
+}
+
+func (s *Server) showRelease(ctx context.Context, in *struct {
+	Digest string `path:"digest" pattern:"^[0-9a-f]{64}$"`
+}) (*body[Release], error) {
+	digest, err := attest.ParseReleaseDigest(in.Digest)
+	if err != nil {
+		return nil, problem.New(http.StatusUnprocessableEntity, "digest-invalid", err.Error())
+	}
+	all, err := s.allReleases(ctx)
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	for _, r := range all {
+		if r.Digest == digest.String() {
+			return &body[Release]{Status: http.StatusOK, Body: r}, nil
+		}
+	}
+	return nil, s.problem(fmt.Errorf("release %s: %w", digest, orchestrator.ErrNotFound))
+}
+
+// addRelease takes the signature's word for the release, and the provider's
+// for the disk: whoever uploads it compares its bytes with the manifest.
+func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) (*body[Release], error) {
+	r, err := s.verified(in.Body)
+	if err != nil {
+		return nil, s.problem(err)
+	}
+	if err := checkDisk(r); err != nil {
+		return nil, err
+	}
+	if err := s.Store.Update(ctx, func(tx store.Tx) error { return tx.PutRelease(r) }); err != nil {
+		return nil, s.problem(err)
+	}
+	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil
+}
+
+func checkDisk(r orchestrator.Release) error {
+	const code = "disk-invalid"
+	if !filepath.IsAbs(r.DiskPath) {
+		return problem.New(http.StatusUnprocessableEntity, code, "disk_path is not absolute")
+	}
+	info, err := os.Stat(r.DiskPath)
+	switch {
+	case err != nil:
+		return problem.New(http.StatusUnprocessableEntity, code, "disk_path cannot be read: "+err.Error())
+	case !info.Mode().IsRegular():
+		return problem.New(http.StatusUnprocessableEntity, code, "disk_path is no file")
+	case info.Size() != r.DiskBytes:
+		return problem.New(http.StatusUnprocessableEntity, code,
+			fmt.Sprintf("disk_path holds %d bytes, and the manifest says %d", info.Size(), r.DiskBytes))
+	}
+	return nil
+}

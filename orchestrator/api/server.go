@@ -1,0 +1,154 @@
+// Package api is the operators' door: instances, releases, events, health.
+//
+// Invariants: whatever changes or shows anything needs a bearer token, of
+// which the store knows the hash alone; every refusal is a problem document
+// with a stable code; a release is taken in only with a signature of the
+// configured key.
+package api
+
+import (
+	"context"
+	"crypto"
+	"encoding/json"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/signup"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// Version is the admin API's.
+const Version = "1.0.0"
+
+// Parts are what a Server is made from. Console may be nil.
+type Parts struct {
+	Store   store.Store
+	Watch   store.Watcher
+	Desk    signup.Desk
+	Limits  orchestrator.Limits
+	Console providers.Consoler
+	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
+	ReleaseKey     crypto.PublicKey
+	DefaultRelease attest.ReleaseDigest
+	// Ready says what keeps the control plane from its work.
+	Ready   func(context.Context) error
+	Metrics http.Handler
+	Clock   func() time.Time
+	Logger  *zap.Logger
+}
+
+// Server answers operators.
+type Server struct{ Parts }
+
+// problems makes the framework's own refusals ours, once for the process: it
+// has no other place to say so.
+var problems sync.Once
+
+// New makes the handler.
+func New(p Parts) http.Handler {
+	problems.Do(func() {
+		huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
+			for _, err := range errs {
+				message += "; " + err.Error()
+			}
+			return problem.New(status, codeOf(status), message)
+		}
+	})
+	s := &Server{Parts: p}
+	mux := http.NewServeMux()
+	config := huma.DefaultConfig("Shed control plane", Version)
+	config.DocsPath, config.SchemasPath, config.CreateHooks, config.Transformers = "", "", nil, nil
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{"token": {Type: "http", Scheme: "bearer"}}
+	config.Security = []map[string][]string{{"token": {}}}
+	config.RejectUnknownQueryParameters = true
+	a := humago.New(mux, config)
+	s.instances(a)
+	s.releases(a)
+	s.events(a)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	mux.HandleFunc("GET /readyz", s.readyz)
+	mux.Handle("GET /metrics", p.Metrics)
+	return s.authorized(mux)
+}
+
+func codeOf(status int) string {
+	return strings.ReplaceAll(strings.ToLower(http.StatusText(status)), " ", "-")
+}
+
+// authorized lets only those in that show a token, but for what holds nothing
+// of anybody.
+func (s *Server) authorized(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/v1/") {
+			if err := s.authorize(r); err != nil {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				s.problem(err).Write(w)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) authorize(r *http.Request) error {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || token == "" {
+		return problem.New(http.StatusUnauthorized, "token-missing", "this needs a bearer token")
+	}
+	err := s.Store.View(r.Context(), func(v store.Reader) error {
+		_, err := v.TokenName(attest.Sum([]byte(token)))
+		return err
+	})
+	if p := problem.Of(err); err != nil && p.Status == http.StatusNotFound {
+		return problem.New(http.StatusUnauthorized, "token-unknown", "this bearer token is not known here")
+	}
+	return err
+}
+
+// problem turns an error into what a client sees, and logs what it does not.
+func (s *Server) problem(err error) *problem.Problem {
+	p := problem.Of(err)
+	if p.Status >= http.StatusInternalServerError {
+		s.Logger.Error("admin request failed", zap.Error(err))
+	}
+	return p
+}
+
+func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
+	if err := s.Ready(r.Context()); err != nil {
+		problem.New(http.StatusServiceUnavailable, "not-ready", err.Error()).Write(w)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func tierOf(appraisal []byte) string {
+	var a attest.Appraisal
+	if json.Unmarshal(appraisal, &a) != nil {
+		return ""
+	}
+	return a.Tiers.Lowest().String()
+}
+
+// verified reads a release that the configured key has signed.
+func (s *Server) verified(n NewRelease) (orchestrator.Release, error) {
+	m, digest, err := release.Verify(n.Manifest, n.Bundle, s.ReleaseKey)
+	if err != nil {
+		return orchestrator.Release{}, problem.New(http.StatusForbidden, "release-refused", err.Error())
+	}
+	return orchestrator.Release{
+		Digest: digest, Version: m.Version, Epoch: m.Epoch, Manifest: n.Manifest, Bundle: n.Bundle,
+		DiskPath: n.DiskPath, DiskSHA256: m.Disk.SHA256, DiskBytes: m.Disk.Bytes, AddedAt: s.Clock(),
+	}, nil
+}

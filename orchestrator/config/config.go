@@ -1,0 +1,229 @@
+// Package config reads how a control plane shall run.
+//
+// Invariants: every key is in one table, with its default and its meaning, and
+// a key that is not there is an error that names it and its line. A flag goes
+// over the environment, that over the file, that over the default, and each
+// value remembers where it came from. Nothing secret is a value: secrets are
+// files that values name.
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap/zapcore"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/orchestrator"
+)
+
+// Version is the only version of the file that is read.
+const Version = 1
+
+// ErrConfig says that the configuration cannot be used; the message names the
+// key.
+var ErrConfig = errors.New("configuration")
+
+// Root names an accepted root of endorsement certificates.
+type Root struct {
+	File string      `json:"file"`
+	Tier attest.Tier `json:"tier"`
+}
+
+// Config is a whole configuration.
+type Config struct {
+	AdminListen    string
+	WebhooksListen string
+	AgentsListen   string
+	// Advertise is the host:port that machines dial; port 0 is AgentsListen's.
+	Advertise string
+	Heartbeat time.Duration
+	// SecretFile holds the webhook secret; empty for one that is drawn and
+	// kept in the state directory.
+	SecretFile     string
+	ReleaseKeyFile string
+	DefaultRelease attest.ReleaseDigest
+	MinimumTier    attest.Tier
+	Roots          []Root
+	ProviderName   string
+	// Plugin and Checksums are empty for those beside this program.
+	Plugin    string
+	Checksums string
+	Settings  []byte
+	Machines  int
+	Repairs   int
+	Region    string
+	Size      string
+	DataBytes int64
+	Limits    orchestrator.Limits
+	// HeartbeatLost and OrphanGrace are reconcile.Policy's.
+	HeartbeatLost time.Duration
+	OrphanGrace   time.Duration
+	LogLevel      zapcore.Level
+}
+
+// key is one row of the table.
+type key struct {
+	name     string
+	fallback string
+	meaning  string
+	// set reads the value's text: a scalar as it stands, anything else as
+	// JSON. dir is what relative paths are relative to.
+	set func(c *Config, text, dir string) error
+}
+
+var table = []key{
+	{"listen.admin", "127.0.0.1:7480", "where operators reach the admin API; port 0 for any", text(func(c *Config) *string { return &c.AdminListen }, address)},
+	{"listen.webhooks", "127.0.0.1:7481", "where signup webhooks are posted; port 0 for any", text(func(c *Config) *string { return &c.WebhooksListen }, address)},
+	{"listen.agents", "127.0.0.1:7482", "where machines report; port 0 for any, and then the same ever after", text(func(c *Config) *string { return &c.AgentsListen }, address)},
+	{"agents.advertise", "10.0.2.2:0", "the host:port that machines dial; port 0 for that of listen.agents", text(func(c *Config) *string { return &c.Advertise }, address)},
+	{"agents.heartbeat", "5s", "how often machines report", duration(func(c *Config) *time.Duration { return &c.Heartbeat })},
+	{"webhook.secret_file", "", "file with the whsec_ secret; empty for one that is drawn and kept in the state directory", path(func(c *Config) *string { return &c.SecretFile })},
+	{"release.key_file", "", "public key, PEM, that releases must be signed with; needed", path(func(c *Config) *string { return &c.ReleaseKeyFile })},
+	{"release.default", "", "digest of the release for new machines; empty for the newest", digest(func(c *Config) *attest.ReleaseDigest { return &c.DefaultRelease })},
+	{"policy.minimum_tier", "software", "least tier of a machine that is routed to: software, provider-rooted, hardware", tier},
+	{"policy.ek_roots", "[]", "accepted roots of endorsement certificates: a list of file (PEM) and tier", roots},
+	{"provider.name", "qemu", "which provider plugin makes machines", text(func(c *Config) *string { return &c.ProviderName }, notEmpty)},
+	{"provider.plugin", "", "the plugin's program; empty for shed-provider-NAME beside this one", path(func(c *Config) *string { return &c.Plugin })},
+	{"provider.checksums", "", "checksum manifest of the plugins; empty for the one beside the plugin", path(func(c *Config) *string { return &c.Checksums })},
+	{"provider.settings", "{}", "the provider's own settings, a map", settings},
+	{"limits.machines", "10", "how many machines at most; more instances wait", number(func(c *Config) *int { return &c.Machines }, 0, 1_000_000)},
+	{"limits.repairs", "3", "how many restarts an instance gets before it has failed", number(func(c *Config) *int { return &c.Repairs }, 0, 1000)},
+	{"instance.region", "local", "where machines are made", text(func(c *Config) *string { return &c.Region }, nil)},
+	{"instance.size", "small", "which size machines have", text(func(c *Config) *string { return &c.Size }, nil)},
+	{"instance.data_bytes", "1073741824", "size of the data disk", size(func(c *Config) *int64 { return &c.DataBytes })},
+	{"timeouts.requested", "30m", "until the image is at the provider", duration(func(c *Config) *time.Duration { return &c.Limits.Requested })},
+	{"timeouts.creating", "10m", "until the provider has accepted the machine", duration(func(c *Config) *time.Duration { return &c.Limits.Creating })},
+	{"timeouts.booting", "5m", "until the machine introduces itself", duration(func(c *Config) *time.Duration { return &c.Limits.Booting })},
+	{"timeouts.enrolling", "2m", "until the machine has proved itself and serves", duration(func(c *Config) *time.Duration { return &c.Limits.Enrolling })},
+	{"timeouts.deleting", "10m", "until a deletion that is not done is reported as overdue", duration(func(c *Config) *time.Duration { return &c.Limits.Deleting })},
+	{"timeouts.heartbeat_lost", "90s", "how long a ready machine may be silent", duration(func(c *Config) *time.Duration { return &c.HeartbeatLost })},
+	{"timeouts.orphan_grace", "10m", "how long a leftover at the provider must be nobody's before it is deleted", duration(func(c *Config) *time.Duration { return &c.OrphanGrace })},
+	{"log.level", "info", "debug, info, warn or error", level},
+}
+
+func text(field func(*Config) *string, check func(string) error) func(*Config, string, string) error {
+	return func(c *Config, s, _ string) error {
+		*field(c) = s
+		if check == nil {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+func address(s string) error {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", s)
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return fmt.Errorf("%q has no port from 0 to 65535", s)
+	}
+	return nil
+}
+
+func notEmpty(s string) error {
+	if s == "" {
+		return errors.New("is empty")
+	}
+	return nil
+}
+
+func path(field func(*Config) *string) func(*Config, string, string) error {
+	return func(c *Config, s, dir string) error {
+		*field(c) = from(dir, s)
+		return nil
+	}
+}
+
+func from(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
+func duration(field func(*Config) *time.Duration) func(*Config, string, string) error {
+	return func(c *Config, s, _ string) error {
+		d, err := time.ParseDuration(s)
+		if err != nil || d <= 0 {
+			return fmt.Errorf("%q is no duration above zero, such as 90s", s)
+		}
+		*field(c) = d
+		return nil
+	}
+}
+
+func number(field func(*Config) *int, least, most int) func(*Config, string, string) error {
+	return func(c *Config, s, _ string) error {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < least || n > most {
+			return fmt.Errorf("%q is no number from %d to %d", s, least, most)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func size(field func(*Config) *int64) func(*Config, string, string) error {
+	return func(c *Config, s, _ string) error {
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil || n <= 0 {
+			return fmt.Errorf("%q is no number of bytes above zero", s)
+		}
+		*field(c) = n
+		return nil
+	}
+}
+
+func digest(field func(*Config) *attest.ReleaseDigest) func(*Config, string, string) error {
+	return func(c *Config, s, _ string) (err error) {
+		*field(c) = attest.ReleaseDigest{}
+		if s != "" {
+			*field(c), err = attest.ParseReleaseDigest(s)
+		}
+		return err
+	}
+}
+
+func tier(c *Config, s, _ string) error {
+	if err := c.MinimumTier.UnmarshalText([]byte(s)); err != nil {
+		return err
+	}
+	if c.MinimumTier == attest.TierNone {
+		return errors.New("none would route to machines that prove nothing")
+	}
+	return nil
+}
+
+func roots(c *Config, s, dir string) error {
+	c.Roots = nil
+	if err := strictJSON(s, &c.Roots); err != nil {
+		return err
+	}
+	for n, root := range c.Roots {
+		if root.File == "" || root.Tier == attest.TierNone {
+			return fmt.Errorf("entry %d needs a file, and a tier that is not none", n+1)
+		}
+		c.Roots[n].File = from(dir, root.File)
+	}
+	return nil
+}
+
+func settings(c *Config, s, _ string) error {
+	var m map[string]any
+	if err := strictJSON(s, &m); err != nil {
+		return err
+	}
+	b, err := json.Marshal(m)
+	c.Settings = b
+	return err
+}
+
+func level(c *Config, s, _ string) error { return c.LogLevel.UnmarshalText([]byte(s)) }

@@ -1,0 +1,226 @@
+package enrol
+
+import (
+	"context"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// errStranger answers an unknown machine and a wrong token alike.
+var errStranger = problem.New(http.StatusForbidden, "machine-refused", "no machine of that name and token is expected")
+
+// mayEnrol are the states in which a machine is expected to be on. It can be
+// faster than the record of its creation.
+var mayEnrol = []orchestrator.State{
+	orchestrator.StateCreating, orchestrator.StateBooting, orchestrator.StateEnrolling,
+	orchestrator.StateReady, orchestrator.StateQuarantined,
+}
+
+func expected(i orchestrator.Instance) bool {
+	return i.Desired == orchestrator.Present && slices.Contains(mayEnrol, i.State)
+}
+
+// begin challenges a machine that shows its token, or the endorsement key that
+// it enrolled with before.
+func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
+	machine := providers.MachineID(in.Machine)
+	i, err := s.instance(r.Context(), machine)
+	if err != nil {
+		return nil, err
+	}
+	challenge, err := tpm.NewChallenge(s.Random, in.EKCertificate, in.AKPublic)
+	if err != nil {
+		return nil, err
+	}
+	token := attest.Sum(in.Token[:])
+	known := subtle.ConstantTimeCompare(token[:], i.Plan.TokenHash[:]) == 1
+	if !known && (i.Enrolment.EK.IsZero() || i.Enrolment.EK != challenge.EK) {
+		return nil, errStranger
+	}
+	if err := s.sameEK(r.Context(), i, challenge.EK); err != nil {
+		return nil, err
+	}
+	var nonce attest.Nonce
+	if _, err := io.ReadFull(s.Random, nonce[:]); err != nil {
+		return nil, fmt.Errorf("drawing a nonce: %w", err)
+	}
+	if err := s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
+		i.Enrolment.ChallengedAt = s.Clock()
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	connection(r).set(challenge, machine, nonce)
+	return api.EnrolChallenge{
+		Nonce: nonce, CredentialBlob: challenge.CredentialBlob, EncryptedSecret: challenge.EncryptedSecret,
+	}, nil
+}
+
+func connection(r *http.Request) *pending {
+	p, _ := r.Context().Value(pendingKey{}).(*pending)
+	return p
+}
+
+// instance finds whose machine it is; errStranger where it should not be on.
+func (s *Server) instance(ctx context.Context, id providers.MachineID) (i orchestrator.Instance, err error) {
+	err = s.Store.View(ctx, func(v store.Reader) (err error) {
+		i, err = v.InstanceOfMachine(id)
+		return err
+	})
+	if errors.Is(err, orchestrator.ErrNotFound) || err == nil && !expected(i) {
+		return i, errStranger
+	}
+	return i, err
+}
+
+// sameEK refuses a machine that has changed its endorsement key, and leaves
+// that in its history.
+func (s *Server) sameEK(ctx context.Context, i orchestrator.Instance, ek attest.Digest) error {
+	if i.Enrolment.EK.IsZero() || i.Enrolment.EK == ek {
+		return nil
+	}
+	reason := fmt.Sprintf("a machine with another endorsement key (%s) tried to enrol in its place", ek)
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
+		return tx.Note(orchestrator.Event{At: s.Clock(), Instance: i.ID, From: i.State, To: i.State, Reason: reason})
+	})
+	return errors.Join(fmt.Errorf("%w: the endorsement key is not the one this machine enrolled with", attest.ErrIdentity), err)
+}
+
+// observe writes down what was learned of a machine and has it looked at.
+func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func(*orchestrator.Instance) error) error {
+	return s.Store.Update(ctx, func(tx store.Tx) error {
+		i, err := tx.InstanceOfMachine(id)
+		if err != nil {
+			return err
+		}
+		if !expected(i) {
+			return errStranger
+		}
+		if err := learn(&i); err != nil {
+			return err
+		}
+		i.NextAt = s.Clock()
+		if err := tx.Replace(&i); err != nil {
+			return err
+		}
+		return tx.Enqueue(i.ID)
+	})
+}
+
+// finish judges the machine that answered its challenge on this connection.
+func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
+	challenge, machine, nonce := connection(r).take()
+	if challenge == nil {
+		return nil, problem.New(http.StatusConflict, "no-challenge", "this connection has not been challenged")
+	}
+	s.Trap(failpoint.BetweenChallengeAndActivation)
+	if err := challenge.Answered(in.Secret); err != nil {
+		return nil, err
+	}
+	spki, err := channel.PeerSPKI(*r.TLS)
+	if err != nil {
+		return nil, err
+	}
+	bound, err := channel.FromState(*r.TLS, attest.RoleEnrol, spki)
+	if err != nil {
+		return nil, err
+	}
+	i, err := s.instance(r.Context(), machine)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.sameEK(r.Context(), i, challenge.EK); err != nil {
+		return nil, err
+	}
+	rel, err := s.release(r.Context(), i.Plan.Release)
+	if err != nil {
+		return nil, err
+	}
+	v, err := s.judge(i, rel, challenge, nonce, bound, in.Evidence)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.record(r.Context(), machine, challenge, attest.Sum(spki), v); err != nil {
+		return nil, err
+	}
+	s.Logger.Info("machine judged", zap.String("instance", string(i.ID)), zap.Bool("accepted", v.accepted), zap.String("reason", v.reason))
+	return api.EnrolResult{
+		Accepted: v.accepted, Reason: v.reason, Manifest: rel.Manifest, Bundle: rel.Bundle,
+		HeartbeatMS: s.HeartbeatEvery.Milliseconds(),
+	}, nil
+}
+
+func (s *Server) release(ctx context.Context, d attest.ReleaseDigest) (rel orchestrator.Release, err error) {
+	return rel, s.Store.View(ctx, func(v store.Reader) error {
+		rel, err = v.Release(d)
+		return err
+	})
+}
+
+// record writes the verdict down for this boot. The endorsement key is only
+// pinned by evidence that verified: until then nothing is known of it.
+func (s *Server) record(ctx context.Context, machine providers.MachineID, c *tpm.Challenge, session attest.Digest, v verdict) error {
+	return s.observe(ctx, machine, func(i *orchestrator.Instance) error {
+		e := i.Enrolment.NextBoot()
+		if !e.EK.IsZero() && e.EK != c.EK {
+			return fmt.Errorf("%w: another machine enrolled meanwhile", attest.ErrIdentity)
+		}
+		if v.verified {
+			e.EK, e.AK = c.EK, c.AKName
+		}
+		e.ChallengedAt, e.LastSeen = s.Clock(), s.Clock()
+		e.Session = session
+		e.Judged, e.Accepted, e.Verdict = true, v.accepted, v.reason
+		var err error
+		if e.Appraisal, err = json.Marshal(v.appraisal); err != nil {
+			return fmt.Errorf("encoding an appraisal: %w", err)
+		}
+		i.Enrolment = e
+		return nil
+	})
+}
+
+// heartbeat is taken from the TLS key that this boot enrolled with.
+func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
+	machine := providers.MachineID(in.Machine)
+	i, err := s.instance(r.Context(), machine)
+	if err != nil {
+		return nil, err
+	}
+	spki, err := channel.PeerSPKI(*r.TLS)
+	if err != nil {
+		return nil, err
+	}
+	session := attest.Sum(spki)
+	if i.Enrolment.Session.IsZero() || subtle.ConstantTimeCompare(session[:], i.Enrolment.Session[:]) != 1 {
+		return nil, problem.New(http.StatusForbidden, "not-enrolled", "this key has not enrolled: enrol again")
+	}
+	if in.Running == i.Enrolment.Running && in.Performing == i.Enrolment.Performing {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.beats[machine] = s.Clock()
+		return nil, nil
+	}
+	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
+		i.Enrolment.Running, i.Enrolment.Performing = in.Running, in.Performing
+		i.Enrolment.LastSeen = s.Clock()
+		return nil
+	})
+}

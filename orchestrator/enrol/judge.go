@@ -1,0 +1,90 @@
+package enrol
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/orchestrator"
+)
+
+// verdict is what the operator makes of a machine's evidence.
+type verdict struct {
+	accepted bool
+	// verified says that the signatures hold, so that the keys are known to
+	// be the machine's, whatever it runs.
+	verified  bool
+	reason    string
+	appraisal attest.Appraisal
+}
+
+// judge appraises evidence against the release that the machine was made from
+// and no other. An error means that no verdict was reached.
+func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm.Challenge, nonce attest.Nonce,
+	bound attest.Channel, evidence []byte,
+) (verdict, error) {
+	manifest, err := release.ParseManifest(rel.Manifest)
+	if err != nil {
+		return verdict{}, fmt.Errorf("reading a stored manifest: %w", err)
+	}
+	roots, err := s.Roots()
+	if err != nil {
+		return verdict{}, err
+	}
+	result, err := s.Appraise(
+		policy.Input{Evidence: evidence, Nonce: nonce, Channel: bound, Activation: policy.ActivatedHere},
+		policy.Policy{
+			Roots: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
+			MinimumTier: s.MinimumTier, Now: s.Clock(),
+		})
+	switch {
+	case errors.Is(err, attest.ErrPolicy):
+		// The fault is here: the machine may try again once it is mended.
+		return verdict{}, fmt.Errorf("appraising: %v", err) //nolint:errorlint // it is no refusal of the machine's
+	case err != nil:
+		return verdict{reason: "its evidence proves nothing: " + err.Error()}, nil
+	case result.Facts.EK != c.EK || !bytes.Equal(result.Facts.AK, c.AKName):
+		return verdict{}, fmt.Errorf("%w: the evidence is signed by other keys than were challenged", attest.ErrIdentity)
+	}
+	v := verdict{verified: true, appraisal: result.Appraisal}
+	v.reason = s.objection(i, result)
+	v.accepted = v.reason == ""
+	if v.accepted {
+		v.reason = fmt.Sprintf("accepted at tier %s", result.Appraisal.Tiers.Lowest())
+	}
+	return v, nil
+}
+
+// objection says why a machine is not routed to; empty where it may be.
+func (s *Server) objection(i orchestrator.Instance, r policy.Result) string {
+	a := r.Appraisal
+	switch {
+	case len(a.Differs) > 0:
+		return "registers differ: " + strings.Join(a.Differs, ", ")
+	case attest.ConfigDigest(r.Facts.Config) != i.Plan.ConfigDigest:
+		return "the configuration that it measured (pcr14) is not the one it was given"
+	case !a.Accepted():
+		return worst(a)
+	case a.Tiers.Lowest() < s.MinimumTier:
+		return fmt.Sprintf("its tier is %s, below the minimum of %s", a.Tiers.Lowest(), s.MinimumTier)
+	}
+	return ""
+}
+
+// worst is the finding that an appraisal fails for.
+func worst(a attest.Appraisal) string {
+	found := a.Finding(attest.InstanceIdentity)
+	for _, d := range attest.Dimensions {
+		f := a.Finding(d)
+		required := d == attest.InstanceIdentity || d == attest.Configuration || d == attest.Executables
+		if f.Verdict > found.Verdict || required && f.Verdict == attest.NoClaim && found.Verdict < attest.Contraindicated {
+			found = f
+		}
+	}
+	return fmt.Sprintf("%s is %s: %s", found.Dimension, found.Verdict, found.Reason)
+}

@@ -1,0 +1,227 @@
+// Package enrol is the machines' door to the control plane: it challenges a
+// machine's attestation key, appraises its evidence and hears its heartbeats.
+//
+// Invariants: a machine is taken at its word in nothing: the token says which
+// row it may speak for, the challenge that its keys live in one TPM, the
+// evidence what it runs, all on one connection. The endorsement key of a
+// machine never changes. What is learned is written down as an observation;
+// what follows from it is decided by package reconcile. The operator's verdict
+// convinces nobody but the operator.
+package enrol
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+const (
+	readTimeout  = 20 * time.Second
+	idleTimeout  = 5 * time.Minute
+	maxHeaders   = 8 << 10
+	flushEvery   = 5 * time.Second
+	flushTimeout = 2 * time.Second
+)
+
+// Appraise verifies evidence and judges it; policy.Appraise does.
+type Appraise func(policy.Input, policy.Policy) (policy.Result, error)
+
+// Parts are what a Server is made from; all are needed.
+type Parts struct {
+	Store store.Store
+	// Certificate holds the key that machines were told to expect.
+	Certificate tls.Certificate
+	Appraise    Appraise
+	// Roots reads the accepted endorsement roots.
+	Roots       func() ([]policy.Root, error)
+	MinimumTier attest.Tier
+	// HeartbeatEvery is how often machines are asked to report.
+	HeartbeatEvery time.Duration
+	Clock          func() time.Time
+	Random         io.Reader
+	Logger         *zap.Logger
+	Trap           failpoint.Trap
+}
+
+// Server listens to machines.
+type Server struct {
+	Parts
+	mu sync.Mutex
+	// beats are heartbeats that say nothing new and are not written yet.
+	// Guarded by mu.
+	beats map[providers.MachineID]time.Time
+}
+
+// New makes a Server.
+func New(p Parts) *Server {
+	return &Server{Parts: p, beats: make(map[providers.MachineID]time.Time)}
+}
+
+// pending is what one connection was challenged with.
+type pending struct {
+	mu sync.Mutex
+	// Guarded by mu. challenge is nil while there is none.
+	challenge *tpm.Challenge
+	machine   providers.MachineID
+	nonce     attest.Nonce
+}
+
+func (p *pending) set(c *tpm.Challenge, machine providers.MachineID, nonce attest.Nonce) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.challenge, p.machine, p.nonce = c, machine, nonce
+}
+
+// take returns the challenge and leaves none: it can be answered once.
+func (p *pending) take() (*tpm.Challenge, providers.MachineID, attest.Nonce) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c := p.challenge
+	p.challenge = nil
+	return c, p.machine, p.nonce
+}
+
+type pendingKey struct{}
+
+// Serve answers machines on l until ctx ends.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	config := channel.ServerConfig(s.Certificate)
+	// Any key will do to connect: the evidence says whose it is.
+	config.ClientAuth = tls.RequireAnyClientCert
+	server := &http.Server{
+		Handler: s.routes(), TLSConfig: config,
+		ReadTimeout: readTimeout, WriteTimeout: readTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeaders,
+		ErrorLog: log.New(io.Discard, "", 0),
+		ConnContext: func(ctx context.Context, _ net.Conn) context.Context {
+			return context.WithValue(ctx, pendingKey{}, &pending{})
+		},
+		// HTTP/2 would put several requests on one exporter at once.
+		TLSNextProto: map[string]func(*http.Server, *tls.Conn, http.Handler){},
+	}
+	flushed := make(chan struct{})
+	go func() {
+		defer close(flushed)
+		s.flushUntil(ctx)
+	}()
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() })
+	defer stop()
+	err := server.ServeTLS(l, "", "")
+	<-flushed
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return fmt.Errorf("serving machines: %w", err)
+}
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+api.EnrolBeginPath, answer(s, s.begin))
+	mux.HandleFunc("POST "+api.EnrolFinishPath, answer(s, s.finish))
+	mux.HandleFunc("POST "+api.HeartbeatPath, answer(s, s.heartbeat))
+	return mux
+}
+
+// answer decodes a message strictly, and encodes what f returns for it; an
+// answer of nil has no body.
+func answer[In any](s *Server, f func(*http.Request, In) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in In
+		err := decode(w, r, &in)
+		var out any
+		if err == nil {
+			out, err = f(r, in)
+		}
+		if err != nil {
+			p := classify(err)
+			s.Logger.Warn("machine refused", zap.String("path", r.URL.Path), zap.String("code", p.Code), zap.Error(err))
+			p.Write(w)
+			return
+		}
+		if out == nil {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		// A machine that is gone begins again.
+		_ = json.NewEncoder(w).Encode(out)
+	}
+}
+
+func decode(w http.ResponseWriter, r *http.Request, into any) error {
+	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxMessageBytes))
+	d.DisallowUnknownFields()
+	err := d.Decode(into)
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return problem.New(http.StatusRequestEntityTooLarge, "body-too-large",
+			fmt.Sprintf("the message has more than %d bytes", api.MaxMessageBytes))
+	case err != nil:
+		return problem.New(http.StatusBadRequest, "message-invalid", "the message is not what this path takes: "+err.Error())
+	case d.More():
+		return problem.New(http.StatusBadRequest, "message-invalid", "something follows the message")
+	}
+	return nil
+}
+
+func classify(err error) *problem.Problem {
+	if errors.Is(err, attest.ErrRefused) {
+		return problem.New(http.StatusForbidden, "refused", err.Error())
+	}
+	return problem.Of(err)
+}
+
+func (s *Server) flushUntil(ctx context.Context) {
+	ticker := time.NewTicker(flushEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
+			defer cancel()
+			s.flushLogged(last)
+			return
+		case <-ticker.C:
+			s.flushLogged(ctx)
+		}
+	}
+}
+
+func (s *Server) flushLogged(ctx context.Context) {
+	if err := s.Flush(ctx); err != nil {
+		s.Logger.Error("writing heartbeats", zap.Error(err))
+	}
+}
+
+// Flush writes the heartbeats that came in since the last time, all in one
+// transaction: a beat alone is not worth a sync of the disk.
+func (s *Server) Flush(ctx context.Context) error {
+	s.mu.Lock()
+	beats := s.beats
+	s.beats = make(map[providers.MachineID]time.Time)
+	s.mu.Unlock()
+	if len(beats) == 0 {
+		return nil
+	}
+	return s.Store.Update(ctx, func(tx store.Tx) error { return tx.Seen(beats) })
+}

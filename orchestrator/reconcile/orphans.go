@@ -1,0 +1,145 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// whose says what a listed machine is to this store.
+type whose int
+
+const (
+	// inUse is a machine that an instance points at.
+	inUse whose = iota
+	// leftover is one that this store drew the id of and has let go since.
+	leftover
+	// stranger is one that this store has never heard of, as after it was
+	// restored from an older copy. Only a person can tell what it is.
+	stranger
+)
+
+// maxPages bounds a listing that never ends.
+const maxPages = 10_000
+
+// Sweep deletes what a crash left at the provider. A resource goes only when
+// two sweeps at least the grace period apart found it to be a leftover, each
+// with the store answering; a stranger is reported and never touched
+// (docs/decisions/0032).
+func (r *Reconciler) Sweep(ctx context.Context) error {
+	listed, err := r.listed(ctx)
+	if err != nil {
+		return err
+	}
+	found := make(map[providers.MachineID]bool)
+	for _, id := range listed {
+		kind, i, err := r.whose(ctx, id)
+		if err != nil {
+			return err
+		}
+		switch kind {
+		case leftover:
+			found[id] = true
+			if err := r.collect(ctx, id, i); err != nil {
+				return err
+			}
+		case stranger:
+			r.Logger.Warn("the provider lists a machine of this installation that the store has never heard of",
+				zap.String("machine", string(id)))
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id := range r.suspects {
+		if !found[id] {
+			delete(r.suspects, id)
+		}
+	}
+	return nil
+}
+
+// listed are the machines that any resource at the provider belongs to.
+func (r *Reconciler) listed(ctx context.Context) ([]providers.MachineID, error) {
+	var ids []providers.MachineID
+	seen := make(map[providers.MachineID]bool)
+	page := ""
+	for range maxPages {
+		p, err := r.Machines.List(ctx, r.Policy.Installation, page)
+		if err != nil {
+			return nil, fmt.Errorf("listing what the provider has: %w", err)
+		}
+		for _, resource := range p.Resources {
+			if resource.Machine == "" {
+				r.Logger.Warn("the provider lists a resource that belongs to no machine",
+					zap.String("kind", string(resource.Kind)), zap.String("resource", resource.ID))
+				continue
+			}
+			if !seen[resource.Machine] {
+				seen[resource.Machine] = true
+				ids = append(ids, resource.Machine)
+			}
+		}
+		if p.Next == "" {
+			return ids, nil
+		}
+		page = p.Next
+	}
+	return nil, fmt.Errorf("listing what the provider has: more than %d pages", maxPages)
+}
+
+func (r *Reconciler) whose(ctx context.Context, id providers.MachineID) (kind whose, i orchestrator.Instance, err error) {
+	err = r.Store.View(ctx, func(v store.Reader) error {
+		instance, err := v.Machine(id)
+		if errors.Is(err, orchestrator.ErrNotFound) {
+			kind = stranger
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if i, err = v.Instance(instance); err != nil {
+			return err
+		}
+		if i.Machine != id || i.State == orchestrator.StateDeleted {
+			kind = leftover
+		}
+		return nil
+	})
+	return kind, i, err
+}
+
+func (r *Reconciler) collect(ctx context.Context, id providers.MachineID, i orchestrator.Instance) error {
+	now := r.Clock()
+	if !r.condemned(id, now) {
+		return nil
+	}
+	if err := r.Machines.Delete(ctx, id, false); err != nil {
+		return fmt.Errorf("deleting a leftover: %w", err)
+	}
+	r.Logger.Info("deleted a leftover", zap.String("machine", string(id)), zap.String("instance", string(i.ID)))
+	return r.Store.Update(ctx, func(tx store.Tx) error {
+		return tx.Note(orchestrator.Event{
+			At: now, Instance: i.ID, From: i.State, To: i.State,
+			Reason: "deleted what was left of machine " + string(id),
+		})
+	})
+}
+
+// condemned notes a suspect, and reports whether it was one long enough ago.
+func (r *Reconciler) condemned(id providers.MachineID, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	first, known := r.suspects[id]
+	if !known {
+		r.suspects[id] = now
+		return false
+	}
+	return now.Sub(first) >= r.Policy.OrphanGrace
+}

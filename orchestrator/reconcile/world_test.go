@@ -1,0 +1,403 @@
+package reconcile_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/orchestrator/reconcile"
+	"github.com/toolshed-cloud/shed/orchestrator/signup"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+const user orchestrator.UserID = "amara"
+
+// crash is what ends a process in these tests: a panic that the world catches.
+type crash struct{ at string }
+
+func (c crash) Error() string { return "killed " + c.at }
+
+// world is a control plane over a cloud that survives it.
+type world struct {
+	t      *testing.T
+	dir    string
+	now    time.Time
+	cloud  *cloud
+	policy reconcile.Policy
+	// killAt is where the process dies next; empty for nowhere.
+	killAt failpoint.Point
+
+	store *sqlite.Store
+	rec   *reconcile.Reconciler
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{
+		t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), cloud: newCloud(),
+		policy: reconcile.Policy{
+			Installation: "installation", ControlPlane: "10.0.2.2:1", Region: "local", Size: "small",
+			DataBytes: 1 << 20, Machines: 2, Repairs: 3, HeartbeatLost: time.Minute, OrphanGrace: 10 * time.Minute,
+			Limits: orchestrator.Limits{
+				Requested: time.Hour, Creating: 10 * time.Minute, Booting: 5 * time.Minute,
+				Enrolling: 2 * time.Minute, Deleting: 10 * time.Minute,
+			},
+		},
+	}
+	w.open()
+	t.Cleanup(func() {
+		if err := w.store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	w.update(func(tx store.Tx) error {
+		return tx.PutRelease(orchestrator.Release{
+			Digest: attest.ReleaseDigest{1}, Version: "1.0.0", Epoch: 1, AddedAt: w.now,
+			Manifest: []byte("manifest"), Bundle: []byte("bundle"), DiskPath: "disk.raw",
+		})
+	})
+	return w
+}
+
+func (w *world) open() {
+	w.t.Helper()
+	var err error
+	if w.store, err = sqlite.Open(w.t.Context(), w.dir, slog.New(slog.DiscardHandler)); err != nil {
+		w.t.Fatal(err)
+	}
+	w.rec = reconcile.New(reconcile.Parts{
+		Store: w.store, Queue: w.store, Machines: w.cloud, Images: w.cloud,
+		Clock: func() time.Time { return w.now }, Random: rand.Reader, Logger: zaptest.NewLogger(w.t, zaptest.Level(zapError)),
+		Trap: func(p failpoint.Point) {
+			if p == w.killAt {
+				panic(crash{at: string(p)})
+			}
+		},
+		Policy: w.policy,
+	})
+}
+
+// restart is a process that was killed and started again.
+func (w *world) restart() {
+	w.t.Helper()
+	if err := w.store.Close(); err != nil {
+		w.t.Fatal(err)
+	}
+	w.killAt = ""
+	w.cloud.crashAfter = -1
+	w.open()
+	if err := w.rec.Resume(w.t.Context()); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// survive runs f and reports whether the process died in it.
+func (w *world) survive(f func()) (died bool) {
+	defer func() {
+		if r := recover(); r != nil {
+			var c crash
+			if err, ok := r.(error); !ok || !errors.As(err, &c) {
+				panic(r)
+			}
+			died = true
+		}
+	}()
+	f()
+	return false
+}
+
+func (w *world) update(f func(store.Tx) error) {
+	w.t.Helper()
+	if err := w.store.Update(w.t.Context(), f); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) desk() signup.Desk {
+	return signup.Desk{Clock: func() time.Time { return w.now }, Random: rand.Reader}
+}
+
+func (w *world) join(u orchestrator.UserID) (o signup.Outcome) {
+	w.t.Helper()
+	w.update(func(tx store.Tx) (err error) {
+		o, err = w.desk().Join(tx, u, w.now)
+		return err
+	})
+	return o
+}
+
+func (w *world) leave(u orchestrator.UserID) (o signup.Outcome) {
+	w.t.Helper()
+	w.update(func(tx store.Tx) (err error) {
+		o, err = w.desk().Leave(tx, u, w.now)
+		return err
+	})
+	return o
+}
+
+func (w *world) instance(id orchestrator.InstanceID) (i orchestrator.Instance) {
+	w.t.Helper()
+	err := w.store.View(w.t.Context(), func(v store.Reader) (err error) {
+		i, err = v.Instance(id)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return i
+}
+
+func (w *world) events(id orchestrator.InstanceID) (events []orchestrator.Event) {
+	w.t.Helper()
+	err := w.store.View(w.t.Context(), func(v store.Reader) (err error) {
+		events, err = v.Events(0, id, 1000)
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return events
+}
+
+// pass looks at everything that is due, once.
+func (w *world) pass() {
+	w.t.Helper()
+	due, err := w.rec.Due(w.t.Context())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, id := range due {
+		if err := w.rec.Reconcile(w.t.Context(), id); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// until lets time go by, with the agents doing their part, until ok.
+func (w *world) until(what string, ok func() bool) {
+	w.t.Helper()
+	for range 2000 {
+		w.pass()
+		if ok() {
+			return
+		}
+		w.agents()
+		w.now = w.now.Add(time.Second)
+	}
+	w.t.Fatalf("never happened: %s; instances: %+v", what, w.all())
+}
+
+func (w *world) all() (all []orchestrator.Instance) {
+	w.t.Helper()
+	err := w.store.View(w.t.Context(), func(v store.Reader) (err error) {
+		all, err = v.Instances(store.Filter{Deleted: true})
+		return err
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return all
+}
+
+func (w *world) reach(id orchestrator.InstanceID, s orchestrator.State) {
+	w.t.Helper()
+	w.until(string(id)+" is "+string(s), func() bool { return w.instance(id).State == s })
+}
+
+// agents enrols each machine that is on, as package enrol writes it down.
+func (w *world) agents() {
+	w.t.Helper()
+	for id, m := range w.cloud.machines {
+		if m.Power != providers.PowerOn || w.cloud.mute {
+			continue
+		}
+		var missing bool
+		w.update(func(tx store.Tx) error {
+			i, err := tx.InstanceOfMachine(id)
+			if errors.Is(err, orchestrator.ErrNotFound) {
+				missing = true
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if i.State != orchestrator.StateBooting && i.State != orchestrator.StateEnrolling || i.Enrolment.Performing {
+				return tx.Seen(map[providers.MachineID]time.Time{id: w.now})
+			}
+			e := &i.Enrolment
+			switch {
+			case e.ChallengedAt.IsZero():
+				e.ChallengedAt = w.now
+			case !e.Judged:
+				e.Judged, e.Accepted, e.Verdict = true, w.cloud.altered == "", "accepted"
+				e.EK = attest.Sum([]byte(id))
+				if !e.Accepted {
+					e.Verdict = w.cloud.altered
+				}
+			default:
+				e.Running, e.Performing = true, true
+			}
+			e.LastSeen, i.NextAt = w.now, w.now
+			return tx.Replace(&i)
+		})
+		if missing {
+			w.t.Logf("machine %s has no row", id)
+		}
+	}
+}
+
+// cloud makes machines out of nothing. Every call may be told to fail, or to
+// be the last thing that the process does.
+type cloud struct {
+	machines map[providers.MachineID]*providers.Machine
+	images   map[attest.ReleaseDigest]bool
+	// fail answers a call before it does anything; nil for no error.
+	fail func(call string) error
+	// lose answers a call after it has done everything.
+	lose func(call string) error
+	// last is the last request for a machine.
+	last providers.CreateRequest
+	// crashAfter counts calls down to the one in which the process dies,
+	// before its effect or, where after is set, after it; -1 for never.
+	crashAfter int
+	after      bool
+	// altered is what the machines prove instead; mute keeps agents silent.
+	altered string
+	mute    bool
+	deaf    bool
+	calls   []string
+	created int
+}
+
+func newCloud() *cloud {
+	return &cloud{
+		machines: map[providers.MachineID]*providers.Machine{}, images: map[attest.ReleaseDigest]bool{}, crashAfter: -1,
+	}
+}
+
+var _ providers.Machines = (*cloud)(nil)
+
+func (c *cloud) do(call string, effect func() error) error {
+	c.calls = append(c.calls, call)
+	dies := c.crashAfter == 0
+	if c.crashAfter >= 0 {
+		c.crashAfter--
+	}
+	if dies && !c.after {
+		panic(crash{at: "before " + call})
+	}
+	if c.fail != nil {
+		if err := c.fail(call); err != nil {
+			return err
+		}
+	}
+	err := effect()
+	if dies {
+		panic(crash{at: "after " + call})
+	}
+	if err == nil && c.lose != nil {
+		err = c.lose(call)
+	}
+	return err
+}
+
+func (c *cloud) EnsureImage(_ context.Context, image providers.Image, _ func(int64, int64)) error {
+	return c.do("EnsureImage", func() error { c.images[image.Release] = true; return nil })
+}
+
+func (c *cloud) Create(_ context.Context, req providers.CreateRequest) (m providers.Machine, err error) {
+	c.last = req
+	err = c.do("Create", func() error {
+		if !c.images[req.Spec.Release] {
+			return providers.Errorf(providers.CodeNotFound, "no image")
+		}
+		if have, ok := c.machines[req.Machine]; ok {
+			if have.SpecHash != req.Spec.Hash() {
+				return providers.Errorf(providers.CodeConflict, "made from something else")
+			}
+			m = *have
+			return nil
+		}
+		c.created++
+		c.machines[req.Machine] = &providers.Machine{
+			ID: req.Machine, Installation: req.Installation, SpecHash: req.Spec.Hash(), Release: req.Spec.Release,
+			Power: providers.PowerOn, Inbound: "127.0.0.1:4430",
+		}
+		m = *c.machines[req.Machine]
+		return nil
+	})
+	return m, err
+}
+
+func (c *cloud) Get(_ context.Context, id providers.MachineID) (m providers.Machine, err error) {
+	err = c.do("Get", func() error {
+		have, ok := c.machines[id]
+		if !ok {
+			return providers.Errorf(providers.CodeNotFound, "no machine")
+		}
+		m = *have
+		return nil
+	})
+	return m, err
+}
+
+func (c *cloud) List(_ context.Context, _ providers.InstallationID, _ string) (p providers.Page, err error) {
+	err = c.do("List", func() error {
+		for id := range c.machines {
+			p.Resources = append(p.Resources, providers.Resource{Kind: providers.ResourceMachine, ID: string(id), Machine: id})
+		}
+		return nil
+	})
+	return p, err
+}
+
+func (c *cloud) SetPower(_ context.Context, id providers.MachineID, on bool) error {
+	call := "SetPower off"
+	if on {
+		call = "SetPower on"
+	}
+	return c.do(call, func() error {
+		m, ok := c.machines[id]
+		if !ok {
+			return providers.Errorf(providers.CodeNotFound, "no machine")
+		}
+		if c.deaf {
+			return nil
+		}
+		m.Power = providers.PowerOff
+		if on {
+			m.Power = providers.PowerOn
+		}
+		return nil
+	})
+}
+
+func (c *cloud) Delete(_ context.Context, id providers.MachineID, _ bool) error {
+	return c.do("Delete", func() error { delete(c.machines, id); return nil })
+}
+
+func (w *world) onlyMachine() *providers.Machine {
+	w.t.Helper()
+	if len(w.cloud.machines) != 1 {
+		w.t.Fatalf("%d machines, want 1: %v", len(w.cloud.machines), w.cloud.machines)
+	}
+	for _, m := range w.cloud.machines {
+		return m
+	}
+	return nil
+}
+
+func secretFree(i orchestrator.Instance) bool {
+	return i.User == "" && len(i.Plan.Config) == 0 && i.Plan.TokenHash.IsZero() &&
+		i.Enrolment.EK.IsZero() && len(i.Enrolment.Appraisal) == 0 && bytes.Equal(i.Enrolment.AK, nil)
+}

@@ -1,0 +1,139 @@
+// Package signup takes in what the outside wishes: that a user shall have an
+// instance, or none.
+//
+// Invariants: a message that cannot be shown to come from who shares the
+// secret, recently, leaves no trace; one that is answered with success has its
+// receipt, the wish and the job on the disk in one transaction; a user has one
+// instance however often it is asked for, and a wish older than the user's
+// last deletion brings nothing back.
+package signup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+)
+
+// Path is where webhooks are posted.
+const Path = "/webhooks/signup"
+
+// MaxBodyBytes caps a message.
+const MaxBodyBytes = 64 << 10
+
+// Handler is the webhooks' listener.
+type Handler struct {
+	Desk   Desk
+	Store  store.Store
+	Secret Secret
+	Logger *zap.Logger
+	Trap   failpoint.Trap
+	// Count is told each answer's code, for the metrics.
+	Count func(code string)
+}
+
+var _ http.Handler = (*Handler)(nil)
+
+// Routes is the handler with everything else refused.
+func (h *Handler) Routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("POST "+Path, h)
+	return mux
+}
+
+// ServeHTTP takes one message in.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	outcome, err := h.take(w, r)
+	if err != nil {
+		p := classify(err)
+		h.Count(p.Code)
+		h.Logger.Warn("webhook refused", zap.String("code", p.Code), zap.Error(err))
+		p.Write(w)
+		return
+	}
+	h.Count(string(outcome.Result))
+	h.Logger.Info("webhook taken in", zap.String("result", string(outcome.Result)),
+		zap.String("instance", string(outcome.Instance)), zap.String("reason", outcome.Reason))
+	w.Header().Set("Content-Type", "application/json")
+	// A sender that is gone sends again, and is told that it is a duplicate.
+	_ = json.NewEncoder(w).Encode(outcome)
+}
+
+func classify(err error) *problem.Problem {
+	switch {
+	case errors.Is(err, ErrSignature):
+		return problem.New(http.StatusUnauthorized, "signature-refused", err.Error())
+	case errors.Is(err, ErrEvent):
+		return problem.New(http.StatusBadRequest, "event-invalid", err.Error())
+	default:
+		return problem.Of(err)
+	}
+}
+
+func (h *Handler) take(w http.ResponseWriter, r *http.Request) (Outcome, error) {
+	kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || kind != "application/json" {
+		return Outcome{}, problem.New(http.StatusUnsupportedMediaType, "content-type", "content-type is not application/json")
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, MaxBodyBytes))
+	var tooLong *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLong):
+		return Outcome{}, problem.New(http.StatusRequestEntityTooLarge, "body-too-large",
+			fmt.Sprintf("the body has more than %d bytes", MaxBodyBytes))
+	case err != nil:
+		return Outcome{}, problem.New(http.StatusBadRequest, "body-incomplete", "the body did not arrive whole")
+	}
+	now := h.Desk.Clock()
+	id, err := h.Secret.Check(r.Header, body, now)
+	if err != nil {
+		return Outcome{}, err
+	}
+	event, err := ParseEvent(body, now)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return h.commit(r.Context(), id, attest.Sum(body), event)
+}
+
+// commit makes receipt, wish and job one transaction.
+func (h *Handler) commit(ctx context.Context, id string, body attest.Digest, e Event) (Outcome, error) {
+	var outcome Outcome
+	err := h.Store.Update(ctx, func(tx store.Tx) (err error) {
+		before, err := tx.Receipt(id)
+		switch {
+		case err == nil && before.Body != body:
+			return problem.New(http.StatusConflict, "webhook-id-reused", "this webhook-id came with another body before")
+		case err == nil:
+			outcome = Outcome{Result: Duplicate, Reason: "this message was taken in before: " + before.Result}
+			return nil
+		case !errors.Is(err, orchestrator.ErrNotFound):
+			return err
+		}
+		if e.Type == UserCreated {
+			outcome, err = h.Desk.Join(tx, e.User, e.At)
+		} else {
+			outcome, err = h.Desk.Leave(tx, e.User, e.At)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.PutReceipt(store.Receipt{ID: id, Body: body, At: h.Desk.Clock(), Result: string(outcome.Result)})
+	})
+	if err != nil {
+		return Outcome{}, err
+	}
+	h.Trap(failpoint.AfterInboxCommit)
+	return outcome, nil
+}

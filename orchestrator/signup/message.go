@@ -1,0 +1,257 @@
+package signup
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+)
+
+// The types of event that are taken in.
+const (
+	UserCreated = "user.created"
+	UserDeleted = "user.deleted"
+)
+
+const (
+	// tolerance is how far a message's time may be from ours, either way.
+	tolerance    = 5 * time.Minute
+	maxUserBytes = 256
+	maxIDBytes   = 256
+	secretPrefix = "whsec_"
+	// minSecret and maxSecret are the specification's bounds on a key.
+	minSecret = 24
+	maxSecret = 64
+)
+
+// ErrSignature says that a message is not from who shares the secret, or is
+// not recent.
+var ErrSignature = errors.New("webhook signature is not accepted")
+
+// ErrEvent says that a message is not the event it claims to be.
+var ErrEvent = errors.New("webhook body is not an accepted event")
+
+// Event is what a signup source sends.
+type Event struct {
+	Type string
+	At   time.Time
+	User orchestrator.UserID
+}
+
+// Secret signs and checks messages.
+type Secret struct{ key *webhooks.Webhook }
+
+// ParseSecret reads a secret in the form of the Standard Webhooks
+// specification: whsec_ and 24 to 64 bytes in base64.
+func ParseSecret(text string) (Secret, error) {
+	encoded, ok := strings.CutPrefix(strings.TrimSpace(text), secretPrefix)
+	if !ok {
+		return Secret{}, fmt.Errorf("webhook secret does not begin with %s", secretPrefix)
+	}
+	raw, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return Secret{}, errors.New("webhook secret is not base64")
+	}
+	if len(raw) < minSecret || len(raw) > maxSecret {
+		return Secret{}, fmt.Errorf("webhook secret has %d bytes, want %d to %d", len(raw), minSecret, maxSecret)
+	}
+	key, err := webhooks.NewWebhookRaw(raw)
+	if err != nil {
+		return Secret{}, fmt.Errorf("using the webhook secret: %w", err)
+	}
+	return Secret{key: key}, nil
+}
+
+// NewSecret draws a secret in its text form.
+func NewSecret(random io.Reader) (string, error) {
+	var b [32]byte
+	if _, err := io.ReadFull(random, b[:]); err != nil {
+		return "", fmt.Errorf("drawing a webhook secret: %w", err)
+	}
+	return secretPrefix + base64.StdEncoding.EncodeToString(b[:]), nil
+}
+
+// Sign makes the headers of a message.
+func (s Secret) Sign(id string, at time.Time, body []byte) (http.Header, error) {
+	signature, err := s.key.Sign(id, at, body)
+	if err != nil {
+		return nil, fmt.Errorf("signing a webhook: %w", err)
+	}
+	h := http.Header{}
+	h.Set(webhooks.HeaderWebhookID, id)
+	h.Set(webhooks.HeaderWebhookTimestamp, strconv.FormatInt(at.Unix(), 10))
+	h.Set(webhooks.HeaderWebhookSignature, signature)
+	return h, nil
+}
+
+// Check verifies a message and returns its id. The library's own check of the
+// time reads a clock that cannot be passed in, so that part is done here.
+func (s Secret) Check(h http.Header, body []byte, now time.Time) (id string, err error) {
+	if err := s.key.VerifyIgnoringTimestamp(body, h); err != nil {
+		return "", fmt.Errorf("%w: %w", ErrSignature, err)
+	}
+	seconds, err := strconv.ParseInt(h.Get(webhooks.HeaderWebhookTimestamp), 10, 64)
+	if err != nil {
+		return "", fmt.Errorf("%w: webhook-timestamp is not a number", ErrSignature)
+	}
+	if off := now.Sub(time.Unix(seconds, 0)).Abs(); off > tolerance {
+		return "", fmt.Errorf("%w: webhook-timestamp is %s from now, at most %s is allowed", ErrSignature, off.Round(time.Second), tolerance)
+	}
+	id = h.Get(webhooks.HeaderWebhookID)
+	if len(id) > maxIDBytes {
+		return "", fmt.Errorf("%w: webhook-id has %d bytes, at most %d are allowed", ErrSignature, len(id), maxIDBytes)
+	}
+	return id, nil
+}
+
+// Encode writes an event as ParseEvent reads it.
+func (e Event) Encode() ([]byte, error) {
+	b, err := json.Marshal(map[string]any{
+		"type": e.Type, "timestamp": e.At.UTC().Format(time.RFC3339Nano), "data": map[string]any{"user_id": string(e.User)},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("encoding an event: %w", err)
+	}
+	return b, nil
+}
+
+// ParseEvent reads a body. Every field must be there, once, and no other.
+func ParseEvent(body []byte, now time.Time) (Event, error) {
+	var e Event
+	top, err := object("", body, "type", "timestamp", "data")
+	if err != nil {
+		return e, err
+	}
+	if err := text("type", top["type"], &e.Type); err != nil {
+		return e, err
+	}
+	if e.Type != UserCreated && e.Type != UserDeleted {
+		return e, fmt.Errorf("%w: type %.64q is neither %s nor %s", ErrEvent, e.Type, UserCreated, UserDeleted)
+	}
+	if e.At, err = when(top["timestamp"], now); err != nil {
+		return e, err
+	}
+	data, err := object("data.", top["data"], "user_id")
+	if err != nil {
+		return e, err
+	}
+	var user string
+	if err := text("data.user_id", data["user_id"], &user); err != nil {
+		return e, err
+	}
+	e.User = orchestrator.UserID(user)
+	return e, CheckUser(e.User)
+}
+
+func when(raw json.RawMessage, now time.Time) (time.Time, error) {
+	var s string
+	if err := text("timestamp", raw, &s); err != nil {
+		return time.Time{}, err
+	}
+	at, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%w: timestamp %.64q is not RFC 3339", ErrEvent, s)
+	}
+	// A deletion from the future would void signups that are yet to come.
+	if at.After(now.Add(tolerance)) {
+		return time.Time{}, fmt.Errorf("%w: timestamp %.64q is in the future", ErrEvent, s)
+	}
+	// Nor can the store hold a time from before it counts them.
+	if at.Unix() <= 0 {
+		return time.Time{}, fmt.Errorf("%w: timestamp %.64q is before 1970", ErrEvent, s)
+	}
+	return at, nil
+}
+
+// CheckUser refuses what cannot be a user's name in the store.
+func CheckUser(user orchestrator.UserID) error {
+	s := string(user)
+	switch {
+	case s == "":
+		return fmt.Errorf("%w: user_id is empty", ErrEvent)
+	case len(s) > maxUserBytes:
+		return fmt.Errorf("%w: user_id has %d bytes, at most %d are allowed", ErrEvent, len(s), maxUserBytes)
+	case !utf8.ValidString(s), strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fmt.Errorf("%w: user_id has characters that do not print", ErrEvent)
+	}
+	return nil
+}
+
+// object splits a JSON object into its members, which must be exactly keys:
+// encoding/json alone would take a key twice, or in another case.
+func object(path string, raw []byte, keys ...string) (map[string]json.RawMessage, error) {
+	d := json.NewDecoder(bytes.NewReader(raw))
+	if open, err := d.Token(); err != nil || open != json.Delim('{') {
+		return nil, fmt.Errorf("%w: %s is not a JSON object", ErrEvent, nameOf(path))
+	}
+	members := make(map[string]json.RawMessage, len(keys))
+	for d.More() {
+		token, err := d.Token()
+		key, ok := token.(string)
+		if err != nil || !ok {
+			return nil, fmt.Errorf("%w: %s is not JSON", ErrEvent, nameOf(path))
+		}
+		if _, twice := members[key]; twice {
+			return nil, fmt.Errorf("%w: %s%.64s is there twice", ErrEvent, path, key)
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, fmt.Errorf("%w: %s%.64s is not JSON", ErrEvent, path, key)
+		}
+		members[key] = value
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, fmt.Errorf("%w: %s is not JSON", ErrEvent, nameOf(path))
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%w: something follows the JSON object", ErrEvent)
+	}
+	return members, exactly(path, members, keys)
+}
+
+func exactly(path string, members map[string]json.RawMessage, keys []string) error {
+	for _, key := range keys {
+		if _, ok := members[key]; !ok {
+			return fmt.Errorf("%w: %s%s is missing", ErrEvent, path, key)
+		}
+	}
+	if len(members) == len(keys) {
+		return nil
+	}
+	known := make(map[string]bool, len(keys))
+	for _, key := range keys {
+		known[key] = true
+	}
+	for key := range members {
+		if !known[key] {
+			return fmt.Errorf("%w: %s%.64s is unknown", ErrEvent, path, key)
+		}
+	}
+	return nil
+}
+
+func nameOf(path string) string {
+	if path == "" {
+		return "the body"
+	}
+	return strings.TrimSuffix(path, ".")
+}
+
+func text(name string, raw json.RawMessage, into *string) error {
+	if len(raw) == 0 || raw[0] != '"' || json.Unmarshal(raw, into) != nil {
+		return fmt.Errorf("%w: %s is not a string", ErrEvent, name)
+	}
+	return nil
+}

@@ -1,0 +1,111 @@
+package orchestrator
+
+import (
+	"fmt"
+	"slices"
+	"time"
+)
+
+// State is where an instance stands.
+type State string
+
+// The states, in the order in which a machine usually goes through them.
+const (
+	// StateWaiting needs something that only an operator or another
+	// instance's end brings: room under the cap, a release.
+	StateWaiting   State = "waiting"
+	StateRequested State = "requested"
+	StateCreating  State = "creating"
+	StateBooting   State = "booting"
+	StateEnrolling State = "enrolling"
+	StateReady     State = "ready"
+	// StateQuarantined is a machine that lives and proves something else than
+	// it should. It is shown and never routed to.
+	StateQuarantined State = "quarantined"
+	// StateStopped was powered off together with the control plane.
+	StateStopped State = "stopped"
+	// StateFailed is powered off and waits for a retry.
+	StateFailed   State = "failed"
+	StateDeleting State = "deleting"
+	StateDeleted  State = "deleted"
+)
+
+// States lists every state in display order.
+var States = [...]State{
+	StateWaiting, StateRequested, StateCreating, StateBooting, StateEnrolling, StateReady,
+	StateQuarantined, StateStopped, StateFailed, StateDeleting, StateDeleted,
+}
+
+// Transient reports whether a state must end by a deadline.
+func (s State) Transient() bool {
+	return slices.Contains([]State{
+		StateRequested, StateCreating, StateBooting, StateEnrolling, StateDeleting,
+	}, s)
+}
+
+// HoldsPlace reports whether an instance in this state counts against the cap:
+// it has a machine, may have one or is about to.
+func (s State) HoldsPlace() bool { return s != StateWaiting && s != StateDeleted }
+
+// Limits are how long each transient state may last.
+type Limits struct {
+	Requested time.Duration
+	Creating  time.Duration
+	Booting   time.Duration
+	Enrolling time.Duration
+	Deleting  time.Duration
+}
+
+func (l Limits) of(s State) time.Duration {
+	return map[State]time.Duration{
+		StateRequested: l.Requested,
+		StateCreating:  l.Creating,
+		StateBooting:   l.Booting,
+		StateEnrolling: l.Enrolling,
+		StateDeleting:  l.Deleting,
+	}[s]
+}
+
+// Enter moves the instance to a state and returns the event that says so.
+func (i *Instance) Enter(s State, reason string, now time.Time, limits Limits) Event {
+	e := Event{At: now, Instance: i.ID, From: i.State, To: s, Reason: reason}
+	i.State, i.Reason, i.Since = s, reason, now
+	i.Deadline = time.Time{}
+	if s.Transient() {
+		i.Deadline = now.Add(limits.of(s))
+	}
+	i.Attempts = 0
+	i.NextAt = now
+	return e
+}
+
+// Wish changes what should be. It reports whether that was news.
+func (i *Instance) Wish(d Desired, now time.Time) bool {
+	if i.Desired == d {
+		return false
+	}
+	i.Desired = d
+	i.Generation++
+	i.NextAt = now
+	return true
+}
+
+// Retry gives an instance that came to rest another chance: ErrConflict where
+// it has not, or where it shall go.
+func (i *Instance) Retry(now time.Time, limits Limits) (Event, error) {
+	const reason = "a retry was asked for"
+	switch {
+	case i.Desired == Absent:
+		return Event{}, fmt.Errorf("instance %s is being deleted: %w", i.ID, ErrConflict)
+	case i.State == StateQuarantined:
+		i.Cycling = true
+		i.Enrolment = i.Enrolment.NextBoot()
+	case i.State != StateFailed:
+		return Event{}, fmt.Errorf("instance %s is %s, neither failed nor quarantined: %w", i.ID, i.State, ErrConflict)
+	}
+	i.Repairs = 0
+	if !i.Created {
+		return i.Enter(StateRequested, reason, now, limits), nil
+	}
+	return i.Enter(StateBooting, reason, now, limits), nil
+}
