@@ -43,8 +43,6 @@ agents:
   # QEMU's user-mode network reaches this host's loopback here.
   advertise: 10.0.2.2:{{.Ports.Agents}}
   heartbeat: 2s
-webhook:
-  secret_file: {{.Secret}}
 release:
   key_file: {{.ReleaseKey}}
 policy:
@@ -82,7 +80,7 @@ func (p place) configure() (ports, error) {
 		return ports{}, fmt.Errorf("writing the configuration: %w", err)
 	}
 	err = configTemplate.Execute(f, map[string]any{
-		"Ports": chosen, "Secret": p.secret(), "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
+		"Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
 		"Provider": p.provider(), "Runtime": p.runtime,
 	})
 	if err := errors.Join(err, f.Close()); err != nil {
@@ -136,7 +134,7 @@ func startControl(ctx context.Context, p place, chosen ports) (*control, error) 
 func (c *control) waitReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
-	url := fmt.Sprintf("http://127.0.0.1:%d/readyz", c.ports.Admin)
+	url := fmt.Sprintf("http://127.0.0.1:%d/healthz", c.ports.Admin)
 	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
 		select {
 		case <-c.ended:
@@ -148,7 +146,7 @@ func (c *control) waitReady(ctx context.Context) error {
 			return false, nil
 		}
 		resp.Body.Close() //nolint:errcheck // only the status is read
-		return resp.StatusCode == http.StatusOK, nil
+		return resp.StatusCode/100 == 2, nil
 	})
 }
 

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"time"
 )
@@ -100,18 +103,21 @@ func (l *local) fill(ctx context.Context, r *report) error {
 // bootTime is from the provider's acceptance to the machine's introduction, as
 // the control plane's history has it.
 func (p place) bootTime(ctx context.Context, id string) (time.Duration, error) {
-	var history struct {
-		Events []struct {
-			At       time.Time `json:"at"`
-			Instance string    `json:"instance"`
-			To       string    `json:"to"`
-		} `json:"events"`
-	}
-	if err := p.shed(ctx, &history, "events", "--instance", id); err != nil {
-		return 0, err
+	out, err := exec.CommandContext(ctx, p.program("shed"), "--state", p.root, "--json", "events", "--instance", id).Output()
+	if err != nil {
+		return 0, fmt.Errorf("reading the history: %w", err)
 	}
 	at := map[string]time.Time{}
-	for _, e := range history.Events {
+	for history := json.NewDecoder(bytes.NewReader(out)); ; {
+		var e struct {
+			At time.Time `json:"at"`
+			To string    `json:"to"`
+		}
+		if err := history.Decode(&e); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return 0, fmt.Errorf("reading the history: %w", err)
+		}
 		at[e.To] = e.At
 	}
 	if at["booting"].IsZero() || at["enrolling"].IsZero() {

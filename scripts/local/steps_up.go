@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +11,6 @@ import (
 	"time"
 )
 
-func (p place) secret() string           { return p.in("control", "webhook.secret") }
 func (p place) releasePublicKey() string { return p.in("releases", "release.pub") }
 func (p place) ekRoot() string           { return p.in("provider", "qemu", "ca", "ek-root.pem") }
 
@@ -57,26 +54,12 @@ func (p place) buildRelease(ctx context.Context) error {
 		"--public-key", p.releasePublicKey(), p.release())
 }
 
-// makeSecret draws the webhook's secret (Standard Webhooks, section on
-// symmetric signatures) where there is none.
-func (p place) makeSecret() error {
-	if _, err := os.Stat(p.secret()); err == nil {
-		return nil
-	}
-	b := make([]byte, 32)
-	if _, err := rand.Read(b); err != nil {
-		return fmt.Errorf("drawing the webhook's secret: %w", err)
-	}
-	return os.WriteFile(p.secret(), []byte("whsec_"+base64.StdEncoding.EncodeToString(b)+"\n"), 0o600)
-}
-
 // demoUser is who signs up.
 const demoUser = "ada"
 
 // signUp posts the signed webhook, as a signup system would.
 func (c *control) signUp(ctx context.Context, user string) error {
-	return c.place.shed(ctx, nil, "webhook", "send", "--secret-file", c.place.secret(),
-		"--url", fmt.Sprintf("http://127.0.0.1:%d/webhooks/signup", c.ports.Webhooks), "--type", "user.created", "--user", user)
+	return c.place.shed(ctx, nil, "webhook", "send", "--type", "user.created", "--user", user)
 }
 
 // instance is what the operator sees of one.

@@ -57,9 +57,6 @@ func (l *local) bringUp(ctx context.Context) error {
 	}{
 		{"build and sign the image", func() error { return p.buildRelease(ctx) }},
 		{"start the control plane", func() (err error) {
-			if err := p.makeSecret(); err != nil {
-				return err
-			}
 			if chosen, err = p.configure(); err != nil {
 				return err
 			}
