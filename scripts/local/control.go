@@ -141,9 +141,9 @@ func (c *control) waitReady(ctx context.Context) error {
 			return false, fmt.Errorf("the control plane ended: %s; its log is %s:\n%s", c.cmd.ProcessState, c.place.serveLog(), tail(c.place.serveLog()))
 		default:
 		}
-		resp, err := http.Get(url) //nolint:noctx // it answers from loopback or not at all
+		resp, err := http.Get(url)
 		if err != nil {
-			return false, nil
+			return false, nil //nolint:nilerr // it does not listen yet
 		}
 		resp.Body.Close() //nolint:errcheck // only the status is read
 		return resp.StatusCode/100 == 2, nil
