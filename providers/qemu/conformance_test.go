@@ -43,7 +43,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(runtime) })
+	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
 	s := &site{state: t.TempDir()}
 	s.settings, err = json.Marshal(map[string]any{
 		"state_dir":    s.state,
