@@ -356,7 +356,8 @@ func TestPluginDiesWithItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := exec.Command(self)
-	host.Env = []string{roleEnv + "=" + roleHost, signalEnv + "=" + t.TempDir()}
+	runtime := t.TempDir()
+	host.Env = []string{roleEnv + "=" + roleHost, signalEnv + "=" + runtime}
 	stdin, err := host.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -383,4 +384,7 @@ func TestPluginDiesWithItsHost(t *testing.T) {
 	// It was killed: what Wait says of that is no news.
 	_ = host.Wait()
 	exited(t, pid, 5*time.Second)
+	if left, err := os.ReadDir(runtime); err != nil || len(left) != 0 {
+		t.Errorf("left in the runtime directory: %v, %v", left, err)
+	}
 }

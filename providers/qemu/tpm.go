@@ -140,6 +140,8 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 		"--vmid", string(id),
 		"--write-ek-cert-files", fresh,
 	)
+	// What it leaves behind when it is killed goes with the next clean-up.
+	cmd.Env = append(os.Environ(), "TMPDIR="+c.path(tempDir))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making the TPM: swtpm_setup: %w: %s", err, lastLines(out))
 	}
