@@ -388,3 +388,30 @@ func TestPluginDiesWithItsHost(t *testing.T) {
 		t.Errorf("left in the runtime directory: %v, %v", left, err)
 	}
 }
+
+func BenchmarkGet(b *testing.B) {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	sum, err := attestSum(self)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := plugin.Open(b.Context(), plugin.Options{
+		Name: memory.Name, Path: self, SHA256: sum, RuntimeDir: b.TempDir(), Env: []string{roleEnv + "=" + rolePlugin},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
+	for b.Loop() {
+		if _, err := s.Get(b.Context(), "absent"); err == nil {
+			b.Fatal("a machine that is not there was found")
+		}
+	}
+}
