@@ -74,7 +74,7 @@ func newSite(t *testing.T) site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(runtime) })
+	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
 	settings, err := json.Marshal(map[string]any{
 		"state_dir": t.TempDir(), "runtime_dir": runtime, "accel": "tcg", "memory_bytes": 256 << 20, "vcpus": 1, "grace": "10ms",
 	})

@@ -356,7 +356,8 @@ func TestPluginDiesWithItsHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	host := exec.Command(self)
-	host.Env = []string{roleEnv + "=" + roleHost, signalEnv + "=" + t.TempDir()}
+	runtime := t.TempDir()
+	host.Env = []string{roleEnv + "=" + roleHost, signalEnv + "=" + runtime}
 	stdin, err := host.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -383,4 +384,34 @@ func TestPluginDiesWithItsHost(t *testing.T) {
 	// It was killed: what Wait says of that is no news.
 	_ = host.Wait()
 	exited(t, pid, 5*time.Second)
+	if left, err := os.ReadDir(runtime); err != nil || len(left) != 0 {
+		t.Errorf("left in the runtime directory: %v, %v", left, err)
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	self, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	sum, err := attestSum(self)
+	if err != nil {
+		b.Fatal(err)
+	}
+	s, err := plugin.Open(b.Context(), plugin.Options{
+		Name: memory.Name, Path: self, SHA256: sum, RuntimeDir: b.TempDir(), Env: []string{roleEnv + "=" + rolePlugin},
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			b.Error(err)
+		}
+	}()
+	for b.Loop() {
+		if _, err := s.Get(b.Context(), "absent"); err == nil {
+			b.Fatal("a machine that is not there was found")
+		}
+	}
 }

@@ -1,7 +1,6 @@
 package plugin
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -167,33 +166,21 @@ func FuzzParseManifest(f *testing.F) {
 	})
 }
 
-func TestManifestOfADirectory(t *testing.T) {
-	dir := t.TempDir()
-	for name, content := range map[string]string{"shed-provider-a": "a", "shed-provider-B": "b", "shed": "c"} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o700); err != nil {
-			t.Fatal(err)
-		}
-	}
-	built, err := BuildManifest(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := json.Marshal(built)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "plugins.json")
-	if err := os.WriteFile(path, b, 0o600); err != nil {
+func TestManifestNamesWhatMayRun(t *testing.T) {
+	sum := attest.Sum([]byte("a"))
+	path := filepath.Join(t.TempDir(), "plugins.json")
+	if err := os.WriteFile(path, []byte(`{"version":1,"plugins":{"a":"`+sum.String()+`"}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	m, err := ReadManifest(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(m.Plugins) != 1 || m.Plugins["a"] != attest.Sum([]byte("a")) {
-		t.Errorf("manifest holds %v", m.Plugins)
+	program, got, err := m.Plugin("/bin", "a")
+	if err != nil || program != "/bin/shed-provider-a" || got != sum {
+		t.Errorf("plugin a is %s, %s: %v", program, got, err)
 	}
-	if _, _, err := m.Plugin(dir, "qemu"); !errors.Is(err, ErrManifest) {
+	if _, _, err := m.Plugin("/bin", "qemu"); !errors.Is(err, ErrManifest) {
 		t.Errorf("a plugin that is not in it: %v", err)
 	}
 }

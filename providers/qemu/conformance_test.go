@@ -5,8 +5,13 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"net"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -43,7 +48,7 @@ func newSite(t *testing.T) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { os.RemoveAll(runtime) })
+	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
 	s := &site{state: t.TempDir()}
 	s.settings, err = json.Marshal(map[string]any{
 		"state_dir":    s.state,
@@ -192,8 +197,105 @@ func TestEndorsementCertificateChainsToTheExportedRoot(t *testing.T) {
 	if err := cert.CheckSignatureFrom(root); err != nil {
 		t.Error(err)
 	}
+	if cert.PublicKeyAlgorithm != x509.RSA {
+		t.Errorf("certificate is of a key of %s", cert.PublicKeyAlgorithm)
+	}
 	if cert.Subject.CommonName != string(machine) {
 		t.Errorf("certificate is of %q", cert.Subject.CommonName)
+	}
+}
+
+// kill ends one of the machine's processes behind the provider's back.
+func kill(t *testing.T, process string) {
+	t.Helper()
+	pid, err := strconv.Atoi(strings.TrimPrefix(process, "pid/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCrashedMachineSaysSoAndStartsAgain(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	p := s.open(t)
+	before := s.start(t, p)
+	kill(t, processes(before)[0])
+	if m := await(t, p, providers.PowerCrashed); !strings.Contains(m.Reason, "killed") {
+		t.Errorf("the reason is %q", m.Reason)
+	}
+	if err := p.SetPower(t.Context(), machine, true); err != nil {
+		t.Fatal(err)
+	}
+	after := await(t, p, providers.PowerOn)
+	if slices.Equal(processes(after), processes(before)) || len(processes(after)) != 2 {
+		t.Errorf("processes %v, were %v", processes(after), processes(before))
+	}
+}
+
+func TestMachineKeepsItsPortThoughItIsTaken(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	p := s.open(t)
+	before := s.start(t, p)
+	if err := p.SetPower(t.Context(), machine, false); err != nil {
+		t.Fatal(err)
+	}
+	await(t, p, providers.PowerOff)
+	other, err := net.Listen("tcp", before.Inbound)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if err := p.SetPower(t.Context(), machine, true); err != nil {
+		t.Fatal(err)
+	}
+	if m := await(t, p, providers.PowerCrashed); !strings.Contains(m.Reason, before.Inbound) {
+		t.Errorf("the reason is %q", m.Reason)
+	}
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.SetPower(t.Context(), machine, true); err != nil {
+		t.Fatal(err)
+	}
+	if after := await(t, p, providers.PowerOn); after.Inbound != before.Inbound {
+		t.Errorf("reached at %s, was at %s", after.Inbound, before.Inbound)
+	}
+}
+
+func TestSecondProviderOnTheSameStateIsRefused(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	s.open(t)
+	second := qemu.New(qemu.Options{Version: "test"})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	err := second.Configure(ctx, s.settings)
+	if providers.CodeOf(err) != providers.CodeUnavailable || !strings.Contains(err.Error(), s.state) {
+		t.Errorf("Configure answered %v", err)
+	}
+}
+
+func TestDeletionIsFinishedByTheNextProvider(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	first := s.open(t)
+	s.start(t, first)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, s, func(record map[string]any) { record["deleting"], record["keep_data"] = true, true })
+	second := s.open(t)
+	// Joining the deletion under way is how its end is waited for.
+	if err := second.Delete(t.Context(), machine, true); err != nil {
+		t.Fatal(err)
+	}
+	page, err := second.List(t.Context(), installation, "")
+	if err != nil || len(page.Resources) != 1 || page.Resources[0].Kind != providers.ResourceDataDisk {
+		t.Errorf("left: %+v, %v; want the data disk alone", page.Resources, err)
 	}
 }
 
@@ -244,7 +346,11 @@ func TestProcessesAreFoundThoughNoRecordNamesThem(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	forgetProcesses(t, s)
+	// As a crash between starting them and writing that down leaves it.
+	rewrite(t, s, func(record map[string]any) {
+		none := map[string]any{"pid": 0, "start": 0, "boot": ""}
+		record["qemu"], record["swtpm"] = none, none
+	})
 	after, err := s.open(t).Get(t.Context(), machine)
 	if err != nil {
 		t.Fatal(err)
@@ -254,9 +360,8 @@ func TestProcessesAreFoundThoughNoRecordNamesThem(t *testing.T) {
 	}
 }
 
-// forgetProcesses rewrites the record as a crash between starting the
-// processes and writing them down would have left it.
-func forgetProcesses(t *testing.T, s *site) {
+// rewrite changes the machine's record while no provider runs.
+func rewrite(t *testing.T, s *site, change func(record map[string]any)) {
 	t.Helper()
 	path := filepath.Join(s.state, "machines", string(machine), "machine.json")
 	b, err := os.ReadFile(path)
@@ -267,8 +372,7 @@ func forgetProcesses(t *testing.T, s *site) {
 	if err := json.Unmarshal(b, &record); err != nil {
 		t.Fatal(err)
 	}
-	none := map[string]any{"pid": 0, "start": 0, "boot": ""}
-	record["qemu"], record["swtpm"] = none, none
+	change(record)
 	if b, err = json.Marshal(record); err != nil {
 		t.Fatal(err)
 	}
