@@ -76,12 +76,18 @@ func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(c), zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
-func serve(ctx context.Context, o plane.Options, powerOffOnExit bool) (err error) {
+func serve(ctx context.Context, o plane.Options, powerOffOnExit bool) error {
+	return serveThen(ctx, o, powerOffOnExit, func(*plane.Plane) {})
+}
+
+// serveThen calls opened once everything is bound.
+func serveThen(ctx context.Context, o plane.Options, powerOffOnExit bool, opened func(*plane.Plane)) (err error) {
 	p, err := plane.Open(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
+	opened(p)
 	err = p.Run(ctx)
 	if !powerOffOnExit {
 		return err
