@@ -2,11 +2,14 @@ package imagebuild_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
+	"github.com/toolshed-cloud/shed/imagebuild/disk"
 )
 
 // separatorOnly is a register that holds the firmware's separator and nothing
@@ -17,27 +20,90 @@ const separatorOnly = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f1
 // of a machine that booted the image, with Debian's real kernel.
 func TestBootShowsTheExpectedRegisters(t *testing.T) {
 	needVM(t)
+	output, m := bootable(t)
+	console := boot(t, plainFirmware, filepath.Join(output, imagebuild.DiskName))
+	checkConsole(t, console)
+	checkRegisters(t, console, m.Boots[0])
+}
+
+// TestBootWithSecureBoot signs the image with the key that Debian's firmware
+// for tests has enrolled: the stub then goes round the firmware to start the
+// kernel, and register 4 has one event less.
+func TestBootWithSecureBoot(t *testing.T) {
+	needVM(t)
+	sbsign, err := exec.LookPath("sbsign")
+	if err != nil {
+		t.Skip("no sbsign: it is in the package sbsigntool")
+	}
+	output, m := bootable(t)
+	signed := filepath.Join(t.TempDir(), "signed.efi")
+	cmd := exec.Command(sbsign, "--key", snakeoilKey(t), "--cert", "/usr/share/ovmf/PkKek-1-snakeoil.pem",
+		"--output", signed, filepath.Join(output, imagebuild.UKIName))
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("sbsign: %v\n%s", err, text)
+	}
+	console := boot(t, secureFirmware, diskOf(t, signed))
+	checkConsole(t, console)
+	checkRegisters(t, console, m.Boots[1])
+}
+
+// bootable builds an image whose init says what it finds.
+func bootable(t *testing.T) (output string, m *release.Manifest) {
+	t.Helper()
 	program := buildProgram(t, "./internal/testinit")
-	output := t.TempDir()
+	output = t.TempDir()
 	m, err := imagebuild.Build(t.Context(), imagebuild.Options{
-		Output: output, Version: "1.2.3", Epoch: 4, Agent: program, Toolshed: program,
-		Cache: kernelCache(t), Progress: func(step string) { t.Log(step) },
+		Output: output, Version: "1.2.3", Epoch: 4, Agent: program, Toolshed: program, Cache: kernelCache(t),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	console := boot(t, filepath.Join(output, imagebuild.DiskName))
-	checkConsole(t, console)
+	return output, m
+}
 
-	seen := registersOn(console)
-	for register, want := range m.Boots[0].SHA256 {
-		if got := seen["sha256 "+register]; got != want {
-			t.Errorf("sha256 register %s: machine has %s, manifest %s", register, got, want)
-		}
+// diskOf lays out a disk with another image on it.
+func diskOf(t *testing.T, image string) string {
+	t.Helper()
+	data, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
 	}
-	for register, want := range m.Boots[0].SHA384 {
-		if got := seen["sha384 "+register]; got != want {
-			t.Errorf("sha384 register %s: machine has %s, manifest %s", register, got, want)
+	f, err := os.Create(filepath.Join(t.TempDir(), imagebuild.DiskName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(disk.Size); err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: data}}); err != nil {
+		t.Fatal(err)
+	}
+	return f.Name()
+}
+
+// snakeoilKey is the private key that Debian publishes with its firmware for
+// tests, without the password that it publishes too.
+func snakeoilKey(t *testing.T) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "snakeoil.key")
+	cmd := exec.Command("openssl", "pkey", "-in", "/usr/share/ovmf/PkKek-1-snakeoil.key", "-passin", "pass:snakeoil", "-out", file)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("openssl: %v\n%s", err, text)
+	}
+	return file
+}
+
+// checkRegisters compares what the manifest expects, and what must hold of the
+// registers that no release fixes.
+func checkRegisters(t *testing.T, console []string, want release.Boot) {
+	t.Helper()
+	seen := registersOn(console)
+	for bank, values := range map[string]map[string]string{"sha256": want.SHA256, "sha384": want.SHA384} {
+		for register, value := range values {
+			if got := seen[bank+" "+register]; got != value {
+				t.Errorf("%s register %s: machine has %s, manifest %s", bank, register, got, value)
+			}
 		}
 	}
 	for _, register := range []string{"2", "3"} {
@@ -78,7 +144,7 @@ func checkConsole(t *testing.T, console []string) {
 	all := strings.Join(files, "\n")
 	for _, want := range []string{
 		`/etc/shed/release.json {"version":"1.2.3","epoch":4}`,
-		"module.sig_enforce=1", "[integrity]", "/proc/sys/kernel/tainted 0",
+		"module.sig_enforce=1", "[confidentiality]", "/proc/sys/kernel/tainted 0",
 	} {
 		if !strings.Contains(all, want) {
 			t.Errorf("the machine does not show %q", want)

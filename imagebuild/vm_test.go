@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -40,9 +41,31 @@ func buildProgram(t *testing.T, pkg string) string {
 	return out
 }
 
+// firmware is a build of OVMF with its variables and what it wants of QEMU.
+type firmware struct {
+	code, vars string
+	arguments  []string
+}
+
+var (
+	// plainFirmware has no keys, so Secure Boot is off.
+	plainFirmware = firmware{
+		code: "/usr/share/OVMF/OVMF_CODE_4M.fd", vars: "/usr/share/OVMF/OVMF_VARS_4M.fd",
+		arguments: []string{"-machine", "q35,accel=tcg,hpet=off,vmport=off"},
+	}
+	// secureFirmware has Debian's snakeoil key enrolled and Secure Boot on.
+	secureFirmware = firmware{
+		code: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd", vars: "/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd",
+		arguments: []string{
+			"-machine", "q35,accel=tcg,hpet=off,vmport=off,smm=on",
+			"-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1",
+		},
+	}
+)
+
 // boot starts the disk under OVMF with a TPM of its own and returns what the
 // machine printed until it powered itself off.
-func boot(t *testing.T, disk string) []string {
+func boot(t *testing.T, fw firmware, disk string) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootDeadline)
 	defer cancel()
@@ -52,17 +75,17 @@ func boot(t *testing.T, disk string) []string {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	vars := filepath.Join(dir, "vars.fd")
-	copyFile(t, "/usr/share/OVMF/OVMF_VARS_4M.fd", vars)
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64",
-		"-machine", "q35,accel=tcg,hpet=off,vmport=off", "-cpu", "Westmere,+rdrand", "-smp", "2", "-m", "512",
+	copyFile(t, fw.vars, vars)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(slices.Clone(fw.arguments),
+		"-cpu", "Westmere,+rdrand", "-smp", "2", "-m", "512",
 		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd",
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+fw.code,
 		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
 		"-chardev", "socket,id=tpm,path="+startTPM(ctx, t, dir),
 		"-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
 		"-drive", "if=none,id=system,format=raw,snapshot=on,file="+disk,
 		"-device", "virtio-blk-pci,drive=system,bootindex=0",
-		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")...)
 	console, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -18,12 +18,11 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// InstanceID names one instance. UserID is the signup source's own name for a
-// person.
-type (
-	InstanceID string
-	UserID     string
-)
+// InstanceID names one instance.
+type InstanceID string
+
+// UserID is the signup source's own name for a person.
+type UserID string
 
 // The sentinels that the control plane's parts answer with.
 var (

@@ -37,7 +37,7 @@ func FuzzCheckID(f *testing.F) {
 			return
 		}
 		for _, c := range []byte(s) {
-			if !(c >= 'a' && c <= 'z' || c >= '2' && c <= '7') {
+			if (c < 'a' || c > 'z') && (c < '2' || c > '7') {
 				t.Errorf("accepted %q", s)
 			}
 		}

@@ -21,12 +21,11 @@ import (
 // that speaks another.
 const ContractVersion = 1
 
-// InstallationID is one control plane's random id. MachineID names one machine
-// for ever: it is never used twice.
-type (
-	InstallationID string
-	MachineID      string
-)
+// InstallationID is one control plane's random id.
+type InstallationID string
+
+// MachineID names one machine for ever: it is never used twice.
+type MachineID string
 
 // Machines makes and unmakes machines. Errors are *Error.
 type Machines interface {

@@ -96,12 +96,13 @@ func (n *Network) apply(ack *dhcpv4.DHCPv4) error {
 	if err := netlink.AddrReplace(n.link, address); err != nil {
 		return fmt.Errorf("setting address %s: %w", address, err)
 	}
-	for _, gateway := range ack.Router() {
-		route := &netlink.Route{LinkIndex: n.link.Attrs().Index, Gw: gateway}
-		if err := netlink.RouteReplace(route); err != nil {
-			return fmt.Errorf("setting route by %s: %w", gateway, err)
-		}
-		break
+	gateways := ack.Router()
+	if len(gateways) == 0 {
+		return nil
+	}
+	route := &netlink.Route{LinkIndex: n.link.Attrs().Index, Gw: gateways[0]}
+	if err := netlink.RouteReplace(route); err != nil {
+		return fmt.Errorf("setting route by %s: %w", gateways[0], err)
 	}
 	return nil
 }

@@ -212,7 +212,7 @@ func copyAll(w io.Writer, r io.Reader) error {
 // untilInterrupted takes being interrupted for the end that was wanted.
 func untilInterrupted(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return nil
+		return nil //nolint:nilerr // it was asked to end
 	}
 	return err
 }

@@ -11,7 +11,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"unicode/utf16"
 
 	"github.com/toolshed-cloud/shed/attest/release"
@@ -158,7 +157,7 @@ func (r *register) measure(event []byte) {
 }
 
 func (r *register) authenticode(image []byte) error {
-	var h hash.Hash = r.alg.New()
+	h := r.alg.New()
 	if err := uki.Authenticode(image, h); err != nil {
 		return err
 	}

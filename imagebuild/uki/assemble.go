@@ -73,17 +73,17 @@ func (p *program) add(s Section) error {
 	if header+sectionSize > int(p.u32(p.optional+optionalHeadersSize)) {
 		return fmt.Errorf("%w: no room in the headers after %d sections", ErrFormat, len(p.sections))
 	}
-	if int64(len(p.data))+int64(len(s.Data)) > math.MaxInt32/2 {
-		return fmt.Errorf("%w: %d bytes are too many", ErrFormat, len(s.Data))
-	}
-	var top uint32
+	var top uint64
 	for _, old := range p.sections {
-		top = max(top, old.virtualAddress+old.virtualSize)
+		top = max(top, uint64(old.virtualAddress)+uint64(old.virtualSize))
+	}
+	if max(top, uint64(len(p.data)))+uint64(len(s.Data)) > math.MaxInt32/2 {
+		return fmt.Errorf("%w: %d bytes are too many", ErrFormat, len(s.Data))
 	}
 	added := section{
 		name:            s.Name,
 		virtualSize:     uint32(len(s.Data)),
-		virtualAddress:  roundUp(top, memAlign),
+		virtualAddress:  roundUp(uint32(top), memAlign),
 		rawSize:         roundUp(uint32(len(s.Data)), fileAlign),
 		rawOffset:       roundUp(uint32(len(p.data)), fileAlign),
 		characteristics: dataSection,

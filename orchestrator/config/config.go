@@ -95,7 +95,7 @@ var table = []key{
 	{"limits.machines", "10", "how many machines at most; more instances wait", number(func(c *Config) *int { return &c.Machines }, 0, 1_000_000)},
 	{"limits.repairs", "3", "how many restarts an instance gets before it has failed", number(func(c *Config) *int { return &c.Repairs }, 0, 1000)},
 	{"instance.region", "local", "where machines are made", text(func(c *Config) *string { return &c.Region }, nil)},
-	{"instance.size", "small", "which size machines have", text(func(c *Config) *string { return &c.Size }, nil)},
+	{"instance.size", "standard", "which size machines have", text(func(c *Config) *string { return &c.Size }, nil)},
 	{"instance.data_bytes", "1073741824", "size of the data disk", size(func(c *Config) *int64 { return &c.DataBytes })},
 	{"timeouts.requested", "30m", "until the image is at the provider", duration(func(c *Config) *time.Duration { return &c.Limits.Requested })},
 	{"timeouts.creating", "10m", "until the provider has accepted the machine", duration(func(c *Config) *time.Duration { return &c.Limits.Creating })},

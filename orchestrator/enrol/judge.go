@@ -47,7 +47,7 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm
 		// The fault is here: the machine may try again once it is mended.
 		return verdict{}, fmt.Errorf("appraising: %v", err) //nolint:errorlint // it is no refusal of the machine's
 	case err != nil:
-		return verdict{reason: "its evidence proves nothing: " + err.Error()}, nil
+		return verdict{reason: "its evidence proves nothing: " + err.Error()}, nil //nolint:nilerr // a refusal is a verdict
 	case result.Facts.EK != c.EK || !bytes.Equal(result.Facts.AK, c.AKName):
 		return verdict{}, fmt.Errorf("%w: the evidence is signed by other keys than were challenged", attest.ErrIdentity)
 	}

@@ -17,8 +17,8 @@ import (
 type whose int
 
 const (
-	// inUse is a machine that an instance points at.
-	inUse whose = iota
+	// The zero value is a machine that an instance points at.
+	_ whose = iota
 	// leftover is one that this store drew the id of and has let go since.
 	leftover
 	// stranger is one that this store has never heard of, as after it was

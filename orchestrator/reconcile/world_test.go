@@ -46,7 +46,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), cloud: newCloud(),
 		policy: reconcile.Policy{
-			Installation: "installation", ControlPlane: "10.0.2.2:1", Region: "local", Size: "small",
+			Installation: "installation", ControlPlane: "10.0.2.2:1", Region: "local", Size: "standard",
 			DataBytes: 1 << 20, Machines: 2, Repairs: 3, HeartbeatLost: time.Minute, OrphanGrace: 10 * time.Minute,
 			Limits: orchestrator.Limits{
 				Requested: time.Hour, Creating: 10 * time.Minute, Booting: 5 * time.Minute,

@@ -2,7 +2,6 @@ package plugin
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -30,7 +29,8 @@ var ErrManifest = errors.New("plugin manifest")
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 
 // Manifest is the file plugins.json: the SHA-256 of every plugin the host may
-// start. It stands beside the programs and is made when they are built.
+// start, under the provider's name. It stands beside the programs and is made
+// when they are built.
 type Manifest struct {
 	Version int                      `json:"version"`
 	Plugins map[string]attest.Digest `json:"plugins"`
@@ -90,38 +90,4 @@ func (m Manifest) Plugin(dir, name string) (path string, sum attest.Digest, err 
 		return "", sum, fmt.Errorf("%w: provider %q is not in it", ErrManifest, name)
 	}
 	return filepath.Join(dir, programPrefix+name), sum, nil
-}
-
-// BuildManifest hashes every plugin that stands in dir.
-func BuildManifest(dir string) (Manifest, error) {
-	programs, err := filepath.Glob(filepath.Join(dir, programPrefix+"*"))
-	if err != nil {
-		return Manifest{}, fmt.Errorf("looking for plugins: %w", err)
-	}
-	m := Manifest{Version: ManifestVersion, Plugins: map[string]attest.Digest{}}
-	for _, program := range programs {
-		name := filepath.Base(program)[len(programPrefix):]
-		if !validName.MatchString(name) {
-			continue
-		}
-		sum, err := hashFile(program)
-		if err != nil {
-			return Manifest{}, fmt.Errorf("hashing the plugin %s: %w", name, err)
-		}
-		m.Plugins[name] = sum
-	}
-	return m, nil
-}
-
-func hashFile(path string) (attest.Digest, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return attest.Digest{}, err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return attest.Digest{}, err
-	}
-	return attest.Digest(h.Sum(nil)), nil
 }

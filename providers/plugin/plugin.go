@@ -97,7 +97,7 @@ type process struct {
 
 // start runs the program and checks that it speaks our contract.
 func start(ctx context.Context, opts Options) (*process, error) {
-	tempDir, err := os.MkdirTemp(opts.RuntimeDir, "plugin-")
+	tempDir, err := os.MkdirTemp(opts.RuntimeDir, tempPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("making the plugin's temporary directory: %w", err)
 	}

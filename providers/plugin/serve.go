@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -34,6 +36,9 @@ const dispensed = "provider"
 // lifelineEnv names the descriptor of a socket whose other end the host holds:
 // whichever process dies, the other reads the end of the stream.
 const lifelineEnv = "SHED_PROVIDER_LIFELINE"
+
+// tempPrefix begins the name of a plugin's temporary directory.
+const tempPrefix = "shed-plugin-"
 
 // lastBreath is how long a plugin whose host is gone may take to stop.
 const lastBreath = 3 * time.Second
@@ -74,6 +79,19 @@ func Serve(p providers.Provider) error {
 	})
 	if err := p.Close(); err != nil {
 		return fmt.Errorf("closing the provider: %w", err)
+	}
+	return removeTemp()
+}
+
+// removeTemp removes the temporary directory that the host made for this
+// process alone, since a host that was killed does not.
+func removeTemp() error {
+	dir := os.Getenv("TMPDIR")
+	if os.Getenv(lifelineEnv) == "" || !strings.HasPrefix(filepath.Base(dir), tempPrefix) {
+		return nil
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("removing the temporary directory: %w", err)
 	}
 	return nil
 }

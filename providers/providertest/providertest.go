@@ -7,6 +7,7 @@
 package providertest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/base32"
@@ -27,6 +28,8 @@ const (
 
 // Subject is a provider under test.
 type Subject struct {
+	// Name is what reports call it; empty is the provider's own name.
+	Name     string
 	Provider providers.Provider
 	// Settings is what the provider was configured with.
 	Settings []byte
@@ -47,7 +50,7 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	if err != nil {
 		t.Fatalf("Info: %v", err)
 	}
-	t.Attr(AttrProvider, info.Name)
+	t.Attr(AttrProvider, cmp.Or(s.Name, info.Name))
 	s.info = info
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) { c.check(t, s) })

@@ -1,6 +1,7 @@
 package qemu
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -115,6 +116,8 @@ func failure(err error, doing string) error {
 		return nil
 	case errors.As(err, &known):
 		return fmt.Errorf("%s: %w", doing, err)
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "%s was given up", doing), err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return &providers.Error{Code: providers.CodeCapacity, Scope: providers.ScopeRegion,
 			Message: fmt.Sprintf("%s: %s", doing, err)}

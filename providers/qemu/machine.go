@@ -188,35 +188,30 @@ func processResource(id proc.ID, machine providers.MachineID) providers.Resource
 
 func inbound(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
-// recover takes up the machines of the state directory: their processes, and
-// whatever was under way when the last plugin ended.
-func (p *Provider) recover(c *config) error {
+// findMachines reads the machines of the state directory and finds their
+// processes.
+func (c *config) findMachines() ([]*machine, error) {
 	entries, err := os.ReadDir(c.path(machinesDir))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	running, err := c.scan()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	var out []*machine
 	for _, entry := range entries {
 		r, err := readRecord(c.path(machinesDir, entry.Name()))
 		if err != nil {
-			return fmt.Errorf("machine %s: %w", entry.Name(), err)
+			return nil, fmt.Errorf("machine %s: %w", entry.Name(), err)
 		}
 		m := &machine{record: r}
 		if err := m.adopt(c, running); err != nil {
-			return fmt.Errorf("machine %s: %w", entry.Name(), err)
+			return nil, fmt.Errorf("machine %s: %w", entry.Name(), err)
 		}
-		p.machines[r.Machine] = m
-		p.ports[r.Port] = struct{}{}
-		m.mu.Lock()
-		p.resume(c, m)
-		m.mu.Unlock()
+		out = append(out, m)
 	}
-	return nil
+	return out, nil
 }
 
 // adopt finds the machine's processes, by their record or, where a crash came
@@ -241,6 +236,7 @@ func (m *machine) adopt(c *config, running []owned) error {
 	if m.swtpm, err = reopen(m.record.SWTPM); err != nil {
 		return err
 	}
+	m.record.Ran = m.record.Ran || m.alive()
 	if m.record == before {
 		return nil
 	}

@@ -56,6 +56,8 @@ type Provider struct {
 	life context.Context
 	end  context.CancelFunc
 	work sync.WaitGroup
+	// configuring lets one Configure run at a time.
+	configuring sync.Mutex
 
 	mu sync.Mutex
 	// mu guards the fields below. config is nil until Configure and is
@@ -150,49 +152,19 @@ func (p *Provider) configured() (*config, error) {
 // Configure takes the state directory, and with the first call finds the
 // machines that are in it.
 func (p *Provider) Configure(ctx context.Context, raw []byte) error {
-	s, err := parseSettings(raw)
+	p.configuring.Lock()
+	defer p.configuring.Unlock()
+	c, err := newConfig(raw)
 	if err != nil {
 		return err
 	}
-	t, err := findTools()
-	if err != nil {
-		return err
+	old := p.current()
+	if old == nil {
+		return p.configureFirst(ctx, c)
 	}
-	boot, err := bootID()
-	if err != nil {
-		return err
+	if old.StateDir != c.StateDir || old.RuntimeDir != c.RuntimeDir {
+		return providers.Errorf(providers.CodeInvalid, "state_dir and runtime_dir cannot change while the provider runs")
 	}
-	c := &config{settings: s, tools: t, boot: boot}
-	if old := p.current(); old != nil {
-		if old.StateDir != s.StateDir || old.RuntimeDir != s.RuntimeDir {
-			return providers.Errorf(providers.CodeInvalid, "state_dir and runtime_dir cannot change while the provider runs")
-		}
-		return p.settle(ctx, c)
-	}
-	if err := c.makeDirs(); err != nil {
-		return failure(err, "making the state directory")
-	}
-	if err := p.takeLock(ctx, c.path(lockFile)); err != nil {
-		return err
-	}
-	if err := clearDir(c.path(tempDir)); err != nil {
-		return failure(err, "removing what a crash left")
-	}
-	if err := c.ensureCA(p.opts.Now()); err != nil {
-		return failure(err, "making the TPMs' CA")
-	}
-	if err := p.settle(ctx, c); err != nil {
-		return err
-	}
-	if err := p.recover(c); err != nil {
-		return failure(err, "finding machines again")
-	}
-	p.work.Go(func() { p.watchConsoles(c) })
-	return nil
-}
-
-// settle decides how guests run and makes c current.
-func (p *Provider) settle(ctx context.Context, c *config) error {
 	if err := c.chooseAccelerator(ctx); err != nil {
 		return err
 	}
@@ -200,6 +172,66 @@ func (p *Provider) settle(ctx context.Context, c *config) error {
 	defer p.mu.Unlock()
 	p.config = c
 	return nil
+}
+
+// newConfig checks settings and tools, and touches nothing.
+func newConfig(raw []byte) (*config, error) {
+	s, err := parseSettings(raw)
+	if err != nil {
+		return nil, err
+	}
+	t, err := findTools()
+	if err != nil {
+		return nil, err
+	}
+	boot, err := bootID()
+	if err != nil {
+		return nil, err
+	}
+	return &config{settings: s, tools: t, boot: boot}, nil
+}
+
+// configureFirst takes the state directory, and gives it back when it cannot
+// use it.
+func (p *Provider) configureFirst(ctx context.Context, c *config) error {
+	if err := c.makeDirs(); err != nil {
+		return failure(err, "making the state directory")
+	}
+	lock, err := takeLock(ctx, c.path(lockFile))
+	if err != nil {
+		return err
+	}
+	machines, err := p.takeOver(ctx, c)
+	if err != nil {
+		return errors.Join(err, lock.Close())
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.config, p.lock = c, lock
+	for _, m := range machines {
+		p.machines[m.record.Machine] = m
+		p.ports[m.record.Port] = struct{}{}
+		m.mu.Lock()
+		p.resume(c, m)
+		m.mu.Unlock()
+	}
+	p.work.Go(func() { p.watchConsoles(c) })
+	return nil
+}
+
+// takeOver readies the state directory and finds the machines in it.
+func (p *Provider) takeOver(ctx context.Context, c *config) ([]*machine, error) {
+	if err := clearDir(c.path(tempDir)); err != nil {
+		return nil, failure(err, "removing what a crash left")
+	}
+	if err := c.ensureCA(p.opts.Now()); err != nil {
+		return nil, failure(err, "making the TPMs' CA")
+	}
+	if err := c.chooseAccelerator(ctx); err != nil {
+		return nil, err
+	}
+	machines, err := c.findMachines()
+	return machines, failure(err, "finding machines again")
 }
 
 func (c *config) makeDirs() error {
@@ -228,32 +260,25 @@ const lockPatience = 10 * time.Second
 
 // takeLock makes this process the only one that uses the state directory. The
 // kernel gives the lock back when the process dies.
-func (p *Provider) takeLock(ctx context.Context, path string) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.lock != nil {
-		return nil
-	}
+func takeLock(ctx context.Context, path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
-		return failure(err, "locking the state directory")
+		return nil, failure(err, "locking the state directory")
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockPatience)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			p.lock = f
-			return nil
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
+			return f, nil
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			f.Close()
-			return &providers.Error{Code: providers.CodeUnavailable, Scope: providers.ScopeAccount,
+			taken := &providers.Error{Code: providers.CodeUnavailable, Scope: providers.ScopeAccount,
 				Message: fmt.Sprintf("another provider process uses %s", filepath.Dir(path))}
+			return nil, errors.Join(taken, f.Close())
 		}
 	}
 }

@@ -140,6 +140,8 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 		"--vmid", string(id),
 		"--write-ek-cert-files", fresh,
 	)
+	// What it leaves behind when it is killed goes with the next clean-up.
+	cmd.Env = append(os.Environ(), "TMPDIR="+c.path(tempDir))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making the TPM: swtpm_setup: %w: %s", err, lastLines(out))
 	}
@@ -152,8 +154,9 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 	return syncDir(c.machineDir(id))
 }
 
-// takeEKCertificate keeps the certificate of the elliptic-curve endorsement
-// key under a name that does not depend on the curve.
+// takeEKCertificate keeps the certificate of the RSA endorsement key, which is
+// the one that the agent enrols with; swtpm_setup makes one for a key on a
+// curve too.
 func takeEKCertificate(dir string) error {
 	written, err := filepath.Glob(filepath.Join(dir, "ek-*.crt"))
 	if err != nil {
@@ -168,11 +171,11 @@ func takeEKCertificate(dir string) error {
 		if err != nil {
 			return fmt.Errorf("reading the endorsement certificate: %w", err)
 		}
-		if cert.PublicKeyAlgorithm == x509.ECDSA {
+		if cert.PublicKeyAlgorithm == x509.RSA {
 			return os.Rename(path, filepath.Join(dir, ekFile))
 		}
 	}
-	return errors.New("swtpm_setup wrote no certificate of an elliptic-curve endorsement key")
+	return errors.New("swtpm_setup wrote no certificate of an RSA endorsement key")
 }
 
 // maxCertificateBytes caps what Get hands out as a certificate.

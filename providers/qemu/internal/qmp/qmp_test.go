@@ -26,10 +26,10 @@ func monitor(t *testing.T, greeting string, answer func(line string) string) str
 			return
 		}
 		defer conn.Close()
-		fmt.Fprintln(conn, greeting)
+		_, _ = fmt.Fprintln(conn, greeting)
 		lines := bufio.NewScanner(conn)
 		for lines.Scan() {
-			fmt.Fprint(conn, answer(lines.Text()))
+			_, _ = fmt.Fprint(conn, answer(lines.Text()))
 		}
 	}()
 	return path

@@ -1,0 +1,69 @@
+# The targets and what they print are fixed in docs/guide.md; `make help` lists
+# them.
+
+SHELL := /bin/sh
+GO ?= go
+BIN := bin
+# The machine's programs are measured: same source, same bytes.
+GOFLAGS_RELEASE := -trimpath -buildvcs=false -ldflags='-s -w -buildid='
+STATE ?=
+LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
+# VM tests share two cores: more at once only slows each boot past its deadline.
+TEST_PARALLEL ?= 2
+COSIGN := .cache/tools/cosign
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## install what this machine lacks
+	@scripts/deps
+
+.PHONY: build
+build: ## build every program into bin/
+	@mkdir -p $(BIN)
+	@CGO_ENABLED=0 $(GO) build $(GOFLAGS_RELEASE) -o $(BIN)/ ./cmd/... ./scripts/local
+	@scripts/plugins $(BIN)
+
+.PHONY: up
+up: deps build ## run the main job: a signup becomes an attested, claimed VM
+	@$(LOCAL) up
+
+.PHONY: down
+down: build ## stop everything of the local run, keeping its data
+	@$(LOCAL) down
+
+.PHONY: clean
+clean: build ## destroy everything of the local run
+	@$(LOCAL) clean
+
+.PHONY: demo
+demo: deps build ## the main job in one shot, for scripts; JSON on the last line
+	@$(LOCAL) demo
+
+.PHONY: test
+test: deps build $(COSIGN) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) $(GO) test -timeout 30m -p $(TEST_PARALLEL) ./...
+
+.PHONY: test-short
+test-short: ## run the tests that need no VM
+	$(GO) test -short ./...
+
+.PHONY: lint
+lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files
+	@scripts/lint
+
+.PHONY: conformance
+conformance: deps build ## the provider conformance suite; JSON on the last line
+	@scripts/conformance
+
+.PHONY: bench-boot
+bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
+	@$(LOCAL) bench-boot
+
+# Stock cosign, for the test that it accepts our bundles.
+$(COSIGN):
+	GOBIN=$(CURDIR)/$(dir $@) GOFLAGS=-mod=mod $(GO) install github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5

@@ -1,0 +1,327 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/claim"
+	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
+)
+
+// recordingMapper stands where device mapper is, which needs a kernel of one's
+// own; the real one is exercised by the tests that boot machines.
+type recordingMapper struct{ key []byte }
+
+func (m *recordingMapper) Map(disk string, key []byte) (string, error) {
+	m.key = bytes.Clone(key)
+	return disk, nil
+}
+
+func (m *recordingMapper) Unmap() error { m.key = nil; return nil }
+
+// machine is a real software TPM and a file for a disk.
+type machine struct {
+	t       *testing.T
+	device  *swtpmtest.TPM
+	tpm     *issue.TPM
+	vault   *Vault
+	mapper  *recordingMapper
+	formats int
+	// failFormat is the next format's error.
+	failFormat error
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{t: t, device: swtpmtest.Start(t), mapper: &recordingMapper{}}
+	m.vault = &Vault{Mapper: m.mapper, Rand: rand.Reader, Disk: newDisk(t), Epoch: 3}
+	m.vault.Format = func(context.Context, string) error {
+		m.formats++
+		return m.failFormat
+	}
+	m.open()
+	return m
+}
+
+func newDisk(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func (m *machine) open() {
+	m.t.Helper()
+	tpm, err := issue.Open(m.device)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.tpm, m.vault.Device = tpm, tpm
+	// Some image booted.
+	if err := tpm.Extend(4, attest.Sum([]byte("image"))); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+func (m *machine) reboot() {
+	m.device.PowerOff()
+	m.device.PowerOn()
+	m.open()
+}
+
+func (m *machine) newClaim() *claim.Claim {
+	m.t.Helper()
+	_, owner, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	c, err := claim.Sign(owner, claim.Body{AKName: m.tpm.AKName(), Update: claim.UpdateAsk, Recovery: [32]byte{1}})
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return c
+}
+
+// claimed is a machine with an owner and a volume, and the volume's key.
+func claimed(t *testing.T) (*machine, []byte) {
+	t.Helper()
+	m := newMachine(t)
+	if err := Commit(m.tpm, m.newClaim()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.openVolume(); err != nil {
+		t.Fatal(err)
+	}
+	return m, m.mapper.key
+}
+
+func (m *machine) openVolume() (string, error) {
+	m.t.Helper()
+	s, err := Load(m.tpm)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return m.vault.Open(m.t.Context(), s)
+}
+
+func (m *machine) refused(want error) {
+	m.t.Helper()
+	before := m.formats
+	if _, err := m.openVolume(); !errors.Is(err, want) {
+		m.t.Errorf("error %v, want %v", err, want)
+	}
+	if m.formats != before {
+		m.t.Error("a disk was formatted")
+	}
+}
+
+func TestVolumeOutlivesReboot(t *testing.T) {
+	m, key := claimed(t)
+	m.reboot()
+	if _, err := m.openVolume(); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(m.mapper.key, key) || m.formats != 1 {
+		t.Errorf("same key %v, formatted %d times", bytes.Equal(m.mapper.key, key), m.formats)
+	}
+}
+
+// A claim is for good: design promise 10.
+func TestSecondClaimIsRefused(t *testing.T) {
+	m, _ := claimed(t)
+	first, err := Load(m.tpm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := Commit(m.tpm, m.newClaim()); !errors.Is(err, ErrClaimed) {
+			t.Errorf("second claim: %v", err)
+		}
+		m.reboot()
+	}
+	again, err := Load(m.tpm)
+	if err != nil || again.Claim.Digest() != first.Claim.Digest() {
+		t.Errorf("the claim changed: %v", err)
+	}
+}
+
+// Whatever runs on the machine cannot write the claim's index again, only
+// destroy it, and with it the way to the data.
+func TestClaimIndexIsLocked(t *testing.T) {
+	m, _ := claimed(t)
+	m.reboot()
+	err := m.tpm.Do(func(device transport.TPM) error {
+		named, err := nameNV(device, indexClaim)
+		if err != nil {
+			return err
+		}
+		_, err = tpm2.NVWrite{
+			AuthHandle: owner(), NVIndex: named, Data: tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, 32)},
+		}.Execute(device)
+		return err
+	})
+	if !errors.Is(err, tpm2.TPMRCNVLocked) {
+		t.Errorf("writing the claim again: %v", err)
+	}
+}
+
+// A changed image cannot open the data, nor can this one once its claim
+// register is extended: design promise 11.
+func TestKeyStaysSealed(t *testing.T) {
+	m, _ := claimed(t)
+	for _, register := range []uint8{2, 4, 7, 11, 12, 13, attest.RegisterClaim} {
+		m.reboot()
+		if err := m.tpm.Extend(register, attest.Digest{1}); err != nil {
+			t.Fatal(err)
+		}
+		m.refused(ErrSealed)
+	}
+	m.reboot()
+	m.vault.Epoch = 2
+	m.refused(ErrSealed)
+	m.vault.Epoch = 3
+	if _, err := m.openVolume(); err != nil {
+		t.Errorf("the right image: %v", err)
+	}
+}
+
+func TestKeyNeedsTheClaim(t *testing.T) {
+	m, _ := claimed(t)
+	m.reboot()
+	err := m.tpm.Do(func(device transport.TPM) error {
+		named, err := nameNV(device, indexClaim)
+		if err != nil {
+			return err
+		}
+		_, err = tpm2.NVUndefineSpace{AuthHandle: owner(), NVIndex: named}.Execute(device)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := m.newClaim()
+	if err := Commit(m.tpm, other); err != nil {
+		t.Fatal(err)
+	}
+	disk, err := os.Open(m.vault.Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	h, err := readHeader(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, bound := range []attest.Digest{h.Claim, other.Digest()} {
+		if _, err := openKey(m.tpm, h.Sealed, bound, m.vault.Epoch); !errors.Is(err, ErrSealed) {
+			t.Errorf("a replaced claim opened the data: %v", err)
+		}
+	}
+	m.refused(ErrForeign)
+}
+
+// Nothing but the claim's own volume is opened, and nothing is ever formatted
+// a second time: design promise 13.
+func TestSwappedDisk(t *testing.T) {
+	m, _ := claimed(t)
+	own := m.vault.Disk
+	m.vault.Disk = newDisk(t)
+	m.refused(ErrForeign)
+
+	other, _ := claimed(t)
+	m.vault.Disk = other.vault.Disk
+	m.refused(ErrForeign)
+
+	m.vault.Disk = own
+	if _, err := m.openVolume(); err != nil {
+		t.Errorf("the own disk: %v", err)
+	}
+}
+
+func TestClaimNeedsABlankDisk(t *testing.T) {
+	m := newMachine(t)
+	if err := m.vault.CheckBlank(); err != nil {
+		t.Errorf("a blank disk: %v", err)
+	}
+	f, err := os.OpenFile(m.vault.Disk, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.WriteAt([]byte{1}, blankProbe-1); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.vault.CheckBlank(); !errors.Is(err, ErrNotBlank) {
+		t.Errorf("a disk with something on it: %v", err)
+	}
+	if err := Commit(m.tpm, m.newClaim()); err != nil {
+		t.Fatal(err)
+	}
+	m.refused(ErrNotBlank)
+}
+
+// A crash between the claim and the finished volume is made good.
+func TestInterruptedMovingIn(t *testing.T) {
+	m := newMachine(t)
+	if err := Commit(m.tpm, m.newClaim()); err != nil {
+		t.Fatal(err)
+	}
+	m.failFormat = errors.New("power lost")
+	if _, err := m.openVolume(); !errors.Is(err, m.failFormat) {
+		t.Fatal(err)
+	}
+	m.failFormat = nil
+	m.reboot()
+	if _, err := m.openVolume(); err != nil {
+		t.Errorf("the next boot: %v", err)
+	}
+	key := m.mapper.key
+	m.reboot()
+	if _, err := m.openVolume(); err != nil || !bytes.Equal(key, m.mapper.key) {
+		t.Errorf("the boot after it: %v", err)
+	}
+}
+
+func FuzzHeader(f *testing.F) {
+	good, err := header{Version: headerVersion, Volume: VolumeID{1}, Sealed: Sealed{Public: []byte{2}, Private: []byte{3}}}.encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add(good[:20])
+	f.Add(headerMagic[:])
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		h, err := decodeHeader(b)
+		if err != nil {
+			if !errors.Is(err, errNoHeader) && !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("error %v of no known kind", err)
+			}
+			return
+		}
+		again, err := h.encode()
+		if err != nil {
+			t.Skip("a header that is longer than what we write")
+		}
+		if h2, err := decodeHeader(again); err != nil || !reflect.DeepEqual(h, h2) {
+			t.Errorf("a header does not survive its own encoding: %v", err)
+		}
+	})
+}

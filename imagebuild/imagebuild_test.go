@@ -1,0 +1,223 @@
+package imagebuild_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/imagebuild"
+)
+
+// needHost skips where the host lacks what an image is made from.
+func needHost(t *testing.T) {
+	t.Helper()
+	for file, debian := range map[string]string{
+		imagebuild.DefaultStub: "systemd-boot-efi", imagebuild.DefaultMke2fs: "e2fsprogs", "/usr/bin/dpkg-deb": "dpkg",
+	} {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			t.Skipf("no %s: it is in the package %s", file, debian)
+		}
+	}
+}
+
+// standInKernel is a kernel package with the stub as its kernel and every
+// module built in: enough to build an image from, though not to boot one.
+func standInKernel(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	tree := filepath.Join(dir, "tree")
+	stub, err := os.ReadFile(imagebuild.DefaultStub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var builtin strings.Builder
+	for _, m := range []string{
+		"virtio_blk", "virtio_net", "virtio-rng", "dm-mod", "dm-crypt", "ecb", "xts", "aesni-intel", "button", "evdev",
+	} {
+		builtin.WriteString("kernel/" + m + ".ko\n")
+	}
+	for name, data := range map[string][]byte{
+		"DEBIAN/control":                        []byte("Package: stand-in\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: none\n"),
+		"boot/vmlinuz-6.12-test":                stub,
+		"lib/modules/6.12-test/modules.builtin": []byte(builtin.String()),
+		"lib/modules/6.12-test/kernel/x.ko":     []byte("unused"),
+	} {
+		file := filepath.Join(tree, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := filepath.Join(dir, "kernel.deb")
+	if text, err := exec.Command("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, out).CombinedOutput(); err != nil {
+		t.Fatalf("dpkg-deb: %v\n%s", err, text)
+	}
+	return out
+}
+
+func sampleOptions(t *testing.T) imagebuild.Options {
+	t.Helper()
+	needHost(t)
+	program := filepath.Join(t.TempDir(), "program")
+	if err := os.WriteFile(program, []byte("stands in for a program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return imagebuild.Options{
+		Output: t.TempDir(), Version: "1.2.3", Epoch: 4,
+		Agent: program, Toolshed: program, KernelPackage: standInKernel(t),
+	}
+}
+
+func built(t *testing.T, o imagebuild.Options) *release.Manifest {
+	t.Helper()
+	m, err := imagebuild.Build(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+func contents(t *testing.T, dir string) map[string]attest.Digest {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums := map[string]attest.Digest{}
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		sums[e.Name()] = attest.Sum(b)
+	}
+	return sums
+}
+
+func TestSameInputsSameBytes(t *testing.T) {
+	o := sampleOptions(t)
+	built(t, o)
+	again := o
+	again.Output = t.TempDir()
+	again.Agent = filepath.Join(t.TempDir(), "another-name")
+	copyFile(t, o.Agent, again.Agent)
+	built(t, again)
+
+	first, second := contents(t, o.Output), contents(t, again.Output)
+	for _, name := range []string{imagebuild.DiskName, imagebuild.UKIName, imagebuild.ManifestName} {
+		if first[name].IsZero() || first[name] != second[name] {
+			t.Errorf("%s: %s, then %s", name, first[name], second[name])
+		}
+	}
+	if len(first) != 3 {
+		t.Errorf("the output holds %d files", len(first))
+	}
+}
+
+func TestManifestDescribesTheFiles(t *testing.T) {
+	o := sampleOptions(t)
+	m := built(t, o)
+	sums := contents(t, o.Output)
+	if m.Disk.SHA256 != sums[imagebuild.DiskName] || m.UKI.SHA256 != sums[imagebuild.UKIName] {
+		t.Errorf("disk %s, image %s", m.Disk.SHA256, m.UKI.SHA256)
+	}
+	b, err := os.ReadFile(filepath.Join(o.Output, imagebuild.ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := release.ParseManifest(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if parsed.Version != "1.2.3" || parsed.Epoch != 4 || len(parsed.Boots) != 2 {
+		t.Errorf("manifest: %+v", parsed)
+	}
+	for _, name := range []string{"systemd-stub", "init", "bin/toolshed", "linux.deb", "sbin/mke2fs"} {
+		if !slices.ContainsFunc(parsed.Inputs, func(in release.Input) bool { return in.Name == name }) {
+			t.Errorf("input %s is not in the manifest", name)
+		}
+	}
+	if dir, err := os.Getwd(); err != nil || bytes.Contains(b, []byte(dir)) {
+		t.Errorf("the manifest names a directory of this host (%v)", err)
+	}
+}
+
+// TestEveryInputCounts changes one input at a time and wants another image.
+func TestEveryInputCounts(t *testing.T) {
+	base := sampleOptions(t)
+	want := built(t, base).UKI.SHA256
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("stands in for another program"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*imagebuild.Options){
+		"version":  func(o *imagebuild.Options) { o.Version = "1.2.4" },
+		"epoch":    func(o *imagebuild.Options) { o.Epoch++ },
+		"agent":    func(o *imagebuild.Options) { o.Agent = other },
+		"toolshed": func(o *imagebuild.Options) { o.Toolshed = other },
+	} {
+		o := base
+		o.Output = t.TempDir()
+		change(&o)
+		if built(t, o).UKI.SHA256 == want {
+			t.Errorf("another %s gives the same image", name)
+		}
+	}
+}
+
+func TestBuildRefuses(t *testing.T) {
+	base := sampleOptions(t)
+	var missing *imagebuild.MissingError
+	for name, c := range map[string]struct {
+		change func(*imagebuild.Options)
+		want   func(error) bool
+	}{
+		"no output":    {func(o *imagebuild.Options) { o.Output = "" }, is(imagebuild.ErrOptions)},
+		"no epoch":     {func(o *imagebuild.Options) { o.Epoch = 0 }, is(imagebuild.ErrOptions)},
+		"bad version":  {func(o *imagebuild.Options) { o.Version = "one" }, is(imagebuild.ErrOptions)},
+		"no kernel":    {func(o *imagebuild.Options) { o.KernelPackage = "" }, is(imagebuild.ErrOptions)},
+		"absent agent": {func(o *imagebuild.Options) { o.Agent = "absent" }, is(fs.ErrNotExist)},
+		"absent stub": {func(o *imagebuild.Options) { o.Stub = "absent" },
+			func(err error) bool { return errors.As(err, &missing) && missing.Package == "systemd-boot-efi" }},
+		"absent mke2fs": {func(o *imagebuild.Options) { o.Mke2fs = "absent" },
+			func(err error) bool { return errors.As(err, &missing) && missing.Package == "e2fsprogs" }},
+	} {
+		o := base
+		o.Output = filepath.Join(t.TempDir(), "output")
+		c.change(&o)
+		if _, err := imagebuild.Build(t.Context(), o); !c.want(err) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); err == nil && o.Output != "" {
+			t.Errorf("%s: a manifest was written", name)
+		}
+	}
+}
+
+func is(want error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, want) }
+}
+
+func TestBuildStopsWhenAsked(t *testing.T) {
+	o := sampleOptions(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Progress = func(step string) {
+		if step == "make initrd" {
+			cancel()
+		}
+	}
+	if _, err := imagebuild.Build(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,186 @@
+package plugin
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/plugin/pb"
+)
+
+// full sets every field of a value, so that one forgotten on the wire shows.
+func full(t *testing.T, v reflect.Value) {
+	t.Helper()
+	switch v.Kind() {
+	case reflect.Struct:
+		if v.Type() == reflect.TypeFor[time.Time]() {
+			v.Set(reflect.ValueOf(time.Unix(1, 2).UTC()))
+			return
+		}
+		for i := range v.NumField() {
+			full(t, v.Field(i))
+		}
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int, reflect.Int64:
+		v.SetInt(7)
+	case reflect.Uint8, reflect.Uint64:
+		v.SetUint(7)
+	case reflect.Array:
+		for i := range v.Len() {
+			full(t, v.Index(i))
+		}
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		full(t, v.Index(0))
+	default:
+		t.Fatalf("no value for a %s", v.Type())
+	}
+}
+
+func filled[T any](t *testing.T) T {
+	t.Helper()
+	var v T
+	full(t, reflect.ValueOf(&v).Elem())
+	return v
+}
+
+func TestEveryFieldTravels(t *testing.T) {
+	machine := filled[providers.Machine](t)
+	machine.Power = providers.PowerCrashed
+	gotMachine, err := machineFromPB(machineToPB(machine))
+	check(t, gotMachine, machine, err)
+
+	request := filled[providers.CreateRequest](t)
+	gotRequest, err := createFromPB(createToPB(request))
+	check(t, gotRequest, request, err)
+
+	image := filled[providers.Image](t)
+	gotImage, err := imageFromPB(imageToPB(image))
+	check(t, gotImage, image, err)
+
+	info := filled[providers.Info](t)
+	check(t, infoFromPB(infoToPB(info)), info, nil)
+
+	offerings := filled[[]providers.Offering](t)
+	check(t, offeringsFromPB(offeringsToPB(offerings)), offerings, nil)
+}
+
+func check[T any](t *testing.T, got, want T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Error(err)
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got  %+v\nwant %+v", got, want)
+	}
+}
+
+func TestEveryErrorTravels(t *testing.T) {
+	for code := range known {
+		for _, scope := range []providers.Scope{providers.ScopeMachine, providers.ScopeRegion, providers.ScopeAccount} {
+			want := &providers.Error{Code: code, Scope: scope, Message: "making it", RetryAfter: 3 * time.Second}
+			// A wrapped error travels too.
+			got := fromStatus(toStatus(fmt.Errorf("wrapped: %w", want)), providers.CodeUnavailable)
+			var e *providers.Error
+			if !errors.As(got, &e) || *e != *want {
+				t.Errorf("got %+v, want %+v", got, want)
+			}
+		}
+	}
+}
+
+func TestStrangeErrorsAreInternal(t *testing.T) {
+	for name, err := range map[string]error{
+		"an error without a code": errors.New("odd"),
+		"an unknown code":         &providers.Error{Code: "ODD", Scope: "odd", Message: "odd", RetryAfter: -1},
+	} {
+		got := fromStatus(toStatus(err), providers.CodeUnavailable)
+		var e *providers.Error
+		if !errors.As(got, &e) || e.Code != providers.CodeInternal || e.Scope != providers.ScopeMachine || e.RetryAfter != 0 {
+			t.Errorf("%s became %+v", name, got)
+		}
+	}
+}
+
+func TestLongMessagesAreCut(t *testing.T) {
+	err := toStatus(providers.Errorf(providers.CodeInvalid, "%s", strings.Repeat("a", 2*maxMessage)))
+	if n := len(status.Convert(err).Message()); n != maxMessage {
+		t.Errorf("message has %d bytes, want %d", n, maxMessage)
+	}
+}
+
+func FuzzMachineFromPB(f *testing.F) {
+	good, err := proto.Marshal(machineToPB(providers.Machine{Power: providers.PowerOn, CreatedAt: time.Unix(1, 0)}))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte{})
+	f.Add([]byte{0x22, 0x01, 0x00})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var m pb.Machine
+		if proto.Unmarshal(b, &m) != nil {
+			return
+		}
+		machine, err := machineFromPB(&m)
+		if err != nil {
+			if !errors.Is(err, errWire) {
+				t.Errorf("unexpected kind of error: %v", err)
+			}
+			return
+		}
+		if again, err := machineFromPB(machineToPB(machine)); err != nil || !reflect.DeepEqual(again, machine) {
+			t.Errorf("does not survive the wire: %+v, %v", machine, err)
+		}
+	})
+}
+
+func FuzzParseManifest(f *testing.F) {
+	f.Add([]byte(`{"version":1,"plugins":{"qemu":"` + strings.Repeat("ab", 32) + `"}}`))
+	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{}{}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseManifest(b)
+		if err != nil {
+			if !errors.Is(err, ErrManifest) {
+				t.Errorf("unexpected kind of error: %v", err)
+			}
+			return
+		}
+		for name := range m.Plugins {
+			if path, sum, err := m.Plugin("/bin", name); err != nil || sum.IsZero() || filepath.Dir(path) != "/bin" {
+				t.Errorf("plugin %q stands at %q: %v", name, path, err)
+			}
+		}
+	})
+}
+
+func TestManifestNamesWhatMayRun(t *testing.T) {
+	sum := attest.Sum([]byte("a"))
+	path := filepath.Join(t.TempDir(), "plugins.json")
+	if err := os.WriteFile(path, []byte(`{"version":1,"plugins":{"a":"`+sum.String()+`"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m, err := ReadManifest(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, got, err := m.Plugin("/bin", "a")
+	if err != nil || program != "/bin/shed-provider-a" || got != sum {
+		t.Errorf("plugin a is %s, %s: %v", program, got, err)
+	}
+	if _, _, err := m.Plugin("/bin", "qemu"); !errors.Is(err, ErrManifest) {
+		t.Errorf("a plugin that is not in it: %v", err)
+	}
+}

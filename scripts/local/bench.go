@@ -1,0 +1,5 @@
+package main
+
+import "context"
+
+func benchBoot(ctx context.Context, p place) error { return nil }

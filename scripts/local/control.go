@@ -1,0 +1,192 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"syscall"
+	"text/template"
+	"time"
+)
+
+// control is a running control plane.
+type control struct {
+	place place
+	cmd   *exec.Cmd
+	// ended is closed once the process has.
+	ended chan struct{}
+	ports ports
+}
+
+// ports are the listeners on loopback; they stay those of the first run, since
+// machines remember the agents' one.
+type ports struct {
+	Admin    int `json:"admin"`
+	Webhooks int `json:"webhooks"`
+	Agents   int `json:"agents"`
+	// Connect is the owner's local proxy's.
+	Connect int `json:"connect"`
+}
+
+var configTemplate = template.Must(template.New("shed.yaml").Parse(`# Made by 'make up' for a local run.
+version: 1
+listen:
+  admin: 127.0.0.1:{{.Ports.Admin}}
+  webhooks: 127.0.0.1:{{.Ports.Webhooks}}
+  agents: 127.0.0.1:{{.Ports.Agents}}
+agents:
+  # QEMU's user-mode network reaches this host's loopback here.
+  advertise: 10.0.2.2:{{.Ports.Agents}}
+  heartbeat: 2s
+release:
+  key_file: {{.ReleaseKey}}
+policy:
+  # An emulated TPM proves consistency and nothing against this host.
+  minimum_tier: software
+  ek_roots:
+    - file: {{.Root}}
+      tier: software
+provider:
+  name: qemu
+  settings:
+    state_dir: {{.Provider}}
+    runtime_dir: {{.Runtime}}
+    memory_bytes: 536870912
+    grace: 8s
+instance:
+  data_bytes: 268435456
+limits:
+  machines: 4
+`))
+
+// configure writes the configuration once.
+func (p place) configure() (ports, error) {
+	path := p.in("control", "ports.json")
+	var chosen ports
+	if b, err := os.ReadFile(path); err == nil {
+		if err := json.Unmarshal(b, &chosen); err != nil {
+			return ports{}, fmt.Errorf("reading %s: %w", path, err)
+		}
+	} else if err := chosen.choose(); err != nil {
+		return ports{}, err
+	}
+	f, err := os.Create(p.config())
+	if err != nil {
+		return ports{}, fmt.Errorf("writing the configuration: %w", err)
+	}
+	err = configTemplate.Execute(f, map[string]any{
+		"Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
+		"Provider": p.provider(), "Runtime": p.runtime,
+	})
+	if err := errors.Join(err, f.Close()); err != nil {
+		return ports{}, fmt.Errorf("writing the configuration: %w", err)
+	}
+	b, err := json.Marshal(chosen)
+	if err != nil {
+		return ports{}, fmt.Errorf("writing %s: %w", path, err)
+	}
+	return chosen, os.WriteFile(path, b, 0o600)
+}
+
+// choose asks the kernel for free ports, all at once so that they differ.
+func (p *ports) choose() error {
+	for _, port := range []*int{&p.Admin, &p.Webhooks, &p.Agents, &p.Connect} {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return fmt.Errorf("finding a free port: %w", err)
+		}
+		defer l.Close() //nolint:errcheck // it never served
+		*port = l.Addr().(*net.TCPAddr).Port
+	}
+	return nil
+}
+
+// startControl starts shed serve and waits until it is ready.
+func startControl(ctx context.Context, p place, chosen ports) (*control, error) {
+	log, err := os.OpenFile(p.serveLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("opening the control plane's log: %w", err)
+	}
+	defer log.Close() //nolint:errcheck // the child has its own
+	c := &control{place: p, ports: chosen, ended: make(chan struct{})}
+	c.cmd = exec.Command(p.program("shed"), "--state", p.root, "serve", "--config", p.config(), "--power-off-on-exit")
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	// A Ctrl-C is for us to pass on, in order.
+	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+	if err := c.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("starting the control plane: %w", err)
+	}
+	go func() {
+		c.cmd.Wait() //nolint:errcheck // its exit status is read from ProcessState
+		close(c.ended)
+	}()
+	if err := c.waitReady(ctx); err != nil {
+		return nil, errors.Join(err, c.stop())
+	}
+	return c, nil
+}
+
+func (c *control) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	url := fmt.Sprintf("http://127.0.0.1:%d/healthz", c.ports.Admin)
+	return poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		select {
+		case <-c.ended:
+			return false, fmt.Errorf("the control plane ended: %s; its log is %s:\n%s", c.cmd.ProcessState, c.place.serveLog(), tail(c.place.serveLog()))
+		default:
+		}
+		resp, err := http.Get(url)
+		if err != nil {
+			return false, nil //nolint:nilerr // it does not listen yet
+		}
+		resp.Body.Close() //nolint:errcheck // only the status is read
+		return resp.StatusCode/100 == 2, nil
+	})
+}
+
+// stopWait is longer than the machines' grace.
+const stopWait = 20 * time.Second
+
+// stop powers the machines off and ends the control plane.
+func (c *control) stop() error {
+	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stopping the control plane: %w", err)
+	}
+	select {
+	case <-c.ended:
+		return nil
+	case <-time.After(stopWait):
+		return errors.Join(errors.New("the control plane did not stop in time"), c.cmd.Process.Kill())
+	}
+}
+
+// poll asks until done, ctx's end or an error.
+func poll(ctx context.Context, every time.Duration, done func() (bool, error)) error {
+	ticker := time.NewTicker(every)
+	defer ticker.Stop()
+	for {
+		if ok, err := done(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+// tail is the end of a log.
+func tail(path string) string {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b[max(0, len(b)-2000):])
+}

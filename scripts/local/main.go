@@ -1,0 +1,53 @@
+// Command local runs the main job on this machine, for make up, down, clean,
+// demo and bench-boot.
+//
+// Invariants: it uses the programs in bin/ through the same doors that
+// everybody uses; everything of a run lives in its state directory; whatever
+// it started has ended when it has.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+const usage = `usage: local [--state DIR] up|down|clean|demo|bench-boot`
+
+func main() {
+	if len(os.Args) > 1 && os.Args[1] == confinedCommand {
+		fmt.Fprintln(os.Stderr, "local:", execConfined(os.Args[2:]))
+		os.Exit(1)
+	}
+	state := flag.String("state", "", "state directory (default .shed; demo and bench-boot use one of their own)")
+	flag.Usage = func() { fmt.Fprintln(os.Stderr, usage) }
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	err := run(ctx, flag.Arg(0), *state)
+	stop()
+	if err != nil && !errors.Is(err, context.Canceled) {
+		fmt.Fprintf(os.Stderr, "local: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, command, state string) error {
+	switch command {
+	case "up":
+		return withPlace(state, ".shed", func(p place) error { return up(ctx, p) })
+	case "down":
+		return withPlace(state, ".shed", func(p place) error { return down(ctx, p) })
+	case "clean":
+		return withPlace(state, ".shed", func(p place) error { return clean(ctx, p) })
+	case "demo":
+		return withPlace(state, ".shed-demo", func(p place) error { return demo(ctx, p) })
+	case "bench-boot":
+		return withPlace(state, ".shed-bench", func(p place) error { return benchBoot(ctx, p) })
+	default:
+		return errors.New(usage)
+	}
+}

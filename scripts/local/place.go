@@ -1,0 +1,80 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// place is where one local run lives.
+type place struct {
+	// root is the state directory, absolute; runtime holds sockets, whose
+	// paths must be short.
+	root, runtime string
+	// bin holds the programs.
+	bin string
+}
+
+func withPlace(state, fallback string, f func(place) error) error {
+	p, err := newPlace(first(state, os.Getenv("SHED_STATE"), fallback))
+	if err != nil {
+		return err
+	}
+	return f(p)
+}
+
+func newPlace(state string) (place, error) {
+	root, err := filepath.Abs(state)
+	if err != nil {
+		return place{}, fmt.Errorf("finding the state directory: %w", err)
+	}
+	bin, err := filepath.Abs("bin")
+	if err != nil {
+		return place{}, fmt.Errorf("finding the programs: %w", err)
+	}
+	digest := sha256.Sum256([]byte(root))
+	base := first(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
+	return place{root: root, bin: bin, runtime: filepath.Join(base, "shed-"+hex.EncodeToString(digest[:4]))}, nil
+}
+
+func first(texts ...string) string {
+	for _, text := range texts {
+		if text != "" {
+			return text
+		}
+	}
+	return ""
+}
+
+// in names a file below the state directory.
+func (p place) in(elements ...string) string {
+	return filepath.Join(append([]string{p.root}, elements...)...)
+}
+
+func (p place) program(name string) string { return filepath.Join(p.bin, name) }
+
+func (p place) config() string     { return p.in("control", "shed.yaml") }
+func (p place) release() string    { return p.in("releases", "dev") }
+func (p place) client() string     { return p.in("client") }
+func (p place) provider() string   { return p.in("provider", "qemu") }
+func (p place) pidFile() string    { return p.in("run.pid") }
+func (p place) serveLog() string   { return p.in("control", "serve.log") }
+func (p place) releaseKey() string { return p.in("keys", "dev-release.key") }
+
+// make makes the directories, each for nobody else to read.
+func (p place) make() error {
+	for _, dir := range []string{p.in("control"), p.in("releases"), p.in("keys"), p.client(), p.provider(), p.runtime} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("making the state directory: %w", err)
+		}
+	}
+	return nil
+}
+
+// remove destroys the whole run's state.
+func (p place) remove() error {
+	return errors.Join(os.RemoveAll(p.root), os.RemoveAll(p.runtime))
+}

@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"time"
+)
+
+func (p place) releasePublicKey() string { return p.in("releases", "release.pub") }
+func (p place) ekRoot() string           { return p.in("provider", "qemu", "ca", "ek-root.pem") }
+
+// shed runs one command of the operator's and decodes its JSON into out.
+func (p place) shed(ctx context.Context, out any, args ...string) error {
+	cmd := exec.CommandContext(ctx, p.program("shed"), append([]string{"--state", p.root, "--json"}, args...)...)
+	return decode(cmd, out)
+}
+
+// decode runs a command and decodes what it prints; its complaint is the
+// error.
+func decode(cmd *exec.Cmd, out any) error {
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	b, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, bytes.TrimSpace(stderr.Bytes()))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("reading the answer: %w", err)
+	}
+	return nil
+}
+
+// buildRelease builds the image and signs it with a key for development that
+// is labelled so.
+func (p place) buildRelease(ctx context.Context) error {
+	cmd := exec.CommandContext(ctx, p.program("shed"), "image", "build", "--output", p.release(),
+		"--agent", p.program("shed-agent"), "--toolshed", p.program("toolshed"))
+	if interactive() {
+		fmt.Println()
+		cmd.Stderr = os.Stderr
+	}
+	if err := cmd.Run(); err != nil {
+		return err
+	}
+	return p.shed(ctx, nil, "image", "sign", "--key", p.releaseKey(), "--generate-key",
+		"--public-key", p.releasePublicKey(), p.release())
+}
+
+// demoUser is who signs up.
+const demoUser = "ada"
+
+// signUp posts the signed webhook, as a signup system would.
+func (c *control) signUp(ctx context.Context, user string) error {
+	return c.place.shed(ctx, nil, "webhook", "send", "--type", "user.created", "--user", user)
+}
+
+// instance is what the operator sees of one.
+type instance struct {
+	ID      string `json:"id"`
+	UserID  string `json:"user_id"`
+	State   string `json:"state"`
+	Reason  string `json:"reason"`
+	Release string `json:"release"`
+	URL     string `json:"url"`
+	Tier    string `json:"tier"`
+}
+
+func (p place) instances(ctx context.Context) ([]instance, error) {
+	var answer struct {
+		Instances []instance `json:"instances"`
+	}
+	return answer.Instances, p.shed(ctx, &answer, "instance", "list")
+}
+
+// usualBoot is what a cold boot takes under software emulation; it only scales
+// a progress bar.
+const usualBoot = 20 * time.Second
+
+// waitInstance waits until the user's instance is ready.
+func (c *control) waitInstance(ctx context.Context, user string) (instance, error) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	w := newWaiting("boot", usualBoot)
+	defer w.done()
+	var found instance
+	err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
+		all, err := c.place.instances(ctx)
+		if err != nil {
+			return false, err
+		}
+		for _, i := range all {
+			if i.UserID != user {
+				continue
+			}
+			found = i
+			w.tell(i.State)
+			switch i.State {
+			case "ready":
+				return true, nil
+			case "quarantined", "failed":
+				return false, fmt.Errorf("instance %s is %s: %s", i.ID, i.State, i.Reason)
+			}
+		}
+		return false, nil
+	})
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("instance %s is still %s: %s", found.ID, found.State, found.Reason)
+	}
+	return found, err
+}
