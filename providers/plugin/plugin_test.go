@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -196,7 +197,7 @@ func TestOtherProgramIsRefused(t *testing.T) {
 func TestPluginOfAnotherNameIsRefused(t *testing.T) {
 	opts := options(t)
 	opts.Name = "other"
-	if _, err := plugin.Open(t.Context(), opts); err == nil || !strings.Contains(err.Error(), "memory") {
+	if _, err := plugin.Open(t.Context(), opts); err == nil || !strings.Contains(fmt.Sprint(err), "memory") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -303,7 +304,7 @@ func TestReplacedProgramIsNotStartedAgain(t *testing.T) {
 		if providers.CodeOf(err) != providers.CodeUnavailable {
 			t.Fatalf("Info answered %v, want UNAVAILABLE", err)
 		}
-		if strings.Contains(err.Error(), plugin.ErrChecksum.Error()) {
+		if errors.Is(err, plugin.ErrChecksum) {
 			return
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,7 +41,7 @@ func TestSettingsNameWhatIsWrong(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = parseSettings(b)
-		if providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(err.Error(), field) {
+		if providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(fmt.Sprint(err), field) {
 			t.Errorf("%s = %v: %v", field, value, err)
 		}
 	}
@@ -84,11 +85,11 @@ func TestMissingToolsAreNamedWithTheirPackages(t *testing.T) {
 		t.Fatalf("Configure answered %v", err)
 	}
 	for _, pkg := range []string{"qemu-system-x86", "qemu-utils", "swtpm", "swtpm-tools"} {
-		if !strings.Contains(err.Error(), pkg) {
+		if !strings.Contains(fmt.Sprint(err), pkg) {
 			t.Errorf("%s is not named in %q", pkg, err)
 		}
 	}
-	if strings.Contains(err.Error(), "\n") {
+	if strings.Contains(fmt.Sprint(err), "\n") {
 		t.Errorf("the error has more than a line: %q", err)
 	}
 	if there, err := exists(state); err != nil || there {
