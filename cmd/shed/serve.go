@@ -42,6 +42,9 @@ func newServeCommand() *cobra.Command {
 		Long:  serveLong,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if powerOff && powerOffOnExit {
+				return usage(errors.New("--power-off and --power-off-on-exit exclude each other"))
+			}
 			c, _, err := loadConfig(cmd)
 			if err != nil {
 				return err
@@ -56,7 +59,6 @@ func newServeCommand() *cobra.Command {
 	configFlags(cmd)
 	cmd.Flags().BoolVar(&powerOffOnExit, "power-off-on-exit", false, "power every machine off before ending; data stays")
 	cmd.Flags().BoolVar(&powerOff, "power-off", false, "only power every machine off, and end")
-	cmd.MarkFlagsMutuallyExclusive("power-off", "power-off-on-exit")
 	return cmd
 }
 

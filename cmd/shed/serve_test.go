@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -29,6 +30,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild/sign"
+	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/plane"
@@ -348,5 +350,48 @@ func TestSecondServeIsRefusedWithAHint(t *testing.T) {
 	}
 	if text := out.String(); strings.Count(text, "\n") != 2 || !strings.Contains(text, "hint: stop that one first") {
 		t.Errorf("%s", text)
+	}
+}
+
+func TestUsedPortIsRefusedWithAHint(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	c := config.Config{AdminListen: taken.Addr().String()}
+	err = explainServe(serve(t.Context(), planeOptions(t.TempDir(), c, t.Output()), false))
+	var out bytes.Buffer
+	report(&out, err)
+	want := "listening on " + c.AdminListen + " (listen.admin): address already in use\nhint: another program listens there"
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("%s", &out)
+	}
+}
+
+func TestFullDiskIsExplained(t *testing.T) {
+	var out bytes.Buffer
+	report(&out, explainServe(fmt.Errorf("opening the store: %w", orchestrator.ErrFull)))
+	if !strings.Contains(out.String(), "the disk is full\nhint: make room") {
+		t.Errorf("%s", &out)
+	}
+}
+
+// --power-off needs no control plane, and listens nowhere.
+func TestPowerOffAlone(t *testing.T) {
+	s := newShop(t, false)
+	s.run("instance", "create", "--user", "amara", "--wait", "--timeout", "60s")
+	machine := s.onlyInstance().Machine
+	if err := s.stop(); err != nil {
+		t.Fatal(err)
+	}
+	o := planeOptions(filepath.Join(s.state, "control"), config.Config{Settings: []byte("{}")}, t.Output())
+	o.Provider = func(context.Context) (providers.Provider, error) { return s.cloud, nil }
+	if err := powerOffAll(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	m, err := s.cloud.Get(t.Context(), providers.MachineID(machine))
+	if err != nil || m.Power != providers.PowerOff {
+		t.Errorf("power %q: %v", m.Power, err)
 	}
 }
