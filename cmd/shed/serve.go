@@ -42,6 +42,9 @@ func newServeCommand() *cobra.Command {
 		Long:  serveLong,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if powerOff && powerOffOnExit {
+				return usage(errors.New("--power-off and --power-off-on-exit exclude each other"))
+			}
 			c, _, err := loadConfig(cmd)
 			if err != nil {
 				return err
@@ -56,7 +59,6 @@ func newServeCommand() *cobra.Command {
 	configFlags(cmd)
 	cmd.Flags().BoolVar(&powerOffOnExit, "power-off-on-exit", false, "power every machine off before ending; data stays")
 	cmd.Flags().BoolVar(&powerOff, "power-off", false, "only power every machine off, and end")
-	cmd.MarkFlagsMutuallyExclusive("power-off", "power-off-on-exit")
 	return cmd
 }
 
@@ -76,12 +78,18 @@ func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(c), zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
-func serve(ctx context.Context, o plane.Options, powerOffOnExit bool) (err error) {
+func serve(ctx context.Context, o plane.Options, powerOffOnExit bool) error {
+	return serveThen(ctx, o, powerOffOnExit, func(*plane.Plane) {})
+}
+
+// serveThen calls opened once everything is bound.
+func serveThen(ctx context.Context, o plane.Options, powerOffOnExit bool, opened func(*plane.Plane)) (err error) {
 	p, err := plane.Open(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
+	opened(p)
 	err = p.Run(ctx)
 	if !powerOffOnExit {
 		return err

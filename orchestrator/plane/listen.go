@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"syscall"
 
 	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -61,9 +62,10 @@ func bind(ctx context.Context, key, address string) (net.Listener, error) {
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "tcp", address)
 	if err != nil {
-		var op *net.OpError
-		if errors.As(err, &op) {
-			err = op.Err
+		// The error number alone: what was being done is said here.
+		var number syscall.Errno
+		if errors.As(err, &number) {
+			err = number
 		}
 		return nil, &AddressError{Key: key, Address: address, Err: err}
 	}

@@ -29,15 +29,19 @@ const (
 )
 
 // Run works until ctx ends and everything has stopped.
-func (p *Plane) Run(ctx context.Context) error {
-	group, ctx := errgroup.WithContext(ctx)
+func (p *Plane) Run(outer context.Context) error {
+	group, ctx := errgroup.WithContext(outer)
 	group.Go(func() error { return p.rec.Run(ctx) })
 	group.Go(func() error { return p.enrol.Serve(ctx, p.listeners.agents) })
 	group.Go(func() error { return p.serve(ctx, p.listeners.webhooks, p.webhooks(), bodyTimeout) })
 	// The admin API streams: it has no time by which an answer must end.
 	group.Go(func() error { return p.serve(ctx, p.listeners.admin, p.admin(), 0) })
 	p.Logger.Info("control plane runs", zap.Any("addresses", p.Addresses()))
-	return group.Wait()
+	err := group.Wait()
+	if outer.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 func (p *Plane) desk() signup.Desk { return signup.Desk{Clock: p.Clock, Random: p.Random} }

@@ -304,7 +304,7 @@ func TestReplacedProgramIsNotStartedAgain(t *testing.T) {
 		if providers.CodeOf(err) != providers.CodeUnavailable {
 			t.Fatalf("Info answered %v, want UNAVAILABLE", err)
 		}
-		if strings.Contains(fmt.Sprint(err), plugin.ErrChecksum.Error()) {
+		if errors.Is(err, plugin.ErrChecksum) {
 			return
 		}
 	}

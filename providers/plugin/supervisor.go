@@ -125,7 +125,7 @@ func (s *Supervisor) revive(ctx context.Context, pause *time.Duration) (*process
 			return p, true
 		}
 		s.opts.Log.Error("plugin does not start", zap.String("plugin", s.opts.Name), zap.Error(err))
-		s.set(nil, providers.Errorf(providers.CodeUnavailable, "%s", err))
+		s.set(nil, fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "plugin %s does not run", s.opts.Name), err))
 	}
 }
 

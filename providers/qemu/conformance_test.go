@@ -280,6 +280,38 @@ func TestSecondProviderOnTheSameStateIsRefused(t *testing.T) {
 	}
 }
 
+func TestPowerOffIsFinishedByTheNextProvider(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	first := s.open(t)
+	s.start(t, first)
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	rewrite(t, s, func(record map[string]any) { record["on"] = false })
+	if m := await(t, s.open(t), providers.PowerOff); len(processes(m)) != 0 {
+		t.Errorf("processes %v are left", processes(m))
+	}
+}
+
+func TestLostTPMIsTold(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	p := s.open(t)
+	m := s.start(t, p)
+	if m.Reason != "" {
+		t.Errorf("a healthy machine has the reason %q", m.Reason)
+	}
+	kill(t, processes(m)[1])
+	deadline := time.Now().Add(time.Minute)
+	for m.Reason == "" && time.Now().Before(deadline) {
+		m = await(t, p, providers.PowerOn)
+	}
+	if !strings.Contains(m.Reason, "TPM") {
+		t.Errorf("the reason is %q", m.Reason)
+	}
+}
+
 func TestDeletionIsFinishedByTheNextProvider(t *testing.T) {
 	needVMs(t)
 	s := newSite(t)

@@ -101,6 +101,8 @@ func (m *machine) power(c *config) (providers.Power, string) {
 		return providers.PowerPending, "deleting"
 	case m.task != nil:
 		return providers.PowerPending, m.task.doing
+	case alive && r.On && (m.swtpm == nil || !m.swtpm.Alive()):
+		return providers.PowerOn, "the machine's TPM has ended"
 	case alive && r.On:
 		return providers.PowerOn, ""
 	case alive:

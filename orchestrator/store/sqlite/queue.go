@@ -23,6 +23,10 @@ const (
 	// softStop is how long a stop waits for the calls under way.
 	softStop = 3 * time.Second
 	retryMax = 30 * time.Second
+	// fetchCooldown is how soon after each other hints are handed out; an
+	// inserter tells of a hint only if it told of none within that time.
+	fetchCooldown = 2 * time.Millisecond
+	fetchPoll     = 100 * time.Millisecond
 )
 
 // hint says to look at an instance. It carries nothing that could be out of
@@ -34,7 +38,9 @@ type hint struct {
 func (hint) Kind() string { return "reconcile" }
 
 func newInserter(db *sql.DB, logger *slog.Logger) (*river.Client[*sql.Tx], error) {
-	client, err := river.NewClient(riversqlite.New(db), &river.Config{Logger: logger, SkipUnknownJobCheck: true})
+	client, err := river.NewClient(riversqlite.New(db), &river.Config{
+		Logger: logger, SkipUnknownJobCheck: true, FetchCooldown: fetchCooldown,
+	})
 	if err != nil {
 		return nil, fmt.Errorf("opening the queue: %w", err)
 	}
@@ -52,8 +58,8 @@ func (s *Store) Work(ctx context.Context, handle func(context.Context, orchestra
 		Logger:                      s.logger,
 		Queues:                      map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: workers}},
 		Workers:                     all,
-		FetchCooldown:               5 * time.Millisecond,
-		FetchPollInterval:           250 * time.Millisecond,
+		FetchCooldown:               fetchCooldown,
+		FetchPollInterval:           fetchPoll,
 		JobTimeout:                  jobTimeout,
 		RescueStuckJobsAfter:        2 * jobTimeout,
 		RetryPolicy:                 retryPolicy{},
