@@ -106,8 +106,9 @@ func (p *ports) choose() error {
 	return nil
 }
 
-// startControl starts shed serve and waits until it is ready.
-func startControl(ctx context.Context, p place, chosen ports) (*control, error) {
+// startControl starts shed serve and waits until it answers. env is added to
+// its environment.
+func startControl(ctx context.Context, p place, chosen ports, env ...string) (*control, error) {
 	log, err := os.OpenFile(p.serveLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("opening the control plane's log: %w", err)
@@ -116,6 +117,7 @@ func startControl(ctx context.Context, p place, chosen ports) (*control, error) 
 	c := &control{place: p, ports: chosen, ended: make(chan struct{})}
 	c.cmd = exec.Command(p.program("shed"), "--state", p.root, "serve", "--config", p.config(), "--power-off-on-exit")
 	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.Env = append(os.Environ(), env...)
 	// A Ctrl-C is for us to pass on, in order.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := c.cmd.Start(); err != nil {

@@ -14,8 +14,8 @@ type place struct {
 	// root is the state directory, absolute; runtime holds sockets, whose
 	// paths must be short.
 	root, runtime string
-	// bin holds the programs.
-	bin string
+	// bin holds the programs, cache what the image builder fetched.
+	bin, cache string
 }
 
 func withPlace(state, fallback string, f func(place) error) error {
@@ -35,9 +35,13 @@ func newPlace(state string) (place, error) {
 	if err != nil {
 		return place{}, fmt.Errorf("finding the programs: %w", err)
 	}
+	cache, err := filepath.Abs(filepath.Join(".cache", "image"))
+	if err != nil {
+		return place{}, fmt.Errorf("finding the cache: %w", err)
+	}
 	digest := sha256.Sum256([]byte(root))
 	base := first(os.Getenv("XDG_RUNTIME_DIR"), os.TempDir())
-	return place{root: root, bin: bin, runtime: filepath.Join(base, "shed-"+hex.EncodeToString(digest[:4]))}, nil
+	return place{root: root, bin: bin, cache: cache, runtime: filepath.Join(base, "shed-"+hex.EncodeToString(digest[:4]))}, nil
 }
 
 func first(texts ...string) string {

@@ -41,7 +41,7 @@ func decode(cmd *exec.Cmd, out any) error {
 // buildRelease builds the image and signs it with a key for development that
 // is labelled so.
 func (p place) buildRelease(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, p.program("shed"), "image", "build", "--output", p.release(),
+	cmd := exec.CommandContext(ctx, p.program("shed"), "image", "build", "--output", p.release(), "--cache", p.cache,
 		"--agent", p.program("shed-agent"), "--toolshed", p.program("toolshed"))
 	if interactive() {
 		fmt.Println()
