@@ -25,8 +25,9 @@ var mountPoints = map[string]uint64{
 	"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "data": 0o755, "tmp": 0o1777,
 }
 
-// mke2fsConf is all that mke2fs is told: 64-bit ext4 with checksums and
-// nothing that a mounted disk would have to convert later.
+// mke2fsConf is all that mke2fs is told: 64-bit ext4 with checksums, the same
+// for small disks as for large ones, and nothing that a mounted disk would
+// have to convert later.
 const mke2fsConf = `[defaults]
 	base_features = sparse_super,large_file,filetype,resize_inode,dir_index,ext_attr
 	default_mntopts = acl,user_xattr
@@ -38,6 +39,9 @@ const mke2fsConf = `[defaults]
 [fs_types]
 	ext4 = {
 		features = has_journal,extent,huge_file,flex_bg,metadata_csum,64bit,dir_nlink,extra_isize
+	}
+	small = {
+		inode_ratio = 16384
 	}
 `
 
