@@ -209,11 +209,24 @@ func (b *builder) makeUKI(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making image: %w", err)
 	}
-	if err := os.MkdirAll(b.Output, 0o755); err != nil {
-		return fmt.Errorf("making output directory: %w", err)
+	if err := b.clearOutput(); err != nil {
+		return err
 	}
 	b.manifest.UKI = release.File{Name: UKIName, SHA256: attest.Sum(b.image), Bytes: int64(len(b.image))}
 	return files.WriteBytes(filepath.Join(b.Output, UKIName), 0o644, b.image)
+}
+
+// clearOutput makes the directory and removes an earlier manifest from it, so
+// that no manifest ever stands beside files that it does not describe.
+func (b *builder) clearOutput() error {
+	if err := os.MkdirAll(b.Output, 0o755); err != nil {
+		return fmt.Errorf("making output directory: %w", err)
+	}
+	err := os.Remove(filepath.Join(b.Output, ManifestName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing earlier manifest: %w", err)
+	}
+	return nil
 }
 
 func (b *builder) computeRegisters(context.Context) error {

@@ -209,6 +209,25 @@ func is(want error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, want) }
 }
 
+// TestNoStaleManifest cuts a second build short after it replaced the image.
+func TestNoStaleManifest(t *testing.T) {
+	o := sampleOptions(t)
+	built(t, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	o.Version = "1.2.4"
+	o.Progress = func(step string) {
+		if step == "compute registers" {
+			cancel()
+		}
+	}
+	if _, err := imagebuild.Build(ctx, o); !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the manifest of the first build stands beside the image of the second: %v", err)
+	}
+}
+
 func TestBuildStopsWhenAsked(t *testing.T) {
 	o := sampleOptions(t)
 	ctx, cancel := context.WithCancel(t.Context())

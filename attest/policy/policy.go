@@ -35,7 +35,7 @@ type Policy struct {
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
-	// Now is the verifier's time, for the validity of certificates.
+	// The verifier's time, for the validity of certificates.
 	Now time.Time
 }
 

@@ -185,7 +185,7 @@ func TestManifestFieldsAreChecked(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err = ParseManifest(raw)
-			if !errors.Is(err, attest.ErrRelease) || !strings.Contains(err.Error(), want) {
+			if !errors.Is(err, attest.ErrRelease) || !strings.Contains(fmt.Sprint(err), want) {
 				t.Errorf("parsing: got %v, want an attest.ErrRelease about %q", err, want)
 			}
 			if _, err := m.Encode(); !errors.Is(err, attest.ErrRelease) {

@@ -34,10 +34,10 @@ func newImageBuildCommand() *cobra.Command {
 			steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
 			o.Progress = steps.begin
 			m, err := imagebuild.Build(cmd.Context(), o)
+			steps.end()
 			if err != nil {
 				return explainBuild(err)
 			}
-			steps.end()
 			encoded, err := m.Encode()
 			if err != nil {
 				return err
@@ -76,12 +76,13 @@ func explainBuild(err error) error {
 	return err
 }
 
-// stepPrinter says which step runs and, when it is over, how long it took.
+// stepPrinter names a step as it begins and says how long it took when the
+// next one begins, or at the end.
 type stepPrinter struct {
 	out     io.Writer
 	now     func() time.Time
-	step    string
 	started time.Time
+	running bool
 }
 
 func newStepPrinter(out io.Writer, now func() time.Time) *stepPrinter {
@@ -90,12 +91,13 @@ func newStepPrinter(out io.Writer, now func() time.Time) *stepPrinter {
 
 func (p *stepPrinter) begin(step string) {
 	p.end()
-	p.step, p.started = step, p.now()
+	p.started, p.running = p.now(), true
+	fmt.Fprintf(p.out, "%-20s", step)
 }
 
 func (p *stepPrinter) end() {
-	if p.step != "" {
-		fmt.Fprintf(p.out, "%-20s %6.2fs\n", p.step, p.now().Sub(p.started).Seconds())
+	if p.running {
+		fmt.Fprintf(p.out, " %6.2fs\n", p.now().Sub(p.started).Seconds())
 	}
-	p.step = ""
+	p.running = false
 }

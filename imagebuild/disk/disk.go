@@ -15,9 +15,9 @@ import (
 // ErrLayout says that the files do not fit or cannot be named on the disk.
 var ErrLayout = errors.New("files do not fit the disk")
 
-// The layout. The partition has room for two images and is large enough for
-// FAT32 with clusters of 4 KiB, which firmware reads much faster than small
-// ones.
+// The layout. The partition has room for two images, and for the 65,525
+// clusters of 4 KiB that FAT32 needs at least. Larger clusters were tried:
+// firmware reads the image no faster.
 const (
 	sectorSize     = 512
 	partitionStart = 1 << 20

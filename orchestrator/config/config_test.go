@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -106,10 +107,10 @@ func TestWrongFilesAreRefusedByNameAndLine(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := config.Load(config.Sources{File: write(t, c.content), Env: none})
-			if !errors.Is(err, config.ErrConfig) || !strings.Contains(err.Error(), c.want) {
+			if !errors.Is(err, config.ErrConfig) || !strings.Contains(fmt.Sprint(err), c.want) {
 				t.Errorf("%v, want %q", err, c.want)
 			}
-			if err != nil && strings.Contains(err.Error(), "\n") {
+			if err != nil && strings.Contains(fmt.Sprint(err), "\n") {
 				t.Errorf("more than a line: %q", err)
 			}
 		})

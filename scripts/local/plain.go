@@ -1,0 +1,216 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// readTrust reads what an owner has from the publisher.
+func readTrust(dir string) (owner.Trust, error) {
+	trust := owner.Trust{MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader}
+	key, err := os.ReadFile(filepath.Join(dir, "release.pub"))
+	if err != nil {
+		return trust, fmt.Errorf("reading the release key: %w", err)
+	}
+	if trust.ReleaseKey, err = release.ParsePublicKey(key); err != nil {
+		return trust, err
+	}
+	root, err := os.ReadFile(filepath.Join(dir, "ek-root.pem"))
+	if err != nil {
+		return trust, fmt.Errorf("reading the endorsement root: %w", err)
+	}
+	block, _ := pem.Decode(root)
+	if block == nil {
+		return trust, errors.New("reading the endorsement root: it holds no PEM")
+	}
+	certificate, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return trust, fmt.Errorf("reading the endorsement root: %w", err)
+	}
+	trust.Roots = []policy.Root{{Certificate: certificate, Tier: attest.TierSoftware}}
+	return trust, nil
+}
+
+// plainMachine boots a machine as the provider does, without the provider: the
+// very arguments of its QEMU, on files of its own.
+type plainMachine struct {
+	place  place
+	source string
+	qemu   []string
+	config []byte
+	port   int
+}
+
+// copyMachine takes the arguments from the one running machine.
+func (p place) copyMachine() (*plainMachine, error) {
+	dirs, err := filepath.Glob(filepath.Join(p.provider(), "machines", "*"))
+	if err != nil || len(dirs) != 1 {
+		return nil, fmt.Errorf("want one machine at the provider, found %d", len(dirs))
+	}
+	m := &plainMachine{place: p, source: dirs[0]}
+	b, err := os.ReadFile(filepath.Join(m.source, "machine.json"))
+	if err != nil {
+		return nil, fmt.Errorf("reading the machine's record: %w", err)
+	}
+	var record struct {
+		Port int `json:"port"`
+		QEMU struct {
+			PID int `json:"pid"`
+		} `json:"qemu"`
+	}
+	if err := json.Unmarshal(b, &record); err != nil {
+		return nil, fmt.Errorf("reading the machine's record: %w", err)
+	}
+	m.port = record.Port
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", record.QEMU.PID))
+	if err != nil {
+		return nil, fmt.Errorf("reading QEMU's arguments: %w", err)
+	}
+	m.qemu = strings.Split(strings.TrimRight(string(line), "\x00"), "\x00")
+	m.config, err = os.ReadFile(filepath.Join(m.source, "config.img"))
+	return m, err
+}
+
+// boot makes TPM and disks and boots, to the agent's first answer.
+func (m *plainMachine) boot(ctx context.Context) (took time.Duration, err error) {
+	dir, err := os.MkdirTemp(m.place.runtime, "plain-")
+	if err != nil {
+		return 0, fmt.Errorf("making the plain machine: %w", err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it goes with the run's directory
+	started := time.Now()
+	if err := m.furnish(ctx, dir); err != nil {
+		return 0, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	defer cancel()
+	socket := filepath.Join(dir, "tpm.sock")
+	swtpm := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, "tpm"),
+		"--ctrl", "type=unixio,path="+socket, "--terminate")
+	if err := swtpm.Start(); err != nil {
+		return 0, fmt.Errorf("starting swtpm: %w", err)
+	}
+	defer swtpm.Wait() //nolint:errcheck // it ends with QEMU
+	defer cancel()
+	if err := poll(ctx, time.Millisecond, func() (bool, error) { return present(socket), nil }); err != nil {
+		return 0, err
+	}
+	qemu := exec.CommandContext(ctx, m.qemu[0], m.arguments(dir, socket)...)
+	var complaint bytes.Buffer
+	qemu.Stderr = &complaint
+	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := qemu.Start(); err != nil {
+		return 0, fmt.Errorf("starting QEMU: %w", err)
+	}
+	defer qemu.Wait() //nolint:errcheck // it is killed with ctx
+	defer cancel()
+	if err := m.firstAnswer(ctx); err != nil {
+		return 0, fmt.Errorf("%w\n%s", err, complaint.Bytes())
+	}
+	return time.Since(started), nil
+}
+
+func present(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// furnish makes what the provider makes, side by side as it does.
+func (m *plainMachine) furnish(ctx context.Context, dir string) error {
+	tpm := filepath.Join(dir, "tpm")
+	if err := os.Mkdir(tpm, 0o700); err != nil {
+		return fmt.Errorf("making the plain machine: %w", err)
+	}
+	setup := exec.CommandContext(ctx, "swtpm_setup", "--tpm2", "--ecc", "--create-ek-cert", "--tpm-state", "dir://"+tpm,
+		"--config", filepath.Join(m.place.provider(), "ca", "setup.conf"), "--pcr-banks", "sha256,sha384")
+	if err := setup.Start(); err != nil {
+		return fmt.Errorf("making the TPM: %w", err)
+	}
+	err := m.disks(ctx, dir)
+	if setupErr := setup.Wait(); setupErr != nil {
+		err = errors.Join(err, fmt.Errorf("making the TPM: %w", setupErr))
+	}
+	return err
+}
+
+func (m *plainMachine) disks(ctx context.Context, dir string) error {
+	image := filepath.Join(m.place.release(), "disk.raw")
+	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image,
+		filepath.Join(dir, "system.qcow2")).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("making the system disk: %w: %s", err, out)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "data.raw"), nil, 0o600); err != nil {
+		return fmt.Errorf("making the data disk: %w", err)
+	}
+	if err := os.Truncate(filepath.Join(dir, "data.raw"), 256<<20); err != nil {
+		return fmt.Errorf("making the data disk: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config.img"), m.config, 0o600); err != nil {
+		return fmt.Errorf("making the config drive: %w", err)
+	}
+	variables, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+	if err != nil {
+		return fmt.Errorf("making the firmware's variables: %w", err)
+	}
+	return os.WriteFile(filepath.Join(dir, "vars.fd"), variables, 0o600)
+}
+
+// arguments are the provider's with other files; the TPM's socket has a path
+// instead of a descriptor, and there is no monitor.
+func (m *plainMachine) arguments(dir, socket string) []string {
+	var args []string
+	for i := 1; i < len(m.qemu); i++ {
+		arg := strings.ReplaceAll(m.qemu[i], m.source, dir)
+		switch {
+		case strings.HasPrefix(arg, "socket,id=tpm,"):
+			arg = "socket,id=tpm,path=" + socket
+		case strings.HasPrefix(arg, "socket,id=monitor,"):
+			args = args[:len(args)-1]
+			i += 2
+			continue
+		}
+		args = append(args, arg)
+	}
+	return args
+}
+
+// firstAnswer asks until the agent answers anything at all.
+func (m *plainMachine) firstAnswer(ctx context.Context) error {
+	client := &http.Client{Timeout: 300 * time.Millisecond, Transport: &http.Transport{
+		DisableKeepAlives: true,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // only whether it answers is asked
+	}}
+	address := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)) + "/"
+	return poll(ctx, 20*time.Millisecond, func() (bool, error) {
+		resp, err := client.Get(address)
+		if err != nil {
+			return false, nil //nolint:nilerr // it does not answer yet
+		}
+		defer resp.Body.Close()
+		_, err = io.Copy(io.Discard, resp.Body)
+		return err == nil, nil
+	})
+}
