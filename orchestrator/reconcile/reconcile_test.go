@@ -522,3 +522,29 @@ func (w *world) retry(id orchestrator.InstanceID) {
 		return tx.Note(e)
 	})
 }
+
+// A verdict holds for one boot: the next one decides anew, either way.
+func TestNextVerdictDecidesAnew(t *testing.T) {
+	w := newWorld(t)
+	id := w.join(user).Instance
+	w.reach(id, orchestrator.StateReady)
+	w.verdict(id, false)
+	w.reach(id, orchestrator.StateQuarantined)
+	if i := w.instance(id); i.URL() != "" || i.Reason != "another verdict" {
+		t.Errorf("url %q, reason %q", i.URL(), i.Reason)
+	}
+	w.verdict(id, true)
+	w.reach(id, orchestrator.StateReady)
+}
+
+func (w *world) verdict(id orchestrator.InstanceID, accepted bool) {
+	w.t.Helper()
+	w.update(func(tx store.Tx) error {
+		i, err := tx.Instance(id)
+		if err != nil {
+			return err
+		}
+		i.Enrolment.Accepted, i.Enrolment.Verdict, i.NextAt = accepted, "another verdict", w.now
+		return tx.Replace(&i)
+	})
+}
