@@ -116,9 +116,9 @@ func explainServe(err error) error {
 	var address *plane.AddressError
 	switch {
 	case errors.As(err, &locked):
-		return hinted(firstLine(locked), "stop that one first (kill %d), or use another --state", locked.PID)
+		return hinted(notStarted(locked), "stop that one first (kill %d), or use another --state", locked.PID)
 	case errors.As(err, &address) && errors.Is(err, syscall.EADDRINUSE):
-		return hinted(firstLine(address), "another program listens there: set %s in the configuration, or --set %s=127.0.0.1:0",
+		return hinted(notStarted(address), "another program listens there: set %s in the configuration, or --set %s=127.0.0.1:0",
 			address.Key, address.Key)
 	case errors.Is(err, orchestrator.ErrFull), errors.Is(err, syscall.ENOSPC):
 		return hinted(err, "make room on the disk that holds the state directory, then start again")
@@ -128,8 +128,9 @@ func explainServe(err error) error {
 	return err
 }
 
-// firstLine drops what was joined to an error while cleaning up after it.
-func firstLine(err error) error { return fmt.Errorf("starting the control plane: %w", err) }
+// notStarted keeps of an error what went wrong, and drops what was joined to
+// it while cleaning up.
+func notStarted(err error) error { return fmt.Errorf("starting the control plane: %w", err) }
 
 func configFlags(cmd *cobra.Command) {
 	cmd.Flags().String("config", "", "configuration file (default SHED_CONFIG)")

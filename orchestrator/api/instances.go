@@ -147,9 +147,11 @@ func (s *Server) change(ctx context.Context, id string, f func(store.Tx, orchest
 	return out, nil
 }
 
+// consoleInput repeats the id: the framework does not look into an embedded
+// struct that is not exported.
 type consoleInput struct {
-	idInput
-	Follow bool `query:"follow" doc:"go on until the client leaves"`
+	ID     string `path:"id" pattern:"^[a-z2-7]{26}$"`
+	Follow bool   `query:"follow" doc:"go on until the client leaves"`
 }
 
 func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamResponse, error) {

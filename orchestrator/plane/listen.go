@@ -115,21 +115,36 @@ func (p *Plane) agentsAddress(ctx context.Context) (string, error) {
 func readRoots(named []config.Root) ([]policy.Root, error) {
 	roots := make([]policy.Root, 0, len(named))
 	for _, root := range named {
-		text, err := os.ReadFile(root.File)
+		certificates, err := readCertificates(root.File)
 		if err != nil {
-			return nil, fmt.Errorf("reading an endorsement root: %w", err)
+			return nil, fmt.Errorf("reading the endorsement root %s: %w", root.File, err)
 		}
-		for rest := text; ; {
-			var block *pem.Block
-			if block, rest = pem.Decode(rest); block == nil {
-				break
-			}
-			certificate, err := x509.ParseCertificate(block.Bytes)
-			if err != nil {
-				return nil, fmt.Errorf("reading the endorsement root %s: %w", root.File, err)
-			}
+		for _, certificate := range certificates {
 			roots = append(roots, policy.Root{Certificate: certificate, Tier: root.Tier})
 		}
 	}
 	return roots, nil
+}
+
+func readCertificates(name string) ([]*x509.Certificate, error) {
+	rest, err := os.ReadFile(name)
+	if err != nil {
+		return nil, err
+	}
+	var found []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, certificate)
+	}
+	if len(found) == 0 {
+		return nil, errors.New("it holds no certificate in PEM")
+	}
+	return found, nil
 }

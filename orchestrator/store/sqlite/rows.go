@@ -27,7 +27,7 @@ type querier interface {
 }
 
 type reader struct {
-	//nolint:containedctx // a reader lives as long as the call that it was made for
+	// ctx is the call's that the reader was made for and ends with.
 	ctx  context.Context
 	q    querier
 	salt []byte
@@ -146,8 +146,15 @@ func (r *reader) Receipt(id string) (store.Receipt, error) {
 	return receipt, receipt.Body.UnmarshalText([]byte(body))
 }
 
+// receiptsKept is how long a message's id is remembered. A message that is
+// signed anew after that is ordered by its event's time all the same.
+const receiptsKept = 30 * 24 * time.Hour
+
 // PutReceipt implements store.SignupWriter.
 func (t *tx) PutReceipt(r store.Receipt) error {
+	if err := t.exec("forgetting old receipts", "DELETE FROM receipts WHERE at < ?", micros(r.At.Add(-receiptsKept))); err != nil {
+		return err
+	}
 	return t.exec("writing a receipt", "INSERT INTO receipts (id, body, at, result) VALUES (?, ?, ?, ?)",
 		r.ID, r.Body.String(), micros(r.At), r.Result)
 }

@@ -60,6 +60,8 @@ CREATE TABLE receipts (
     result TEXT NOT NULL
 ) STRICT;
 
+CREATE INDEX receipts_at ON receipts (at);
+
 -- A user who was deleted is remembered by a keyed hash alone.
 CREATE TABLE tombstones (
     user  TEXT PRIMARY KEY,
