@@ -89,13 +89,15 @@ func authority(machine *url.URL) string {
 }
 
 // handshakeError tells a peer that speaks another protocol, which is a
-// refusal, from one that is not there.
+// refusal, from one that is not there. A TLS alert reaches us as an operation
+// of crypto/tls's own on the network.
 func handshakeError(err error) error {
-	var alert tls.AlertError
 	var record tls.RecordHeaderError
+	var operation *net.OpError
 	var network net.Error
 	switch {
-	case errors.As(err, &alert), errors.As(err, &record):
+	case errors.As(err, &record),
+		errors.As(err, &operation) && (operation.Op == "remote error" || operation.Op == "local error"):
 		return fmt.Errorf("%w: the other side speaks no tls 1.3: %w", attest.ErrBinding, err)
 	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, attest.ErrRefused):
 		return err

@@ -1,0 +1,535 @@
+package agent_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent"
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// TestMain is the payload too: supervise runs this very program.
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("SHED_SOCKET"); socket != "" {
+		servePayload(socket)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// servePayload says on which data it runs, and what it was sent.
+func servePayload(socket string) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck,gosec // it is killed
+		fmt.Fprintf(w, "%s authorization=%q", r.URL.Path, r.Header.Get("Authorization"))
+	}))
+}
+
+// directory stands where the machine's mounts are, which need a kernel of
+// one's own; the tests that boot machines exercise those.
+type directory struct{ mounted []string }
+
+func (d *directory) Device(path string) error { d.mounted = append(d.mounted, path); return nil }
+func (d *directory) Memory() error            { d.mounted = append(d.mounted, "memory"); return nil }
+func (d *directory) Unmount() error           { return nil }
+
+// plainMapper stands where device mapper is, for the same reason.
+type plainMapper struct{}
+
+func (plainMapper) Map(disk string, _ []byte) (string, error) { return disk, nil }
+func (plainMapper) Unmap() error                              { return nil }
+
+// machine is the whole agent on a real software TPM, behind a real TLS port.
+type machine struct {
+	*agent.Machine
+	t      *testing.T
+	device *swtpmtest.TPM
+	data   *directory
+	disk   string
+	url    *url.URL
+	key    *ecdsa.PrivateKey
+	stop   func()
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{t: t, device: swtpmtest.Start(t), disk: filepath.Join(t.TempDir(), "disk")}
+	if err := os.WriteFile(m.disk, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(m.disk, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if m.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	m.boot()
+	t.Cleanup(func() { m.stop() })
+	return m
+}
+
+// measured are the registers that firmware and stub extend at a boot.
+var measured = map[uint8]attest.Digest{
+	2: attest.Sum([]byte{0, 0, 0, 0}), 3: attest.Sum([]byte{0, 0, 0, 0}),
+	4: attest.Sum([]byte("image")), 9: attest.Sum([]byte("image")), 11: attest.Sum([]byte("image")),
+}
+
+func (m *machine) boot() {
+	m.t.Helper()
+	tpm, err := issue.Open(m.device)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for register, digest := range measured {
+		if err := tpm.Extend(register, digest); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	certificate, spki, err := channel.NewCertificate(rand.Reader)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	config, err := api.Config{Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: "127.0.0.1:1"}.Encode()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	sockets, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.data = &directory{}
+	payload := supervise.New(supervise.Payload{
+		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
+	})
+	m.Machine, err = agent.New(agent.Parts{
+		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
+		Vault: &seal.Vault{
+			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
+			Format: func(context.Context, string) error { return nil },
+		},
+	}, config)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := m.OpenData(m.t.Context()); err != nil {
+		m.t.Fatal(err)
+	}
+	m.Endorse(m.endorsement("1.0.0"))
+	m.serve(sockets)
+}
+
+func (m *machine) serve(sockets string) {
+	m.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.url = &url.URL{Scheme: "https", Host: l.Addr().String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	front := m.Door()
+	front.Rand = rand.Reader
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		front.Serve(ctx, l) //nolint:errcheck // it ends with ctx
+	}()
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		<-served
+		if err := m.Close(); err != nil {
+			m.t.Error(err)
+		}
+		os.RemoveAll(sockets)
+	})
+}
+
+// reboot resets the TPM and starts anew, at another port.
+func (m *machine) reboot() {
+	m.t.Helper()
+	m.stop()
+	m.device.PowerOff()
+	m.device.PowerOn()
+	m.boot()
+}
+
+// endorsement is a release signed by the machine's own publisher, in the shape
+// of a Sigstore bundle, whose registers the machine has.
+func (m *machine) endorsement(version string) api.EnrolResult {
+	m.t.Helper()
+	sha256s, sha384s := map[string]string{}, map[string]string{}
+	for _, register := range []uint8{4, 9, 11} {
+		name := strconv.Itoa(int(register))
+		sha256s[name] = attest.Extend(attest.Digest{}, measured[register]).String()
+		sha384s[name] = strings.Repeat("0", 96)
+	}
+	file := release.File{Name: "disk.raw", SHA256: attest.Sum(nil), Bytes: 1}
+	manifest, err := (&release.Manifest{
+		Schema: release.SchemaVersion, Version: version, Epoch: 1, Architecture: "amd64", Disk: file,
+		UKI: release.File{Name: "uki.efi", SHA256: attest.Sum(nil), Bytes: 1}, StubVersion: 252,
+		Boots:  []release.Boot{{SHA256: sha256s, SHA384: sha384s}},
+		Inputs: []release.Input{{Name: "kernel", SHA256: attest.Sum(nil), Bytes: 1}},
+	}).Encode()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	digest := sha256.Sum256(manifest)
+	signature, err := ecdsa.SignASN1(rand.Reader, m.key, digest[:])
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	bundle := fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":"dGVzdA=="}},`+
+		`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`,
+		release.BundleMediaType, base64.StdEncoding.EncodeToString(digest[:]), base64.StdEncoding.EncodeToString(signature))
+	return api.EnrolResult{Accepted: true, Manifest: manifest, Bundle: bundle}
+}
+
+func (m *machine) trust() owner.Trust {
+	return owner.Trust{
+		ReleaseKey: m.key.Public(), MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader,
+		Roots: []policy.Root{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
+	}
+}
+
+func newKeys(t *testing.T) owner.Keys {
+	t.Helper()
+	keys, err := owner.Home{Dir: t.TempDir()}.Keys(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// claimed is a machine with its owner's keys and what they accepted of it.
+func claimed(t *testing.T) (*machine, owner.Keys, owner.Pin) {
+	t.Helper()
+	m, keys := newMachine(t), newKeys(t)
+	s, err := m.trust().Connect(t.Context(), m.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Claim(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	return m, keys, s.Pin()
+}
+
+func refused(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) || !errors.Is(err, attest.ErrRefused) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+}
+
+func TestOwnerTalksToTheirMachine(t *testing.T) {
+	m, keys, pin := claimed(t)
+	client := &http.Client{Transport: &owner.Transport{
+		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
+	}}
+	for range 3 {
+		resp, err := client.Get(m.url.String() + "/api/x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || string(b) != `/api/x authorization=""` {
+			t.Errorf("answer %q, error %v: the token goes no further than the door", b, err)
+		}
+	}
+	if got := strings.Join(m.data.mounted, " "); got != "memory "+m.disk {
+		t.Errorf("mounted %s", got)
+	}
+}
+
+// The claim and the data's place outlive a reboot, with another TLS key.
+func TestClaimOutlivesReboot(t *testing.T) {
+	m, keys, pin := claimed(t)
+	m.reboot()
+	s, err := m.trust().Connect(t.Context(), m.url, &pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Claim(t.Context(), keys); err != nil {
+		t.Errorf("the owner claims again: %v", err)
+	}
+	refused(t, s.Claim(t.Context(), newKeys(t)), attest.ErrClaim)
+	if got := strings.Join(m.data.mounted, " "); got != m.disk {
+		t.Errorf("mounted %s", got)
+	}
+}
+
+// No request of a stranger's passes the door: before the claim nobody's does.
+func TestDoorIsClosedToStrangers(t *testing.T) {
+	m := newMachine(t)
+	status := func(header string) int {
+		conn, err := channel.Dial(t.Context(), m.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		req, err := http.NewRequestWithContext(t.Context(), "GET", m.url.String()+"/api/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", header)
+		resp, err := conn.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := status(""); got != http.StatusForbidden {
+		t.Errorf("unclaimed: %d", got)
+	}
+	keys := newKeys(t)
+	s, err := m.trust().Connect(t.Context(), m.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Claim(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	for name, header := range map[string]string{
+		"no token": "", "another scheme": "Bearer x", "another owner's": s.Token(newKeys(t)),
+		"this owner's for another connection": s.Token(keys),
+	} {
+		if got := status(header); got != http.StatusUnauthorized {
+			t.Errorf("%s: %d", name, got)
+		}
+	}
+}
+
+// A claim is made on the connection that asked for its nonce, once.
+func TestClaimIsBoundToItsNonce(t *testing.T) {
+	m := newMachine(t)
+	keys := newKeys(t)
+	connect := func() *owner.Session {
+		s, err := m.trust().Connect(t.Context(), m.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { s.Close() })
+		return s
+	}
+	first := connect()
+	var status *channel.StatusError
+	_, err := first.Conn.Call(t.Context(), "POST", channel.ClaimPath, channel.ContentType, strings.NewReader("nonsense"), 1<<10)
+	if !errors.As(err, &status) || status.Code != http.StatusBadRequest {
+		t.Errorf("nonsense for a claim: %v", err)
+	}
+	_, err = first.Conn.Call(t.Context(), "POST", channel.ClaimPath, channel.ContentType, bytes.NewReader(make([]byte, channel.MaxRequestBytes+1)), 1<<10)
+	if !errors.As(err, &status) || status.Code != http.StatusRequestEntityTooLarge {
+		t.Errorf("too long a claim: %v", err)
+	}
+	late := connect()
+	if err := connect().Claim(t.Context(), keys); err != nil {
+		t.Error(err)
+	}
+	// Whoever looked before the claim and comes after it is too late.
+	err = late.Claim(t.Context(), newKeys(t))
+	if !errors.As(err, &status) || status.Code != http.StatusConflict {
+		t.Errorf("a claim on a claimed machine: %v", err)
+	}
+}
+
+// What stands between is refused, whatever it passes on: CVE-2026-33697's
+// class.
+func TestProxyThatTerminatesTLS(t *testing.T) {
+	m := newMachine(t)
+	proxy := httptest.NewUnstartedServer(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(m.url) },
+		Transport: &http.Transport{TLSClientConfig: channel.ClientConfigTrustingEvidenceAlone()},
+	})
+	proxy.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	proxy.StartTLS()
+	defer proxy.Close()
+	_, err := m.trust().Connect(t.Context(), parse(t, proxy.URL), nil)
+	refused(t, err, attest.ErrBinding)
+}
+
+// A machine that leaked its TLS key gives its thief nothing: the exporter is
+// another connection's.
+func TestRelayWithTheMachinesOwnKey(t *testing.T) {
+	m := newMachine(t)
+	relay := httptest.NewUnstartedServer(&httputil.ReverseProxy{
+		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(m.url) },
+		Transport: &http.Transport{TLSClientConfig: channel.ClientConfigTrustingEvidenceAlone()},
+	})
+	relay.TLS = channel.ServerConfig(m.Door().Certificate)
+	relay.StartTLS()
+	defer relay.Close()
+	_, err := m.trust().Connect(t.Context(), parse(t, relay.URL), nil)
+	refused(t, err, attest.ErrBinding)
+}
+
+// Evidence of another time is refused, also on the right connection.
+func TestReplayedEvidence(t *testing.T) {
+	m := newMachine(t)
+	var kept []byte
+	replay := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ch, err := channel.FromState(*r.TLS, attest.RoleServe, m.Door().SPKI)
+		if err != nil {
+			t.Error(err)
+		}
+		if kept == nil {
+			nonce, err := hex.DecodeString(r.URL.Query().Get("nonce"))
+			if err != nil {
+				t.Error(err)
+			}
+			if kept, err = m.Evidence(ch, attest.Nonce(nonce)); err != nil {
+				t.Error(err)
+			}
+		}
+		w.Write(kept) //nolint:errcheck // the client's error tells
+	}))
+	replay.TLS = channel.ServerConfig(m.Door().Certificate)
+	replay.StartTLS()
+	defer replay.Close()
+	for range 2 {
+		_, err := m.trust().Connect(t.Context(), parse(t, replay.URL), nil)
+		if err == nil {
+			t.Error("accepted without an activation")
+		}
+		if kept != nil && errors.Is(err, attest.ErrStale) {
+			return
+		}
+	}
+	t.Error("evidence for another nonce was not refused as stale")
+}
+
+func TestWhatIsNoMachine(t *testing.T) {
+	m := newMachine(t)
+	any := httptest.NewUnstartedServer(http.NotFoundHandler())
+	any.TLS = &tls.Config{MinVersion: tls.VersionTLS13}
+	any.StartTLS()
+	defer any.Close()
+	old := httptest.NewUnstartedServer(http.NotFoundHandler())
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS12} //nolint:gosec // that is the point
+	old.StartTLS()
+	defer old.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	for name, c := range map[string]struct {
+		url  string
+		want error
+	}{
+		"any https server": {any.URL, attest.ErrMalformed},
+		"tls 1.2":          {old.URL, attest.ErrBinding},
+		"plain http":       {strings.Replace(plain.URL, "http:", "https:", 1), attest.ErrBinding},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := m.trust().Connect(t.Context(), parse(t, c.url), nil)
+			refused(t, err, c.want)
+		})
+	}
+}
+
+// What was accepted once is not replaced without a word.
+func TestPinnedMachine(t *testing.T) {
+	m, _, pin := claimed(t)
+	connect := func(change func(*owner.Pin)) error {
+		p := pin
+		change(&p)
+		s, err := m.trust().Connect(t.Context(), m.url, &p)
+		if err == nil {
+			s.Close()
+		}
+		return err
+	}
+	if err := connect(func(*owner.Pin) {}); err != nil {
+		t.Error(err)
+	}
+	refused(t, connect(func(p *owner.Pin) { p.AK = append([]byte{1}, p.AK[1:]...) }), attest.ErrIdentity)
+	refused(t, connect(func(p *owner.Pin) { p.EK[0]++ }), attest.ErrIdentity)
+	refused(t, connect(func(p *owner.Pin) { p.Claim[0]++ }), attest.ErrClaim)
+	refused(t, connect(func(p *owner.Pin) { p.Epoch++ }), attest.ErrRefused)
+}
+
+// A release counts by its signature, whoever brings it.
+func TestReleaseOfAnotherPublisher(t *testing.T) {
+	m, other := newMachine(t), newMachine(t)
+	m.Endorse(other.endorsement("1.0.0"))
+	_, err := m.trust().Connect(t.Context(), m.url, nil)
+	refused(t, err, attest.ErrSignature)
+	m.Endorse(api.EnrolResult{})
+	_, err = m.trust().Connect(t.Context(), m.url, nil)
+	refused(t, err, attest.ErrRelease)
+}
+
+// Another release's machine is refused, and the register that differs named.
+func TestAnotherReleasesMachine(t *testing.T) {
+	m := newMachine(t)
+	if err := issueExtend(m, 11); err != nil {
+		t.Fatal(err)
+	}
+	_, err := m.trust().Connect(t.Context(), m.url, nil)
+	var refusal *owner.RefusedError
+	if !errors.As(err, &refusal) || strings.Join(refusal.Appraisal.Differs, " ") != "pcr11" {
+		t.Errorf("error %v", err)
+	}
+	refused(t, err, attest.ErrRegisters)
+}
+
+// issueExtend changes a register of the running machine.
+func issueExtend(m *machine, register uint8) error {
+	tpm, err := issue.Open(m.device)
+	if err != nil {
+		return err
+	}
+	return tpm.Extend(register, attest.Digest{1})
+}
+
+func parse(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := url.Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
