@@ -1,0 +1,136 @@
+package evidence_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+)
+
+func sample() *evidence.Evidence {
+	return &evidence.Evidence{
+		Version: evidence.Version, Binding: evidence.BindingExporter, Role: attest.RoleServe,
+		SPKI: []byte{1}, Config: []byte{2}, Claim: []byte{3},
+		TPM: evidence.TPM{
+			EKCertificate: []byte{4}, AKPublic: []byte{5}, Quote: []byte{6}, Signature: []byte{7},
+			Registers: map[uint8]attest.Digest{2: {8}},
+		},
+		Batch: evidence.Batch{Count: 1, Path: []attest.Digest{}},
+	}
+}
+
+func encode(t testing.TB, e *evidence.Evidence) []byte {
+	t.Helper()
+	b, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func FuzzDecode(f *testing.F) {
+	good := encode(f, sample())
+	f.Add(good)
+	f.Add(good[:len(good)/2])
+	f.Add(append(bytes.Clone(good), 0))
+	f.Add([]byte{0xa1, 0x01, 0x18, 0x01})
+	f.Add([]byte{})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := evidence.Decode(b)
+		if err != nil {
+			if !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("error %v, want %v", err, attest.ErrMalformed)
+			}
+			return
+		}
+		if !bytes.Equal(encode(t, e), b) {
+			t.Error("two encodings of one value decode")
+		}
+	})
+}
+
+// A number in more bytes than it needs is another encoding of the same value.
+func TestSecondEncodingIsRefused(t *testing.T) {
+	good := encode(t, sample())
+	// The map's first pair is 1: 1, with the value in one byte.
+	long := append([]byte{good[0], 0x01, 0x18, 0x01}, good[3:]...)
+	if _, err := evidence.Decode(long); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// tree answers the root of leaves and the path of each, the plain way: level
+// by level, an odd node moving up unchanged.
+func tree(leaves []attest.Digest) (attest.Digest, [][]attest.Digest) {
+	paths := make([][]attest.Digest, len(leaves))
+	place := make([]int, len(leaves))
+	for i := range leaves {
+		place[i] = i
+	}
+	for level := leaves; ; {
+		if len(level) == 1 {
+			return level[0], paths
+		}
+		var next []attest.Digest
+		for i := 0; i < len(level); i += 2 {
+			if i+1 == len(level) {
+				next = append(next, level[i])
+				continue
+			}
+			next = append(next, attest.Node(level[i], level[i+1]))
+		}
+		for leaf, at := range place {
+			if sibling := at ^ 1; sibling < len(level) {
+				paths[leaf] = append(paths[leaf], level[sibling])
+			}
+			place[leaf] = at / 2
+		}
+		level = next
+	}
+}
+
+func TestBatchRoot(t *testing.T) {
+	for count := 1; count <= 33; count++ {
+		leaves := make([]attest.Digest, count)
+		for i := range leaves {
+			leaves[i] = attest.Sum(fmt.Append(nil, i))
+		}
+		root, paths := tree(leaves)
+		for i, path := range paths {
+			b := evidence.Batch{Count: uint32(count), Index: uint32(i), Path: path}
+			if got, err := b.Root(leaves[i]); err != nil || got != root {
+				t.Errorf("leaf %d of %d: root %v, error %v", i, count, got == root, err)
+			}
+			if count == 1 {
+				continue
+			}
+			if got, err := b.Root(attest.Digest{}); err != nil || got == root {
+				t.Errorf("leaf %d of %d: another leaf has the same root", i, count)
+			}
+			b.Path = b.Path[1:]
+			if _, err := b.Root(leaves[i]); !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("leaf %d of %d: a short path: %v", i, count, err)
+			}
+			b.Path = append([]attest.Digest{{}}, path...)
+			if _, err := b.Root(leaves[i]); !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("leaf %d of %d: a long path: %v", i, count, err)
+			}
+		}
+	}
+	for _, b := range []evidence.Batch{{}, {Count: 1, Index: 1}, {Count: 1<<20 + 1}} {
+		if _, err := b.Root(attest.Digest{}); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%+v: %v", b, err)
+		}
+	}
+}
+
+// A node never stands for a leaf: the two hashes begin with other bytes.
+func TestNodeIsNoLeaf(t *testing.T) {
+	var c attest.Channel
+	if c.Leaf(attest.Nonce{}, attest.Digest{}, attest.Digest{}) == attest.Node(attest.Digest{}, attest.Digest{}) {
+		t.Error("a leaf equals a node")
+	}
+}

@@ -1,0 +1,68 @@
+package tpm_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+)
+
+// genuine is evidence of a real software TPM, as a seed.
+func genuine(f *testing.F) evidence.TPM {
+	f.Helper()
+	t, err := issue.Open(swtpmtest.Start(f))
+	if err != nil {
+		f.Fatal(err)
+	}
+	b, err := t.Evidence(issue.Subject{Channel: attest.Channel{Role: attest.RoleServe}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	e, err := evidence.Decode(b)
+	if err != nil {
+		f.Fatal(err)
+	}
+	return e.TPM
+}
+
+func refusedOrFine(t *testing.T, err error) {
+	t.Helper()
+	if err != nil && !errors.Is(err, attest.ErrRefused) {
+		t.Errorf("error %v of no known kind", err)
+	}
+}
+
+func FuzzKeys(f *testing.F) {
+	e := genuine(f)
+	f.Add(e.EKCertificate, e.AKPublic)
+	f.Add([]byte{}, []byte{})
+	f.Add(e.AKPublic, e.EKCertificate)
+	f.Fuzz(func(t *testing.T, certificate, public []byte) {
+		_, err := tpm.ParseEK(certificate)
+		refusedOrFine(t, err)
+		_, err = tpm.ParseAK(public)
+		refusedOrFine(t, err)
+	})
+}
+
+func FuzzVerifyQuote(f *testing.F) {
+	e := genuine(f)
+	ak, err := tpm.ParseAK(e.AKPublic)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(e.Quote, e.Signature)
+	f.Add(e.Signature, e.Quote)
+	f.Add([]byte{}, []byte{})
+	f.Fuzz(func(t *testing.T, quote, signature []byte) {
+		err := tpm.VerifyQuote(ak, quote, signature, attest.Digest{}, e.Registers)
+		if err == nil {
+			t.Error("a quote over something else passes")
+		}
+		refusedOrFine(t, err)
+	})
+}
