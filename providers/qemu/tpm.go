@@ -195,5 +195,5 @@ func lastLines(out []byte) string {
 	const lines, most = 3, 512
 	said := strings.Split(strings.TrimSpace(string(out)), "\n")
 	text := strings.Join(said[max(0, len(said)-lines):], "; ")
-	return text[:min(len(text), most)]
+	return text[max(0, len(text)-most):]
 }
