@@ -60,6 +60,7 @@ const (
 // site is where one test's provider lives; a host that is another process
 // reads it from its environment.
 type site struct {
+	State    string
 	Runtime  string
 	Settings json.RawMessage
 	Image    providers.Image
@@ -75,8 +76,9 @@ func newSite(t *testing.T) site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
+	state := t.TempDir()
 	settings, err := json.Marshal(map[string]any{
-		"state_dir": t.TempDir(), "runtime_dir": runtime, "accel": "tcg", "memory_bytes": 256 << 20, "vcpus": 1, "grace": "10ms",
+		"state_dir": state, "runtime_dir": runtime, "accel": "tcg", "memory_bytes": 256 << 20, "vcpus": 1, "grace": "10ms",
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -87,6 +89,7 @@ func newSite(t *testing.T) site {
 		t.Fatal(err)
 	}
 	s := site{
+		State:    state,
 		Runtime:  runtime,
 		Settings: settings,
 		Image:    providers.Image{Release: attest.ReleaseDigest{1}, Path: path, SHA256: attest.Sum(disk), Bytes: int64(len(disk))},
@@ -109,6 +112,9 @@ func (s site) clean(t *testing.T) {
 	page, err := p.List(ctx, installation, "")
 	if err != nil || len(page.Resources) != 0 {
 		t.Errorf("after cleaning up: %+v, %v", page.Resources, err)
+	}
+	if left := s.processes(t); len(left) != 0 {
+		t.Errorf("after cleaning up, there run %q", left)
 	}
 	if err := p.Close(); err != nil {
 		t.Errorf("cleaning up: %v", err)
@@ -233,15 +239,41 @@ func TestKilledPluginLeavesTheMachine(t *testing.T) {
 }
 
 func TestPluginKilledWhileCreatingMakesOneMachine(t *testing.T) {
-	s := newSite(t)
-	p := s.start(t)
-	if err := s.create(t.Context(), p); err != nil {
+	// The moments fall before, into and after the making of the TPM.
+	for _, after := range []time.Duration{0, 50 * time.Millisecond, 80 * time.Millisecond, 300 * time.Millisecond, 700 * time.Millisecond} {
+		t.Run(after.String(), func(t *testing.T) {
+			s := newSite(t)
+			p := s.start(t)
+			if err := s.create(t.Context(), p); err != nil {
+				t.Fatal(err)
+			}
+			<-time.After(after)
+			if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			want := running(t, p)
+			if got := s.processes(t); len(got) != len(want) {
+				t.Errorf("processes %q, want %v", got, want)
+			}
+		})
+	}
+}
+
+// processes are the command lines that speak of the site's state, whatever the
+// provider says.
+func (s site) processes(t *testing.T) (found []string) {
+	t.Helper()
+	cmdlines, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(p.Pid(), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
+	for _, path := range cmdlines {
+		// A process may end while it is looked at.
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), s.State) {
+			found = append(found, string(b))
+		}
 	}
-	running(t, p)
+	return found
 }
 
 // beHost starts a machine, says so, and waits to be killed.

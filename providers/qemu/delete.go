@@ -149,16 +149,21 @@ func (c *config) endStrays(ctx context.Context, id providers.MachineID) error {
 		if o.machine != id {
 			continue
 		}
-		stray, err := proc.Open(o.id)
-		if errors.Is(err, proc.ErrGone) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		if err := errors.Join(stray.End(ctx, stopPatience), stray.Close()); err != nil {
+		if err := endStray(ctx, o.id); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// endStray ends a process, if it is still there.
+func endStray(ctx context.Context, id proc.ID) error {
+	stray, err := proc.Open(id)
+	if errors.Is(err, proc.ErrGone) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(stray.End(ctx, stopPatience), stray.Close())
 }

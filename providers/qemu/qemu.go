@@ -221,6 +221,9 @@ func (p *Provider) configureFirst(ctx context.Context, c *config) error {
 
 // takeOver readies the state directory and finds the machines in it.
 func (p *Provider) takeOver(ctx context.Context, c *config) ([]*machine, error) {
+	if err := endUsers(ctx, c.path(tempDir)+"/"); err != nil {
+		return nil, failure(err, "ending what a crash left")
+	}
 	if err := clearDir(c.path(tempDir)); err != nil {
 		return nil, failure(err, "removing what a crash left")
 	}

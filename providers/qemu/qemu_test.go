@@ -47,6 +47,16 @@ func TestSettingsNameWhatIsWrong(t *testing.T) {
 	}
 }
 
+func TestPathsThatTheToolsWouldMisreadAreRefused(t *testing.T) {
+	for _, path := range []string{"/a,b", "/a#b", "/a$b", "/a\nb", "/~"} {
+		for _, s := range []settings{{StateDir: path, RuntimeDir: "/r"}, {StateDir: "/s", RuntimeDir: path}} {
+			if err := s.check(); err == nil || !strings.Contains(fmt.Sprint(err), "control character") {
+				t.Errorf("%q: %v", path, err)
+			}
+		}
+	}
+}
+
 func TestSchemaKnowsEverySetting(t *testing.T) {
 	var document struct {
 		Properties map[string]json.RawMessage `json:"properties"`

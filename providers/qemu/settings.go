@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
+	"unicode"
 
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -97,9 +99,9 @@ func (s settings) check() error {
 	case !filepath.IsAbs(s.RuntimeDir):
 		return fmt.Errorf("runtime_dir %q is not an absolute path", s.RuntimeDir)
 	case !plainPath(s.StateDir):
-		return fmt.Errorf("state_dir %q holds a comma or a control character", s.StateDir)
+		return fmt.Errorf("state_dir %q holds a control character or one of %s", s.StateDir, special)
 	case !plainPath(s.RuntimeDir):
-		return fmt.Errorf("runtime_dir %q holds a comma or a control character", s.RuntimeDir)
+		return fmt.Errorf("runtime_dir %q holds a control character or one of %s", s.RuntimeDir, special)
 	case longest > maxSocketPath:
 		return fmt.Errorf("runtime_dir is too long: a socket's path there has %d characters, at most %d", longest, maxSocketPath)
 	case s.MemoryBytes < minMemoryBytes:
@@ -116,13 +118,11 @@ func (s settings) check() error {
 	return nil
 }
 
-// plainPath reports whether a path can stand in QEMU's and swtpm's
-// comma-separated options as it is.
+// special are characters that mean something in QEMU's and swtpm's options, or
+// in the configuration files of swtpm_setup.
+const special = ",#$~"
+
+// plainPath reports whether a path can stand there as it is.
 func plainPath(path string) bool {
-	for _, r := range path {
-		if r == ',' || r < ' ' {
-			return false
-		}
-	}
-	return true
+	return !strings.ContainsAny(path, special) && !strings.ContainsFunc(path, unicode.IsControl)
 }

@@ -14,10 +14,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 )
 
 // The files of the CA's directory. ek-root.pem is for those who verify: it is
@@ -131,7 +133,14 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
+	defer func() {
+		// Killed at the wrong moment, swtpm_setup leaves a swtpm that waits
+		// for ever.
+		if err != nil {
+			err = errors.Join(err, endUsers(context.WithoutCancel(ctx), fresh))
+		}
+		err = errors.Join(err, os.RemoveAll(fresh))
+	}()
 	cmd := exec.CommandContext(ctx, c.tools.swtpmSetup,
 		"--tpm2", "--ecc", "--create-ek-cert",
 		"--tpm-state", "dir://"+fresh,
@@ -152,6 +161,26 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 		return err
 	}
 	return syncDir(c.machineDir(id))
+}
+
+// endUsers ends what swtpm_setup has started on dir, or below it, and itself.
+// It looks until nothing is found: what is ended may just have started more.
+func endUsers(ctx context.Context, dir string) error {
+	uses := func(args []string) bool {
+		return strings.HasPrefix(filepath.Base(args[0]), programSWTPM) &&
+			slices.ContainsFunc(args, func(arg string) bool { return strings.Contains(arg, "dir://"+dir) })
+	}
+	for {
+		found, err := proc.Scan(uses)
+		if err != nil || len(found) == 0 {
+			return err
+		}
+		for _, f := range found {
+			if err := endStray(ctx, f.ID); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // takeEKCertificate keeps the certificate of the RSA endorsement key, which is
@@ -195,5 +224,5 @@ func lastLines(out []byte) string {
 	const lines, most = 3, 512
 	said := strings.Split(strings.TrimSpace(string(out)), "\n")
 	text := strings.Join(said[max(0, len(said)-lines):], "; ")
-	return text[:min(len(text), most)]
+	return text[max(0, len(text)-most):]
 }
