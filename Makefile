@@ -49,7 +49,7 @@ test: deps build $(COSIGN) ## run every test, those that boot VMs too
 	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) $(GO) test -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
-test-short: ## run the tests that need no VM
+test-short: deps ## run the tests that need no VM
 	$(GO) test -short ./...
 
 .PHONY: lint

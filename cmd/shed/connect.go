@@ -48,15 +48,16 @@ it is interrupted. Whatever runs on this computer can use it meanwhile.
 }
 
 func (c *client) connect(cmd *cobra.Command, listen string, timeout time.Duration) error {
+	listener, err := listenLoopback(listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
 	transport, err := c.transport(cmd.Context(), timeout)
 	if err != nil {
 		return err
 	}
 	defer transport.Close()
-	listener, err := listenLoopback(listen)
-	if err != nil {
-		return err
-	}
 	local := "http://" + listener.Addr().String()
 	if wantsJSON(cmd) {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"url": local, "machine": c.machine.String()})

@@ -1,0 +1,138 @@
+package supervise_test
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent/supervise"
+)
+
+// TestMain is the payload too: supervise runs this very program.
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("SHED_SOCKET"); socket != "" {
+		servePayload(socket, os.Getenv("SHED_DATA"))
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// servePayload answers its pid, healthy unless a file says otherwise.
+func servePayload(socket, data string) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		os.Exit(1)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
+		if _, err := os.Stat(filepath.Join(data, "sick")); err == nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("/pid", func(w http.ResponseWriter, _ *http.Request) {
+		w.Write([]byte(strconv.Itoa(os.Getpid()))) //nolint:errcheck // the test sees what is missing
+	})
+	http.Serve(l, mux) //nolint:errcheck,gosec // it is killed
+}
+
+func newSupervisor(t *testing.T) (s *supervise.Supervisor, data string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A Unix socket's path is at most 107 bytes, which t.TempDir can exceed.
+	sockets, err := os.MkdirTemp("", "supervise")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	data = t.TempDir()
+	s = supervise.New(supervise.Payload{
+		Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: zap.NewNop(),
+	})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Stop)
+	return s, data
+}
+
+// until waits for the supervisor to say so.
+func until(t *testing.T, s *supervise.Supervisor, what string, holds func() bool) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	for !holds() {
+		select {
+		case <-s.Changed():
+		case <-ctx.Done():
+			t.Fatalf("never %s", what)
+		}
+	}
+}
+
+func pid(t *testing.T, s *supervise.Supervisor) int {
+	t.Helper()
+	resp, err := (&http.Client{Transport: s.Transport()}).Get("http://payload/pid")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b := make([]byte, 16)
+	n, _ := resp.Body.Read(b)
+	pid, err := strconv.Atoi(string(b[:n]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
+func TestPayloadIsRestarted(t *testing.T) {
+	s, _ := newSupervisor(t)
+	until(t, s, "performing", s.Performing)
+	first := pid(t, s)
+	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "ended", func() bool { return s.Restarts() == 1 || !s.Running() })
+	until(t, s, "performing again", func() bool { return s.Restarts() == 1 && s.Performing() })
+	if again := pid(t, s); again == first {
+		t.Errorf("process %d came back from the dead", again)
+	}
+}
+
+func TestSickPayloadDoesNotPerform(t *testing.T) {
+	s, data := newSupervisor(t)
+	until(t, s, "performing", s.Performing)
+	if err := os.WriteFile(filepath.Join(data, "sick"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "sick", func() bool { return !s.Performing() })
+	if !s.Running() {
+		t.Error("a sick payload was ended")
+	}
+}
+
+func TestStopEndsThePayload(t *testing.T) {
+	s, _ := newSupervisor(t)
+	until(t, s, "performing", s.Performing)
+	process := pid(t, s)
+	s.Stop()
+	s.Stop()
+	if err := syscall.Kill(process, 0); err == nil || s.Running() || s.Performing() {
+		t.Errorf("after Stop: process %v, running %v, performing %v", err, s.Running(), s.Performing())
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "performing after a second start", s.Performing)
+}
