@@ -12,7 +12,6 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/owner"
 )
 
 func newClaimCommand() *cobra.Command {
@@ -28,38 +27,22 @@ else and its attestation key is pinned here. Keep a copy of STATE/client.
 
 Exits with 4 where the machine is refused or belongs to somebody else.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := flags.open(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
-			defer cancel()
-			return c.explain(c.claim(ctx, cmd))
-		},
+		RunE: flags.run((*client).claim),
 	}
 	flags.register(cmd)
 	return cmd
 }
 
 func (c *client) claim(ctx context.Context, cmd *cobra.Command) error {
-	pin, err := c.home.Pin(c.machine.Host)
-	if err != nil {
-		return err
-	}
 	keys, err := c.home.Keys(rand.Reader)
 	if err != nil {
 		return err
 	}
-	session, err := c.trust.Connect(ctx, c.machine, pin)
-	var refusal *owner.RefusedError
-	if errors.As(err, &refusal) {
-		return errors.Join(showAppraisal(cmd, refusal.Appraisal), err)
-	}
+	session, err := c.session(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	defer session.Close() //nolint:errcheck // nothing more is sent on it
+	defer session.Close()
 	if err := session.Claim(ctx, keys); err != nil {
 		return refusedByMachine(err)
 	}

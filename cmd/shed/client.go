@@ -1,9 +1,8 @@
 package main
 
 import (
+	"context"
 	"crypto/rand"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net/url"
@@ -98,29 +97,49 @@ func readReleaseKey(path string) (key any, err error) {
 
 // readRoots reads FILE or FILE=TIER, a PEM file of certificates.
 func readRoots(argument string) ([]policy.Root, error) {
-	path, text, ok := strings.Cut(argument, "=")
+	path, worth, ok := strings.Cut(argument, "=")
 	tier := attest.TierSoftware
 	if ok {
-		if err := tier.UnmarshalText([]byte(text)); err != nil {
+		if err := tier.UnmarshalText([]byte(worth)); err != nil {
 			return nil, usage(fmt.Errorf("endorsement root %s: %w", path, err))
 		}
 	}
-	rest, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, hinted(fmt.Errorf("reading endorsement root: %w", err), "name the authority of endorsement certificates with --ek-root")
 	}
-	var roots []policy.Root
-	for block, rest := pem.Decode(rest); block != nil; block, rest = pem.Decode(rest) {
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, fmt.Errorf("reading endorsement root %s: %w", path, err)
-		}
-		roots = append(roots, policy.Root{Certificate: certificate, Tier: tier})
-	}
-	if len(roots) == 0 {
-		return nil, fmt.Errorf("reading endorsement root: %s holds no certificate", path)
+	roots, err := policy.ParseRoots(text, tier)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return roots, nil
+}
+
+// session opens a session with the machine; what refuses it is shown.
+func (c *client) session(ctx context.Context, cmd *cobra.Command) (*owner.Session, error) {
+	pin, err := c.home.Pin(c.machine.Host)
+	if err != nil {
+		return nil, err
+	}
+	session, err := c.trust.Connect(ctx, c.machine, pin)
+	var refusal *owner.RefusedError
+	if errors.As(err, &refusal) {
+		return nil, errors.Join(showAppraisal(cmd, refusal.Appraisal), err)
+	}
+	return session, err
+}
+
+// run is what verify and claim share: open the client, do one thing in time.
+func (f *clientFlags) run(do func(*client, context.Context, *cobra.Command) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		c, err := f.open(cmd, args[0])
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeout(cmd.Context(), f.timeout)
+		defer cancel()
+		return c.explain(do(c, ctx, cmd))
+	}
 }
 
 // explain adds to a refusal what a person can do about it.

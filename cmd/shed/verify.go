@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -11,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/owner"
 )
 
 func newVerifyCommand() *cobra.Command {
@@ -26,34 +24,18 @@ appraisal holds for this live connection alone.
 
 Exits with 4 where the machine is refused.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := flags.open(cmd, args[0])
-			if err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), flags.timeout)
-			defer cancel()
-			return c.explain(c.verify(ctx, cmd))
-		},
+		RunE: flags.run((*client).verify),
 	}
 	flags.register(cmd)
 	return cmd
 }
 
 func (c *client) verify(ctx context.Context, cmd *cobra.Command) error {
-	pin, err := c.home.Pin(c.machine.Host)
+	session, err := c.session(ctx, cmd)
 	if err != nil {
 		return err
 	}
-	session, err := c.trust.Connect(ctx, c.machine, pin)
-	var refusal *owner.RefusedError
-	if errors.As(err, &refusal) {
-		return errors.Join(showAppraisal(cmd, refusal.Appraisal), err)
-	}
-	if err != nil {
-		return err
-	}
-	defer session.Close() //nolint:errcheck // nothing more is sent on it
+	defer session.Close()
 	return showAppraisal(cmd, session.Result.Appraisal)
 }
 

@@ -2,8 +2,6 @@ package plane
 
 import (
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -115,36 +113,15 @@ func (p *Plane) agentsAddress(ctx context.Context) (string, error) {
 func readRoots(named []config.Root) ([]policy.Root, error) {
 	roots := make([]policy.Root, 0, len(named))
 	for _, root := range named {
-		certificates, err := readCertificates(root.File)
+		text, err := os.ReadFile(root.File)
+		if err != nil {
+			return nil, fmt.Errorf("reading the endorsement root: %w", err)
+		}
+		parsed, err := policy.ParseRoots(text, root.Tier)
 		if err != nil {
 			return nil, fmt.Errorf("reading the endorsement root %s: %w", root.File, err)
 		}
-		for _, certificate := range certificates {
-			roots = append(roots, policy.Root{Certificate: certificate, Tier: root.Tier})
-		}
+		roots = append(roots, parsed...)
 	}
 	return roots, nil
-}
-
-func readCertificates(name string) ([]*x509.Certificate, error) {
-	rest, err := os.ReadFile(name)
-	if err != nil {
-		return nil, err
-	}
-	var found []*x509.Certificate
-	for {
-		var block *pem.Block
-		if block, rest = pem.Decode(rest); block == nil {
-			break
-		}
-		certificate, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		found = append(found, certificate)
-	}
-	if len(found) == 0 {
-		return nil, errors.New("it holds no certificate in PEM")
-	}
-	return found, nil
 }

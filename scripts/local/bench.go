@@ -31,20 +31,12 @@ type ratio struct {
 // toolshed, against the same image booted by plain QEMU to the agent's first
 // answer. Making the TPM and the disks counts on both sides.
 func benchBoot(ctx context.Context, p place) error {
-	if err := clean(ctx, p); err != nil {
+	var signup, plain []time.Duration
+	err := alone(p, func(l *local) (err error) {
+		signup, plain, err = l.measure(ctx)
 		return err
-	}
-	release, err := p.lock()
+	})
 	if err != nil {
-		return err
-	}
-	defer release()
-	l := &local{place: p}
-	signup, plain, err := l.measure(ctx)
-	if err := errors.Join(err, l.stop()); err != nil {
-		return err
-	}
-	if err := p.remove(); err != nil {
 		return err
 	}
 	return printBench("boot", map[string]ratio{"signup_cold": compare(signup, plain)})

@@ -25,22 +25,29 @@ type report struct {
 	Appraisal       string `json:"appraisal"`
 }
 
-// demo is the main job in one shot, on a state of its own, ending with delete.
-func demo(ctx context.Context, p place) error {
-	if err := clean(ctx, p); err != nil {
-		return err
-	}
+// alone runs f on a fresh state of its own, which is gone when it returns.
+func alone(p place, f func(*local) error) error {
 	release, err := p.lock()
 	if err != nil {
 		return err
 	}
 	defer release()
 	l := &local{place: p}
-	r, err := l.demo(ctx)
-	if err := errors.Join(err, l.stop()); err != nil {
-		return err
+	err = errors.Join(f(l), l.stop())
+	if err != nil {
+		err = fmt.Errorf("%w\nthe control plane's log ends:\n%s", err, tail(p.serveLog()))
 	}
-	if err := p.remove(); err != nil {
+	return errors.Join(err, p.remove())
+}
+
+// demo is the main job in one shot, ending with delete.
+func demo(ctx context.Context, p place) error {
+	var r report
+	err := alone(p, func(l *local) (err error) {
+		r, err = l.demo(ctx)
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	b, err := json.Marshal(r)

@@ -23,7 +23,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "local:", execConfined(os.Args[2:]))
 		os.Exit(1)
 	}
-	state := flag.String("state", "", "state directory (default .shed; demo and bench-boot use one of their own)")
+	state := flag.String("state", "", "state directory (default .shed; demo and bench-boot make one of their own)")
 	flag.Usage = func() { fmt.Fprintln(os.Stderr, usage) }
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
@@ -44,9 +44,9 @@ func run(ctx context.Context, command, state string) error {
 	case "clean":
 		return withPlace(state, ".shed", func(p place) error { return clean(ctx, p) })
 	case "demo":
-		return withPlace(state, ".shed-demo", func(p place) error { return demo(ctx, p) })
+		return withFreshPlace(state, func(p place) error { return demo(ctx, p) })
 	case "bench-boot":
-		return withPlace(state, ".shed-bench", func(p place) error { return benchBoot(ctx, p) })
+		return withFreshPlace(state, func(p place) error { return benchBoot(ctx, p) })
 	default:
 		return errors.New(usage)
 	}

@@ -26,6 +26,21 @@ func withPlace(state, fallback string, f func(place) error) error {
 	return f(p)
 }
 
+// withFreshPlace uses a directory that nothing else does, so that two runs side
+// by side do not meet. A state that was asked for must not be there yet.
+func withFreshPlace(state string, f func(place) error) error {
+	var err error
+	if state == "" {
+		state, err = os.MkdirTemp("", "shed-local-")
+	} else {
+		err = os.Mkdir(state, 0o700)
+	}
+	if err != nil {
+		return fmt.Errorf("making the state directory: %w", err)
+	}
+	return withPlace(state, "", f)
+}
+
 func newPlace(state string) (place, error) {
 	root, err := filepath.Abs(state)
 	if err != nil {

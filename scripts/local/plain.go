@@ -5,9 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -41,16 +39,8 @@ func readTrust(dir string) (owner.Trust, error) {
 	if err != nil {
 		return trust, fmt.Errorf("reading the endorsement root: %w", err)
 	}
-	block, _ := pem.Decode(root)
-	if block == nil {
-		return trust, errors.New("reading the endorsement root: it holds no PEM")
-	}
-	certificate, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return trust, fmt.Errorf("reading the endorsement root: %w", err)
-	}
-	trust.Roots = []policy.Root{{Certificate: certificate, Tier: attest.TierSoftware}}
-	return trust, nil
+	trust.Roots, err = policy.ParseRoots(root, attest.TierSoftware)
+	return trust, err
 }
 
 // plainMachine boots a machine as the provider does, without the provider: the
