@@ -38,9 +38,9 @@ func needVM(t *testing.T) {
 // built are the programs and the signed release that all tests share. The
 // programs have failpoints, which do nothing unless a test asks.
 var built struct {
-	once sync.Once
-	dir  string
-	err  error
+	once       sync.Once
+	dir, cache string
+	err        error
 }
 
 // world is a control plane, its provider and an owner, of one test's own.
@@ -49,6 +49,8 @@ type world struct {
 	place   place
 	ports   ports
 	control *control
+	// releaseDir is the signed release that start adds.
+	releaseDir string
 	// env is added to the control plane's environment at the next start.
 	env []string
 }
@@ -69,6 +71,8 @@ func newWorld(t *testing.T) *world {
 	}
 	w := &world{t: t, place: place{root: root, bin: filepath.Join(built.dir, "bin"), runtime: filepath.Join(root, "run")}}
 	t.Cleanup(w.end)
+	w.place.cache = built.cache
+	w.releaseDir = w.place.release()
 	if err := w.place.make(); err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +114,8 @@ func buildWorld() {
 		return
 	}
 	p := place{root: built.dir, bin: bin, runtime: filepath.Join(built.dir, "run")}
-	p.cache, built.err = filepath.Abs("../../.cache/image")
+	built.cache, built.err = filepath.Abs("../../.cache/image")
+	p.cache = built.cache
 	if built.err == nil {
 		built.err = p.make()
 	}
@@ -126,7 +131,7 @@ func (w *world) start() {
 	if w.control, err = startControl(w.t.Context(), w.place, w.ports, w.env...); err != nil {
 		w.t.Fatal(err)
 	}
-	w.must(w.place.shed(w.t.Context(), nil, "release", "add", w.place.release()))
+	w.must(w.place.shed(w.t.Context(), nil, "release", "add", w.releaseDir))
 	w.must(w.place.handOver())
 }
 

@@ -1,0 +1,70 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// Any server can take the toolshed's place, and a hostile one reaches nothing
+// but its own data: not the TPM, not the disks, no network.
+func TestVMPayloadIsConfined(t *testing.T) {
+	w := newWorld(t)
+	w.releaseWith("./scripts/local/testdata/prober")
+	w.start()
+	w.signUp("ada")
+	i := w.ready("ada")
+	w.exits(0, []string{"claim", i.URL}, "is yours")
+	var said map[string]string
+	if err := json.Unmarshal([]byte(w.ask(i.URL, "GET", "/probe", "")), &said); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the payload said %v", said)
+	for _, refused := range []string{
+		"/dev/tpm0", "/dev/tpmrm0", "/dev/mem", "/dev/mapper/control", "/dev/console", "/dev/vda", "/dev/vdb", "/dev/vdc", "/dev/dm-0",
+		"/proc/1/environ", "/init", "mount", "setuid", "dial",
+	} {
+		if answer, tried := said[refused]; !tried || answer == "" {
+			t.Errorf("%s: tried %v, and it worked", refused, tried)
+		}
+	}
+	if said["uid"] != "1000" || said["up"] != "" || said["data"] != "" {
+		t.Errorf("uid %s, interfaces %q, own data %q", said["uid"], said["up"], said["data"])
+	}
+
+	t.Run("it is restarted", func(t *testing.T) {
+		x, err := w.place.connect(t.Context(), i.URL, 0)
+		w.must(err)
+		defer x.stop() //nolint:errcheck // the answer counts
+		if _, err := x.ask(t.Context(), "GET", "/crash", ""); err == nil {
+			t.Error("a payload that ends answered")
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		w.must(poll(ctx, 100*time.Millisecond, func() (bool, error) {
+			_, err := x.ask(ctx, "GET", "/probe", "")
+			return err == nil, nil
+		}))
+	})
+}
+
+// releaseWith replaces the world's release by one with another payload.
+func (w *world) releaseWith(payload string) {
+	w.t.Helper()
+	bin := w.t.TempDir()
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", filepath.Join(bin, "toolshed"), payload)
+	build.Dir = "../.."
+	build.Env = append(build.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		w.t.Fatalf("building %s: %v\n%s", payload, err, out)
+	}
+	dir := filepath.Join(w.place.root, "releases", "other")
+	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", w.place.cache, "--version", "9.9.9",
+		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed")))
+	key := filepath.Join(built.dir, "keys", "dev-release.key")
+	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", key, dir))
+	w.releaseDir = dir
+}
