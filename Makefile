@@ -11,6 +11,7 @@ LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 # VM tests share two cores: more at once only slows each boot past its deadline.
 TEST_PARALLEL ?= 2
 COSIGN := .cache/tools/cosign
+KERNEL := .cache/image
 
 .DEFAULT_GOAL := help
 
@@ -45,12 +46,12 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 	@$(LOCAL) demo
 
 .PHONY: test
-test: deps build $(COSIGN) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) $(GO) test -timeout 30m -p $(TEST_PARALLEL) ./...
+test: deps build $(COSIGN) $(KERNEL) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) $(GO) run ./scripts/gotest -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
-	$(GO) test -short ./...
+	@$(GO) run ./scripts/gotest -short ./...
 
 .PHONY: lint
 lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files
@@ -63,6 +64,10 @@ conformance: deps build ## the provider conformance suite; JSON on the last line
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
 	@$(LOCAL) bench-boot
+
+# The kernel package, which tests read as the image builder fetched it.
+$(KERNEL): | build
+	$(BIN)/shed image build --output .cache/release
 
 # Stock cosign, for the test that it accepts our bundles.
 $(COSIGN):
