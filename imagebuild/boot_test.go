@@ -1,9 +1,12 @@
 package imagebuild_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,7 +23,7 @@ const separatorOnly = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f1
 // of a machine that booted the image, with Debian's real kernel.
 func TestBootShowsTheExpectedRegisters(t *testing.T) {
 	needVM(t)
-	output, m := bootable(t)
+	output, m := bootable(t, "")
 	console := boot(t, plainFirmware, filepath.Join(output, imagebuild.DiskName))
 	checkConsole(t, console)
 	checkRegisters(t, console, m.Boots[0])
@@ -35,7 +38,10 @@ func TestBootWithSecureBoot(t *testing.T) {
 	if err != nil {
 		t.Skip("no sbsign: it is in the package sbsigntool")
 	}
-	output, m := bootable(t)
+	output, m := bootable(t, enrolledKeys(t))
+	if m.Boots[1].SHA256["7"] == "" || m.Boots[1].SHA384["7"] == "" {
+		t.Error("the manifest leaves register 7 out")
+	}
 	signed := filepath.Join(t.TempDir(), "signed.efi")
 	cmd := exec.Command(sbsign, "--key", snakeoilKey(t), "--cert", "/usr/share/ovmf/PkKek-1-snakeoil.pem",
 		"--output", signed, filepath.Join(output, imagebuild.UKIName))
@@ -48,12 +54,13 @@ func TestBootWithSecureBoot(t *testing.T) {
 }
 
 // bootable builds an image whose init says what it finds.
-func bootable(t *testing.T) (output string, m *release.Manifest) {
+func bootable(t *testing.T, keys string) (output string, m *release.Manifest) {
 	t.Helper()
 	program := buildProgram(t, "./internal/testinit")
 	output = t.TempDir()
 	m, err := imagebuild.Build(t.Context(), imagebuild.Options{
 		Output: output, Version: "1.2.3", Epoch: 4, Agent: program, Toolshed: program, Cache: kernelCache(t),
+		SecureBootKeys: keys,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -174,6 +181,33 @@ func kernelCache(t *testing.T) string {
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
+	}
+	return dir
+}
+
+// enrolledKeys takes Secure Boot's variables out of Debian's firmware for
+// tests, as .esl files.
+func enrolledKeys(t *testing.T) string {
+	t.Helper()
+	store, err := os.ReadFile(secureFirmware.vars)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	// AUTHENTICATED_VARIABLE_HEADER of EDK II: state at 2, sizes of name and
+	// data at 36 and 40, name at 60; records begin at multiples of four.
+	const head, valid = 60, 0x3f
+	at := bytes.Index(store, []byte{0xaa, 0x55, valid})
+	for at >= 0 && at+head < len(store) && store[at] == 0xaa && store[at+1] == 0x55 {
+		name := int(binary.LittleEndian.Uint32(store[at+36:]))
+		data := int(binary.LittleEndian.Uint32(store[at+40:]))
+		text := strings.ReplaceAll(string(store[at+head:at+head+name]), "\x00", "")
+		if store[at+2] == valid && slices.Contains([]string{"PK", "KEK", "db", "dbx"}, text) {
+			if err := os.WriteFile(filepath.Join(dir, text+".esl"), store[at+head+name:at+head+name+data], 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		at = (at + head + name + data + 3) &^ 3
 	}
 	return dir
 }

@@ -62,6 +62,10 @@ type Options struct {
 	// Stub and Mke2fs replace DefaultStub and DefaultMke2fs.
 	Stub   string
 	Mke2fs string
+	// SecureBootKeys is a directory with PK.esl, KEK.esl, db.esl and, where
+	// there is one, dbx.esl, as they are enrolled in the machines that the
+	// release is for. Without it register 7 is left out for Secure Boot on.
+	SecureBootKeys string
 	// Progress, where set, hears the name of each step as it begins.
 	Progress func(step string)
 }
@@ -235,14 +239,49 @@ func (b *builder) computeRegisters(context.Context) error {
 		return fmt.Errorf("reading stub: %w", err)
 	}
 	b.manifest.StubVersion = version
+	keys, err := b.readKeys()
+	if err != nil {
+		return err
+	}
 	for _, secureBoot := range []bool{false, true} {
-		boot, err := registers.Expect(registers.Boot{UKI: b.image, StubVersion: version, SecureBoot: secureBoot})
+		boot, err := registers.Expect(registers.Boot{UKI: b.image, StubVersion: version, SecureBoot: secureBoot, Keys: keys})
 		if err != nil {
 			return fmt.Errorf("computing registers: %w", err)
 		}
 		b.manifest.Boots = append(b.manifest.Boots, boot)
 	}
 	return nil
+}
+
+// maxVariable caps a variable of the firmware's.
+const maxVariable = 64 << 10
+
+// readKeys reads Secure Boot's variables; nil where none were named.
+func (b *builder) readKeys() (*registers.Keys, error) {
+	if b.SecureBootKeys == "" {
+		return nil, nil
+	}
+	keys := new(registers.Keys)
+	for _, file := range []struct {
+		name string
+		into *[]byte
+	}{{"PK.esl", &keys.PK}, {"KEK.esl", &keys.KEK}, {"db.esl", &keys.DB}, {"dbx.esl", &keys.DBX}} {
+		content, err := os.ReadFile(filepath.Join(b.SecureBootKeys, file.name))
+		if file.name == "dbx.esl" && errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading Secure Boot's keys: %w", err)
+		}
+		if len(content) > maxVariable {
+			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d", ErrOptions, file.name, len(content), maxVariable)
+		}
+		*file.into = content
+		b.manifest.Inputs = append(b.manifest.Inputs, release.Input{
+			Name: file.name, SHA256: attest.Sum(content), Bytes: int64(len(content)),
+		})
+	}
+	return keys, nil
 }
 
 func (b *builder) writeDisk(context.Context) error {

@@ -54,6 +54,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel package")
 	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
 	flags.StringVar(&o.Stub, "stub", imagebuild.DefaultStub, "systemd-stub to start from")
+	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory with PK.esl, KEK.esl, db.esl, dbx.esl of the machines, to expect register 7 with Secure Boot on")
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }

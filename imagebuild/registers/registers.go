@@ -26,6 +26,9 @@ type Boot struct {
 	UKI         []byte
 	StubVersion int
 	SecureBoot  bool
+	// Keys are those of the machines; without them register 7 is left out
+	// where Secure Boot is on.
+	Keys *Keys
 }
 
 // canonical is the order in which the stub measures sections, whatever their
@@ -47,7 +50,7 @@ const (
 )
 
 // Expect returns the registers that boot fixes: 4, 9 and 11 always, 7 where it
-// is a constant. Errors match ErrUnknown or uki.ErrFormat.
+// is a constant or the keys are known. Errors match ErrUnknown or uki.ErrFormat.
 func Expect(boot Boot) (release.Boot, error) {
 	none := release.Boot{}
 	if boot.StubVersion < oldestStub || boot.StubVersion > newestStub {
@@ -80,8 +83,13 @@ func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (map[string]stri
 		"9":  kernelRegister(alg, sections[".cmdline"], sections[".initrd"]),
 		"11": stubRegister(alg, sections, b.StubVersion),
 	}
-	if !b.SecureBoot {
+	switch {
+	case !b.SecureBoot:
 		values["7"] = noKeysRegister(alg)
+	case b.Keys != nil:
+		if values["7"], err = keysRegister(alg, *b.Keys); err != nil {
+			return nil, err
+		}
 	}
 	return values, nil
 }

@@ -1,9 +1,55 @@
 package registers
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/binary"
+	"fmt"
 )
+
+// Keys are the contents of Secure Boot's variables as a machine has them
+// enrolled: lists of EFI_SIGNATURE_LIST (UEFI specification, section 32.4.1),
+// which is what .esl files hold. DBX may be empty.
+type Keys struct {
+	PK, KEK, DB, DBX []byte
+}
+
+// x509List is the type of a list of certificates (EFI_CERT_X509_GUID).
+var x509List = []byte{0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72}
+
+// keysRegister is register 7 with Secure Boot on: its five variables, the
+// separator, and the entry of db that vouched for the image.
+func keysRegister(alg crypto.Hash, k Keys) (string, error) {
+	authority, err := onlyCertificate(k.DB)
+	if err != nil {
+		return "", err
+	}
+	r := newRegister(alg)
+	r.measure(variable(globalVariable, "SecureBoot", []byte{1}))
+	r.measure(variable(globalVariable, "PK", k.PK))
+	r.measure(variable(globalVariable, "KEK", k.KEK))
+	r.measure(variable(imageSecurity, "db", k.DB))
+	r.measure(variable(imageSecurity, "dbx", k.DBX))
+	r.measure(separator)
+	r.measure(variable(imageSecurity, "db", authority))
+	return r.String(), nil
+}
+
+// onlyCertificate returns the one EFI_SIGNATURE_DATA of a db that trusts one
+// certificate. With several, which of them vouches depends on the firmware.
+func onlyCertificate(db []byte) ([]byte, error) {
+	const head = 16 + 3*4
+	if len(db) < head {
+		return nil, fmt.Errorf("%w: db has %d bytes and no signature list", ErrUnknown, len(db))
+	}
+	list := binary.LittleEndian.Uint32(db[16:])
+	header := binary.LittleEndian.Uint32(db[20:])
+	signature := binary.LittleEndian.Uint32(db[24:])
+	if !bytes.Equal(db[:16], x509List) || header != 0 || uint64(list) != uint64(len(db)) || uint64(signature) != uint64(len(db)-head) {
+		return nil, fmt.Errorf("%w: db does not trust exactly one certificate", ErrUnknown)
+	}
+	return db[head:], nil
+}
 
 // The namespaces of the variables that make up Secure Boot, as they lie in
 // memory (UEFI specification, sections 3.3 and 32.6.1).
