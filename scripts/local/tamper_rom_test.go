@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The option ROM of Debian's package ipxe-qemu, with a driver for UEFI in it.
+const optionROM = "/usr/lib/ipxe/qemu/efi-virtio.rom"
+
+// An option ROM runs before the image and shows in register 2 alone.
+func TestVMOptionROM(t *testing.T) {
+	w := newWorld(t)
+	w.fitOptionROM()
+	w.start()
+	w.signUp("ada")
+	w.caught("ada", "pcr2")
+}
+
+// fitOptionROM has the provider's plugin start a QEMU that puts an option ROM
+// on the network card, where the plugin asks for none.
+func (w *world) fitOptionROM() {
+	w.t.Helper()
+	if _, err := os.Stat(optionROM); err != nil {
+		w.t.Fatalf("there is no option ROM: %v: apt-get install ipxe-qemu", err)
+	}
+	qemu, err := exec.LookPath("qemu-system-x86_64")
+	w.must(err)
+	bin, host := w.place.in("bin"), w.place.in("bin", "host")
+	w.must(os.MkdirAll(host, 0o700))
+	w.must(os.Link(w.place.program("shed"), filepath.Join(bin, "shed")))
+	w.must(os.Link(w.place.program("shed-provider-qemu"), filepath.Join(host, "shed-provider-qemu")))
+	for name, script := range map[string]string{
+		filepath.Join(bin, "shed-provider-qemu"): fmt.Sprintf("PATH=%s:$PATH exec %[1]s/shed-provider-qemu\n", host),
+		filepath.Join(host, "qemu-system-x86_64"): strings.Join([]string{
+			"for argument; do",
+			"	shift",
+			"	case $argument in *,romfile=) argument=$argument" + optionROM + " ;; esac",
+			"	set -- \"$@\" \"$argument\"",
+			"done",
+			"exec " + qemu + " \"$@\"\n",
+		}, "\n"),
+	} {
+		w.must(os.WriteFile(name, []byte("#!/bin/sh\n"+script), 0o700))
+	}
+	out, err := exec.CommandContext(w.t.Context(), "../plugins", bin).CombinedOutput()
+	if err != nil {
+		w.t.Fatalf("pinning the plugin: %v\n%s", err, out)
+	}
+	w.place.bin = bin
+}
