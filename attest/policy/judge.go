@@ -39,7 +39,7 @@ func (j *judge) appraise() attest.Appraisal {
 		a.Tiers.Storage = root
 	}
 	a.Differs = append(match.differs, j.ownRegisters()...)
-	slices.Sort(a.Differs)
+	slices.SortFunc(a.Differs, byNumber)
 	for _, f := range a.Findings {
 		a.Status = max(a.Status, f.Verdict)
 	}

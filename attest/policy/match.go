@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -49,7 +51,7 @@ func (j *judge) match() match {
 			}
 		}
 	}
-	slices.Sort(best.differs)
+	slices.SortFunc(best.differs, byNumber)
 	return best
 }
 
@@ -102,13 +104,17 @@ func (m match) only(names ...string) []string {
 // its first eight hex digits.
 func (m match) explain(names []string, got map[uint8]attest.Digest) []string {
 	var lines []string
-	for register, want := range m.expected {
+	for _, register := range slices.Sorted(maps.Keys(m.expected)) {
 		if name := registerName(register); slices.Contains(names, name) {
-			lines = append(lines, fmt.Sprintf("%s is %.8s…, release %s has %.8s…", name, got[register], m.manifest.Version, want))
+			lines = append(lines, fmt.Sprintf("%s is %.8s…, release %s has %.8s…", name, got[register], m.manifest.Version, m.expected[register]))
 		}
 	}
-	slices.Sort(lines)
 	return lines
+}
+
+// byNumber orders register names: shorter ones have the smaller numbers.
+func byNumber(a, b string) int {
+	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
 }
 
 func registerName(register uint8) string { return fmt.Sprintf("pcr%d", register) }

@@ -40,7 +40,7 @@ func TestVMChangedImage(t *testing.T) {
 	before, sealed := len(w.console()), w.dataDigest()
 	w.start()
 	w.must(w.place.shed(t.Context(), nil, "release", "add", other))
-	w.caught("ada", "pcr11", "pcr4", "pcr9")
+	w.caught("ada", "pcr4", "pcr9", "pcr11")
 	w.dataStaysClosed("ada", before)
 	w.stop()
 	if w.dataDigest() != sealed {
