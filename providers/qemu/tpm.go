@@ -15,7 +15,10 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -127,11 +130,15 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 	if err != nil || made {
 		return err
 	}
-	fresh, err := os.MkdirTemp(c.path(tempDir), tpmDir+"-")
+	work, err := os.MkdirTemp(c.path(tempDir), tpmDir+"-")
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	fresh := filepath.Join(work, tpmDir)
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, c.tools.swtpmSetup,
 		"--tpm2", "--ecc", "--create-ek-cert",
 		"--tpm-state", "dir://"+fresh,
@@ -140,8 +147,8 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 		"--vmid", string(id),
 		"--write-ek-cert-files", fresh,
 	)
-	// What it leaves behind when it is killed goes with the next clean-up.
-	cmd.Env = append(os.Environ(), "TMPDIR="+c.path(tempDir))
+	cmd.Env = append(os.Environ(), "TMPDIR="+work)
+	endWithItsChildren(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making the TPM: swtpm_setup: %w: %s", err, lastLines(out))
 	}
@@ -152,6 +159,23 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 		return err
 	}
 	return syncDir(c.machineDir(id))
+}
+
+// outputPatience is how long the output of a tool that was killed is waited
+// for.
+const outputPatience = time.Second
+
+// endWithItsChildren has a tool's context end what the tool has started too:
+// swtpm_setup starts a TPM, which would serve nobody for ever.
+func endWithItsChildren(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error {
+		if err := unix.Kill(-cmd.Process.Pid, unix.SIGKILL); !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
+	}
+	cmd.WaitDelay = outputPatience
 }
 
 // takeEKCertificate keeps the certificate of the RSA endorsement key, which is
