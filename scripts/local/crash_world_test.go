@@ -137,6 +137,15 @@ func (w *world) pluginReplaced(before int) {
 	})
 }
 
+// signalPlugin stops it, has it go on, or kills it.
+func (w *world) signalPlugin(pid int, s syscall.Signal) {
+	w.t.Helper()
+	if pid == 0 {
+		w.t.Fatal("there is no plugin")
+	}
+	w.must(syscall.Kill(pid, s))
+}
+
 // machines are the directories of this world's machines.
 func (w *world) machines() []string {
 	w.t.Helper()
@@ -174,6 +183,20 @@ func (w *world) boots() {
 func (w *world) remove(i instance) {
 	w.t.Helper()
 	w.must(w.place.shed(w.t.Context(), nil, "instance", "delete", "--wait", i.ID))
+}
+
+// leave deletes a user's instance, as a signup system, and waits until it is
+// gone.
+func (w *world) leave(i instance) {
+	w.t.Helper()
+	w.sends(newMessage("user.deleted", i.UserID), "deleting")
+	w.gone(i)
+}
+
+// gone waits until an instance is deleted, whoever asked for that.
+func (w *world) gone(i instance) {
+	w.t.Helper()
+	w.must(w.place.shed(w.t.Context(), nil, "instance", "wait", "--for", "deleted", i.ID))
 }
 
 // nothing fails the test where any trace is left that costs: a process, a
