@@ -24,8 +24,11 @@ func TestVMDownAfterEverythingWasKilled(t *testing.T) {
 
 	w.part("a second control plane is refused", w.refusesASecond)
 	w.part("down powers everything off", func() {
-		w.signalPlugin(w.plugin(), syscall.SIGKILL)
+		// Stopped first, so that neither sees the other die and cleans up.
+		plugin := w.plugin()
+		w.signalPlugin(plugin, syscall.SIGSTOP)
 		w.kill()
+		w.signalPlugin(plugin, syscall.SIGKILL)
 		w.running()
 		started := time.Now()
 		w.must(down(w.t.Context(), w.place))
