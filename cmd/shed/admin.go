@@ -126,17 +126,23 @@ func (c *adminClient) open(ctx context.Context, method, path string, in any) (io
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		err = fmt.Errorf("calling the control plane: %w", err)
-		if exitCode(err) == exitUnreachable {
-			return nil, hinted(err, "is `shed serve` running?")
-		}
-		return nil, err
+		return nil, unreached(fmt.Errorf("calling the control plane: %w", err))
 	}
 	if resp.StatusCode >= http.StatusBadRequest {
 		defer resp.Body.Close()
 		return nil, problemOf(resp)
 	}
 	return resp.Body, nil
+}
+
+// unreached is an error of a request that got no answer. One that was given up
+// or took too long is that; any other, such as a connection that was cut, is
+// the other side's absence.
+func unreached(err error) error {
+	if errors.Is(err, context.Canceled) || exitCode(err) == exitTimedOut {
+		return err
+	}
+	return hinted(&failure{code: exitUnreachable, err: err}, "is `shed serve` running?")
 }
 
 // problemOf turns a problem document into an error with an exit code.

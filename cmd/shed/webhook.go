@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -27,6 +28,9 @@ func newWebhookCommand() *cobra.Command {
 	cmd.AddCommand(newWebhookSendCommand())
 	return cmd
 }
+
+// webhookTimeout is how long an answer is waited for, as signup sources do.
+const webhookTimeout = 30 * time.Second
 
 // webhookOptions are one message.
 type webhookOptions struct {
@@ -121,15 +125,16 @@ func (o *webhookOptions) send(ctx context.Context) (outcome signup.Outcome, err 
 	if err != nil {
 		return outcome, err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	client := http.Client{Timeout: webhookTimeout}
+	resp, err := client.Do(req)
 	if err != nil {
-		return outcome, fmt.Errorf("posting the webhook: %w", err)
+		return outcome, unreached(fmt.Errorf("posting the webhook: %w", err))
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= http.StatusBadRequest {
 		return outcome, problemOf(resp)
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&outcome); err != nil {
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxAnswerBytes)).Decode(&outcome); err != nil {
 		return outcome, fmt.Errorf("reading the answer: %w", err)
 	}
 	return outcome, nil

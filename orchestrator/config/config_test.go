@@ -102,6 +102,7 @@ func TestWrongFilesAreRefusedByNameAndLine(t *testing.T) {
 		{"bad tier", "version: 1\npolicy: {minimum_tier: none}\n", "policy.minimum_tier"},
 		{"bad root", "version: 1\npolicy: {ek_roots: [{file: x, tear: software}]}\n", "policy.ek_roots"},
 		{"bad address", "version: 1\nlisten: {admin: here}\n", "listen.admin"},
+		{"impatient", "version: 1\nagents: {heartbeat: 60s}\n", "timeouts.heartbeat_lost is 1m30s"},
 		{"no document", "", "want one YAML document"},
 		{"not yaml", "version: [1\n", "shed.yaml"},
 	} {

@@ -61,7 +61,17 @@ func Load(s Sources) (Config, []Value, error) {
 		}
 		explained = append(explained, v)
 	}
-	return c, explained, nil
+	return c, explained, c.consistent()
+}
+
+// consistent refuses values that each are fine and together are not.
+func (c *Config) consistent() error {
+	if c.HeartbeatLost < 2*c.Heartbeat {
+		return fmt.Errorf("%w: timeouts.heartbeat_lost is %s and agents.heartbeat is %s: "+
+			"a machine that reports on time would be restarted; want at least twice the heartbeat",
+			ErrConfig, c.HeartbeatLost, c.Heartbeat)
+	}
+	return nil
 }
 
 func envOf(key string) string {

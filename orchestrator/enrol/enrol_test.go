@@ -332,6 +332,7 @@ func TestMalformedMessagesAreRefused(t *testing.T) {
 		"no json":       {"hello", http.StatusBadRequest},
 		"unknown field": {`{"machine":"x","root":true}`, http.StatusBadRequest},
 		"two messages":  {`{} {}`, http.StatusBadRequest},
+		"a brace more":  {`{}}`, http.StatusBadRequest},
 		"too long":      {`{"machine":"` + strings.Repeat("a", api.MaxMessageBytes) + `"}`, http.StatusRequestEntityTooLarge},
 	} {
 		if got := g.dial().raw(api.EnrolBeginPath, []byte(c.body), nil); got != c.status {

@@ -178,7 +178,8 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 			fmt.Sprintf("the message has more than %d bytes", api.MaxMessageBytes))
 	case err != nil:
 		return problem.New(http.StatusBadRequest, "message-invalid", "the message is not what this path takes: "+err.Error())
-	case d.More():
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return problem.New(http.StatusBadRequest, "message-invalid", "something follows the message")
 	}
 	return nil

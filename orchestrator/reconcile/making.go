@@ -187,10 +187,15 @@ func (r *Reconciler) creating(ctx context.Context, t *turn) error {
 		r.Trap(failpoint.AfterCreateBeforeRecord)
 		return r.created(t, m)
 	}
-	switch providers.CodeOf(err) {
+	switch code := providers.CodeOf(err); code {
 	case providers.CodeInvalid, providers.CodeQuota, providers.CodeCapacity, providers.CodeThrottled,
 		providers.CodeDenied, providers.CodeUnauthenticated:
 		t.Uncertain = false
+		if code == providers.CodeInvalid {
+			// It may be the image that is not there any more: a retry makes
+			// sure of that too.
+			r.forgetImage(t.Plan.Release)
+		}
 	case providers.CodeNotFound:
 		// The provider has lost the image since it was last seen there.
 		r.forgetImage(t.Plan.Release)

@@ -181,6 +181,23 @@ func TestInvalidFailsAndRetryPlansAgain(t *testing.T) {
 	}
 }
 
+// The contract has a Create without its image answer INVALID.
+func TestRetryBringsALostImageBack(t *testing.T) {
+	w := newWorld(t)
+	w.reach(w.join(user).Instance, orchestrator.StateReady)
+	clear(w.cloud.images)
+	w.cloud.fail = func(call string) error {
+		if call == "Create" && len(w.cloud.images) == 0 {
+			return providers.Errorf(providers.CodeInvalid, "the image is not here")
+		}
+		return nil
+	}
+	id := w.join("bola").Instance
+	w.reach(id, orchestrator.StateFailed)
+	w.retry(id)
+	w.reach(id, orchestrator.StateReady)
+}
+
 func TestCapKeepsTheExcessWaitingInOrder(t *testing.T) {
 	w := newWorld(t)
 	w.policy.Machines = 1

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -167,30 +168,44 @@ func (r *Reconciler) halt(ctx context.Context, i orchestrator.Instance) error {
 	return nil
 }
 
-// switchOff asks once and waits until the machine is off or absent.
+// switchOff waits until the machine is off or absent. A provider that is busy
+// with it, or not there for a moment, is asked again until ctx ends.
 func (r *Reconciler) switchOff(ctx context.Context, id providers.MachineID) error {
-	err := r.Machines.SetPower(ctx, id, false)
 	ticker := time.NewTicker(haltPoll)
 	defer ticker.Stop()
+	asked := false
 	for {
-		if providers.CodeOf(err) == providers.CodeNotFound {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 		var m providers.Machine
-		m, err = r.Machines.Get(ctx, id)
-		if err == nil && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed) {
-			return nil
+		var err error
+		if !asked {
+			err = r.Machines.SetPower(ctx, id, false)
+			asked = err == nil
 		}
-		if err != nil {
-			continue
+		if err == nil || providers.CodeOf(err) == providers.CodeAborted {
+			m, err = r.Machines.Get(ctx, id)
+		}
+		switch {
+		case providers.CodeOf(err) == providers.CodeNotFound:
+			return nil
+		case err != nil && !passing(err):
+			return err
+		case err == nil && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed):
+			return nil
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for it to be off: %w", ctx.Err())
+			return errors.Join(fmt.Errorf("waiting for it to be off: %w", ctx.Err()), err)
 		case <-ticker.C:
 		}
+	}
+}
+
+// passing reports whether a refusal can end by itself within a power-off.
+func passing(err error) bool {
+	switch providers.CodeOf(err) {
+	case providers.CodeAborted, providers.CodeUnavailable, providers.CodeThrottled, providers.CodeOutcomeUnknown:
+		return true
+	default:
+		return false
 	}
 }

@@ -4,8 +4,9 @@
 // Invariants: a program runs only when its bytes have the checksum that the
 // caller pinned; it inherits nothing of the host's environment; both ends are
 // authenticated by certificates made for this one process; an error arrives as
-// the *providers.Error that the plugin returned; and neither process survives
-// the other by more than a few seconds, while machines survive both.
+// the *providers.Error that the plugin returned; no call waits for ever, and a
+// plugin that hangs is killed; and neither process survives the other by more
+// than a few seconds, while machines survive both.
 package plugin
 
 import (
@@ -54,7 +55,10 @@ type Options struct {
 	Backoff, BackoffLimit time.Duration
 	// StartTimeout bounds one start. Zero is 10 s.
 	StartTimeout time.Duration
-	Log          *zap.Logger
+	// CallTimeout bounds one call, but for those that stream or configure: the
+	// contract has calls return when the cloud has accepted. Zero is 1 min.
+	CallTimeout time.Duration
+	Log         *zap.Logger
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -78,6 +82,9 @@ func (o Options) withDefaults() (Options, error) {
 	if o.StartTimeout <= 0 {
 		o.StartTimeout = 10 * time.Second
 	}
+	if o.CallTimeout <= 0 {
+		o.CallTimeout = time.Minute
+	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
@@ -88,6 +95,7 @@ func (o Options) withDefaults() (Options, error) {
 type process struct {
 	*client
 	host    *goplugin.Client
+	cmd     *exec.Cmd
 	pid     int
 	tempDir string
 	// gone is closed once the program has let go of its end of the lifeline,
@@ -105,11 +113,11 @@ func start(ctx context.Context, opts Options) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(tempDir))
 	}
-	p := &process{tempDir: tempDir, gone: make(chan struct{})}
+	p := &process{cmd: command(opts, tempDir, theirs), tempDir: tempDir, gone: make(chan struct{})}
 	p.host = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  handshake,
 		Plugins:          goplugin.PluginSet{dispensed: &bridge{}},
-		Cmd:              command(opts, tempDir, theirs),
+		Cmd:              p.cmd,
 		SkipHostEnv:      true,
 		AutoMTLS:         true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
@@ -212,12 +220,33 @@ func (p *process) check(ctx context.Context, opts Options) error {
 	return nil
 }
 
+// hung reports whether the program does not even say who it is.
+func (p *process) hung(ctx context.Context, patience time.Duration) bool {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	_, err := p.Info(ctx)
+	return err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded)
+}
+
+// stopPatience is how long a program that was told to end may take. The library
+// waits for the answer of one that hangs for ever.
+const stopPatience = 3 * time.Second
+
 // stop ends the program, by force when it does not end itself, and removes its
 // temporary directory.
 func (p *process) stop() error {
+	overdue := time.AfterFunc(stopPatience, p.kill)
+	defer overdue.Stop()
 	p.host.Kill()
 	if err := os.RemoveAll(p.tempDir); err != nil {
 		return fmt.Errorf("removing the plugin's temporary directory: %w", err)
 	}
 	return nil
+}
+
+// kill ends the program by force. One that has ended is fine.
+func (p *process) kill() {
+	if p.cmd.Process != nil {
+		_ = p.cmd.Process.Kill()
+	}
 }

@@ -34,13 +34,17 @@ var known = map[providers.Code]codes.Code{
 	providers.CodeInternal:        codes.Internal,
 }
 
-// toStatus makes err travel: its code, scope and delay go as a detail.
+// toStatus makes err travel: its code, scope and delay go as a detail. That the
+// caller gave up has none: what it means is the caller's to say.
 func toStatus(err error) error {
 	if err == nil {
 		return nil
 	}
 	var e *providers.Error
 	if !errors.As(err, &e) {
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+			return status.FromContextError(err).Err()
+		}
 		e = providers.Errorf(providers.CodeInternal, "%s", err)
 	}
 	text := e.Message

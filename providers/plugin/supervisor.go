@@ -15,7 +15,7 @@ import (
 )
 
 // Supervisor is a provider that runs in a plugin process and is started again
-// when it dies, with the settings it had. A call in flight at that moment gets
+// when it dies, with the settings it had. One that hangs is made to die. A call in flight at that moment gets
 // CodeUnavailable, or CodeOutcomeUnknown where it may have made something; a
 // call made while there is no process waits for the next attempt to start one.
 type Supervisor struct {
@@ -182,13 +182,31 @@ func (s *Supervisor) live(ctx context.Context) (*process, error) {
 	}
 }
 
-// Info asks the plugin who it is.
-func (s *Supervisor) Info(ctx context.Context) (providers.Info, error) {
+// bounded makes a call that ends in time. Where it did not and the plugin does
+// not answer anything else either, the plugin hangs: it is killed, so that the
+// next one takes its place.
+func bounded[T any](ctx context.Context, s *Supervisor, call func(context.Context, *process) (T, error)) (T, error) {
 	p, err := s.live(ctx)
 	if err != nil {
-		return providers.Info{}, err
+		var none T
+		return none, err
 	}
-	return p.Info(ctx)
+	inTime, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
+	defer cancel()
+	answer, err := call(inTime, p)
+	if err != nil && inTime.Err() != nil && ctx.Err() == nil && p.hung(ctx, s.opts.CallTimeout) {
+		s.opts.Log.Error("plugin hangs, killing it", zap.String("plugin", s.opts.Name), zap.Int("pid", p.pid))
+		p.kill()
+	}
+	return answer, err
+}
+
+// done makes a call without an answer one with an empty answer.
+func done(err error) (struct{}, error) { return struct{}{}, err }
+
+// Info asks the plugin who it is.
+func (s *Supervisor) Info(ctx context.Context) (providers.Info, error) {
+	return bounded(ctx, s, func(ctx context.Context, p *process) (providers.Info, error) { return p.Info(ctx) })
 }
 
 // Configure hands settings to the plugin and, once it accepted them, to every
@@ -212,11 +230,7 @@ func (s *Supervisor) Configure(ctx context.Context, settings []byte) error {
 
 // Offerings asks the plugin what it can make.
 func (s *Supervisor) Offerings(ctx context.Context) ([]providers.Offering, error) {
-	p, err := s.live(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return p.Offerings(ctx)
+	return bounded(ctx, s, func(ctx context.Context, p *process) ([]providers.Offering, error) { return p.Offerings(ctx) })
 }
 
 // EnsureImage has the plugin take in a release's disk.
@@ -230,47 +244,29 @@ func (s *Supervisor) EnsureImage(ctx context.Context, image providers.Image, pro
 
 // Create has the plugin make a machine.
 func (s *Supervisor) Create(ctx context.Context, req providers.CreateRequest) (providers.Machine, error) {
-	p, err := s.live(ctx)
-	if err != nil {
-		return providers.Machine{}, err
-	}
-	return p.Create(ctx, req)
+	return bounded(ctx, s, func(ctx context.Context, p *process) (providers.Machine, error) { return p.Create(ctx, req) })
 }
 
 // Get asks the plugin for a machine.
 func (s *Supervisor) Get(ctx context.Context, id providers.MachineID) (providers.Machine, error) {
-	p, err := s.live(ctx)
-	if err != nil {
-		return providers.Machine{}, err
-	}
-	return p.Get(ctx, id)
+	return bounded(ctx, s, func(ctx context.Context, p *process) (providers.Machine, error) { return p.Get(ctx, id) })
 }
 
 // List asks the plugin for a page of resources.
 func (s *Supervisor) List(ctx context.Context, installation providers.InstallationID, page string) (providers.Page, error) {
-	p, err := s.live(ctx)
-	if err != nil {
-		return providers.Page{}, err
-	}
-	return p.List(ctx, installation, page)
+	return bounded(ctx, s, func(ctx context.Context, p *process) (providers.Page, error) { return p.List(ctx, installation, page) })
 }
 
 // SetPower has the plugin switch a machine.
 func (s *Supervisor) SetPower(ctx context.Context, id providers.MachineID, on bool) error {
-	p, err := s.live(ctx)
-	if err != nil {
-		return err
-	}
-	return p.SetPower(ctx, id, on)
+	_, err := bounded(ctx, s, func(ctx context.Context, p *process) (struct{}, error) { return done(p.SetPower(ctx, id, on)) })
+	return err
 }
 
 // Delete has the plugin destroy a machine.
 func (s *Supervisor) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
-	p, err := s.live(ctx)
-	if err != nil {
-		return err
-	}
-	return p.Delete(ctx, id, keepData)
+	_, err := bounded(ctx, s, func(ctx context.Context, p *process) (struct{}, error) { return done(p.Delete(ctx, id, keepData)) })
+	return err
 }
 
 // Console has the plugin stream a machine's console.

@@ -16,7 +16,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
@@ -129,18 +132,15 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 	if err != nil || made {
 		return err
 	}
-	fresh, err := os.MkdirTemp(c.path(tempDir), tpmDir+"-")
+	work, err := os.MkdirTemp(c.path(tempDir), tpmDir+"-")
 	if err != nil {
 		return err
 	}
-	defer func() {
-		// Killed at the wrong moment, swtpm_setup leaves a swtpm that waits
-		// for ever.
-		if err != nil {
-			err = errors.Join(err, endUsers(context.WithoutCancel(ctx), fresh))
-		}
-		err = errors.Join(err, os.RemoveAll(fresh))
-	}()
+	defer func() { err = errors.Join(err, os.RemoveAll(work)) }()
+	fresh := filepath.Join(work, tpmDir)
+	if err := os.Mkdir(fresh, 0o700); err != nil {
+		return err
+	}
 	cmd := exec.CommandContext(ctx, c.tools.swtpmSetup,
 		"--tpm2", "--ecc", "--create-ek-cert",
 		"--tpm-state", "dir://"+fresh,
@@ -149,8 +149,8 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 		"--vmid", string(id),
 		"--write-ek-cert-files", fresh,
 	)
-	// What it leaves behind when it is killed goes with the next clean-up.
-	cmd.Env = append(os.Environ(), "TMPDIR="+c.path(tempDir))
+	cmd.Env = append(os.Environ(), "TMPDIR="+work)
+	endWithItsChildren(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("making the TPM: swtpm_setup: %w: %s", err, lastLines(out))
 	}
@@ -181,6 +181,23 @@ func endUsers(ctx context.Context, dir string) error {
 			}
 		}
 	}
+}
+
+// outputPatience is how long the output of a tool that was killed is waited
+// for.
+const outputPatience = time.Second
+
+// endWithItsChildren has a tool's context end what the tool has started too:
+// swtpm_setup starts a TPM, which would serve nobody for ever.
+func endWithItsChildren(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error {
+		if err := unix.Kill(-cmd.Process.Pid, unix.SIGKILL); !errors.Is(err, unix.ESRCH) {
+			return err
+		}
+		return os.ErrProcessDone
+	}
+	cmd.WaitDelay = outputPatience
 }
 
 // takeEKCertificate keeps the certificate of the RSA endorsement key, which is

@@ -117,7 +117,7 @@ func startControl(ctx context.Context, p place, chosen ports, env ...string) (*c
 	c := &control{place: p, ports: chosen, ended: make(chan struct{})}
 	c.cmd = exec.Command(p.program("shed"), "--state", p.root, "serve", "--config", p.config(), "--power-off-on-exit")
 	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.Env = append(os.Environ(), env...)
+	c.cmd.Env = append(p.environment(), env...)
 	// A Ctrl-C is for us to pass on, in order.
 	c.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 	if err := c.cmd.Start(); err != nil {

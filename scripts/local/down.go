@@ -24,10 +24,14 @@ func down(ctx context.Context, p place) error {
 			return err
 		}
 		cmd := exec.CommandContext(ctx, p.program("shed"), "--state", p.root, "serve", "--config", p.config(), "--power-off")
+		cmd.Env = p.environment()
+		if err := p.make(); err != nil {
+			return err
+		}
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("%w\n%s", err, out)
 		}
-		return nil
+		return p.tidy()
 	})
 }
 

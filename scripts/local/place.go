@@ -93,6 +93,18 @@ func (p place) make() error {
 	return nil
 }
 
+// environment keeps the control plane's temporary files and its plugin's in the
+// runtime directory, where tidy finds them.
+func (p place) environment() []string { return append(os.Environ(), "TMPDIR="+p.runtime) }
+
+// tidy removes the sockets and temporary files that killed processes left.
+func (p place) tidy() error {
+	if err := os.RemoveAll(p.runtime); err != nil {
+		return fmt.Errorf("removing %s: %w", p.runtime, err)
+	}
+	return nil
+}
+
 // remove destroys the whole run's state.
 func (p place) remove() error {
 	return errors.Join(os.RemoveAll(p.root), os.RemoveAll(p.runtime))

@@ -1,0 +1,63 @@
+package reconcile_test
+
+import (
+	"testing"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// A power-off that finds the provider busy with a machine, or just started
+// again, does not leave the machine on.
+func TestHaltAsksAgainWhereTheRefusalPasses(t *testing.T) {
+	for _, call := range []string{"SetPower off", "Get"} {
+		for _, code := range []providers.Code{providers.CodeAborted, providers.CodeUnavailable} {
+			t.Run(call+" "+string(code), func(t *testing.T) {
+				w := newWorld(t)
+				id := w.join(user).Instance
+				w.reach(id, orchestrator.StateReady)
+				refusals := 1
+				w.cloud.fail = func(c string) error {
+					if c != call || refusals == 0 {
+						return nil
+					}
+					refusals--
+					return providers.Errorf(code, "not now")
+				}
+				if err := w.rec.Halt(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				if p := w.onlyMachine().Power; p != providers.PowerOff {
+					t.Errorf("power %s", p)
+				}
+			})
+		}
+	}
+}
+
+// What is being deleted cannot be switched off: a power-off waits for it to be
+// gone.
+func TestHaltWaitsForADeletionUnderWay(t *testing.T) {
+	w := newWorld(t)
+	w.reach(w.join(user).Instance, orchestrator.StateReady)
+	w.cloud.fail = func(call string) error {
+		if call == "SetPower off" {
+			return providers.Errorf(providers.CodeAborted, "it is being deleted")
+		}
+		clear(w.cloud.machines)
+		return nil
+	}
+	if err := w.rec.Halt(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// A refusal that stays is an error at once, and says which instance it is.
+func TestHaltFailsWhereTheRefusalStays(t *testing.T) {
+	w := newWorld(t)
+	w.reach(w.join(user).Instance, orchestrator.StateReady)
+	w.cloud.fail = func(string) error { return providers.Errorf(providers.CodeDenied, "no") }
+	if err := w.rec.Halt(t.Context()); providers.CodeOf(err) != providers.CodeDenied {
+		t.Errorf("error %v, want the provider's", err)
+	}
+}

@@ -1,0 +1,84 @@
+package plugin_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+func freeze(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A plugin that hangs as a whole is replaced, and the call says that it was
+// not done.
+func TestHangingPluginIsReplaced(t *testing.T) {
+	opts := options(t)
+	opts.CallTimeout = 500 * time.Millisecond
+	s := open(t, opts)
+	if err := s.Configure(t.Context(), []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	first := s.Pid()
+	freeze(t, first)
+	_, err := s.Get(t.Context(), "machine")
+	if providers.CodeOf(err) != providers.CodeUnavailable || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Get answered %v, want UNAVAILABLE of a deadline", err)
+	}
+	exited(t, first, 10*time.Second)
+	for providers.CodeOf(err) == providers.CodeUnavailable && t.Context().Err() == nil {
+		_, err = s.Get(t.Context(), "machine")
+	}
+	if providers.CodeOf(err) != providers.CodeNotFound {
+		t.Errorf("Get answered %v, want NOT_FOUND of the next plugin", err)
+	}
+}
+
+// One call that hangs is given up; the plugin, which answers others, stays.
+func TestHangingCallLeavesThePlugin(t *testing.T) {
+	opts := options(t)
+	opts.CallTimeout = 500 * time.Millisecond
+	path := filepath.Join(opts.RuntimeDir, "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	opts.Env = append(opts.Env, signalEnv+"="+path)
+	s := open(t, opts)
+	before := s.Pid()
+	_, err = s.Create(t.Context(), providers.CreateRequest{Machine: hang})
+	if providers.CodeOf(err) != providers.CodeOutcomeUnknown || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Create answered %v, want OUTCOME_UNKNOWN of a deadline", err)
+	}
+	if _, err := s.Info(t.Context()); err != nil || s.Pid() != before {
+		t.Errorf("Info: %v; plugin has pid %d, had %d", err, s.Pid(), before)
+	}
+}
+
+// Closing does not wait for a plugin that hangs.
+func TestHangingPluginIsClosed(t *testing.T) {
+	s := open(t, options(t))
+	pid := s.Pid()
+	freeze(t, pid)
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("Close hangs with the plugin")
+	}
+	exited(t, pid, 10*time.Second)
+}
