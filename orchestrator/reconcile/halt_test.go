@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -59,5 +60,31 @@ func TestHaltFailsWhereTheRefusalStays(t *testing.T) {
 	w.cloud.fail = func(string) error { return providers.Errorf(providers.CodeDenied, "no") }
 	if err := w.rec.Halt(t.Context()); providers.CodeOf(err) != providers.CodeDenied {
 		t.Errorf("error %v, want the provider's", err)
+	}
+}
+
+// A request that was under way when the work stopped may still write the row.
+func TestHaltRecordsOverALateWrite(t *testing.T) {
+	w := newWorld(t)
+	id := w.join(user).Instance
+	w.reach(id, orchestrator.StateReady)
+	w.cloud.lose = func(call string) error {
+		if call == "SetPower off" {
+			w.update(func(tx store.Tx) error {
+				i, err := tx.Instance(id)
+				if err != nil {
+					return err
+				}
+				i.Enrolment.Performing = false
+				return tx.Replace(&i)
+			})
+		}
+		return nil
+	}
+	if err := w.rec.Halt(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if i := w.instance(id); i.State != orchestrator.StateStopped {
+		t.Errorf("it is %s", i.State)
 	}
 }

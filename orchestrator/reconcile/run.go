@@ -153,18 +153,34 @@ func (r *Reconciler) halt(ctx context.Context, i orchestrator.Instance) error {
 	if err := r.switchOff(ctx, i.Machine); err != nil {
 		return fmt.Errorf("powering off the machine of instance %s: %w", i.ID, err)
 	}
-	switch i.State {
-	case orchestrator.StateBooting, orchestrator.StateEnrolling, orchestrator.StateReady, orchestrator.StateQuarantined:
-	default:
-		return nil
-	}
-	t := &turn{Instance: i, now: r.Clock(), limits: r.Policy.Limits}
-	t.Enrolment = t.Enrolment.NextBoot()
-	t.Cycling = false
-	t.enter(orchestrator.StateStopped, "powered off with the control plane")
-	if err := r.persist(ctx, t); err != nil {
+	if err := r.stopped(ctx, i.ID); err != nil {
 		return fmt.Errorf("recording that instance %s is powered off: %w", i.ID, err)
 	}
+	return nil
+}
+
+// stopped records a power-off over whatever the row has become meanwhile: what
+// a machine said last may still be on its way into it.
+func (r *Reconciler) stopped(ctx context.Context, id orchestrator.InstanceID) error {
+	t := &turn{now: r.Clock(), limits: r.Policy.Limits}
+	err := r.Store.Update(ctx, func(tx store.Tx) (err error) {
+		if t.Instance, err = tx.Instance(id); err != nil {
+			return err
+		}
+		switch t.State {
+		case orchestrator.StateBooting, orchestrator.StateEnrolling, orchestrator.StateReady, orchestrator.StateQuarantined:
+		default:
+			return nil
+		}
+		t.Enrolment = t.Enrolment.NextBoot()
+		t.Cycling = false
+		t.enter(orchestrator.StateStopped, "powered off with the control plane")
+		return write(tx, t)
+	})
+	if err != nil {
+		return err
+	}
+	r.tell(t)
 	return nil
 }
 
