@@ -132,6 +132,13 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 	if err != nil || made {
 		return err
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	// It takes a second and is not interrupted: killed, it leaves files that
+	// are nobody's in the system's temporary directory.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), setupPatience)
+	defer cancel()
 	work, err := os.MkdirTemp(c.path(tempDir), tpmDir+"-")
 	if err != nil {
 		return err
@@ -182,6 +189,9 @@ func endUsers(ctx context.Context, dir string) error {
 		}
 	}
 }
+
+// setupPatience is how long swtpm_setup may take on a host with much to do.
+const setupPatience = 30 * time.Second
 
 // outputPatience is how long the output of a tool that was killed is waited
 // for.
