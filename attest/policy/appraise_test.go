@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
@@ -231,6 +232,52 @@ func TestEachRegisterDecides(t *testing.T) {
 	}
 }
 
+// What a release fixes decides, whichever register it is; what it may not fix
+// makes it no release at all.
+func TestReleaseFixesMoreRegisters(t *testing.T) {
+	m := boot(t)
+	wrong := attest.Digest{1}.String()
+	for register, dimension := range map[string]attest.Dimension{
+		"0": attest.Hardware, "1": attest.Hardware, "5": attest.Hardware, "7": attest.Configuration,
+		"2": attest.Executables, "8": attest.Executables, "12": attest.Executables, "14": attest.Executables,
+	} {
+		p := m.policy()
+		pins := maps.Clone(m.release.Boots[0].SHA256)
+		pins[register] = wrong
+		p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: {Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: pins}}}}
+		r, err := policy.Appraise(m.input(t), p)
+		if err != nil || r.Appraisal.Accepted() || r.Appraisal.Finding(dimension).Verdict != attest.Contraindicated {
+			t.Errorf("register %s: error %v, accepted %v, %+v", register, err, r.Appraisal.Accepted(), r.Appraisal.Finding(dimension))
+		}
+	}
+}
+
+// Above tier software register 7 has to be fixed to Secure Boot: promise 3.
+func TestSecureBootAboveSoftware(t *testing.T) {
+	m := boot(t)
+	pins := maps.Clone(m.release.Boots[0].SHA256)
+	pins["7"] = attest.Digest{}.String()
+	off, on := m.release.Boots[0], release.Boot{SecureBoot: true, SHA256: pins}
+	for name, c := range map[string]struct {
+		boots []release.Boot
+		want  bool
+	}{
+		"off":              {[]release.Boot{off}, false},
+		"off and pinned":   {[]release.Boot{{SHA256: pins}}, false},
+		"on, not pinned":   {[]release.Boot{{SecureBoot: true, SHA256: off.SHA256}}, false},
+		"on":               {[]release.Boot{on}, true},
+		"off, then the on": {[]release.Boot{off, on}, true},
+	} {
+		p := m.policy()
+		p.Roots[0].Tier = attest.TierProviderRooted
+		m.release.Boots = c.boots
+		r, err := policy.Appraise(m.input(t), p)
+		if err != nil || r.Appraisal.Accepted() != c.want {
+			t.Errorf("%s: error %v, accepted %v, %+v", name, err, r.Appraisal.Accepted(), r.Appraisal.Finding(attest.Configuration))
+		}
+	}
+}
+
 // A policy with anything unset rejects, and one that asks for more than is
 // proved does too.
 func TestPolicyFailsClosed(t *testing.T) {
@@ -242,6 +289,9 @@ func TestPolicyFailsClosed(t *testing.T) {
 		"no releases": func(p *policy.Policy) { p.Releases = nil },
 		"no tier":     func(p *policy.Policy) { p.MinimumTier = attest.TierNone },
 		"no time":     func(p *policy.Policy) { p.Now = time.Time{} },
+		"hollow release": func(p *policy.Policy) {
+			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: nil}
+		},
 		"hollow root": func(p *policy.Policy) { p.Roots = []policy.Root{{}} },
 	} {
 		t.Run(name, func(t *testing.T) {
