@@ -11,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
+	"golang.org/x/sys/unix"
+
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/claim"
 	"github.com/toolshed-cloud/shed/attest/evidence"
@@ -343,6 +346,42 @@ func TestActivationNeedsTheSameTPM(t *testing.T) {
 	}
 	if _, err := m.tpm.Activate(mixed.CredentialBlob, mixed.EncryptedSecret); err == nil {
 		t.Error("a tpm activated another's attestation key")
+	}
+}
+
+// driver refuses what is longer than the kernel's buffer, as /dev/tpm0 does.
+type driver struct{ transport.TPM }
+
+func (d driver) Send(command []byte) ([]byte, error) {
+	if len(command) > 4096 {
+		return nil, unix.E2BIG
+	}
+	return d.TPM.Send(command)
+}
+
+// Whatever a stranger sends for a credential, the TPM has sessions left.
+func TestFailedActivationsLeaveNoSession(t *testing.T) {
+	m := boot(t)
+	var err error
+	if m.tpm, err = issue.Open(driver{m.device}); err != nil {
+		t.Fatal(err)
+	}
+	challenge, err := tpm.NewChallenge(rand.Reader, m.tpm.EKCertificate(), m.tpm.AKPublic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		for _, size := range []int{0, 1, 100, 256, 3000, 6000} {
+			if _, err := m.tpm.Activate(make([]byte, size), challenge.EncryptedSecret); err == nil {
+				t.Errorf("a blob of %d bytes was opened", size)
+			}
+			if _, err := m.tpm.Activate(challenge.CredentialBlob, make([]byte, size)); err == nil {
+				t.Errorf("a secret of %d bytes was opened", size)
+			}
+		}
+	}
+	if secret, err := m.tpm.Activate(challenge.CredentialBlob, challenge.EncryptedSecret); err != nil || challenge.Answered(secret) != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 
