@@ -137,10 +137,11 @@ type Appraisal struct {
 	Differs []string `json:"differs,omitempty"`
 }
 
-// Accepted reports whether nothing contraindicates the machine and the
-// identity, configuration and executables are affirmed or warned about.
+// Accepted reports whether nothing contraindicates the machine, no register
+// differs, and the identity, configuration and executables are affirmed or
+// warned about.
 func (a Appraisal) Accepted() bool {
-	if a.Status >= Contraindicated {
+	if a.Status >= Contraindicated || len(a.Differs) > 0 {
 		return false
 	}
 	for _, d := range [...]Dimension{InstanceIdentity, Configuration, Executables} {

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/issue"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -85,7 +86,7 @@ func openKey(d Device, sealed Sealed, bound attest.Digest, epoch uint64) ([]byte
 			return fmt.Errorf("%w: %w", ErrSealed, err)
 		}
 		defer flush(device, object.Handle)
-		key, err = unseal(device, srk, object, func(session tpm2.TPMISHPolicy) error {
+		key, err = unseal(device, srk, object, func(device transport.TPM, session tpm2.TPMISHPolicy) error {
 			return assertPolicy(device, session, tpm2.TPM2BDigest{}, bound, epoch)
 		})
 		if err != nil {
@@ -120,21 +121,25 @@ func loadSealed(device transport.TPM, srk *tpm2.CreatePrimaryResponse, sealed Se
 
 // unseal encrypts the answer to a session salted with the storage key, so that
 // the key does not cross a bus in the clear.
-func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.NamedHandle, assert func(tpm2.TPMISHPolicy) error) ([]byte, error) {
+func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.NamedHandle, assert func(transport.TPM, tpm2.TPMISHPolicy) error) ([]byte, error) {
 	public, err := srk.OutPublic.Contents()
 	if err != nil {
 		return nil, fmt.Errorf("reading storage key: %w", err)
 	}
-	rsp, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{
-		Handle: object.Handle, Name: object.Name,
-		Auth: tpm2.Policy(tpm2.TPMAlgSHA256, 16,
-			func(_ transport.TPM, session tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error { return assert(session) },
-			tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptOut)),
-	}}.Execute(device)
-	if err != nil {
-		return nil, fmt.Errorf("unsealing: %w", err)
+	var key []byte
+	use := func(session tpm2.Session) error {
+		rsp, err := tpm2.Unseal{
+			ItemHandle: tpm2.AuthHandle{Handle: object.Handle, Name: object.Name, Auth: session},
+		}.Execute(device)
+		if err != nil {
+			return fmt.Errorf("unsealing: %w", err)
+		}
+		key = rsp.OutData.Buffer
+		return nil
 	}
-	return rsp.OutData.Buffer, nil
+	err = issue.WithPolicySession(device, assert, use,
+		tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptOut))
+	return key, err
 }
 
 // trialPolicy computes the policy's digest without fulfilling it: the claim

@@ -239,6 +239,34 @@ func TestKeyNeedsTheClaim(t *testing.T) {
 
 // Nothing but the claim's own volume is opened, and nothing is ever formatted
 // a second time: design promise 13.
+// A policy that fails leaves no session behind in a TPM that holds three.
+func TestRefusedKeyLeavesNoSession(t *testing.T) {
+	m, key := claimed(t)
+	m.reboot()
+	s, err := Load(m.tpm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk, err := os.Open(m.vault.Disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer disk.Close()
+	h, err := readHeader(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		if _, err := openKey(m.tpm, h.Sealed, attest.Digest{1}, m.vault.Epoch); !errors.Is(err, ErrSealed) {
+			t.Fatalf("another claim: %v", err)
+		}
+	}
+	got, err := openKey(m.tpm, h.Sealed, s.Claim.Digest(), m.vault.Epoch)
+	if err != nil || !bytes.Equal(got, key) {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
 func TestSwappedDisk(t *testing.T) {
 	m, _ := claimed(t)
 	own := m.vault.Disk

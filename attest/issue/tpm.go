@@ -84,36 +84,56 @@ func (t *TPM) Do(f func(transport.TPM) error) error {
 	return f(t.device)
 }
 
+// maxCredential caps each part of a credential: the secret is as long as the
+// RSA-2048 key that encrypts it, and the blob holds two digests at the most.
+const maxCredential = 256
+
 // Activate opens a credential that was made for this TPM's two keys (TPM 2.0
 // Part 3, section 12.5).
 func (t *TPM) Activate(blob, encryptedSecret []byte) ([]byte, error) {
+	if len(blob) > maxCredential || len(encryptedSecret) > maxCredential {
+		return nil, fmt.Errorf("activating credential: %d and %d bytes, at most %d", len(blob), len(encryptedSecret), maxCredential)
+	}
 	var secret []byte
 	err := t.Do(func(device transport.TPM) error {
-		rsp, err := tpm2.ActivateCredential{
-			ActivateHandle: tpm2.AuthHandle{Handle: t.ak.Handle, Name: t.ak.Name, Auth: tpm2.PasswordAuth(nil)},
-			KeyHandle: tpm2.AuthHandle{
-				Handle: t.ek.Handle, Name: t.ek.Name,
-				Auth: tpm2.Policy(tpm2.TPMAlgSHA256, 16, endorsementPolicy),
-			},
-			CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
-			Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encryptedSecret},
-		}.Execute(device)
-		if err != nil {
-			return fmt.Errorf("activating credential: %w", err)
-		}
-		secret = rsp.CertInfo.Buffer
-		return nil
+		return WithPolicySession(device, endorsementPolicy, func(session tpm2.Session) error {
+			rsp, err := tpm2.ActivateCredential{
+				ActivateHandle: tpm2.AuthHandle{Handle: t.ak.Handle, Name: t.ak.Name, Auth: tpm2.PasswordAuth(nil)},
+				KeyHandle:      tpm2.AuthHandle{Handle: t.ek.Handle, Name: t.ek.Name, Auth: session},
+				CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
+				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encryptedSecret},
+			}.Execute(device)
+			if err != nil {
+				return fmt.Errorf("activating credential: %w", err)
+			}
+			secret = rsp.CertInfo.Buffer
+			return nil
+		})
 	})
 	return secret, err
 }
 
+// WithPolicySession opens a policy session, fulfils its policy, uses it and
+// flushes it, whatever fails in between: a TPM holds three at once, and
+// go-tpm's own one-time sessions stay behind where the policy or the transport
+// fails.
+func WithPolicySession(device transport.TPM, assert func(transport.TPM, tpm2.TPMISHPolicy) error, use func(tpm2.Session) error, options ...tpm2.AuthOption) error {
+	session, end, err := tpm2.PolicySession(device, tpm2.TPMAlgSHA256, 16, options...)
+	if err != nil {
+		return fmt.Errorf("starting policy session: %w", err)
+	}
+	if err = assert(device, session.Handle()); err == nil {
+		err = use(session)
+	}
+	return errors.Join(err, end())
+}
+
 // endorsementPolicy is PolicySecret(TPM_RH_ENDORSEMENT), the policy of template
 // L-1's keys.
-func endorsementPolicy(device transport.TPM, session tpm2.TPMISHPolicy, nonce tpm2.TPM2BNonce) error {
+func endorsementPolicy(device transport.TPM, session tpm2.TPMISHPolicy) error {
 	_, err := tpm2.PolicySecret{
 		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
 		PolicySession: session,
-		NonceTPM:      nonce,
 	}.Execute(device)
 	return err
 }

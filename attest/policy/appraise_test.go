@@ -5,10 +5,14 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"slices"
 	"strconv"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2/transport"
+	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/claim"
@@ -231,6 +235,52 @@ func TestEachRegisterDecides(t *testing.T) {
 	}
 }
 
+// What a release fixes decides, whichever register it is; what it may not fix
+// makes it no release at all.
+func TestReleaseFixesMoreRegisters(t *testing.T) {
+	m := boot(t)
+	wrong := attest.Digest{1}.String()
+	for register, dimension := range map[string]attest.Dimension{
+		"0": attest.Hardware, "1": attest.Hardware, "5": attest.Hardware, "7": attest.Configuration,
+		"2": attest.Executables, "8": attest.Executables, "12": attest.Executables, "14": attest.Executables,
+	} {
+		p := m.policy()
+		pins := maps.Clone(m.release.Boots[0].SHA256)
+		pins[register] = wrong
+		p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: {Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: pins}}}}
+		r, err := policy.Appraise(m.input(t), p)
+		if err != nil || r.Appraisal.Accepted() || r.Appraisal.Finding(dimension).Verdict != attest.Contraindicated {
+			t.Errorf("register %s: error %v, accepted %v, %+v", register, err, r.Appraisal.Accepted(), r.Appraisal.Finding(dimension))
+		}
+	}
+}
+
+// Above tier software register 7 has to be fixed to Secure Boot: promise 3.
+func TestSecureBootAboveSoftware(t *testing.T) {
+	m := boot(t)
+	pins := maps.Clone(m.release.Boots[0].SHA256)
+	pins["7"] = attest.Digest{}.String()
+	off, on := m.release.Boots[0], release.Boot{SecureBoot: true, SHA256: pins}
+	for name, c := range map[string]struct {
+		boots []release.Boot
+		want  bool
+	}{
+		"off":              {[]release.Boot{off}, false},
+		"off and pinned":   {[]release.Boot{{SHA256: pins}}, false},
+		"on, not pinned":   {[]release.Boot{{SecureBoot: true, SHA256: off.SHA256}}, false},
+		"on":               {[]release.Boot{on}, true},
+		"off, then the on": {[]release.Boot{off, on}, true},
+	} {
+		p := m.policy()
+		p.Roots[0].Tier = attest.TierProviderRooted
+		m.release.Boots = c.boots
+		r, err := policy.Appraise(m.input(t), p)
+		if err != nil || r.Appraisal.Accepted() != c.want {
+			t.Errorf("%s: error %v, accepted %v, %+v", name, err, r.Appraisal.Accepted(), r.Appraisal.Finding(attest.Configuration))
+		}
+	}
+}
+
 // A policy with anything unset rejects, and one that asks for more than is
 // proved does too.
 func TestPolicyFailsClosed(t *testing.T) {
@@ -242,6 +292,9 @@ func TestPolicyFailsClosed(t *testing.T) {
 		"no releases": func(p *policy.Policy) { p.Releases = nil },
 		"no tier":     func(p *policy.Policy) { p.MinimumTier = attest.TierNone },
 		"no time":     func(p *policy.Policy) { p.Now = time.Time{} },
+		"hollow release": func(p *policy.Policy) {
+			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: nil}
+		},
 		"hollow root": func(p *policy.Policy) { p.Roots = []policy.Root{{}} },
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -293,6 +346,42 @@ func TestActivationNeedsTheSameTPM(t *testing.T) {
 	}
 	if _, err := m.tpm.Activate(mixed.CredentialBlob, mixed.EncryptedSecret); err == nil {
 		t.Error("a tpm activated another's attestation key")
+	}
+}
+
+// driver refuses what is longer than the kernel's buffer, as /dev/tpm0 does.
+type driver struct{ transport.TPM }
+
+func (d driver) Send(command []byte) ([]byte, error) {
+	if len(command) > 4096 {
+		return nil, unix.E2BIG
+	}
+	return d.TPM.Send(command)
+}
+
+// Whatever a stranger sends for a credential, the TPM has sessions left.
+func TestFailedActivationsLeaveNoSession(t *testing.T) {
+	m := boot(t)
+	var err error
+	if m.tpm, err = issue.Open(driver{m.device}); err != nil {
+		t.Fatal(err)
+	}
+	challenge, err := tpm.NewChallenge(rand.Reader, m.tpm.EKCertificate(), m.tpm.AKPublic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		for _, size := range []int{0, 1, 100, 256, 3000, 6000} {
+			if _, err := m.tpm.Activate(make([]byte, size), challenge.EncryptedSecret); err == nil {
+				t.Errorf("a blob of %d bytes was opened", size)
+			}
+			if _, err := m.tpm.Activate(challenge.CredentialBlob, make([]byte, size)); err == nil {
+				t.Errorf("a secret of %d bytes was opened", size)
+			}
+		}
+	}
+	if secret, err := m.tpm.Activate(challenge.CredentialBlob, challenge.EncryptedSecret); err != nil || challenge.Answered(secret) != nil {
+		t.Errorf("afterwards: %v", err)
 	}
 }
 

@@ -19,7 +19,7 @@ type judge struct {
 
 func (j *judge) appraise() attest.Appraisal {
 	root := j.tier()
-	match := j.match()
+	match := j.match(root)
 	a := attest.Appraisal{
 		Tiers:        attest.Tiers{Memory: root, Identity: root},
 		Transparency: "none",
@@ -29,7 +29,7 @@ func (j *judge) appraise() attest.Appraisal {
 			j.configuration(match),
 			j.executables(match),
 			j.fileSystem(match),
-			j.hardware(root),
+			j.hardware(root, match),
 			j.runtime(root),
 			j.storage(root),
 			none(attest.SourcedData, "data from outside is not appraised"),
@@ -81,8 +81,13 @@ func (j *judge) identity(root attest.Tier) attest.Finding {
 
 func (j *judge) configuration(m match) attest.Finding {
 	const d = attest.Configuration
-	if wrong := append(j.ownRegisters(), m.only("pcr12", "pcr13", "pcr7")...); len(wrong) > 0 {
-		return bad(d, "%s: not what the shown configuration and claim make", strings.Join(wrong, ", "))
+	switch wrong := append(j.ownRegisters(), m.only("pcr12", "pcr13", "pcr7")...); {
+	case len(wrong) > 0:
+		return bad(d, "%s: not what the release, the shown configuration and the claim make", strings.Join(wrong, ", "))
+	case m.unlocked:
+		return bad(d, "pcr7: the release does not fix it to secure boot, which is wanted above tier software")
+	case m.manifest == nil:
+		return none(d, "configuration and claim are the measured ones; no release fixes the rest")
 	}
 	return good(d, "configuration and claim are the measured ones, no command line or extension was added")
 }
@@ -115,13 +120,19 @@ func (j *judge) executables(m match) attest.Finding {
 
 func (j *judge) fileSystem(m match) attest.Finding {
 	const d = attest.FileSystem
-	if wrong := m.only("pcr9"); len(wrong) > 0 {
+	switch {
+	case len(m.only("pcr9")) > 0:
 		return bad(d, "pcr9: the initial file system is not the release's")
+	case m.manifest == nil:
+		return none(d, "no accepted release fixes register 9")
 	}
 	return good(d, "the root file system is the measured initrd, in memory")
 }
 
-func (j *judge) hardware(root attest.Tier) attest.Finding {
+func (j *judge) hardware(root attest.Tier, m match) attest.Finding {
+	if wrong := m.only("pcr0", "pcr1", "pcr5"); len(wrong) > 0 {
+		return bad(attest.Hardware, "%s: not the firmware that the release fixes", strings.Join(wrong, ", "))
+	}
 	if root <= attest.TierSoftware {
 		return none(attest.Hardware, "no hardware root; registers 0, 1 and 5 are reported, not pinned")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // match is the accepted release that the registers come closest to.
@@ -19,11 +20,14 @@ type match struct {
 	expected map[uint8]attest.Digest
 	// differs names those that the machine shows otherwise.
 	differs []string
+	// unlocked says that above tier software this boot of the release does
+	// not fix register 7 to Secure Boot.
+	unlocked bool
 }
 
 // release is the digest of the release, where nothing differs.
 func (m match) release() attest.ReleaseDigest {
-	if len(m.differs) > 0 {
+	if len(m.differs) > 0 || m.unlocked {
 		return attest.ReleaseDigest{}
 	}
 	return m.digest
@@ -32,7 +36,7 @@ func (m match) release() attest.ReleaseDigest {
 // match compares the registers with every accepted release in each of its
 // firmware modes. The one with the fewest differences explains a refusal;
 // between equals the newest does.
-func (j *judge) match() match {
+func (j *judge) match(root attest.Tier) match {
 	var best match
 	for digest, manifest := range j.policy.Releases {
 		for _, boot := range manifest.Boots {
@@ -40,11 +44,9 @@ func (j *judge) match() match {
 			if err != nil {
 				continue
 			}
-			m := match{digest: digest, manifest: manifest, expected: want}
-			for register, want := range m.expected {
-				if j.facts.Registers[register] != want {
-					m.differs = append(m.differs, registerName(register))
-				}
+			m := match{digest: digest, manifest: manifest, expected: want, differs: j.differing(want)}
+			if _, pinned := want[7]; root > attest.TierSoftware && !(boot.SecureBoot && pinned) {
+				m.unlocked = true
 			}
 			if best.manifest == nil || m.closer(best) {
 				best = m
@@ -55,7 +57,21 @@ func (j *judge) match() match {
 	return best
 }
 
+// differing names the registers that are not what is wanted.
+func (j *judge) differing(want map[uint8]attest.Digest) []string {
+	var names []string
+	for register, value := range want {
+		if j.facts.Registers[register] != value {
+			names = append(names, registerName(register))
+		}
+	}
+	return names
+}
+
 func (m match) closer(than match) bool {
+	if m.unlocked != than.unlocked {
+		return than.unlocked
+	}
 	if len(m.differs) != len(than.differs) {
 		return len(m.differs) < len(than.differs)
 	}
@@ -65,7 +81,8 @@ func (m match) closer(than match) bool {
 // expected is what registers a boot of the release must show: the manifest's
 // own, nothing before the image (2, 3: an option ROM or a Driver#### variable
 // runs before it and shows in 2 alone), nothing beside it (12, 13: a command
-// line or an extension from outside).
+// line or an extension from outside). A release may not fix those otherwise,
+// nor a register that is computed or not quoted.
 func expected(boot release.Boot) (map[uint8]attest.Digest, error) {
 	want := map[uint8]attest.Digest{
 		2: attest.SeparatorRegister(), 3: attest.SeparatorRegister(), 12: {}, 13: {},
@@ -78,6 +95,13 @@ func expected(boot release.Boot) (map[uint8]attest.Digest, error) {
 		var d attest.Digest
 		if err := d.UnmarshalText([]byte(value)); err != nil {
 			return nil, fmt.Errorf("register %q: %w", name, err)
+		}
+		if fixed, ok := want[uint8(register)]; ok && fixed != d {
+			return nil, fmt.Errorf("the release fixes register %d otherwise", register)
+		}
+		computed := register == attest.RegisterConfig || register == attest.RegisterClaim
+		if computed || !slices.Contains(tpm.Selection[:], uint8(register)) {
+			return nil, fmt.Errorf("register %d is not a release's to fix", register)
 		}
 		want[uint8(register)] = d
 	}

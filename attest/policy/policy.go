@@ -51,6 +51,11 @@ func (p Policy) check() error {
 	case p.Now.IsZero():
 		return fmt.Errorf("%w: no time", attest.ErrPolicy)
 	}
+	for digest, manifest := range p.Releases {
+		if manifest == nil {
+			return fmt.Errorf("%w: release %s has no manifest", attest.ErrPolicy, digest)
+		}
+	}
 	for _, root := range p.Roots {
 		if root.Certificate == nil || root.Tier <= attest.TierNone {
 			return fmt.Errorf("%w: an endorsement root has no certificate or no tier", attest.ErrPolicy)
