@@ -311,7 +311,7 @@ func TestDoorIsClosedToStrangers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		req, err := http.NewRequestWithContext(t.Context(), "GET", m.url.String()+"/api/x", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m.url.String()+"/api/x", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
