@@ -23,7 +23,7 @@ func freeze(t *testing.T, pid int) {
 // not done.
 func TestHangingPluginIsReplaced(t *testing.T) {
 	opts := options(t)
-	opts.CallTimeout = 500 * time.Millisecond
+	opts.CallTimeout = 2 * time.Second
 	s := open(t, opts)
 	if err := s.Configure(t.Context(), []byte("{}")); err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func TestHangingPluginIsReplaced(t *testing.T) {
 // One call that hangs is given up; the plugin, which answers others, stays.
 func TestHangingCallLeavesThePlugin(t *testing.T) {
 	opts := options(t)
-	opts.CallTimeout = 500 * time.Millisecond
+	opts.CallTimeout = 2 * time.Second
 	path := filepath.Join(opts.RuntimeDir, "s")
 	listener, err := net.Listen("unix", path)
 	if err != nil {
