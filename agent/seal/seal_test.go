@@ -239,6 +239,32 @@ func TestKeyNeedsTheClaim(t *testing.T) {
 
 // Nothing but the claim's own volume is opened, and nothing is ever formatted
 // a second time: design promise 13.
+// A crash before the lock leaves an index that the next boot locks.
+func TestInterruptedCommit(t *testing.T) {
+	m := newMachine(t)
+	c := m.newClaim()
+	digest := c.Digest()
+	err := m.tpm.Do(func(device transport.TPM) error {
+		return errors.Join(putNV(device, indexDocument, rewritable, c.Encode()),
+			putNV(device, indexClaim, writeOnce, digest[:]))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.reboot()
+	if _, err := m.openVolume(); err != nil {
+		t.Fatal(err)
+	}
+	err = m.tpm.Do(func(device transport.TPM) error { return putNV(device, indexClaim, writeOnce, make([]byte, 32)) })
+	if err == nil {
+		t.Error("the claim's index was written again")
+	}
+	m.reboot()
+	if _, err := m.openVolume(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A policy that fails leaves no session behind in a TPM that holds three.
 func TestRefusedKeyLeavesNoSession(t *testing.T) {
 	m, key := claimed(t)
