@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
 )
 
 // Transport carries an owner's requests to one machine over attested
@@ -53,6 +55,9 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // session takes an idle connection that is still trusted or opens one.
 func (t *Transport) session(ctx context.Context) (*Session, error) {
+	if t.Pin.Claim.IsZero() {
+		return nil, fmt.Errorf("%w: no claim is pinned for %s", attest.ErrPolicy, t.Machine.Host)
+	}
 	for s := t.take(); s != nil; s = t.take() {
 		if s.Conn.Err() == nil && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime {
 			return s, nil
