@@ -58,8 +58,23 @@ func servePayload(socket string) {
 		os.Exit(1)
 	}
 	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck,gosec // it is killed
+		if r.Header.Get("Upgrade") != "" {
+			echo(w)
+			return
+		}
 		fmt.Fprintf(w, "%s authorization=%q", r.URL.Path, r.Header.Get("Authorization"))
 	}))
+}
+
+// echo switches protocols and sends back what comes.
+func echo(w http.ResponseWriter) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n") //nolint:errcheck // the client's error tells
+	io.Copy(conn, buffered)                                                                                  //nolint:errcheck // as above
 }
 
 // directory stands where the machine's mounts are, which need a kernel of
@@ -324,6 +339,38 @@ func TestBrokenVolumeStaysVisible(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+// A WebSocket's kind of request passes the door and the owner's own proxy.
+func TestUpgradedConnection(t *testing.T) {
+	m, keys, pin := claimed(t)
+	transport := &owner.Transport{Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(m.url) }, Transport: transport,
+	})
+	defer proxy.Close()
+	req, err := http.NewRequestWithContext(t.Context(), "GET", proxy.URL+"/api/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	stream, ok := resp.Body.(io.ReadWriter)
+	if !ok {
+		t.Fatalf("answered %d with a %T", resp.StatusCode, resp.Body)
+	}
+	if _, err := io.WriteString(stream, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(stream, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, error %v", b, err)
 	}
 }
 

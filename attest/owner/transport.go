@@ -49,6 +49,10 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.Close() //nolint:errcheck // it failed already
 		return nil, fmt.Errorf("asking the machine: %w", err)
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The connection is no longer one of requests, and ends with its body.
+		return resp, nil
+	}
 	resp.Body = &returning{ReadCloser: resp.Body, done: func() { t.put(s) }}
 	return resp, nil
 }
