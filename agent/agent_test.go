@@ -350,7 +350,7 @@ func TestUpgradedConnection(t *testing.T) {
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(m.url) }, Transport: transport,
 	})
 	defer proxy.Close()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", proxy.URL+"/api/x", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, proxy.URL+"/api/x", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -397,7 +397,7 @@ func TestDoorIsClosedToStrangers(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		req, err := http.NewRequestWithContext(t.Context(), "GET", m.url.String()+"/api/x", nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m.url.String()+"/api/x", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
