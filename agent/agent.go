@@ -114,11 +114,13 @@ func (m *Machine) OpenData(ctx context.Context) error {
 	if err := m.tpm.Extend(attest.RegisterClaim, state.Claim.Digest()); err != nil {
 		return err
 	}
+	if openErr == nil {
+		openErr = m.startOn(path)
+	}
 	if openErr != nil {
 		m.log.Error("the owner's data stays closed", zap.Error(openErr))
-		return nil
 	}
-	return m.startOn(path)
+	return nil
 }
 
 func (m *Machine) startOn(device string) error {

@@ -58,15 +58,34 @@ func servePayload(socket string) {
 		os.Exit(1)
 	}
 	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck,gosec // it is killed
+		if r.Header.Get("Upgrade") != "" {
+			echo(w)
+			return
+		}
 		fmt.Fprintf(w, "%s authorization=%q", r.URL.Path, r.Header.Get("Authorization"))
 	}))
 }
 
+// echo switches protocols and sends back what comes.
+func echo(w http.ResponseWriter) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n") //nolint:errcheck // the client's error tells
+	io.Copy(conn, buffered)                                                                                  //nolint:errcheck // as above
+}
+
 // directory stands where the machine's mounts are, which need a kernel of
 // one's own; the tests that boot machines exercise those.
-type directory struct{ mounted []string }
+type directory struct {
+	mounted []string
+	// broken is what mounting a device fails with.
+	broken error
+}
 
-func (d *directory) Device(path string) error { d.mounted = append(d.mounted, path); return nil }
+func (d *directory) Device(path string) error { d.mounted = append(d.mounted, path); return d.broken }
 func (d *directory) Memory() error            { d.mounted = append(d.mounted, "memory"); return nil }
 func (d *directory) Unmount() error           { return nil }
 
@@ -86,6 +105,8 @@ type machine struct {
 	url    *url.URL
 	key    *ecdsa.PrivateKey
 	stop   func()
+	// broken is what the next boot's mounts of a device fail with.
+	broken error
 }
 
 func newMachine(t *testing.T) *machine {
@@ -139,7 +160,7 @@ func (m *machine) boot() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.data = &directory{}
+	m.data = &directory{broken: m.broken}
 	payload := supervise.New(supervise.Payload{
 		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
 	})
@@ -300,6 +321,71 @@ func TestClaimOutlivesReboot(t *testing.T) {
 	if got := strings.Join(m.data.mounted, " "); got != m.disk {
 		t.Errorf("mounted %s", got)
 	}
+}
+
+// A volume that does not mount keeps the machine up, so that its owner can see
+// that it is still theirs; nothing of it is served.
+func TestBrokenVolumeStaysVisible(t *testing.T) {
+	m, keys, pin := claimed(t)
+	m.broken = errors.New("bad superblock")
+	m.reboot()
+	client := &http.Client{Transport: &owner.Transport{
+		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
+	}}
+	resp, err := client.Get(m.url.String() + "/api/x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+}
+
+// A WebSocket's kind of request passes the door and the owner's own proxy.
+func TestUpgradedConnection(t *testing.T) {
+	m, keys, pin := claimed(t)
+	transport := &owner.Transport{Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute}
+	proxy := httptest.NewServer(&httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(m.url) }, Transport: transport,
+	})
+	defer proxy.Close()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, proxy.URL+"/api/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Connection", "Upgrade")
+	req.Header.Set("Upgrade", "echo")
+	resp, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	stream, ok := resp.Body.(io.ReadWriter)
+	if !ok {
+		t.Fatalf("answered %d with a %T", resp.StatusCode, resp.Body)
+	}
+	if _, err := io.WriteString(stream, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 5)
+	if _, err := io.ReadFull(stream, b); err != nil || string(b) != "hello" {
+		t.Errorf("%q, error %v", b, err)
+	}
+}
+
+// A transport that no claim is pinned for sends nothing.
+func TestTransportNeedsAClaim(t *testing.T) {
+	m, keys, pin := claimed(t)
+	pin.Claim = attest.Digest{}
+	client := &http.Client{Transport: &owner.Transport{
+		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
+	}}
+	resp, err := client.Get(m.url.String() + "/api/x")
+	if err == nil {
+		resp.Body.Close()
+	}
+	refused(t, err, attest.ErrPolicy)
 }
 
 // No request of a stranger's passes the door: before the claim nobody's does.

@@ -52,6 +52,8 @@ type Door struct {
 
 	// busy bounds the requests that make the TPM work: anyone may ask.
 	busy chan struct{}
+	// patience is strangerTimeout but in tests.
+	patience time.Duration
 }
 
 // Limits on what a stranger can hold.
@@ -61,14 +63,25 @@ const (
 	maxHeaderBytes = 16 << 10
 	headerTimeout  = 5 * time.Second
 	idleTimeout    = 2 * time.Minute
+	// strangerTimeout bounds a whole request and its answer until it is known
+	// to be the owner's.
+	strangerTimeout = 15 * time.Second
 )
 
 // Serve answers on l until ctx ends, then lets requests under way finish for a
 // moment.
 func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 	d.busy = make(chan struct{}, maxBusy)
+	if d.patience == 0 {
+		d.patience = strangerTimeout
+	}
+	// net/http adds HTTP/2 to what the configuration offers: one session is
+	// one request after another.
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
 	server := &http.Server{
-		Handler:           d.handler(),
+		Handler:           d.hurried(d.handler()),
+		Protocols:         protocols,
 		TLSConfig:         channel.ServerConfig(d.Certificate),
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
@@ -90,26 +103,42 @@ func (d *Door) Serve(ctx context.Context, l net.Listener) error {
 
 func (d *Door) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+channel.EvidencePath, d.limited(d.evidence))
-	mux.HandleFunc("POST "+channel.ActivationPath, d.limited(d.activation))
+	mux.HandleFunc("GET "+channel.EvidencePath, d.evidence)
+	mux.HandleFunc("POST "+channel.ActivationPath, d.activation)
 	mux.HandleFunc("GET "+channel.ClaimPath, d.claimNonce)
-	mux.HandleFunc("POST "+channel.ClaimPath, d.limited(d.claim))
+	mux.HandleFunc("POST "+channel.ClaimPath, d.claim)
 	mux.Handle("/", d.owned(d.proxy()))
 	return mux
 }
 
-// limited refuses rather than queues: a queue in front of a TPM that answers
-// in milliseconds only hides a flood.
-func (d *Door) limited(next http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case d.busy <- struct{}{}:
-			defer func() { <-d.busy }()
-			next(w, r)
-		default:
-			w.Header().Set("Retry-After", "1")
-			problem(w, http.StatusServiceUnavailable, "busy", "too many requests for the tpm at once")
-		}
+// hurried gives a request only so long to arrive and its answer to be taken.
+func (d *Door) hurried(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		setDeadlines(w, time.Now().Add(d.patience))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// setDeadlines bounds the rest of a request; the zero time lifts the bound.
+func setDeadlines(w http.ResponseWriter, t time.Time) {
+	c := http.NewResponseController(w)
+	c.SetReadDeadline(t)  //nolint:errcheck // net/http's own connections have deadlines
+	c.SetWriteDeadline(t) //nolint:errcheck // as above
+}
+
+// atTPM does what makes the TPM work, with nothing in it that waits for the
+// network. It refuses rather than queues: a queue in front of a TPM that
+// answers in milliseconds only hides a flood.
+func (d *Door) atTPM(w http.ResponseWriter, work func()) bool {
+	select {
+	case d.busy <- struct{}{}:
+		defer func() { <-d.busy }()
+		work()
+		return true
+	default:
+		w.Header().Set("Retry-After", "1")
+		problem(w, http.StatusServiceUnavailable, "busy", "too many requests for the tpm at once")
+		return false
 	}
 }
 
@@ -130,6 +159,7 @@ func (d *Door) owned(next http.Handler) http.Handler {
 			problem(w, http.StatusUnauthorized, "not-owner", "the request bears no token of the owner's for this connection")
 			return
 		}
+		setDeadlines(w, time.Time{})
 		next.ServeHTTP(w, r)
 	})
 }

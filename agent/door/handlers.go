@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest"
@@ -62,7 +63,10 @@ func (d *Door) evidence(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "bad-channel", err.Error())
 		return
 	}
-	b, err := d.Machine.Evidence(ch, nonce)
+	var b []byte
+	if !d.atTPM(w, func() { b, err = d.Machine.Evidence(ch, nonce) }) {
+		return
+	}
 	if err != nil {
 		problem(w, http.StatusInternalServerError, "tpm", "the tpm gave no evidence")
 		return
@@ -80,7 +84,11 @@ func (d *Door) activation(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "malformed", err.Error())
 		return
 	}
-	secret, err := d.Machine.Activate(req.CredentialBlob, req.EncryptedSecret)
+	var secret []byte
+	var err error
+	if !d.atTPM(w, func() { secret, err = d.Machine.Activate(req.CredentialBlob, req.EncryptedSecret) }) {
+		return
+	}
 	if err != nil {
 		problem(w, http.StatusUnprocessableEntity, "not-activated", "the credential was not made for this machine's keys")
 		return
@@ -117,7 +125,12 @@ func (d *Door) claim(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusForbidden, "stale-claim", "the claim does not answer a nonce of this connection")
 		return
 	}
-	switch err := d.Machine.Claim(r.Context(), c); {
+	// Moving in takes as long as it takes.
+	setDeadlines(w, time.Time{})
+	if !d.atTPM(w, func() { err = d.Machine.Claim(r.Context(), c) }) {
+		return
+	}
+	switch {
 	case err == nil:
 		digest := c.Digest()
 		answer(w, http.StatusCreated, digest[:])
@@ -132,14 +145,17 @@ func (d *Door) claim(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// read returns a capped body, or answers 413.
+// read returns a capped body, or answers 413 or 408.
 func read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, channel.MaxRequestBytes))
-	if err != nil {
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
 		problem(w, http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has more than %d bytes", channel.MaxRequestBytes))
-		return nil, false
+	case err != nil:
+		problem(w, http.StatusRequestTimeout, "incomplete", "the body did not arrive")
 	}
-	return b, true
+	return b, err == nil
 }
 
 func answer(w http.ResponseWriter, status int, body []byte) {

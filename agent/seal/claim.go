@@ -17,7 +17,8 @@ type State struct {
 }
 
 // Load reads the state. A claim whose document does not match the locked
-// digest is an error: the machine then serves nobody.
+// digest is an error: the machine then serves nobody. What a crash between the
+// digest and its lock left open is locked here, before a key is sealed to it.
 func Load(d Device) (State, error) {
 	var s State
 	err := d.Do(func(device transport.TPM) error {
@@ -37,7 +38,10 @@ func Load(d Device) (State, error) {
 		}
 		volume, err := readNV(device, indexVolume)
 		copy(s.Volume[:], volume)
-		return err
+		if err != nil || s.Volume != (VolumeID{}) {
+			return err
+		}
+		return lockNV(device, indexClaim)
 	})
 	return s, err
 }

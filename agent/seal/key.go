@@ -51,6 +51,12 @@ func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest) (Sealed,
 		return Sealed{}, err
 	}
 	defer flush(device, srk.ObjectHandle)
+	public, err := srk.OutPublic.Contents()
+	if err != nil {
+		return Sealed{}, fmt.Errorf("reading storage key: %w", err)
+	}
+	// As with unsealing, the key does not cross a bus in the clear.
+	encrypted := tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptIn))
 	rsp, err := tpm2.Create{
 		ParentHandle: tpm2.AuthHandle{Handle: srk.ObjectHandle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
@@ -63,7 +69,7 @@ func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest) (Sealed,
 			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash,
 				&tpm2.TPMSKeyedHashParms{Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull}}),
 		}),
-	}.Execute(device)
+	}.Execute(device, encrypted)
 	if err != nil {
 		return Sealed{}, fmt.Errorf("sealing data key: %w", err)
 	}

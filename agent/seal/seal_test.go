@@ -239,6 +239,73 @@ func TestKeyNeedsTheClaim(t *testing.T) {
 
 // Nothing but the claim's own volume is opened, and nothing is ever formatted
 // a second time: design promise 13.
+// bus keeps all that goes to the TPM and comes from it.
+type bus struct {
+	transport.TPM
+	seen []byte
+}
+
+func (b *bus) Send(command []byte) ([]byte, error) {
+	response, err := b.TPM.Send(command)
+	b.seen = append(append(b.seen, command...), response...)
+	return response, err
+}
+
+// Whoever listens to the TPM's bus learns no data key.
+func TestKeyCrossesTheBusEncrypted(t *testing.T) {
+	m := newMachine(t)
+	// The TPM has room for one attestation key beside what opening needs.
+	m.device.PowerOff()
+	m.device.PowerOn()
+	b := &bus{TPM: m.device}
+	tpm, err := issue.Open(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	digest := m.newClaim().Digest()
+	if err := tpm.Do(func(device transport.TPM) error { return putNV(device, indexClaim, writeOnce, digest[:]) }); err != nil {
+		t.Fatal(err)
+	}
+	key, sealed, err := newKey(tpm, rand.Reader, digest, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// At a boot the claim register is still zero, as it is here.
+	got, err := openKey(tpm, sealed, digest, 3)
+	if err != nil || !bytes.Equal(got, key) {
+		t.Fatalf("opening: %v", err)
+	}
+	if bytes.Contains(b.seen, key[:16]) {
+		t.Error("the key crossed the bus in the clear")
+	}
+}
+
+// A crash before the lock leaves an index that the next boot locks.
+func TestInterruptedCommit(t *testing.T) {
+	m := newMachine(t)
+	c := m.newClaim()
+	digest := c.Digest()
+	err := m.tpm.Do(func(device transport.TPM) error {
+		return errors.Join(putNV(device, indexDocument, rewritable, c.Encode()),
+			putNV(device, indexClaim, writeOnce, digest[:]))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.reboot()
+	if _, err := m.openVolume(); err != nil {
+		t.Fatal(err)
+	}
+	err = m.tpm.Do(func(device transport.TPM) error { return putNV(device, indexClaim, writeOnce, make([]byte, 32)) })
+	if err == nil {
+		t.Error("the claim's index was written again")
+	}
+	m.reboot()
+	if _, err := m.openVolume(); err != nil {
+		t.Error(err)
+	}
+}
+
 // A policy that fails leaves no session behind in a TPM that holds three.
 func TestRefusedKeyLeavesNoSession(t *testing.T) {
 	m, key := claimed(t)

@@ -39,8 +39,9 @@ type Payload struct {
 	Log      *zap.Logger
 }
 
-// Confined runs as a user of its own, with no network, no other processes in
-// sight.
+// Confined runs as a user of its own, with no network and no process to signal
+// but its own. /proc still lists the machine's: another mount of it is not
+// among these namespaces.
 func Confined(uid, gid uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: uid, Gid: gid},

@@ -99,7 +99,10 @@ func handshakeError(err error) error {
 	case errors.As(err, &record),
 		errors.As(err, &operation) && (operation.Op == "remote error" || operation.Op == "local error"):
 		return fmt.Errorf("%w: the other side speaks no tls 1.3: %w", attest.ErrBinding, err)
-	case errors.As(err, &network), errors.Is(err, io.EOF), errors.Is(err, context.DeadlineExceeded), errors.Is(err, attest.ErrRefused):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		// So does a forwarded port behind which nothing listens yet.
+		return &net.OpError{Op: "handshake", Net: "tcp", Err: err}
+	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, attest.ErrRefused):
 		return err
 	default:
 		return fmt.Errorf("%w: %w", attest.ErrBinding, err)

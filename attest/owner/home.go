@@ -33,8 +33,15 @@ const (
 	maxFile         = 1 << 20
 )
 
-// Keys reads the owner's keys, drawing those that are missing.
+// Keys reads the owner's keys, drawing those that are missing. Of two
+// processes at once one draws: a claim signed with a key that is then replaced
+// would lose the machine.
 func (h Home) Keys(rand io.Reader) (Keys, error) {
+	unlock, err := h.lock()
+	if err != nil {
+		return Keys{}, err
+	}
+	defer unlock()
 	owner, err := loadKey(filepath.Join(h.Dir, ownerKeyFile), func() (ed25519.PrivateKey, error) {
 		_, key, err := ed25519.GenerateKey(rand)
 		return key, err
@@ -109,19 +116,28 @@ func (h Home) Forget(host string) error {
 	return h.locked(func(pins map[string]Pin) { delete(pins, host) })
 }
 
+// lock keeps other client processes out of the directory until unlock.
+func (h Home) lock() (unlock func(), err error) {
+	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("locking %s: %w", h.Dir, err)
+	}
+	file, err := os.OpenFile(filepath.Join(h.Dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", h.Dir, err)
+	}
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", h.Dir, err), file.Close())
+	}
+	return func() { file.Close() }, nil //nolint:errcheck // the lock goes with the descriptor
+}
+
 // locked changes the pins while no other client process does.
 func (h Home) locked(change func(map[string]Pin)) error {
-	if err := os.MkdirAll(h.Dir, 0o700); err != nil {
-		return fmt.Errorf("remembering machine: %w", err)
-	}
-	lock, err := os.OpenFile(filepath.Join(h.Dir, ".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	unlock, err := h.lock()
 	if err != nil {
-		return fmt.Errorf("remembering machine: %w", err)
+		return err
 	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("remembering machine: %w", err)
-	}
+	defer unlock()
 	pins, err := h.pins()
 	if err != nil {
 		return err
@@ -165,6 +181,19 @@ func writeFile(path string, b []byte) error {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return syncDirectory(filepath.Dir(path))
+}
+
+// syncDirectory makes a rename outlive a power failure: a key is used right
+// after it was written.
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := errors.Join(dir.Sync(), dir.Close()); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"sync"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
 )
 
 // Transport carries an owner's requests to one machine over attested
@@ -47,12 +49,19 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		s.Close() //nolint:errcheck // it failed already
 		return nil, fmt.Errorf("asking the machine: %w", err)
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The connection is no longer one of requests, and ends with its body.
+		return resp, nil
+	}
 	resp.Body = &returning{ReadCloser: resp.Body, done: func() { t.put(s) }}
 	return resp, nil
 }
 
 // session takes an idle connection that is still trusted or opens one.
 func (t *Transport) session(ctx context.Context) (*Session, error) {
+	if t.Pin.Claim.IsZero() {
+		return nil, fmt.Errorf("%w: no claim is pinned for %s", attest.ErrPolicy, t.Machine.Host)
+	}
 	for s := t.take(); s != nil; s = t.take() {
 		if s.Conn.Err() == nil && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime {
 			return s, nil

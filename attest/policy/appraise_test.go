@@ -2,10 +2,12 @@ package policy_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"maps"
+	"runtime"
 	"slices"
 	"strconv"
 	"testing"
@@ -382,6 +384,25 @@ func TestFailedActivationsLeaveNoSession(t *testing.T) {
 	}
 	if secret, err := m.tpm.Activate(challenge.CredentialBlob, challenge.EncryptedSecret); err != nil || challenge.Answered(secret) != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Signals, which the runtime sends itself, interrupt no command.
+func TestSignalsInterruptNoCommand(t *testing.T) {
+	m := boot(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	runtime.LockOSThread()
+	thread := unix.Gettid()
+	go func() {
+		for ctx.Err() == nil {
+			unix.Tgkill(unix.Getpid(), thread, unix.SIGURG) //nolint:errcheck // it is this process
+		}
+	}()
+	for range 200 {
+		if _, err := m.tpm.Registers(tpm.Selection[:]...); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/go-tpm/tpm2/transport/linuxtpm"
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent"
@@ -65,9 +64,9 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	if err := os.Chmod(tpmPath, 0o600); err != nil {
 		return nil, fmt.Errorf("closing the tpm to others: %w", err)
 	}
-	device, err := linuxtpm.Open(tpmPath)
+	device, err := issue.OpenDevice(tpmPath)
 	if err != nil {
-		return nil, fmt.Errorf("opening tpm: %w", err)
+		return nil, err
 	}
 	tpm, err := issue.Open(device)
 	if err != nil {

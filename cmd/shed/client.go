@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -49,9 +50,9 @@ type client struct {
 }
 
 func (f *clientFlags) open(cmd *cobra.Command, machine string) (*client, error) {
-	u, err := url.Parse(machine)
-	if err != nil || u.Scheme != "https" || u.Host == "" {
-		return nil, usage(fmt.Errorf("url %q: want https://host:port", machine))
+	u, err := parseMachine(machine)
+	if err != nil {
+		return nil, err
 	}
 	home := filepath.Join(stateDir(cmd), "client")
 	c := &client{home: owner.Home{Dir: home}, machine: u}
@@ -75,6 +76,17 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*client, error) 
 		return nil, usage(fmt.Errorf("minimum tier: %w", err))
 	}
 	return c, nil
+}
+
+// parseMachine reads a machine's URL in the one spelling that it is remembered
+// by: another spelling of its host would make it a machine never seen before.
+func parseMachine(text string) (*url.URL, error) {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
+		return nil, usage(fmt.Errorf("url %q: want https://host:port", text))
+	}
+	u.Host = net.JoinHostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), first(u.Port(), "443"))
+	return u, nil
 }
 
 // first is the first of the texts that is not empty.

@@ -123,7 +123,8 @@ func (c *client) proxy(transport http.RoundTripper) http.Handler {
 }
 
 // localOnly keeps web pages of others from using the proxy: neither by a
-// foreign name for this address nor across origins.
+// foreign name for this address nor across origins, reads and WebSockets
+// included. Only a link that is followed to it may come from elsewhere.
 func localOnly(address string, next http.Handler) http.Handler {
 	guard := http.NewCrossOriginProtection().Handler(next)
 	_, port, _ := net.SplitHostPort(address)
@@ -132,8 +133,26 @@ func localOnly(address string, next http.Handler) http.Handler {
 			http.Error(w, "this proxy answers to its own address alone", http.StatusMisdirectedRequest)
 			return
 		}
+		if foreign(r) {
+			http.Error(w, "this proxy does not answer to pages of other origins", http.StatusForbidden)
+			return
+		}
 		guard.ServeHTTP(w, r)
 	})
+}
+
+// foreign tells a page's request from another origin by what browsers send
+// (Fetch Metadata; RFC 6454, section 7; RFC 6455, section 10.2).
+func foreign(r *http.Request) bool {
+	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+r.Host {
+		return true
+	}
+	switch r.Header.Get("Sec-Fetch-Site") {
+	case "", "none", "same-origin":
+		return false
+	default:
+		return r.Header.Get("Sec-Fetch-Mode") != "navigate" || r.Header.Get("Sec-Fetch-Dest") != "document"
+	}
 }
 
 func listenLoopback(address string) (net.Listener, error) {

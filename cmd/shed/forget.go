@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net/url"
 	"path/filepath"
 
 	"github.com/spf13/cobra"
@@ -18,9 +17,9 @@ func newForgetCommand() *cobra.Command {
 machine there is verified as a new one. The owner key stays.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			u, err := url.Parse(args[0])
-			if err != nil || u.Host == "" {
-				return usage(fmt.Errorf("url %q: want https://host:port", args[0]))
+			u, err := parseMachine(args[0])
+			if err != nil {
+				return err
 			}
 			home := owner.Home{Dir: filepath.Join(stateDir(cmd), "client")}
 			pin, err := home.Pin(u.Host)

@@ -17,6 +17,8 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 	"golang.org/x/sys/unix"
+
+	"github.com/toolshed-cloud/shed/attest/issue"
 )
 
 // TPM is a running software TPM.
@@ -100,7 +102,7 @@ func (m *TPM) PowerOn() {
 	if err := m.process.Start(); err != nil {
 		m.t.Fatal(err)
 	}
-	m.TPM, m.conn = transport.FromReadWriter(ours), ours
+	m.TPM, m.conn = issue.Transport(ours), ours
 }
 
 // PowerOff ends the TPM. It is harmless when it is off.
