@@ -40,8 +40,8 @@ type Payload struct {
 }
 
 // Confined runs as a user of its own, with no network and no process to signal
-// but its own. /proc still lists the machine's: another mount of it is not
-// among these namespaces.
+// but its own. That it sees no others in /proc is a matter of how that is
+// mounted (package boot).
 func Confined(uid, gid uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
 		Credential: &syscall.Credential{Uid: uid, Gid: gid},

@@ -118,6 +118,9 @@ func newVault(tpm *issue.TPM) (*seal.Vault, error) {
 	if err := json.Unmarshal(b, &release); err != nil {
 		return nil, fmt.Errorf("reading release: %w", err)
 	}
+	if release.Epoch == 0 {
+		return nil, errors.New("reading release: it has no epoch")
+	}
 	disk, err := boot.FindDisk(dataDisk, deviceWait)
 	if err != nil {
 		return nil, err
@@ -145,7 +148,14 @@ func serve(ctx context.Context, machine *agent.Machine, log *zap.Logger) error {
 	front.Rand = random
 	ended := make(chan error, 2)
 	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
-	go func() { ended <- boot.PowerButton(ctx) }()
+	go func() {
+		err := boot.PowerButton(ctx)
+		if errors.Is(err, boot.ErrNoButton) {
+			log.Warn("only a cut of the power stops this machine", zap.Error(err))
+			return
+		}
+		ended <- err
+	}()
 	go machine.Enroller().Run(ctx)
 	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
 	log.Info("serving")

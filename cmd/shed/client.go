@@ -141,6 +141,16 @@ func (c *client) session(ctx context.Context, cmd *cobra.Command) (*owner.Sessio
 	return session, err
 }
 
+// remember raises what is kept of a machine that was accepted before, such as
+// the highest epoch; a first verification alone pins nothing.
+func (c *client) remember(s *owner.Session) error {
+	pin, err := c.home.Pin(c.machine.Host)
+	if err != nil || pin == nil {
+		return err
+	}
+	return c.home.Remember(c.machine.Host, s.Pin())
+}
+
 // run is what verify and claim share: open the client, do one thing in time.
 func (f *clientFlags) run(do func(*client, context.Context, *cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
@@ -36,7 +37,7 @@ func (c *client) verify(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	defer session.Close()
-	return showAppraisal(cmd, session.Result.Appraisal)
+	return errors.Join(showAppraisal(cmd, session.Result.Appraisal), c.remember(session))
 }
 
 func showAppraisal(cmd *cobra.Command, a attest.Appraisal) error {

@@ -25,7 +25,7 @@ func TestVMPayloadIsConfined(t *testing.T) {
 	t.Logf("the payload said %v", said)
 	for _, refused := range []string{
 		"/dev/tpm0", "/dev/tpmrm0", "/dev/mem", "/dev/mapper/control", "/dev/console", "/dev/vda", "/dev/vdb", "/dev/vdc", "/dev/dm-0",
-		"/proc/1/environ", "/init", "mount", "setuid", "dial",
+		"/proc/1/environ", "/proc/1/cmdline", "/init", "mount", "setuid", "dial",
 	} {
 		if answer, tried := said[refused]; !tried || answer == "" {
 			t.Errorf("%s: tried %v, and it worked", refused, tried)
