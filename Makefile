@@ -61,6 +61,9 @@ lint: deps ## formatting, linters with the layer rules, vulnerabilities, generat
 conformance: deps build ## the provider conformance suite; JSON on the last line
 	@scripts/conformance
 
+.PHONY: bench
+bench: bench-boot ## every benchmark, each beside its floor in the same run
+
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
 	@$(LOCAL) bench-boot
