@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/kv"
@@ -31,14 +32,19 @@ func main() {
 	}
 }
 
+// newLog writes JSON lines to standard error.
+func newLog() *zap.Logger {
+	config := zap.NewProductionEncoderConfig()
+	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	config.EncodeDuration = zapcore.StringDurationEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(config), os.Stderr, zap.InfoLevel))
+}
+
 func run(ctx context.Context, socket, data string) error {
 	if socket == "" || data == "" {
 		return errors.New("SHED_SOCKET and SHED_DATA must be set")
 	}
-	log, err := zap.NewProduction()
-	if err != nil {
-		return fmt.Errorf("starting log: %w", err)
-	}
+	log := newLog()
 	store, err := kv.Open(ctx, filepath.Join(data, "kv.db"), time.Now)
 	if err != nil {
 		return err

@@ -1,0 +1,280 @@
+package agent_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent"
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// TestMain is the payload too: supervise runs this very program.
+func TestMain(m *testing.M) {
+	if socket := os.Getenv("SHED_SOCKET"); socket != "" {
+		servePayload(socket)
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// servePayload says on which data it runs, and what it was sent.
+func servePayload(socket string) {
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck,gosec // it is killed
+		if r.Header.Get("Upgrade") != "" {
+			echo(w)
+			return
+		}
+		fmt.Fprintf(w, "%s authorization=%q", r.URL.Path, r.Header.Get("Authorization"))
+	}))
+}
+
+// echo switches protocols and sends back what comes.
+func echo(w http.ResponseWriter) {
+	conn, buffered, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n") //nolint:errcheck // the client's error tells
+	io.Copy(conn, buffered)                                                                                  //nolint:errcheck // as above
+}
+
+// directory stands where the machine's mounts are, which need a kernel of
+// one's own; the tests that boot machines exercise those.
+type directory struct {
+	mounted []string
+	// broken is what mounting a device fails with.
+	broken error
+}
+
+func (d *directory) Device(path string) error { d.mounted = append(d.mounted, path); return d.broken }
+func (d *directory) Memory() error            { d.mounted = append(d.mounted, "memory"); return nil }
+func (d *directory) Unmount() error           { return nil }
+
+// plainMapper stands where device mapper is, for the same reason.
+type plainMapper struct{}
+
+func (plainMapper) Map(disk string, _ []byte) (string, error) { return disk, nil }
+func (plainMapper) Unmap() error                              { return nil }
+
+// machine is the whole agent on a real software TPM, behind a real TLS port.
+type machine struct {
+	*agent.Machine
+	t      *testing.T
+	device *swtpmtest.TPM
+	data   *directory
+	disk   string
+	url    *url.URL
+	key    *ecdsa.PrivateKey
+	stop   func()
+	// broken is what the next boot's mounts of a device fail with.
+	broken error
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{t: t, device: swtpmtest.Start(t), disk: filepath.Join(t.TempDir(), "disk")}
+	if err := os.WriteFile(m.disk, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(m.disk, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if m.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	m.boot()
+	t.Cleanup(func() { m.stop() })
+	return m
+}
+
+// measured are the registers that firmware and stub extend at a boot.
+var measured = map[uint8]attest.Digest{
+	2: attest.Sum([]byte{0, 0, 0, 0}), 3: attest.Sum([]byte{0, 0, 0, 0}),
+	4: attest.Sum([]byte("image")), 9: attest.Sum([]byte("image")), 11: attest.Sum([]byte("image")),
+}
+
+func (m *machine) boot() {
+	m.t.Helper()
+	tpm, err := issue.Open(m.device)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	for register, digest := range measured {
+		if err := tpm.Extend(register, digest); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	certificate, spki, err := channel.NewCertificate(rand.Reader)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	config, err := api.Config{Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: "127.0.0.1:1"}.Encode()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	sockets, err := os.MkdirTemp("", "agent")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.data = &directory{broken: m.broken}
+	payload := supervise.New(supervise.Payload{
+		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
+	})
+	m.Machine, err = agent.New(agent.Parts{
+		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
+		Vault: &seal.Vault{
+			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
+			Format: func(context.Context, string) error { return nil },
+		},
+	}, config)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	if err := m.OpenData(m.t.Context()); err != nil {
+		m.t.Fatal(err)
+	}
+	m.Endorse(m.endorsement("1.0.0"))
+	m.serve(sockets)
+}
+
+func (m *machine) serve(sockets string) {
+	m.t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.url = &url.URL{Scheme: "https", Host: l.Addr().String()}
+	ctx, cancel := context.WithCancel(context.Background())
+	front := m.Door()
+	front.Rand = rand.Reader
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		front.Serve(ctx, l) //nolint:errcheck // it ends with ctx
+	}()
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		<-served
+		if err := m.Close(); err != nil {
+			m.t.Error(err)
+		}
+		os.RemoveAll(sockets)
+	})
+}
+
+// reboot resets the TPM and starts anew, at another port.
+func (m *machine) reboot() {
+	m.t.Helper()
+	m.stop()
+	m.device.PowerOff()
+	m.device.PowerOn()
+	m.boot()
+}
+
+// endorsement is a release signed by the machine's own publisher, in the shape
+// of a Sigstore bundle, whose registers the machine has.
+func (m *machine) endorsement(version string) api.EnrolResult {
+	m.t.Helper()
+	sha256s, sha384s := map[string]string{}, map[string]string{}
+	for _, register := range []uint8{4, 9, 11} {
+		name := strconv.Itoa(int(register))
+		sha256s[name] = attest.Extend(attest.Digest{}, measured[register]).String()
+		sha384s[name] = strings.Repeat("0", 96)
+	}
+	file := release.File{Name: "disk.raw", SHA256: attest.Sum(nil), Bytes: 1}
+	manifest, err := (&release.Manifest{
+		Schema: release.SchemaVersion, Version: version, Epoch: 1, Architecture: "amd64", Disk: file,
+		UKI: release.File{Name: "uki.efi", SHA256: attest.Sum(nil), Bytes: 1}, StubVersion: 252,
+		Boots:  []release.Boot{{SHA256: sha256s, SHA384: sha384s}},
+		Inputs: []release.Input{{Name: "kernel", SHA256: attest.Sum(nil), Bytes: 1}},
+	}).Encode()
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	digest := sha256.Sum256(manifest)
+	signature, err := ecdsa.SignASN1(rand.Reader, m.key, digest[:])
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	bundle := fmt.Appendf(nil, `{"mediaType":%q,"verificationMaterial":{"publicKey":{"hint":"dGVzdA=="}},`+
+		`"messageSignature":{"messageDigest":{"algorithm":"SHA2_256","digest":%q},"signature":%q}}`,
+		release.BundleMediaType, base64.StdEncoding.EncodeToString(digest[:]), base64.StdEncoding.EncodeToString(signature))
+	return api.EnrolResult{Accepted: true, Manifest: manifest, Bundle: bundle}
+}
+
+func (m *machine) trust() owner.Trust {
+	return owner.Trust{
+		ReleaseKey: m.key.Public(), MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader,
+		Roots: []policy.Root{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
+	}
+}
+
+func newKeys(t *testing.T) owner.Keys {
+	t.Helper()
+	keys, err := owner.Home{Dir: t.TempDir()}.Keys(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// claimed is a machine with its owner's keys and what they accepted of it.
+func claimed(t *testing.T) (*machine, owner.Keys, owner.Pin) {
+	t.Helper()
+	m, keys := newMachine(t), newKeys(t)
+	s, err := m.trust().Connect(t.Context(), m.url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Claim(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	return m, keys, s.Pin()
+}
+
+func refused(t *testing.T, err, want error) {
+	t.Helper()
+	if !errors.Is(err, want) || !errors.Is(err, attest.ErrRefused) {
+		t.Errorf("error %v, want %v", err, want)
+	}
+}
