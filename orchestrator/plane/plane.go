@@ -203,11 +203,12 @@ func (p *Plane) openProvider(ctx context.Context) (err error) {
 	if p.provider, err = p.Provider(ctx); err != nil {
 		return fmt.Errorf("starting the provider %s: %w", p.Config.ProviderName, err)
 	}
-	if p.info, err = p.provider.Info(ctx); err != nil {
-		return fmt.Errorf("asking the provider %s who it is: %w", p.Config.ProviderName, err)
-	}
 	if err := p.provider.Configure(ctx, p.Config.Settings); err != nil {
 		return fmt.Errorf("configuring the provider %s: %w", p.Config.ProviderName, err)
+	}
+	// Once it is configured it also knows how its guests run.
+	if p.info, err = p.provider.Info(ctx); err != nil {
+		return fmt.Errorf("asking the provider %s who it is: %w", p.Config.ProviderName, err)
 	}
 	if process, ok := p.provider.(interface{ Pid() int }); ok {
 		failpoint.OnPlugin(process.Pid)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -150,6 +151,26 @@ func (c *control) waitReady(ctx context.Context) error {
 		resp.Body.Close() //nolint:errcheck // only the status is read
 		return resp.StatusCode/100 == 2, nil
 	})
+}
+
+// notes are what the provider has for its operator to know, from the control
+// plane's log: that guests run under software emulation, and why.
+func (c *control) notes() []string {
+	b, err := os.ReadFile(c.place.serveLog())
+	if err != nil {
+		return nil
+	}
+	var notes []string
+	for line := range bytes.Lines(b) {
+		var entry struct {
+			Msg   string   `json:"msg"`
+			Notes []string `json:"notes"`
+		}
+		if json.Unmarshal(line, &entry) == nil && entry.Msg == "provider runs" {
+			notes = entry.Notes
+		}
+	}
+	return notes
 }
 
 // stopWait is longer than the machines' grace.

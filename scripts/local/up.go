@@ -94,8 +94,14 @@ func (l *local) bringUp(ctx context.Context) error {
 		}},
 	}
 	for _, s := range steps {
+		started := l.control != nil
 		if err := step(s.name, s.run); err != nil {
 			return err
+		}
+		if !started && l.control != nil {
+			for _, note := range l.control.notes() {
+				fmt.Println("  " + note)
+			}
 		}
 	}
 	return nil
