@@ -79,47 +79,31 @@ type Plane struct {
 }
 
 // Open takes the directory and the addresses and starts the provider.
-func Open(ctx context.Context, o Options) (_ *Plane, err error) {
-	p := &Plane{Options: o}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.Close())
-		}
-	}()
-	if err := p.openStore(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.listen(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.readKeys(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.openProvider(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.assemble(ctx); err != nil {
-		return nil, err
-	}
-	return p, p.publish()
+func Open(ctx context.Context, o Options) (*Plane, error) {
+	return open(ctx, o, (*Plane).openStore, (*Plane).listen, (*Plane).readKeys, (*Plane).openProvider,
+		(*Plane).assemble, func(p *Plane, _ context.Context) error { return p.publish() })
 }
 
 // OpenToPowerOff takes the directory and starts the provider, and listens
 // nowhere.
-func OpenToPowerOff(ctx context.Context, o Options) (_ *Plane, err error) {
-	p := &Plane{Options: o}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, p.Close())
-		}
-	}()
-	if err := p.openStore(ctx); err != nil {
-		return nil, err
-	}
-	if err := p.openProvider(ctx); err != nil {
+func OpenToPowerOff(ctx context.Context, o Options) (*Plane, error) {
+	p, err := open(ctx, o, (*Plane).openStore, (*Plane).openProvider)
+	if err != nil {
 		return nil, err
 	}
 	p.rec = reconcile.New(p.parts(reconcile.Policy{Limits: p.Config.Limits}))
+	return p, nil
+}
+
+// open takes one thing after another; where one is not to be had, it lets go
+// of those before.
+func open(ctx context.Context, o Options, steps ...func(*Plane, context.Context) error) (*Plane, error) {
+	p := &Plane{Options: o}
+	for _, step := range steps {
+		if err := step(p, ctx); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
 	return p, nil
 }
 
