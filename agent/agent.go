@@ -19,14 +19,14 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent/api"
-	"github.com/toolshed-cloud/shed/agent/door"
 	"github.com/toolshed-cloud/shed/agent/enrol"
+	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/claim"
+	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/evidence"
-	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // Data is where the payload's data lives.
@@ -39,8 +39,8 @@ type Data interface {
 
 // Machine is one boot of one machine.
 type Machine struct {
-	tpm     *issue.TPM
-	vault   *seal.Vault
+	tpm     *attester.TPM
+	volume  *seal.DataVolume
 	data    Data
 	payload *supervise.Supervisor
 	log     *zap.Logger
@@ -54,20 +54,20 @@ type Machine struct {
 	claiming sync.Mutex
 	// mu guards owner and endorsements, and keeps evidence from being made
 	// between the claim's two halves: the register and the document.
-	mu           sync.RWMutex
-	owner        *claim.Claim
-	endorsements evidence.Endorsements
+	mu              sync.RWMutex
+	owner           *ownership.Claim
+	referenceValues evidence.ReferenceValues
 }
 
 var (
-	_ door.Machine  = (*Machine)(nil)
-	_ enrol.Machine = (*Machine)(nil)
+	_ ingress.Machine = (*Machine)(nil)
+	_ enrol.Machine   = (*Machine)(nil)
 )
 
 // Parts are what a machine is put together from.
 type Parts struct {
-	TPM         *issue.TPM
-	Vault       *seal.Vault
+	TPM         *attester.TPM
+	Volume      *seal.DataVolume
 	Data        Data
 	Payload     *supervise.Supervisor
 	Certificate tls.Certificate
@@ -86,7 +86,7 @@ func New(p Parts, encoded []byte) (*Machine, error) {
 		return nil, err
 	}
 	return &Machine{
-		tpm: p.TPM, vault: p.Vault, data: p.Data, payload: p.Payload, log: p.Log,
+		tpm: p.TPM, volume: p.Volume, data: p.Data, payload: p.Payload, log: p.Log,
 		config: config, encoded: encoded, certificate: p.Certificate, spki: p.SPKI,
 	}, nil
 }
@@ -110,7 +110,7 @@ func (m *Machine) OpenData(ctx context.Context) error {
 		return m.payload.Start()
 	}
 	m.owner = state.Claim
-	path, openErr := m.vault.Open(ctx, state)
+	path, openErr := m.volume.Open(ctx, state)
 	if err := m.tpm.Extend(attest.RegisterClaim, state.Claim.Digest()); err != nil {
 		return err
 	}
@@ -136,25 +136,25 @@ func (m *Machine) Close() error {
 	if err := m.data.Unmount(); err != nil {
 		return err
 	}
-	return m.vault.Mapper.Unmap()
+	return m.volume.Mapper.Unmap()
 }
 
-// Evidence implements door.Machine and enrol.Machine.
+// Evidence implements ingress.Machine and enrol.Machine.
 func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := issue.Subject{Channel: ch, Nonce: nonce, Config: m.encoded}
+	s := attester.Subject{Channel: ch, Nonce: nonce, Config: m.encoded}
 	if m.owner != nil {
 		s.Claim = m.owner.Encode()
 	}
 	// A control plane gave the endorsements and needs none.
 	if ch.Role == attest.RoleServe {
-		s.Endorsements = m.endorsements
+		s.ReferenceValues = m.referenceValues
 	}
 	return m.tpm.Evidence(s)
 }
 
-// Activate implements door.Machine and enrol.Machine.
+// Activate implements ingress.Machine and enrol.Machine.
 func (m *Machine) Activate(blob, secret []byte) ([]byte, error) { return m.tpm.Activate(blob, secret) }
 
 // EKCertificate implements enrol.Machine.
@@ -163,16 +163,16 @@ func (m *Machine) EKCertificate() []byte { return m.tpm.EKCertificate() }
 // AKPublic implements enrol.Machine.
 func (m *Machine) AKPublic() []byte { return m.tpm.AKPublic() }
 
-// Owner implements door.Machine.
-func (m *Machine) Owner() *claim.Claim {
+// Owner implements ingress.Machine.
+func (m *Machine) Owner() *ownership.Claim {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
 	return m.owner
 }
 
-// Claim implements door.Machine: design promise 10. The claim holds from the
+// Claim implements ingress.Machine: design promise 10. The claim holds from the
 // moment it is committed; a crash afterwards is made good at the next boot.
-func (m *Machine) Claim(ctx context.Context, c *claim.Claim) error {
+func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 	m.claiming.Lock()
 	defer m.claiming.Unlock()
 	if m.Owner() != nil {
@@ -181,19 +181,19 @@ func (m *Machine) Claim(ctx context.Context, c *claim.Claim) error {
 	if !bytes.Equal(c.Body.AKName, m.tpm.AKName()) {
 		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
 	}
-	if err := m.vault.CheckBlank(); err != nil {
+	if err := m.volume.CheckBlank(); err != nil {
 		return err
 	}
 	if err := m.commit(c); err != nil {
 		return err
 	}
 	// From here on the client's patience no longer counts.
-	return m.moveIn(context.WithoutCancel(ctx), c)
+	return m.mountVolume(context.WithoutCancel(ctx), c)
 }
 
 // commit makes the claim hold, in the TPM, in the register and here, as one
 // step to whoever asks for evidence.
-func (m *Machine) commit(c *claim.Claim) error {
+func (m *Machine) commit(c *ownership.Claim) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := seal.Commit(m.tpm, c); err != nil {
@@ -206,44 +206,44 @@ func (m *Machine) commit(c *claim.Claim) error {
 	return nil
 }
 
-// moveIn takes the payload from memory to the owner's new volume.
-func (m *Machine) moveIn(ctx context.Context, c *claim.Claim) error {
+// mountVolume takes the payload from memory to the owner's new volume.
+func (m *Machine) mountVolume(ctx context.Context, c *ownership.Claim) error {
 	m.payload.Stop()
 	if err := m.data.Unmount(); err != nil {
 		return err
 	}
-	path, err := m.vault.Open(ctx, seal.State{Claim: c})
+	path, err := m.volume.Open(ctx, seal.State{Claim: c})
 	if err != nil {
 		return err
 	}
 	if err := m.startOn(path); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, moveInWait)
+	ctx, cancel := context.WithTimeout(ctx, mountWait)
 	defer cancel()
-	return m.payload.WaitPerforming(ctx)
+	return m.payload.WaitHealthy(ctx)
 }
 
 // moveInWait bounds how long a claim waits for the payload to serve again.
-const moveInWait = 30 * time.Second
+const mountWait = 30 * time.Second
 
-// Endorse keeps what the control plane says was released, for clients to check
+// SetReferenceValues keeps what the control plane says was released, for clients to check
 // by its own signature.
-func (m *Machine) Endorse(r api.EnrolResult) {
+func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.endorsements = evidence.Endorsements{Manifest: r.Manifest, Bundle: r.Bundle}
+	m.referenceValues = evidence.ReferenceValues{Manifest: r.Manifest, Bundle: r.Bundle}
 }
 
-// Door is the machine's inbound port.
-func (m *Machine) Door() *door.Door {
-	return &door.Door{Machine: m, Certificate: m.certificate, SPKI: m.spki, Payload: m.payload.Transport()}
+// Ingress is the machine's inbound port.
+func (m *Machine) Ingress() *ingress.Ingress {
+	return &ingress.Ingress{Machine: m, Certificate: m.certificate, SPKI: m.spki, Payload: m.payload.Transport()}
 }
 
 // Enroller keeps the machine enrolled at its control plane.
 func (m *Machine) Enroller() *enrol.Enroller {
 	return &enrol.Enroller{
 		Config: m.config, Machine: m, Payload: m.payload,
-		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.Endorse, Log: m.log,
+		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.SetReferenceValues, Log: m.log,
 	}
 }

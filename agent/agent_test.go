@@ -16,14 +16,14 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/issue"
-	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/client"
 )
 
 func TestOwnerTalksToTheirMachine(t *testing.T) {
 	m, keys, pin := claimed(t)
-	client := &http.Client{Transport: &owner.Transport{
+	client := &http.Client{Transport: &client.Transport{
 		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
 	}}
 	for range 3 {
@@ -34,7 +34,7 @@ func TestOwnerTalksToTheirMachine(t *testing.T) {
 		b, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
 		if err != nil || string(b) != `/api/x authorization=""` {
-			t.Errorf("answer %q, error %v: the token goes no further than the door", b, err)
+			t.Errorf("answer %q, error %v: the token goes no further than the ingress", b, err)
 		}
 	}
 	if got := strings.Join(m.data.mounted, " "); got != "memory "+m.disk {
@@ -66,7 +66,7 @@ func TestBrokenVolumeStaysVisible(t *testing.T) {
 	m, keys, pin := claimed(t)
 	m.broken = errors.New("bad superblock")
 	m.reboot()
-	client := &http.Client{Transport: &owner.Transport{
+	client := &http.Client{Transport: &client.Transport{
 		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
 	}}
 	resp, err := client.Get(m.url.String() + "/api/x")
@@ -79,10 +79,10 @@ func TestBrokenVolumeStaysVisible(t *testing.T) {
 	}
 }
 
-// A WebSocket's kind of request passes the door and the owner's own proxy.
+// A WebSocket's kind of request passes the ingress and the owner's own proxy.
 func TestUpgradedConnection(t *testing.T) {
 	m, keys, pin := claimed(t)
-	transport := &owner.Transport{Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute}
+	transport := &client.Transport{Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute}
 	proxy := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(m.url) }, Transport: transport,
 	})
@@ -115,7 +115,7 @@ func TestUpgradedConnection(t *testing.T) {
 func TestTransportNeedsAClaim(t *testing.T) {
 	m, keys, pin := claimed(t)
 	pin.Claim = attest.Digest{}
-	client := &http.Client{Transport: &owner.Transport{
+	client := &http.Client{Transport: &client.Transport{
 		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
 	}}
 	resp, err := client.Get(m.url.String() + "/api/x")
@@ -125,7 +125,7 @@ func TestTransportNeedsAClaim(t *testing.T) {
 	refused(t, err, attest.ErrPolicy)
 }
 
-// No request of a stranger's passes the door: before the claim nobody's does.
+// No request of a stranger's passes the ingress: before the claim nobody's does.
 func TestDoorIsClosedToStrangers(t *testing.T) {
 	m := newMachine(t)
 	status := func(header string) int {
@@ -172,7 +172,7 @@ func TestDoorIsClosedToStrangers(t *testing.T) {
 func TestClaimIsBoundToItsNonce(t *testing.T) {
 	m := newMachine(t)
 	keys := newKeys(t)
-	connect := func() *owner.Session {
+	connect := func() *client.Session {
 		s, err := m.trust().Connect(t.Context(), m.url, nil)
 		if err != nil {
 			t.Fatal(err)
@@ -224,7 +224,7 @@ func TestRelayWithTheMachinesOwnKey(t *testing.T) {
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(m.url) },
 		Transport: &http.Transport{TLSClientConfig: channel.ClientConfigTrustingEvidenceAlone()},
 	})
-	relay.TLS = channel.ServerConfig(m.Door().Certificate)
+	relay.TLS = channel.ServerConfig(m.Ingress().Certificate)
 	relay.StartTLS()
 	defer relay.Close()
 	_, err := m.trust().Connect(t.Context(), parse(t, relay.URL), nil)
@@ -236,7 +236,7 @@ func TestReplayedEvidence(t *testing.T) {
 	m := newMachine(t)
 	var kept []byte
 	replay := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ch, err := channel.FromState(*r.TLS, attest.RoleServe, m.Door().SPKI)
+		ch, err := channel.FromState(*r.TLS, attest.RoleServe, m.Ingress().SPKI)
 		if err != nil {
 			t.Error(err)
 		}
@@ -251,7 +251,7 @@ func TestReplayedEvidence(t *testing.T) {
 		}
 		w.Write(kept) //nolint:errcheck // the client's error tells
 	}))
-	replay.TLS = channel.ServerConfig(m.Door().Certificate)
+	replay.TLS = channel.ServerConfig(m.Ingress().Certificate)
 	replay.StartTLS()
 	defer replay.Close()
 	for range 2 {
@@ -296,7 +296,7 @@ func TestWhatIsNoMachine(t *testing.T) {
 // What was accepted once is not replaced without a word.
 func TestPinnedMachine(t *testing.T) {
 	m, _, pin := claimed(t)
-	connect := func(change func(*owner.Pin)) error {
+	connect := func(change func(*client.Pin)) error {
 		p := pin
 		change(&p)
 		s, err := m.trust().Connect(t.Context(), m.url, &p)
@@ -305,22 +305,22 @@ func TestPinnedMachine(t *testing.T) {
 		}
 		return err
 	}
-	if err := connect(func(*owner.Pin) {}); err != nil {
+	if err := connect(func(*client.Pin) {}); err != nil {
 		t.Error(err)
 	}
-	refused(t, connect(func(p *owner.Pin) { p.AK = append([]byte{1}, p.AK[1:]...) }), attest.ErrIdentity)
-	refused(t, connect(func(p *owner.Pin) { p.EK[0]++ }), attest.ErrIdentity)
-	refused(t, connect(func(p *owner.Pin) { p.Claim[0]++ }), attest.ErrClaim)
-	refused(t, connect(func(p *owner.Pin) { p.Epoch++ }), attest.ErrRefused)
+	refused(t, connect(func(p *client.Pin) { p.AK = append([]byte{1}, p.AK[1:]...) }), attest.ErrIdentity)
+	refused(t, connect(func(p *client.Pin) { p.EK[0]++ }), attest.ErrIdentity)
+	refused(t, connect(func(p *client.Pin) { p.Claim[0]++ }), attest.ErrClaim)
+	refused(t, connect(func(p *client.Pin) { p.Epoch++ }), attest.ErrRefused)
 }
 
 // A release counts by its signature, whoever brings it.
 func TestReleaseOfAnotherPublisher(t *testing.T) {
 	m, other := newMachine(t), newMachine(t)
-	m.Endorse(other.endorsement("1.0.0"))
+	m.SetReferenceValues(other.endorsement("1.0.0"))
 	_, err := m.trust().Connect(t.Context(), m.url, nil)
 	refused(t, err, attest.ErrSignature)
-	m.Endorse(api.EnrolResult{})
+	m.SetReferenceValues(api.EnrolResult{})
 	_, err = m.trust().Connect(t.Context(), m.url, nil)
 	refused(t, err, attest.ErrRelease)
 }
@@ -332,8 +332,8 @@ func TestAnotherReleasesMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err := m.trust().Connect(t.Context(), m.url, nil)
-	var refusal *owner.RefusedError
-	if !errors.As(err, &refusal) || strings.Join(refusal.Appraisal.Differs, " ") != "pcr11" {
+	var refusal *client.RefusedError
+	if !errors.As(err, &refusal) || strings.Join(refusal.Result.Differs, " ") != "pcr11" {
 		t.Errorf("error %v", err)
 	}
 	refused(t, err, attest.ErrRegisters)
@@ -341,7 +341,7 @@ func TestAnotherReleasesMachine(t *testing.T) {
 
 // issueExtend changes a register of the running machine.
 func issueExtend(m *machine, register uint8) error {
-	tpm, err := issue.Open(m.device)
+	tpm, err := attester.Open(m.device)
 	if err != nil {
 		return err
 	}

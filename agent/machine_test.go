@@ -28,12 +28,12 @@ import (
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/issue"
-	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
-	"github.com/toolshed-cloud/shed/attest/owner"
-	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
 // TestMain is the payload too: supervise runs this very program.
@@ -130,7 +130,7 @@ var measured = map[uint8]attest.Digest{
 
 func (m *machine) boot() {
 	m.t.Helper()
-	tpm, err := issue.Open(m.device)
+	tpm, err := attester.Open(m.device)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func (m *machine) boot() {
 	})
 	m.Machine, err = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
-		Vault: &seal.Vault{
+		Volume: &seal.DataVolume{
 			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
 			Format: func(context.Context, string) error { return nil },
 		},
@@ -172,7 +172,7 @@ func (m *machine) boot() {
 	if err := m.OpenData(m.t.Context()); err != nil {
 		m.t.Fatal(err)
 	}
-	m.Endorse(m.endorsement("1.0.0"))
+	m.SetReferenceValues(m.endorsement("1.0.0"))
 	m.serve(sockets)
 }
 
@@ -184,7 +184,7 @@ func (m *machine) serve(sockets string) {
 	}
 	m.url = &url.URL{Scheme: "https", Host: l.Addr().String()}
 	ctx, cancel := context.WithCancel(context.Background())
-	front := m.Door()
+	front := m.Ingress()
 	front.Rand = rand.Reader
 	served := make(chan struct{})
 	go func() {
@@ -241,16 +241,16 @@ func (m *machine) endorsement(version string) api.EnrolResult {
 	return api.EnrolResult{Accepted: true, Manifest: manifest, Bundle: bundle}
 }
 
-func (m *machine) trust() owner.Trust {
-	return owner.Trust{
+func (m *machine) trust() client.Trust {
+	return client.Trust{
 		ReleaseKey: m.key.Public(), MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader,
-		Roots: []policy.Root{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
+		TrustAnchors: []verifier.TrustAnchor{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
 	}
 }
 
-func newKeys(t *testing.T) owner.Keys {
+func newKeys(t *testing.T) client.Keys {
 	t.Helper()
-	keys, err := owner.Home{Dir: t.TempDir()}.Keys(rand.Reader)
+	keys, err := client.ClientState{Dir: t.TempDir()}.Keys(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -258,7 +258,7 @@ func newKeys(t *testing.T) owner.Keys {
 }
 
 // claimed is a machine with its owner's keys and what they accepted of it.
-func claimed(t *testing.T) (*machine, owner.Keys, owner.Pin) {
+func claimed(t *testing.T) (*machine, client.Keys, client.Pin) {
 	t.Helper()
 	m, keys := newMachine(t), newKeys(t)
 	s, err := m.trust().Connect(t.Context(), m.url, nil)

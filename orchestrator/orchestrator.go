@@ -3,7 +3,7 @@
 //
 // Invariants: an instance points at one machine at a time, whose id is drawn
 // and stored before a provider hears of it; a user's identifier stays in the
-// store and never reaches a provider or a log; nothing but a wish for absence,
+// store and never reaches a provider or a log; nothing but a request for absence,
 // made by the user's own deletion or by an operator, destroys a machine.
 package orchestrator
 
@@ -69,7 +69,7 @@ func CheckID(s string) error {
 // Desired is what should be.
 type Desired string
 
-// The wishes.
+// The desired states.
 const (
 	Present Desired = "present"
 	Absent  Desired = "absent"
@@ -111,14 +111,14 @@ type Enrolment struct {
 	Session attest.Digest
 	// Judged says that evidence of this boot was appraised, Accepted with
 	// which verdict, Verdict why. Appraisal is its JSON.
-	Judged    bool
-	Accepted  bool
-	Verdict   string
-	Appraisal []byte
-	// LastSeen, Running and Performing are the last heartbeat's.
-	LastSeen   time.Time
-	Running    bool
-	Performing bool
+	Judged            bool
+	Accepted          bool
+	Verdict           string
+	AttestationResult []byte
+	// LastSeen, Running and Healthy are the last heartbeat's.
+	LastSeen time.Time
+	Running  bool
+	Healthy  bool
 }
 
 // NextBoot forgets what only held for the boot that ended.
@@ -132,7 +132,7 @@ type Instance struct {
 	// source's clock: an older deletion cannot touch it.
 	SignedUp time.Time
 	Desired  Desired
-	// Generation counts the wishes, Version every change of the row.
+	// Generation counts the changes of Desired, Version every change of the row.
 	Generation uint64
 	Version    uint64
 
@@ -142,7 +142,7 @@ type Instance struct {
 	// Deadline is when State has lasted too long; zero where it may last.
 	Deadline time.Time
 	// NextAt is when the row wants to be looked at again; zero where only a
-	// new wish matters.
+	// new request matters.
 	NextAt time.Time
 
 	Machine providers.MachineID
@@ -157,8 +157,8 @@ type Instance struct {
 	// was last well.
 	Attempts int
 	Repairs  int
-	// Inbound is where clients reach the machine; shown while Ready only.
-	Inbound string
+	// Endpoint is where clients reach the machine; shown while Ready only.
+	Endpoint string
 
 	Enrolment Enrolment
 	CreatedAt time.Time
@@ -166,10 +166,10 @@ type Instance struct {
 
 // URL is where the owner's client goes; empty unless the machine is routed to.
 func (i Instance) URL() string {
-	if i.State != StateReady || i.Inbound == "" {
+	if i.State != StateReady || i.Endpoint == "" {
 		return ""
 	}
-	return "https://" + i.Inbound
+	return "https://" + i.Endpoint
 }
 
 // Event is one line of an instance's history.

@@ -63,7 +63,7 @@ func TestEnterSetsDeadlinesOnTransientStatesAlone(t *testing.T) {
 
 func TestURLIsForReadyMachinesAlone(t *testing.T) {
 	for _, s := range orchestrator.States {
-		i := orchestrator.Instance{State: s, Inbound: "127.0.0.1:1"}
+		i := orchestrator.Instance{State: s, Endpoint: "127.0.0.1:1"}
 		if got, want := i.URL() != "", s == orchestrator.StateReady; got != want {
 			t.Errorf("%s: url %q", s, i.URL())
 		}
@@ -71,14 +71,14 @@ func TestURLIsForReadyMachinesAlone(t *testing.T) {
 }
 
 func TestNextBootKeepsTheIdentityAlone(t *testing.T) {
-	e := orchestrator.Enrolment{AK: []byte{1}, Judged: true, Accepted: true, Performing: true}
+	e := orchestrator.Enrolment{AK: []byte{1}, Judged: true, Accepted: true, Healthy: true}
 	e.EK[0] = 1
 	e.Session[0] = 2
 	next := e.NextBoot()
 	if next.EK != e.EK || !bytes.Equal(next.AK, e.AK) {
 		t.Error("identity lost")
 	}
-	if next.Judged || next.Accepted || next.Performing || !next.Session.IsZero() {
+	if next.Judged || next.Accepted || next.Healthy || !next.Session.IsZero() {
 		t.Errorf("a boot's facts survive it: %+v", next)
 	}
 }

@@ -79,8 +79,8 @@ func (i *Instance) Enter(s State, reason string, now time.Time, limits Limits) E
 	return e
 }
 
-// Wish changes what should be. It reports whether that was news.
-func (i *Instance) Wish(d Desired, now time.Time) bool {
+// SetDesired changes what should be. It reports whether that was news.
+func (i *Instance) SetDesired(d Desired, now time.Time) bool {
 	if i.Desired == d {
 		return false
 	}

@@ -176,9 +176,9 @@ type Machine struct {
 	SpecHash     attest.Digest
 	Release      attest.ReleaseDigest
 	Power        Power
-	// Inbound is the host:port at which clients reach the machine's one
+	// Endpoint is the host:port at which clients reach the machine's one
 	// port; empty while there is none.
-	Inbound string
+	Endpoint string
 	// EKCertificate is the machine's endorsement certificate as the provider
 	// knows it, DER; empty where it does not.
 	EKCertificate []byte

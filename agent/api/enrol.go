@@ -63,8 +63,8 @@ type EnrolResult struct {
 // no free fields: what it can say is two bits.
 type Heartbeat struct {
 	Machine string `json:"machine"`
-	// Running says that the payload's process is up, Performing that its
+	// Running says that the payload's process is up, Healthy that its
 	// health probe answers.
-	Running    bool `json:"running"`
-	Performing bool `json:"performing"`
+	Running bool `json:"running"`
+	Healthy bool `json:"healthy"`
 }

@@ -34,7 +34,7 @@ type Machine interface {
 // Payload is whose health is reported.
 type Payload interface {
 	Running() bool
-	Performing() bool
+	Healthy() bool
 	// Changed is signalled when either changes.
 	Changed() <-chan struct{}
 }
@@ -128,7 +128,7 @@ func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.D
 	defer ticker.Stop()
 	for {
 		err := call(ctx, conn, api.HeartbeatPath, api.Heartbeat{
-			Machine: e.Config.Machine, Running: e.Payload.Running(), Performing: e.Payload.Performing(),
+			Machine: e.Config.Machine, Running: e.Payload.Running(), Healthy: e.Payload.Healthy(),
 		}, nil)
 		if err != nil {
 			return err

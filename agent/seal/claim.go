@@ -5,13 +5,13 @@ import (
 
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/toolshed-cloud/shed/attest/claim"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // State is what the TPM remembers of the machine's owner.
 type State struct {
 	// Claim is nil on an unclaimed machine.
-	Claim *claim.Claim
+	Claim *ownership.Claim
 	// Volume is the id of the claim's formatted volume; zero before.
 	Volume VolumeID
 }
@@ -30,7 +30,7 @@ func Load(d Device) (State, error) {
 		if err != nil {
 			return err
 		}
-		if s.Claim, err = claim.Parse(document); err != nil {
+		if s.Claim, err = ownership.Parse(document); err != nil {
 			return fmt.Errorf("reading claim: %w", err)
 		}
 		if got := s.Claim.Digest(); string(got[:]) != string(digest) {
@@ -49,7 +49,7 @@ func Load(d Device) (State, error) {
 // Commit makes c the machine's claim for good. The document goes first: until
 // the digest is written there is no claim, and a crash leaves none behind.
 // The error is ErrClaimed where there is one already.
-func Commit(d Device, c *claim.Claim) error {
+func Commit(d Device, c *ownership.Claim) error {
 	return d.Do(func(device transport.TPM) error {
 		switch digest, err := readNV(device, indexClaim); {
 		case err != nil:

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -143,7 +143,7 @@ func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.N
 		key = rsp.OutData.Buffer
 		return nil
 	}
-	err = issue.WithPolicySession(device, assert, use,
+	err = attester.WithPolicySession(device, assert, use,
 		tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptOut))
 	return key, err
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
-	"github.com/toolshed-cloud/shed/attest/issue"
+	"github.com/toolshed-cloud/shed/attest/attester"
 )
 
 // writeOnce are the attributes of an index that can be locked for ever.
@@ -19,7 +19,7 @@ var rewritable = tpm2.TPMANV{OwnerWrite: true, AuthRead: true, OwnerRead: true, 
 // putNV defines an index where it is missing and writes all of data.
 func putNV(device transport.TPM, index tpm2.TPMHandle, attributes tpm2.TPMANV, data []byte) error {
 	err := undefineOtherSize(device, index, len(data))
-	if errors.Is(err, issue.ErrNoIndex) {
+	if errors.Is(err, attester.ErrNoIndex) {
 		_, err = tpm2.NVDefineSpace{
 			AuthHandle: owner(),
 			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
@@ -64,7 +64,7 @@ func undefineOtherSize(device transport.TPM, index tpm2.TPMHandle, size int) err
 	if _, err := (tpm2.NVUndefineSpace{AuthHandle: owner(), NVIndex: named}).Execute(device); err != nil {
 		return fmt.Errorf("undefining nv index %#x: %w", uint32(index), err)
 	}
-	return issue.ErrNoIndex
+	return attester.ErrNoIndex
 }
 
 // lockNV makes an index of writeOnce unwritable for as long as it exists.
@@ -82,19 +82,19 @@ func lockNV(device transport.TPM, index tpm2.TPMHandle) error {
 // readNV reads an index that was written; nil where it was not.
 func readNV(device transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
 	public, err := publicNV(device, index)
-	if errors.Is(err, issue.ErrNoIndex) || (err == nil && !public.Attributes.Written) {
+	if errors.Is(err, attester.ErrNoIndex) || (err == nil && !public.Attributes.Written) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, err
 	}
-	return issue.ReadNV(device, index)
+	return attester.ReadNV(device, index)
 }
 
 func publicNV(device transport.TPM, index tpm2.TPMHandle) (*tpm2.TPMSNVPublic, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(device)
 	if errors.Is(err, tpm2.TPMRCHandle) {
-		return nil, issue.ErrNoIndex
+		return nil, attester.ErrNoIndex
 	}
 	if err != nil {
 		return nil, fmt.Errorf("reading nv index %#x: %w", uint32(index), err)

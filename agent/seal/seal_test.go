@@ -15,9 +15,9 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/claim"
-	"github.com/toolshed-cloud/shed/attest/issue"
-	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // recordingMapper stands where device mapper is, which needs a kernel of one's
@@ -35,8 +35,8 @@ func (m *recordingMapper) Unmap() error { m.key = nil; return nil }
 type machine struct {
 	t       *testing.T
 	device  *swtpmtest.TPM
-	tpm     *issue.TPM
-	vault   *Vault
+	tpm     *attester.TPM
+	volume  *DataVolume
 	mapper  *recordingMapper
 	formats int
 	// failFormat is the next format's error.
@@ -46,8 +46,8 @@ type machine struct {
 func newMachine(t *testing.T) *machine {
 	t.Helper()
 	m := &machine{t: t, device: swtpmtest.Start(t), mapper: &recordingMapper{}}
-	m.vault = &Vault{Mapper: m.mapper, Rand: rand.Reader, Disk: newDisk(t), Epoch: 3}
-	m.vault.Format = func(context.Context, string) error {
+	m.volume = &DataVolume{Mapper: m.mapper, Rand: rand.Reader, Disk: newDisk(t), Epoch: 3}
+	m.volume.Format = func(context.Context, string) error {
 		m.formats++
 		return m.failFormat
 	}
@@ -69,11 +69,11 @@ func newDisk(t *testing.T) string {
 
 func (m *machine) open() {
 	m.t.Helper()
-	tpm, err := issue.Open(m.device)
+	tpm, err := attester.Open(m.device)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	m.tpm, m.vault.Device = tpm, tpm
+	m.tpm, m.volume.Device = tpm, tpm
 	// Some image booted.
 	if err := tpm.Extend(4, attest.Sum([]byte("image"))); err != nil {
 		m.t.Fatal(err)
@@ -86,13 +86,13 @@ func (m *machine) reboot() {
 	m.open()
 }
 
-func (m *machine) newClaim() *claim.Claim {
+func (m *machine) newClaim() *ownership.Claim {
 	m.t.Helper()
 	_, owner, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	c, err := claim.Sign(owner, claim.Body{AKName: m.tpm.AKName(), Update: claim.UpdateAsk, Recovery: [32]byte{1}})
+	c, err := ownership.Sign(owner, ownership.Body{AKName: m.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func (m *machine) openVolume() (string, error) {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	return m.vault.Open(m.t.Context(), s)
+	return m.volume.Open(m.t.Context(), s)
 }
 
 func (m *machine) refused(want error) {
@@ -194,9 +194,9 @@ func TestKeyStaysSealed(t *testing.T) {
 		m.refused(ErrSealed)
 	}
 	m.reboot()
-	m.vault.Epoch = 2
+	m.volume.Epoch = 2
 	m.refused(ErrSealed)
-	m.vault.Epoch = 3
+	m.volume.Epoch = 3
 	if _, err := m.openVolume(); err != nil {
 		t.Errorf("the right image: %v", err)
 	}
@@ -220,7 +220,7 @@ func TestKeyNeedsTheClaim(t *testing.T) {
 	if err := Commit(m.tpm, other); err != nil {
 		t.Fatal(err)
 	}
-	disk, err := os.Open(m.vault.Disk)
+	disk, err := os.Open(m.volume.Disk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +230,7 @@ func TestKeyNeedsTheClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, bound := range []attest.Digest{h.Claim, other.Digest()} {
-		if _, err := openKey(m.tpm, h.Sealed, bound, m.vault.Epoch); !errors.Is(err, ErrSealed) {
+		if _, err := openKey(m.tpm, h.Sealed, bound, m.volume.Epoch); !errors.Is(err, ErrSealed) {
 			t.Errorf("a replaced claim opened the data: %v", err)
 		}
 	}
@@ -258,7 +258,7 @@ func TestKeyCrossesTheBusEncrypted(t *testing.T) {
 	m.device.PowerOff()
 	m.device.PowerOn()
 	b := &bus{TPM: m.device}
-	tpm, err := issue.Open(b)
+	tpm, err := attester.Open(b)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestRefusedKeyLeavesNoSession(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	disk, err := os.Open(m.vault.Disk)
+	disk, err := os.Open(m.volume.Disk)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,11 +324,11 @@ func TestRefusedKeyLeavesNoSession(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 5 {
-		if _, err := openKey(m.tpm, h.Sealed, attest.Digest{1}, m.vault.Epoch); !errors.Is(err, ErrSealed) {
+		if _, err := openKey(m.tpm, h.Sealed, attest.Digest{1}, m.volume.Epoch); !errors.Is(err, ErrSealed) {
 			t.Fatalf("another claim: %v", err)
 		}
 	}
-	got, err := openKey(m.tpm, h.Sealed, s.Claim.Digest(), m.vault.Epoch)
+	got, err := openKey(m.tpm, h.Sealed, s.Claim.Digest(), m.volume.Epoch)
 	if err != nil || !bytes.Equal(got, key) {
 		t.Errorf("afterwards: %v", err)
 	}
@@ -336,15 +336,15 @@ func TestRefusedKeyLeavesNoSession(t *testing.T) {
 
 func TestSwappedDisk(t *testing.T) {
 	m, _ := claimed(t)
-	own := m.vault.Disk
-	m.vault.Disk = newDisk(t)
+	own := m.volume.Disk
+	m.volume.Disk = newDisk(t)
 	m.refused(ErrForeign)
 
 	other, _ := claimed(t)
-	m.vault.Disk = other.vault.Disk
+	m.volume.Disk = other.volume.Disk
 	m.refused(ErrForeign)
 
-	m.vault.Disk = own
+	m.volume.Disk = own
 	if _, err := m.openVolume(); err != nil {
 		t.Errorf("the own disk: %v", err)
 	}
@@ -352,10 +352,10 @@ func TestSwappedDisk(t *testing.T) {
 
 func TestClaimNeedsABlankDisk(t *testing.T) {
 	m := newMachine(t)
-	if err := m.vault.CheckBlank(); err != nil {
+	if err := m.volume.CheckBlank(); err != nil {
 		t.Errorf("a blank disk: %v", err)
 	}
-	f, err := os.OpenFile(m.vault.Disk, os.O_RDWR, 0)
+	f, err := os.OpenFile(m.volume.Disk, os.O_RDWR, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestClaimNeedsABlankDisk(t *testing.T) {
 	if _, err := f.WriteAt([]byte{1}, blankProbe-1); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.vault.CheckBlank(); !errors.Is(err, ErrNotBlank) {
+	if err := m.volume.CheckBlank(); !errors.Is(err, ErrNotBlank) {
 		t.Errorf("a disk with something on it: %v", err)
 	}
 	if err := Commit(m.tpm, m.newClaim()); err != nil {

@@ -70,10 +70,10 @@ type Supervisor struct {
 	payload Payload
 	client  *http.Client
 
-	running    atomic.Bool
-	performing atomic.Bool
-	restarts   atomic.Uint64
-	changed    chan struct{}
+	running  atomic.Bool
+	healthy  atomic.Bool
+	restarts atomic.Uint64
+	changed  chan struct{}
 
 	// mu guards stop and done.
 	mu   sync.Mutex
@@ -96,14 +96,14 @@ func New(p Payload) *Supervisor {
 // Running reports whether the payload's process is up.
 func (s *Supervisor) Running() bool { return s.running.Load() }
 
-// Performing reports whether the last probe was answered with 200.
-func (s *Supervisor) Performing() bool { return s.performing.Load() }
+// Healthy reports whether the last probe was answered with 200.
+func (s *Supervisor) Healthy() bool { return s.healthy.Load() }
 
-// WaitPerforming returns once the payload serves, or with ctx's error.
-func (s *Supervisor) WaitPerforming(ctx context.Context) error {
+// WaitHealthy returns once the payload serves, or with ctx's error.
+func (s *Supervisor) WaitHealthy(ctx context.Context) error {
 	ticker := time.NewTicker(probeStarting)
 	defer ticker.Stop()
-	for !s.Performing() {
+	for !s.Healthy() {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the payload: %w", ctx.Err())
@@ -116,7 +116,7 @@ func (s *Supervisor) WaitPerforming(ctx context.Context) error {
 // Restarts counts the times the payload ended by itself.
 func (s *Supervisor) Restarts() uint64 { return s.restarts.Load() }
 
-// Changed is signalled when Running or Performing changes.
+// Changed is signalled when Running or Healthy changes.
 func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
 
 // Transport reaches the payload.
@@ -202,7 +202,7 @@ func (s *Supervisor) runOnce(ctx context.Context) error {
 	err := cmd.Wait()
 	stopProbing()
 	probe.Wait()
-	s.set(&s.performing, false)
+	s.set(&s.healthy, false)
 	s.set(&s.running, false)
 	if err == nil {
 		err = errors.New("exit status 0")
@@ -213,9 +213,9 @@ func (s *Supervisor) runOnce(ctx context.Context) error {
 // probe asks often until the first answer, then steadily.
 func (s *Supervisor) probe(ctx context.Context) {
 	for interval := probeStarting; ; {
-		healthy := s.healthy(ctx)
-		s.set(&s.performing, healthy)
-		if healthy {
+		probeOnce := s.probeOnce(ctx)
+		s.set(&s.healthy, probeOnce)
+		if probeOnce {
 			interval = probeSteady
 		}
 		select {
@@ -226,7 +226,7 @@ func (s *Supervisor) probe(ctx context.Context) {
 	}
 }
 
-func (s *Supervisor) healthy(ctx context.Context) bool {
+func (s *Supervisor) probeOnce(ctx context.Context) bool {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://payload"+s.payload.Health, nil)
 	if err != nil {
 		return false

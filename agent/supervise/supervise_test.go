@@ -98,13 +98,13 @@ func pid(t *testing.T, s *supervise.Supervisor) int {
 
 func TestPayloadIsRestarted(t *testing.T) {
 	s, _ := newSupervisor(t)
-	until(t, s, "performing", s.Performing)
+	until(t, s, "healthy", s.Healthy)
 	first := pid(t, s)
 	if err := syscall.Kill(first, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	until(t, s, "ended", func() bool { return s.Restarts() == 1 || !s.Running() })
-	until(t, s, "performing again", func() bool { return s.Restarts() == 1 && s.Performing() })
+	until(t, s, "healthy again", func() bool { return s.Restarts() == 1 && s.Healthy() })
 	if again := pid(t, s); again == first {
 		t.Errorf("process %d came back from the dead", again)
 	}
@@ -112,11 +112,11 @@ func TestPayloadIsRestarted(t *testing.T) {
 
 func TestSickPayloadDoesNotPerform(t *testing.T) {
 	s, data := newSupervisor(t)
-	until(t, s, "performing", s.Performing)
+	until(t, s, "healthy", s.Healthy)
 	if err := os.WriteFile(filepath.Join(data, "sick"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	until(t, s, "sick", func() bool { return !s.Performing() })
+	until(t, s, "sick", func() bool { return !s.Healthy() })
 	if !s.Running() {
 		t.Error("a sick payload was ended")
 	}
@@ -124,15 +124,15 @@ func TestSickPayloadDoesNotPerform(t *testing.T) {
 
 func TestStopEndsThePayload(t *testing.T) {
 	s, _ := newSupervisor(t)
-	until(t, s, "performing", s.Performing)
+	until(t, s, "healthy", s.Healthy)
 	process := pid(t, s)
 	s.Stop()
 	s.Stop()
-	if err := syscall.Kill(process, 0); err == nil || s.Running() || s.Performing() {
-		t.Errorf("after Stop: process %v, running %v, performing %v", err, s.Running(), s.Performing())
+	if err := syscall.Kill(process, 0); err == nil || s.Running() || s.Healthy() {
+		t.Errorf("after Stop: process %v, running %v, healthy %v", err, s.Running(), s.Healthy())
 	}
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	until(t, s, "performing after a second start", s.Performing)
+	until(t, s, "healthy after a second start", s.Healthy)
 }

@@ -3,7 +3,7 @@
 //
 // Invariants: deterministic CBOR with an integer version; an unknown version,
 // field, kind of binding or role is refused; every length is capped before the
-// bytes are looked at. Decoding proves nothing: that is package policy.
+// bytes are looked at. Decoding proves nothing: that is package verifier.
 package evidence
 
 import (
@@ -48,8 +48,8 @@ type Evidence struct {
 	Claim []byte `cbor:"7,keyasint,omitempty"`
 	TPM   TPM    `cbor:"8,keyasint"`
 	Batch Batch  `cbor:"9,keyasint"`
-	// Endorsements carry their own proof and are outside the binding.
-	Endorsements Endorsements `cbor:"10,keyasint"`
+	// ReferenceValues carry their own proof and are outside the binding.
+	ReferenceValues ReferenceValues `cbor:"10,keyasint"`
 }
 
 // TPM is what a TPM 2.0 says.
@@ -73,8 +73,9 @@ type Batch struct {
 	Path  []attest.Digest `cbor:"3,keyasint"`
 }
 
-// Endorsements are statements of others about the release that should run.
-type Endorsements struct {
+// ReferenceValues are what the release's signer says about the release that should
+// run (RFC 9334, section 8.3).
+type ReferenceValues struct {
 	Manifest []byte `cbor:"1,keyasint,omitempty"`
 	Bundle   []byte `cbor:"2,keyasint,omitempty"`
 }

@@ -5,20 +5,20 @@ import (
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
-	"github.com/toolshed-cloud/shed/attest/issue"
-	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // genuine is evidence of a real software TPM, as a seed.
 func genuine(f *testing.F) evidence.TPM {
 	f.Helper()
-	t, err := issue.Open(swtpmtest.Start(f))
+	t, err := attester.Open(swtpmtest.Start(f))
 	if err != nil {
 		f.Fatal(err)
 	}
-	b, err := t.Evidence(issue.Subject{Channel: attest.Channel{Role: attest.RoleServe}})
+	b, err := t.Evidence(attester.Subject{Channel: attest.Channel{Role: attest.RoleServe}})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -1,5 +1,5 @@
 // Package tpm parses and verifies what a TPM 2.0 signs. It decides whether
-// bytes are genuine and never whether they are good: that is package policy.
+// bytes are genuine and never whether they are good: that is package verifier.
 //
 // Invariants: every structure is capped before it is parsed and must marshal
 // back to the same bytes, and a key is only accepted with the attributes that

@@ -16,8 +16,8 @@ import (
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/issue"
 )
 
 // The fixed places of the image and the machine.
@@ -64,11 +64,11 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	if err := os.Chmod(tpmPath, 0o600); err != nil {
 		return nil, fmt.Errorf("closing the tpm to others: %w", err)
 	}
-	device, err := issue.OpenDevice(tpmPath)
+	device, err := attester.OpenDevice(tpmPath)
 	if err != nil {
 		return nil, err
 	}
-	tpm, err := issue.Open(device)
+	tpm, err := attester.Open(device)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	vault, err := newVault(tpm)
+	volume, err := newVolume(tpm)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 		return nil, err
 	}
 	return agent.New(agent.Parts{
-		TPM: tpm, Vault: vault, Certificate: certificate, SPKI: spki, Log: log,
+		TPM: tpm, Volume: volume, Certificate: certificate, SPKI: spki, Log: log,
 		Data: boot.DataMount{Path: dataPath, UID: payloadUser, GID: payloadUser},
 		Payload: supervise.New(supervise.Payload{
 			Path: payloadPath, Socket: socketPath, Data: dataPath, Health: "/api/health",
@@ -106,7 +106,7 @@ func readConfig() ([]byte, error) {
 	return api.DecodeDrive(drive)
 }
 
-func newVault(tpm *issue.TPM) (*seal.Vault, error) {
+func newVolume(tpm *attester.TPM) (*seal.DataVolume, error) {
 	var release struct {
 		Version string `json:"version"`
 		Epoch   uint64 `json:"epoch"`
@@ -125,7 +125,7 @@ func newVault(tpm *issue.TPM) (*seal.Vault, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &seal.Vault{
+	return &seal.DataVolume{
 		Device: tpm, Mapper: &seal.DMCrypt{Name: "data"}, Format: boot.Format, Rand: random,
 		Disk: disk, Epoch: release.Epoch,
 	}, nil
@@ -144,7 +144,7 @@ func serve(ctx context.Context, machine *agent.Machine, log *zap.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	front := machine.Door()
+	front := machine.Ingress()
 	front.Rand = random
 	ended := make(chan error, 2)
 	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 )
 
 // maxAnswerBytes caps what a control plane may answer at once.
@@ -45,7 +45,7 @@ func newAdminClient(cmd *cobra.Command) (*adminClient, error) {
 	}
 	name := flagOrEnv(cmd, "token-file", "SHED_TOKEN_FILE")
 	if name == "" {
-		name = filepath.Join(controlDir(cmd), plane.TokenFile)
+		name = filepath.Join(controlDir(cmd), controlplane.TokenFile)
 	}
 	token, err := os.ReadFile(name)
 	if err != nil {
@@ -77,9 +77,9 @@ func adminAddress(cmd *cobra.Command) (string, error) {
 	return strings.TrimSuffix(base, "/"), nil
 }
 
-func readAddresses(cmd *cobra.Command) (plane.Addresses, error) {
-	var known plane.Addresses
-	text, err := os.ReadFile(filepath.Join(controlDir(cmd), plane.AddressesFile))
+func readAddresses(cmd *cobra.Command) (controlplane.Addresses, error) {
+	var known controlplane.Addresses
+	text, err := os.ReadFile(filepath.Join(controlDir(cmd), controlplane.AddressesFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		err := fmt.Errorf("no control plane has run on %s", stateDir(cmd))
 		return known, hinted(&failure{code: exitUnreachable, err: err}, "start `shed serve`, or name one with --admin or --state")

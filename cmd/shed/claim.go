@@ -27,14 +27,14 @@ else and its attestation key is pinned here. Keep a copy of STATE/client.
 
 Exits with 4 where the machine is refused or belongs to somebody else.`,
 		Args: cobra.ExactArgs(1),
-		RunE: flags.run((*client).claim),
+		RunE: flags.run((*relyingParty).claim),
 	}
 	flags.register(cmd)
 	return cmd
 }
 
-func (c *client) claim(ctx context.Context, cmd *cobra.Command) error {
-	keys, err := c.home.Keys(rand.Reader)
+func (c *relyingParty) claim(ctx context.Context, cmd *cobra.Command) error {
+	keys, err := c.state.Keys(rand.Reader)
 	if err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (c *client) claim(ctx context.Context, cmd *cobra.Command) error {
 	if err := session.Claim(ctx, keys); err != nil {
 		return refusedByMachine(err)
 	}
-	if err := c.home.Remember(c.machine.Host, session.Pin()); err != nil {
+	if err := c.state.Remember(c.machine.Host, session.Pin()); err != nil {
 		return err
 	}
 	return showClaim(cmd, c.machine.String(), session.Result.Appraisal, session.Result.Facts.Claim)
@@ -67,7 +67,7 @@ func refusedByMachine(err error) error {
 	return refused(err)
 }
 
-func showClaim(cmd *cobra.Command, url string, a attest.Appraisal, digest attest.Digest) error {
+func showClaim(cmd *cobra.Command, url string, a attest.AttestationResult, digest attest.Digest) error {
 	if wantsJSON(cmd) {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"url": url, "claim": digest, "appraisal": a})
 	}

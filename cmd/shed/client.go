@@ -15,9 +15,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/owner"
-	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
 // clientFlags are what every command of the owner's client takes.
@@ -42,34 +42,34 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up after this long")
 }
 
-// client is one command's view of the owner's side.
-type client struct {
-	trust   owner.Trust
-	home    owner.Home
+// relyingParty is one command's view of the owner's side.
+type relyingParty struct {
+	trust   client.Trust
+	state   client.ClientState
 	machine *url.URL
 }
 
-func (f *clientFlags) open(cmd *cobra.Command, machine string) (*client, error) {
+func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, error) {
 	u, err := parseMachine(machine)
 	if err != nil {
 		return nil, err
 	}
-	home := filepath.Join(stateDir(cmd), "client")
-	c := &client{home: owner.Home{Dir: home}, machine: u}
+	state := filepath.Join(stateDir(cmd), "client")
+	c := &relyingParty{state: client.ClientState{Dir: state}, machine: u}
 	c.trust.Now, c.trust.Rand = time.Now, rand.Reader
-	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(home, "release.pub"))); err != nil {
+	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(state, "release.pub"))); err != nil {
 		return nil, err
 	}
 	roots := f.ekRoots
 	if len(roots) == 0 {
-		roots = []string{first(os.Getenv("SHED_EK_ROOT"), filepath.Join(home, "ek-root.pem"))}
+		roots = []string{first(os.Getenv("SHED_EK_ROOT"), filepath.Join(state, "ek-root.pem"))}
 	}
 	for _, root := range roots {
-		read, err := readRoots(root)
+		read, err := readTrustAnchors(root)
 		if err != nil {
 			return nil, err
 		}
-		c.trust.Roots = append(c.trust.Roots, read...)
+		c.trust.TrustAnchors = append(c.trust.TrustAnchors, read...)
 	}
 	tier := first(f.minimumTier, os.Getenv("SHED_MINIMUM_TIER"), attest.TierSoftware.String())
 	if err := c.trust.MinimumTier.UnmarshalText([]byte(tier)); err != nil {
@@ -107,8 +107,8 @@ func readReleaseKey(path string) (key any, err error) {
 	return release.ParsePublicKey(b)
 }
 
-// readRoots reads FILE or FILE=TIER, a PEM file of certificates.
-func readRoots(argument string) ([]policy.Root, error) {
+// readTrustAnchors reads FILE or FILE=TIER, a PEM file of certificates.
+func readTrustAnchors(argument string) ([]verifier.TrustAnchor, error) {
 	path, worth, ok := strings.Cut(argument, "=")
 	tier := attest.TierSoftware
 	if ok {
@@ -120,7 +120,7 @@ func readRoots(argument string) ([]policy.Root, error) {
 	if err != nil {
 		return nil, hinted(fmt.Errorf("reading endorsement root: %w", err), "name the authority of endorsement certificates with --ek-root")
 	}
-	roots, err := policy.ParseRoots(text, tier)
+	roots, err := verifier.ParseTrustAnchors(text, tier)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
@@ -128,31 +128,31 @@ func readRoots(argument string) ([]policy.Root, error) {
 }
 
 // session opens a session with the machine; what refuses it is shown.
-func (c *client) session(ctx context.Context, cmd *cobra.Command) (*owner.Session, error) {
-	pin, err := c.home.Pin(c.machine.Host)
+func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client.Session, error) {
+	pin, err := c.state.Pin(c.machine.Host)
 	if err != nil {
 		return nil, err
 	}
 	session, err := c.trust.Connect(ctx, c.machine, pin)
-	var refusal *owner.RefusedError
+	var refusal *client.RefusedError
 	if errors.As(err, &refusal) {
-		return nil, errors.Join(showAppraisal(cmd, refusal.Appraisal), err)
+		return nil, errors.Join(showResult(cmd, refusal.Result), err)
 	}
 	return session, err
 }
 
 // remember raises what is kept of a machine that was accepted before, such as
 // the highest epoch; a first verification alone pins nothing.
-func (c *client) remember(s *owner.Session) error {
-	pin, err := c.home.Pin(c.machine.Host)
+func (c *relyingParty) remember(s *client.Session) error {
+	pin, err := c.state.Pin(c.machine.Host)
 	if err != nil || pin == nil {
 		return err
 	}
-	return c.home.Remember(c.machine.Host, s.Pin())
+	return c.state.Remember(c.machine.Host, s.Pin())
 }
 
 // run is what verify and claim share: open the client, do one thing in time.
-func (f *clientFlags) run(do func(*client, context.Context, *cobra.Command) error) func(*cobra.Command, []string) error {
+func (f *clientFlags) run(do func(*relyingParty, context.Context, *cobra.Command) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {
 		c, err := f.open(cmd, args[0])
 		if err != nil {
@@ -165,7 +165,7 @@ func (f *clientFlags) run(do func(*client, context.Context, *cobra.Command) erro
 }
 
 // explain adds to a refusal what a person can do about it.
-func (c *client) explain(err error) error {
+func (c *relyingParty) explain(err error) error {
 	switch {
 	case err == nil:
 		return nil

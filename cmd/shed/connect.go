@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/client"
 )
 
 // trustLifetime is how long one verification is trusted, per request.
@@ -47,7 +47,7 @@ it is interrupted. Whatever runs on this computer can use it meanwhile.
 	return cmd
 }
 
-func (c *client) connect(cmd *cobra.Command, listen string, timeout time.Duration) error {
+func (c *relyingParty) connect(cmd *cobra.Command, listen string, timeout time.Duration) error {
 	listener, err := listenLoopback(listen)
 	if err != nil {
 		return err
@@ -78,15 +78,15 @@ func (c *client) connect(cmd *cobra.Command, listen string, timeout time.Duratio
 
 // transport verifies once, so that a refusal shows at once, and only ever
 // talks to a machine that this owner has claimed.
-func (c *client) transport(ctx context.Context, timeout time.Duration) (*owner.Transport, error) {
-	pin, err := c.home.Pin(c.machine.Host)
+func (c *relyingParty) transport(ctx context.Context, timeout time.Duration) (*client.Transport, error) {
+	pin, err := c.state.Pin(c.machine.Host)
 	if err != nil {
 		return nil, err
 	}
 	if pin == nil || pin.Claim.IsZero() {
 		return nil, hinted(refused(fmt.Errorf("%s is not a machine you claimed", c.machine)), "shed claim %s", c.machine)
 	}
-	keys, err := c.home.Keys(rand.Reader)
+	keys, err := c.state.Keys(rand.Reader)
 	if err != nil {
 		return nil, err
 	}
@@ -98,13 +98,13 @@ func (c *client) transport(ctx context.Context, timeout time.Duration) (*owner.T
 	}
 	fresh := session.Pin()
 	session.Close() //nolint:errcheck // the transport opens its own
-	if err := c.home.Remember(c.machine.Host, fresh); err != nil {
+	if err := c.state.Remember(c.machine.Host, fresh); err != nil {
 		return nil, err
 	}
-	return &owner.Transport{Trust: c.trust, Machine: c.machine, Pin: fresh, Keys: keys, Lifetime: trustLifetime}, nil
+	return &client.Transport{Trust: c.trust, Machine: c.machine, Pin: fresh, Keys: keys, Lifetime: trustLifetime}, nil
 }
 
-func (c *client) proxy(transport http.RoundTripper) http.Handler {
+func (c *relyingParty) proxy(transport http.RoundTripper) http.Handler {
 	return &httputil.ReverseProxy{
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {

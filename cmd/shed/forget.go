@@ -6,7 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/client"
 )
 
 func newForgetCommand() *cobra.Command {
@@ -21,15 +21,15 @@ machine there is verified as a new one. The owner key stays.`,
 			if err != nil {
 				return err
 			}
-			home := owner.Home{Dir: filepath.Join(stateDir(cmd), "client")}
-			pin, err := home.Pin(u.Host)
+			state := client.ClientState{Dir: filepath.Join(stateDir(cmd), "client")}
+			pin, err := state.Pin(u.Host)
 			if err != nil {
 				return err
 			}
 			if pin == nil {
 				return notFound(fmt.Errorf("nothing was accepted at %s", u.Host))
 			}
-			return home.Forget(u.Host)
+			return state.Forget(u.Host)
 		},
 	}
 }

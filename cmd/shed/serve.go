@@ -16,7 +16,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
-	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -62,9 +62,9 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-func planeOptions(dir string, c config.Config, log io.Writer) plane.Options {
+func planeOptions(dir string, c config.Config, log io.Writer) controlplane.Options {
 	logger := newLogger(log, c.LogLevel)
-	return plane.Options{
+	return controlplane.Options{
 		Dir: dir, Config: c, Clock: time.Now, Random: rand.Reader, Logger: logger,
 		Provider: func(ctx context.Context) (providers.Provider, error) { return openProvider(ctx, c, logger) },
 	}
@@ -78,13 +78,13 @@ func newLogger(w io.Writer, level zapcore.Level) *zap.Logger {
 	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(c), zapcore.Lock(zapcore.AddSync(w)), level))
 }
 
-func serve(ctx context.Context, o plane.Options, powerOffOnExit bool) error {
-	return serveThen(ctx, o, powerOffOnExit, func(*plane.Plane) {})
+func serve(ctx context.Context, o controlplane.Options, powerOffOnExit bool) error {
+	return serveThen(ctx, o, powerOffOnExit, func(*controlplane.ControlPlane) {})
 }
 
 // serveThen calls opened once everything is bound.
-func serveThen(ctx context.Context, o plane.Options, powerOffOnExit bool, opened func(*plane.Plane)) (err error) {
-	p, err := plane.Open(ctx, o)
+func serveThen(ctx context.Context, o controlplane.Options, powerOffOnExit bool, opened func(*controlplane.ControlPlane)) (err error) {
+	p, err := controlplane.Open(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -99,8 +99,8 @@ func serveThen(ctx context.Context, o plane.Options, powerOffOnExit bool, opened
 	return errors.Join(err, p.PowerOff(off))
 }
 
-func powerOffAll(ctx context.Context, o plane.Options) (err error) {
-	p, err := plane.OpenToPowerOff(ctx, o)
+func powerOffAll(ctx context.Context, o controlplane.Options) (err error) {
+	p, err := controlplane.OpenToPowerOff(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -113,7 +113,7 @@ func powerOffAll(ctx context.Context, o plane.Options) (err error) {
 // explainServe says what to do about the ways in which a start goes wrong.
 func explainServe(err error) error {
 	var locked *sqlite.LockedError
-	var address *plane.AddressError
+	var address *controlplane.AddressError
 	switch {
 	case errors.As(err, &locked):
 		return hinted(notStarted(locked), "stop that one first (kill %d), or use another --state", locked.PID)

@@ -25,15 +25,15 @@ import (
 	agentapi "github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/agent/enrol"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/issue"
-	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild/sign"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
-	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/memory"
@@ -159,7 +159,7 @@ func (s *shop) start(powerOff bool) {
 	o := planeOptions(filepath.Join(s.state, "control"), c, s.t.Output())
 	o.Provider = func(context.Context) (providers.Provider, error) { return s.cloud, nil }
 	go func() {
-		ended <- serveThen(ctx, o, powerOff, func(*plane.Plane) { close(ready) })
+		ended <- serveThen(ctx, o, powerOff, func(*controlplane.ControlPlane) { close(ready) })
 	}()
 	select {
 	case <-ready:
@@ -174,7 +174,7 @@ func (s *shop) start(powerOff bool) {
 
 // boot is a machine's life: measure, then enrol and beat until the test ends.
 func (s *shop) boot(c agentapi.Config, altered bool) {
-	machine, err := issue.Open(s.tpm)
+	machine, err := attester.Open(s.tpm)
 	if err != nil {
 		s.t.Error(err)
 		return
@@ -223,18 +223,18 @@ func (s *shop) enrol(c agentapi.Config, m *measured, certificate tls.Certificate
 }
 
 type measured struct {
-	*issue.TPM
+	*attester.TPM
 	config []byte
 }
 
 func (m *measured) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
-	return m.TPM.Evidence(issue.Subject{Channel: ch, Nonce: nonce, Config: m.config})
+	return m.TPM.Evidence(attester.Subject{Channel: ch, Nonce: nonce, Config: m.config})
 }
 
 type serving struct{}
 
 func (serving) Running() bool            { return true }
-func (serving) Performing() bool         { return true }
+func (serving) Healthy() bool            { return true }
 func (serving) Changed() <-chan struct{} { return nil }
 
 // run executes a command line against the shop and returns what it printed.
@@ -270,12 +270,12 @@ func TestSignupBecomesReadyAndDeletionLeavesNothing(t *testing.T) {
 	s := newShop(t, false)
 	id := string(parse[signup.Outcome](t, s.run("--json", "webhook", "send", "--user", "amara")).Instance)
 	i := parse[api.Instance](t, s.run("--json", "instance", "wait", id, "--timeout", "60s"))
-	if i.State != "ready" || i.URL == "" || i.Tier != "software" || !i.Performing {
+	if i.State != "ready" || i.URL == "" || i.Tier != "software" || !i.Healthy {
 		t.Errorf("%+v", i)
 	}
-	var a attest.Appraisal
-	if err := json.Unmarshal(i.Appraisal, &a); err != nil || !a.Accepted() {
-		t.Errorf("appraisal %s: %v", i.Appraisal, err)
+	var a attest.AttestationResult
+	if err := json.Unmarshal(i.AttestationResult, &a); err != nil || !a.Accepted() {
+		t.Errorf("appraisal %s: %v", i.AttestationResult, err)
 	}
 	if out := s.run("instance", "list"); !strings.Contains(out, i.URL) {
 		t.Errorf("list: %s", out)

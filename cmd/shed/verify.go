@@ -25,22 +25,22 @@ appraisal holds for this live connection alone.
 
 Exits with 4 where the machine is refused.`,
 		Args: cobra.ExactArgs(1),
-		RunE: flags.run((*client).verify),
+		RunE: flags.run((*relyingParty).verify),
 	}
 	flags.register(cmd)
 	return cmd
 }
 
-func (c *client) verify(ctx context.Context, cmd *cobra.Command) error {
+func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 	session, err := c.session(ctx, cmd)
 	if err != nil {
 		return err
 	}
 	defer session.Close()
-	return errors.Join(showAppraisal(cmd, session.Result.Appraisal), c.remember(session))
+	return errors.Join(showResult(cmd, session.Result.Appraisal), c.remember(session))
 }
 
-func showAppraisal(cmd *cobra.Command, a attest.Appraisal) error {
+func showResult(cmd *cobra.Command, a attest.AttestationResult) error {
 	if wantsJSON(cmd) {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 	}
@@ -48,7 +48,7 @@ func showAppraisal(cmd *cobra.Command, a attest.Appraisal) error {
 }
 
 // writeAppraisal is the table for people: a line per dimension with its reason.
-func writeAppraisal(w io.Writer, a attest.Appraisal) error {
+func writeAppraisal(w io.Writer, a attest.AttestationResult) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	for _, d := range attest.Dimensions {
 		f := a.Finding(d)

@@ -15,7 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
-	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 )
 
@@ -68,7 +68,7 @@ func newWebhookSendCommand() *cobra.Command {
 // complete fills in what was left out.
 func (o *webhookOptions) complete(cmd *cobra.Command) error {
 	if o.secretFile == "" {
-		o.secretFile = filepath.Join(controlDir(cmd), plane.SecretFile)
+		o.secretFile = filepath.Join(controlDir(cmd), controlplane.SecretFile)
 	}
 	if o.url == "" {
 		known, err := readAddresses(cmd)

@@ -28,14 +28,14 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-type desk struct {
+type operator struct {
 	t     *testing.T
 	store *sqlite.Store
 	http  *httptest.Server
 	token string
 }
 
-func newDesk(t *testing.T) *desk {
+func newOperator(t *testing.T) *operator {
 	t.Helper()
 	s, err := sqlite.Open(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -57,9 +57,9 @@ func newDesk(t *testing.T) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &desk{t: t, store: s, token: strings.TrimSpace(string(token))}
+	d := &operator{t: t, store: s, token: strings.TrimSpace(string(token))}
 	d.http = httptest.NewServer(api.New(api.Parts{
-		Store: s, Watch: s, Desk: signup.Desk{Clock: time.Now, Random: rand.Reader}, Console: console{},
+		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Console: consoles{},
 		ReleaseKey: public, Ready: func(context.Context) error { return errors.New("no release has been added") },
 		Metrics: monitor.New(s).Handler(), Clock: time.Now, Logger: zap.NewNop(),
 	}))
@@ -67,13 +67,13 @@ func newDesk(t *testing.T) *desk {
 	return d
 }
 
-type console struct{}
+type consoles struct{}
 
-func (console) Console(_ context.Context, id providers.MachineID, _ bool) (io.ReadCloser, error) {
+func (consoles) Console(_ context.Context, id providers.MachineID, _ bool) (io.ReadCloser, error) {
 	return io.NopCloser(strings.NewReader("console of " + string(id))), nil
 }
 
-func (d *desk) do(method, path, body string) (int, string) {
+func (d *operator) do(method, path, body string) (int, string) {
 	d.t.Helper()
 	req, err := http.NewRequestWithContext(d.t.Context(), method, d.http.URL+path, strings.NewReader(body))
 	if err != nil {
@@ -97,7 +97,7 @@ func (d *desk) do(method, path, body string) (int, string) {
 	return resp.StatusCode, string(b)
 }
 
-func (d *desk) want(status int, code, method, path, body string) string {
+func (d *operator) want(status int, code, method, path, body string) string {
 	d.t.Helper()
 	got, text := d.do(method, path, body)
 	if got != status {
@@ -113,7 +113,7 @@ func (d *desk) want(status int, code, method, path, body string) string {
 	return text
 }
 
-func (d *desk) create(user string) (i api.Instance) {
+func (d *operator) create(user string) (i api.Instance) {
 	d.t.Helper()
 	if err := json.Unmarshal([]byte(d.want(http.StatusCreated, "", "POST", "/v1/instances", `{"user_id":"`+user+`"}`)), &i); err != nil {
 		d.t.Fatal(err)
@@ -124,7 +124,7 @@ func (d *desk) create(user string) (i api.Instance) {
 const nobody = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestEverythingOfAnybodyNeedsAToken(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	d.token = ""
 	for _, path := range []string{"/v1/instances", "/v1/releases", "/v1/events", "/v1/instances/" + nobody + "/console", "/v1/none"} {
 		d.want(http.StatusUnauthorized, "token-missing", "GET", path, "")
@@ -138,7 +138,7 @@ func TestEverythingOfAnybodyNeedsAToken(t *testing.T) {
 }
 
 func TestInstancesComeAndGo(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	i := d.create("amara")
 	if i.State != "waiting" || i.UserID != "amara" || i.Reason == "" {
 		t.Errorf("%+v", i)
@@ -157,7 +157,7 @@ func TestInstancesComeAndGo(t *testing.T) {
 }
 
 func TestRetryAndConsole(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	id := orchestrator.InstanceID(d.create("amara").ID)
 	err := d.store.Update(t.Context(), func(tx store.Tx) error {
 		i, err := tx.Instance(id)
@@ -181,7 +181,7 @@ func TestRetryAndConsole(t *testing.T) {
 }
 
 func TestBadRequestsGetProblems(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	d.want(http.StatusNotFound, "not-found", "GET", "/v1/instances/"+nobody, "")
 	d.want(http.StatusUnprocessableEntity, "unprocessable-entity", "GET", "/v1/instances/short", "")
 	d.want(http.StatusUnprocessableEntity, "unprocessable-entity", "GET", "/v1/instances?limit=0", "")
@@ -194,7 +194,7 @@ func TestBadRequestsGetProblems(t *testing.T) {
 }
 
 func TestPagesAreFollowedByTheirNext(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	for _, user := range []string{"a", "b", "c"} {
 		d.create(user)
 	}
@@ -218,7 +218,7 @@ func TestPagesAreFollowedByTheirNext(t *testing.T) {
 }
 
 func TestEventsAreFollowed(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	first := d.create("a")
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, d.http.URL+"/v1/events?follow=true", nil)
 	if err != nil {
@@ -245,7 +245,7 @@ func TestEventsAreFollowed(t *testing.T) {
 }
 
 func TestOpenAPINamesEveryOperation(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	d.token = ""
 	text := d.want(http.StatusOK, "", "GET", "/openapi.json", "")
 	var doc struct {
@@ -271,7 +271,7 @@ func TestOpenAPINamesEveryOperation(t *testing.T) {
 }
 
 func TestMetricsNameNobody(t *testing.T) {
-	d := newDesk(t)
+	d := newOperator(t)
 	i := d.create("amara")
 	text := d.want(http.StatusOK, "", "GET", "/metrics", "")
 	if !strings.Contains(text, `shed_instances{state="waiting"} 1`) {

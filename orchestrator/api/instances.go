@@ -69,7 +69,7 @@ func (s *Server) create(ctx context.Context, in *struct{ Body NewInstance }) (*b
 	}
 	out := &body[Instance]{Status: http.StatusOK}
 	err := s.Store.Update(ctx, func(tx store.Tx) error {
-		outcome, err := s.Desk.Join(tx, user, s.Clock())
+		outcome, err := s.SignUps.SignUp(tx, user, s.Clock())
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (s *Server) show(ctx context.Context, in *idInput) (*body[Instance], error)
 
 func (s *Server) remove(ctx context.Context, in *idInput) (*body[Instance], error) {
 	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
-		_, err := s.Desk.Remove(tx, id)
+		_, err := s.SignUps.Remove(tx, id)
 		return err
 	})
 }

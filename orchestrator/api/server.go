@@ -1,4 +1,4 @@
-// Package api is the operators' door: instances, releases, events, health.
+// Package api is the operators' API: instances, releases, events, health.
 //
 // Invariants: whatever changes or shows anything needs a bearer token, of
 // which the store knows the hash alone; every refusal is a problem document
@@ -35,7 +35,7 @@ const Version = "1.0.0"
 type Parts struct {
 	Store   store.Store
 	Watch   store.Watcher
-	Desk    signup.Desk
+	SignUps signup.Service
 	Limits  orchestrator.Limits
 	Console providers.Consoler
 	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
@@ -134,7 +134,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 }
 
 func tierOf(appraisal []byte) string {
-	var a attest.Appraisal
+	var a attest.AttestationResult
 	if json.Unmarshal(appraisal, &a) != nil {
 		return ""
 	}

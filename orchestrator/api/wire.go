@@ -21,14 +21,14 @@ type Instance struct {
 	Release    string `json:"release,omitempty"`
 	URL        string `json:"url,omitempty" doc:"where the owner's client goes, while it is ready"`
 	// UnroutedInbound lets an operator look at a quarantined machine.
-	UnroutedInbound string          `json:"unrouted_inbound,omitempty" doc:"where a quarantined machine listens; nothing is routed there"`
-	Tier            string          `json:"tier,omitempty" doc:"the operator's appraisal; the owner's client makes its own"`
-	Appraisal       json.RawMessage `json:"appraisal,omitempty"`
-	Running         bool            `json:"running"`
-	Performing      bool            `json:"performing"`
-	Repairs         int             `json:"repairs"`
-	LastSeen        Time            `json:"last_seen,omitzero"`
-	CreatedAt       Time            `json:"created_at"`
+	UnroutedInbound   string          `json:"unrouted_inbound,omitempty" doc:"where a quarantined machine listens; nothing is routed there"`
+	Tier              string          `json:"tier,omitempty" doc:"the control plane's appraisal; the owner's client makes its own"`
+	AttestationResult json.RawMessage `json:"attestation_result,omitempty"`
+	Running           bool            `json:"running"`
+	Healthy           bool            `json:"healthy"`
+	Repairs           int             `json:"repairs"`
+	LastSeen          Time            `json:"last_seen,omitzero"`
+	CreatedAt         Time            `json:"created_at"`
 }
 
 // Time is RFC 3339 in UTC.
@@ -82,18 +82,18 @@ func viewInstance(i orchestrator.Instance) Instance {
 	v := Instance{
 		ID: string(i.ID), UserID: string(i.User), State: string(i.State), Reason: i.Reason, Since: i.Since,
 		Deadline: i.Deadline, Desired: string(i.Desired), Generation: i.Generation, Machine: string(i.Machine),
-		URL: i.URL(), Running: i.Enrolment.Running, Performing: i.Enrolment.Performing, Repairs: i.Repairs,
+		URL: i.URL(), Running: i.Enrolment.Running, Healthy: i.Enrolment.Healthy, Repairs: i.Repairs,
 		LastSeen: i.Enrolment.LastSeen, CreatedAt: i.CreatedAt,
 	}
 	if !i.Plan.Release.IsZero() {
 		v.Release = i.Plan.Release.String()
 	}
 	if i.State == orchestrator.StateQuarantined {
-		v.UnroutedInbound = i.Inbound
+		v.UnroutedInbound = i.Endpoint
 	}
 	if i.Enrolment.Judged {
-		v.Appraisal = i.Enrolment.Appraisal
-		v.Tier = tierOf(i.Enrolment.Appraisal)
+		v.AttestationResult = i.Enrolment.AttestationResult
+		v.Tier = tierOf(i.Enrolment.AttestationResult)
 	}
 	return v
 }

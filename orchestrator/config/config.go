@@ -29,8 +29,8 @@ const Version = 1
 // key.
 var ErrConfig = errors.New("configuration")
 
-// Root names an accepted root of endorsement certificates.
-type Root struct {
+// TrustAnchor names an accepted root of endorsement certificates.
+type TrustAnchor struct {
 	File string      `json:"file"`
 	Tier attest.Tier `json:"tier"`
 }
@@ -49,7 +49,7 @@ type Config struct {
 	ReleaseKeyFile string
 	DefaultRelease attest.ReleaseDigest
 	MinimumTier    attest.Tier
-	Roots          []Root
+	TrustAnchors   []TrustAnchor
 	ProviderName   string
 	// Plugin and Checksums are empty for those beside this program.
 	Plugin    string
@@ -203,15 +203,15 @@ func tier(c *Config, s, _ string) error {
 }
 
 func roots(c *Config, s, dir string) error {
-	c.Roots = nil
-	if err := strictJSON(s, &c.Roots); err != nil {
+	c.TrustAnchors = nil
+	if err := strictJSON(s, &c.TrustAnchors); err != nil {
 		return err
 	}
-	for n, root := range c.Roots {
+	for n, root := range c.TrustAnchors {
 		if root.File == "" || root.Tier == attest.TierNone {
 			return fmt.Errorf("entry %d needs a file, and a tier that is not none", n+1)
 		}
-		c.Roots[n].File = from(dir, root.File)
+		c.TrustAnchors[n].File = from(dir, root.File)
 	}
 	return nil
 }

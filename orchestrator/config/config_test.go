@@ -57,9 +57,9 @@ func TestFileIsReadWhole(t *testing.T) {
 		c.MinimumTier != attest.TierProviderRooted || c.ReleaseKeyFile != filepath.Join(dir, "keys/release.pub") {
 		t.Errorf("%+v", c)
 	}
-	if len(c.Roots) != 2 || c.Roots[0].File != filepath.Join(dir, "roots/ca.pem") || c.Roots[1].File != "/abs/ca.pem" ||
-		c.Roots[1].Tier != attest.TierHardware {
-		t.Errorf("roots %+v", c.Roots)
+	if len(c.TrustAnchors) != 2 || c.TrustAnchors[0].File != filepath.Join(dir, "roots/ca.pem") || c.TrustAnchors[1].File != "/abs/ca.pem" ||
+		c.TrustAnchors[1].Tier != attest.TierHardware {
+		t.Errorf("roots %+v", c.TrustAnchors)
 	}
 	if got := string(c.Settings); got != `{"accelerator":{"deadline_ms":500,"probe":true},"state":"here"}` {
 		t.Errorf("settings %s", got)

@@ -13,7 +13,7 @@ import (
 // FuzzDecode holds that whatever a machine sends is taken whole or refused
 // with a problem of the client's, and that nothing past the cap is read.
 func FuzzDecode(f *testing.F) {
-	f.Add([]byte(`{"machine":"a","running":true,"performing":false}`))
+	f.Add([]byte(`{"machine":"a","running":true,"healthy":false}`))
 	f.Add([]byte(`{"machine":"a"} {}`))
 	f.Add([]byte(`[`))
 	f.Add(bytes.Repeat([]byte(" "), api.MaxMessageBytes+1))

@@ -189,7 +189,7 @@ func (s *Server) record(ctx context.Context, machine providers.MachineID, c *tpm
 		e.Session = session
 		e.Judged, e.Accepted, e.Verdict = true, v.accepted, v.reason
 		var err error
-		if e.Appraisal, err = json.Marshal(v.appraisal); err != nil {
+		if e.AttestationResult, err = json.Marshal(v.result); err != nil {
 			return fmt.Errorf("encoding an appraisal: %w", err)
 		}
 		i.Enrolment = e
@@ -212,14 +212,14 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 	if i.Enrolment.Session.IsZero() || subtle.ConstantTimeCompare(session[:], i.Enrolment.Session[:]) != 1 {
 		return nil, problem.New(http.StatusForbidden, "not-enrolled", "this key has not enrolled: enrol again")
 	}
-	if in.Running == i.Enrolment.Running && in.Performing == i.Enrolment.Performing {
+	if in.Running == i.Enrolment.Running && in.Healthy == i.Enrolment.Healthy {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.beats[machine] = s.Clock()
 		return nil, nil
 	}
 	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
-		i.Enrolment.Running, i.Enrolment.Performing = in.Running, in.Performing
+		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
 		i.Enrolment.LastSeen = s.Clock()
 		return nil
 	})

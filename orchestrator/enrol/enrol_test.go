@@ -18,11 +18,11 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/issue"
-	"github.com/toolshed-cloud/shed/attest/issue/swtpmtest"
-	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/enrol"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
@@ -40,7 +40,7 @@ type gate struct {
 	config  api.Config
 	encoded []byte
 	spki    attest.Digest
-	tpm     *issue.TPM
+	tpm     *attester.TPM
 	device  *swtpmtest.TPM
 	// appraise stands in for the appraisal where a test says what it finds;
 	// nil for the real one.
@@ -70,20 +70,20 @@ func newGate(t *testing.T) *gate {
 	if g.encoded, err = g.config.Encode(); err != nil {
 		t.Fatal(err)
 	}
-	if g.tpm, err = issue.Open(g.device); err != nil {
+	if g.tpm, err = attester.Open(g.device); err != nil {
 		t.Fatal(err)
 	}
 	g.addRows()
 	g.server = enrol.New(enrol.Parts{
 		Store: g.store, Certificate: certificate,
-		Appraise: func(in policy.Input, p policy.Policy) (policy.Result, error) {
+		Appraise: func(in verifier.Input, p verifier.Policy) (verifier.Result, error) {
 			if g.appraise != nil {
 				return g.appraise(in, p)
 			}
-			return policy.Appraise(in, p)
+			return verifier.Appraise(in, p)
 		},
-		Roots: func() ([]policy.Root, error) {
-			return []policy.Root{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
+		TrustAnchors: func() ([]verifier.TrustAnchor, error) {
+			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
 		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second,
 		Clock: time.Now, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
@@ -237,7 +237,7 @@ func (a *agent) answer(c api.EnrolChallenge) api.EnrolFinish {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	evidence, err := a.tpm.Evidence(issue.Subject{Channel: a.conn.Channel, Nonce: c.Nonce, Config: a.encoded})
+	evidence, err := a.tpm.Evidence(attester.Subject{Channel: a.conn.Channel, Nonce: c.Nonce, Config: a.encoded})
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -260,14 +260,14 @@ func TestMachineEnrolsAndBeats(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	e := g.instance().Enrolment
-	if !e.Judged || !e.Accepted || e.EK.IsZero() || e.Performing {
+	if !e.Judged || !e.Accepted || e.EK.IsZero() || e.Healthy {
 		t.Errorf("%+v", e)
 	}
-	beat := api.Heartbeat{Machine: machineID, Running: true, Performing: true}
+	beat := api.Heartbeat{Machine: machineID, Running: true, Healthy: true}
 	if got := a.call(api.HeartbeatPath, beat, nil); got != http.StatusNoContent && got != http.StatusOK {
 		t.Errorf("heartbeat: %d", got)
 	}
-	if !g.instance().Enrolment.Performing {
+	if !g.instance().Enrolment.Healthy {
 		t.Error("the heartbeat was not written")
 	}
 }
@@ -295,10 +295,10 @@ func TestHeartbeatsAreWrittenTogether(t *testing.T) {
 func TestHeartbeatOfAKeyThatDidNotEnrolIsRefused(t *testing.T) {
 	g := newGate(t)
 	g.dial().enrol()
-	if got := g.dial().call(api.HeartbeatPath, api.Heartbeat{Machine: machineID, Performing: true}, nil); got != http.StatusForbidden {
+	if got := g.dial().call(api.HeartbeatPath, api.Heartbeat{Machine: machineID, Healthy: true}, nil); got != http.StatusForbidden {
 		t.Errorf("%d", got)
 	}
-	if g.instance().Enrolment.Performing {
+	if g.instance().Enrolment.Healthy {
 		t.Error("a stranger's heartbeat was written")
 	}
 }
@@ -390,7 +390,7 @@ func TestAnotherEndorsementKeyIsRefusedForEver(t *testing.T) {
 	ek := g.instance().Enrolment.EK
 	other := swtpmtest.Start(t)
 	var err error
-	if g.tpm, err = issue.Open(other); err != nil {
+	if g.tpm, err = attester.Open(other); err != nil {
 		t.Fatal(err)
 	}
 	a := g.dial()
@@ -414,8 +414,8 @@ func TestAnotherEndorsementKeyIsRefusedForEver(t *testing.T) {
 
 func TestEvidenceOfOtherKeysThanChallengedIsRefused(t *testing.T) {
 	g := newGate(t)
-	g.appraise = func(in policy.Input, p policy.Policy) (policy.Result, error) {
-		r, err := policy.Appraise(in, p)
+	g.appraise = func(in verifier.Input, p verifier.Policy) (verifier.Result, error) {
+		r, err := verifier.Appraise(in, p)
 		r.Facts.EK[0]++
 		return r, err
 	}
@@ -429,19 +429,19 @@ func TestEvidenceOfOtherKeysThanChallengedIsRefused(t *testing.T) {
 }
 
 func TestWhatIsNotAcceptedIsSaid(t *testing.T) {
-	accepted := func(r *policy.Result) { r.Appraisal.Differs = []string{"pcr2", "pcr4"} }
+	accepted := func(r *verifier.Result) { r.Appraisal.Differs = []string{"pcr2", "pcr4"} }
 	for name, c := range map[string]struct {
-		alter func(*policy.Result)
+		alter func(*verifier.Result)
 		want  string
 	}{
 		"registers":     {accepted, "pcr2, pcr4"},
-		"configuration": {func(r *policy.Result) { r.Facts.Config = []byte("other") }, "pcr14"},
-		"tier":          {func(r *policy.Result) { r.Appraisal.Tiers = attest.Tiers{} }, "minimum of software"},
+		"configuration": {func(r *verifier.Result) { r.Facts.Config = []byte("other") }, "pcr14"},
+		"tier":          {func(r *verifier.Result) { r.Appraisal.Tiers = attest.Tiers{} }, "minimum of software"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGate(t)
-			g.appraise = func(in policy.Input, p policy.Policy) (policy.Result, error) {
-				r, err := policy.Appraise(in, p)
+			g.appraise = func(in verifier.Input, p verifier.Policy) (verifier.Result, error) {
+				r, err := verifier.Appraise(in, p)
 				c.alter(&r)
 				return r, err
 			}
@@ -456,7 +456,9 @@ func TestWhatIsNotAcceptedIsSaid(t *testing.T) {
 // A fault of ours is none of the machine's: it may try again.
 func TestIncompletePolicyGivesNoVerdict(t *testing.T) {
 	g := newGate(t)
-	g.appraise = func(policy.Input, policy.Policy) (policy.Result, error) { return policy.Result{}, attest.ErrPolicy }
+	g.appraise = func(verifier.Input, verifier.Policy) (verifier.Result, error) {
+		return verifier.Result{}, attest.ErrPolicy
+	}
 	a := g.dial()
 	if got := a.call(api.EnrolFinishPath, a.answer(a.begin()), nil); got != http.StatusInternalServerError {
 		t.Errorf("%d", got)

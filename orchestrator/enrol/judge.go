@@ -7,9 +7,9 @@ import (
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 )
 
@@ -18,9 +18,9 @@ type verdict struct {
 	accepted bool
 	// verified says that the signatures hold, so that the keys are known to
 	// be the machine's, whatever it runs.
-	verified  bool
-	reason    string
-	appraisal attest.Appraisal
+	verified bool
+	reason   string
+	result   attest.AttestationResult
 }
 
 // judge appraises evidence against the release that the machine was made from
@@ -32,14 +32,14 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm
 	if err != nil {
 		return verdict{}, fmt.Errorf("reading a stored manifest: %w", err)
 	}
-	roots, err := s.Roots()
+	roots, err := s.TrustAnchors()
 	if err != nil {
 		return verdict{}, err
 	}
 	result, err := s.Appraise(
-		policy.Input{Evidence: evidence, Nonce: nonce, Channel: bound, Activation: policy.ActivatedHere},
-		policy.Policy{
-			Roots: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
+		verifier.Input{Evidence: evidence, Nonce: nonce, Channel: bound, Activation: verifier.ActivatedHere},
+		verifier.Policy{
+			TrustAnchors: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
 			MinimumTier: s.MinimumTier, Now: s.Clock(),
 		})
 	switch {
@@ -51,7 +51,7 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm
 	case result.Facts.EK != c.EK || !bytes.Equal(result.Facts.AK, c.AKName):
 		return verdict{}, fmt.Errorf("%w: the evidence is signed by other keys than were challenged", attest.ErrIdentity)
 	}
-	v := verdict{verified: true, appraisal: result.Appraisal}
+	v := verdict{verified: true, result: result.Appraisal}
 	v.reason = s.objection(i, result)
 	v.accepted = v.reason == ""
 	if v.accepted {
@@ -61,7 +61,7 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm
 }
 
 // objection says why a machine is not routed to; empty where it may be.
-func (s *Server) objection(i orchestrator.Instance, r policy.Result) string {
+func (s *Server) objection(i orchestrator.Instance, r verifier.Result) string {
 	a := r.Appraisal
 	switch {
 	case len(a.Differs) > 0:
@@ -77,7 +77,7 @@ func (s *Server) objection(i orchestrator.Instance, r policy.Result) string {
 }
 
 // worst is the finding that an appraisal fails for.
-func worst(a attest.Appraisal) string {
+func worst(a attest.AttestationResult) string {
 	found := a.Finding(attest.InstanceIdentity)
 	for _, d := range attest.Dimensions {
 		f := a.Finding(d)

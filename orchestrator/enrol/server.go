@@ -1,4 +1,4 @@
-// Package enrol is the machines' door to the control plane: it challenges a
+// Package enrol is the machines' side of the control plane: it challenges a
 // machine's attestation key, appraises its evidence and hears its heartbeats.
 //
 // Invariants: a machine is taken at its word in nothing: the token says which
@@ -27,8 +27,8 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
@@ -44,7 +44,7 @@ const (
 )
 
 // Appraise verifies evidence and judges it; policy.Appraise does.
-type Appraise func(policy.Input, policy.Policy) (policy.Result, error)
+type Appraise func(verifier.Input, verifier.Policy) (verifier.Result, error)
 
 // Parts are what a Server is made from; all are needed.
 type Parts struct {
@@ -52,9 +52,9 @@ type Parts struct {
 	// Certificate holds the key that machines were told to expect.
 	Certificate tls.Certificate
 	Appraise    Appraise
-	// Roots reads the accepted endorsement roots.
-	Roots       func() ([]policy.Root, error)
-	MinimumTier attest.Tier
+	// TrustAnchors reads the accepted endorsement roots.
+	TrustAnchors func() ([]verifier.TrustAnchor, error)
+	MinimumTier  attest.Tier
 	// HeartbeatEvery is how often machines are asked to report.
 	HeartbeatEvery time.Duration
 	Clock          func() time.Time

@@ -75,7 +75,7 @@ func TestHaltRecordsOverALateWrite(t *testing.T) {
 				if err != nil {
 					return err
 				}
-				i.Enrolment.Performing = false
+				i.Enrolment.Healthy = false
 				return tx.Replace(&i)
 			})
 		}

@@ -13,17 +13,17 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// whose says what a listed machine is to this store.
-type whose int
+// ownership says what a listed machine is to this store.
+type ownership int
 
 const (
 	// The zero value is a machine that an instance points at.
-	_ whose = iota
+	_ ownership = iota
 	// leftover is one that this store drew the id of and has let go since.
 	leftover
-	// stranger is one that this store has never heard of, as after it was
+	// unknown is one that this store has never heard of, as after it was
 	// restored from an older copy. Only a person can tell what it is.
-	stranger
+	unknown
 )
 
 // maxPages bounds a listing that never ends.
@@ -40,7 +40,7 @@ func (r *Reconciler) Sweep(ctx context.Context) error {
 	}
 	found := make(map[providers.MachineID]bool)
 	for _, id := range listed {
-		kind, i, err := r.whose(ctx, id)
+		kind, i, err := r.ownership(ctx, id)
 		if err != nil {
 			return err
 		}
@@ -50,7 +50,7 @@ func (r *Reconciler) Sweep(ctx context.Context) error {
 			if err := r.collect(ctx, id, i); err != nil {
 				return err
 			}
-		case stranger:
+		case unknown:
 			r.Logger.Warn("the provider lists a machine of this installation that the store has never heard of",
 				zap.String("machine", string(id)))
 		}
@@ -94,11 +94,11 @@ func (r *Reconciler) listed(ctx context.Context) ([]providers.MachineID, error) 
 	return nil, fmt.Errorf("listing what the provider has: more than %d pages", maxPages)
 }
 
-func (r *Reconciler) whose(ctx context.Context, id providers.MachineID) (kind whose, i orchestrator.Instance, err error) {
+func (r *Reconciler) ownership(ctx context.Context, id providers.MachineID) (kind ownership, i orchestrator.Instance, err error) {
 	err = r.Store.View(ctx, func(v store.Reader) error {
 		instance, err := v.Machine(id)
 		if errors.Is(err, orchestrator.ErrNotFound) {
-			kind = stranger
+			kind = unknown
 			return nil
 		}
 		if err != nil {
@@ -117,7 +117,7 @@ func (r *Reconciler) whose(ctx context.Context, id providers.MachineID) (kind wh
 
 func (r *Reconciler) collect(ctx context.Context, id providers.MachineID, i orchestrator.Instance) error {
 	now := r.Clock()
-	if !r.condemned(id, now) {
+	if !r.expired(id, now) {
 		return nil
 	}
 	if err := r.Machines.Delete(ctx, id, false); err != nil {
@@ -132,8 +132,8 @@ func (r *Reconciler) collect(ctx context.Context, id providers.MachineID, i orch
 	})
 }
 
-// condemned notes a suspect, and reports whether it was one long enough ago.
-func (r *Reconciler) condemned(id providers.MachineID, now time.Time) bool {
+// expired notes a suspect, and reports whether it was one long enough ago.
+func (r *Reconciler) expired(id providers.MachineID, now time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first, known := r.suspects[id]

@@ -1,7 +1,7 @@
 // Package reconcile brings each instance from where it is to where it should
 // be, one step at a time.
 //
-// Invariants: a step reads what is wished and what the provider shows, makes
+// Invariants: a step reads what is desired and what the provider shows, makes
 // at most one call that changes something, and persists over the version that
 // it read; it can die anywhere and be taken again. A machine's id is stored
 // before the provider hears of it. Every instance that wants anything has a
@@ -160,23 +160,23 @@ func (r *Reconciler) abandon(id orchestrator.InstanceID) {
 	delete(r.active, id)
 }
 
-// turn is one step of one instance.
-type turn struct {
+// step is one look at of one instance.
+type step struct {
 	orchestrator.Instance
 	now    time.Time
 	limits orchestrator.Limits
 	events []orchestrator.Event
 }
 
-func (t *turn) enter(s orchestrator.State, reason string) {
+func (t *step) enter(s orchestrator.State, reason string) {
 	t.events = append(t.events, t.Enter(s, reason, t.now, t.limits))
 }
 
-func (t *turn) again(in time.Duration) { t.NextAt = t.now.Add(in) }
+func (t *step) again(in time.Duration) { t.NextAt = t.now.Add(in) }
 
 // step reports whether anything was due.
 func (r *Reconciler) step(ctx context.Context, id orchestrator.InstanceID) (bool, error) {
-	t := &turn{now: r.Clock(), limits: r.Policy.Limits}
+	t := &step{now: r.Clock(), limits: r.Policy.Limits}
 	err := r.Store.View(ctx, func(v store.Reader) (err error) {
 		t.Instance, err = v.Instance(id)
 		return err
@@ -196,17 +196,17 @@ func (r *Reconciler) step(ctx context.Context, id orchestrator.InstanceID) (bool
 	return true, r.persist(ctx, t)
 }
 
-func (r *Reconciler) persist(ctx context.Context, t *turn) error {
+func (r *Reconciler) persist(ctx context.Context, t *step) error {
 	err := r.Store.Update(ctx, func(tx store.Tx) error { return write(tx, t) })
 	if err != nil {
 		return err
 	}
-	r.tell(t)
+	r.logEvents(t)
 	return nil
 }
 
-// tell logs what is now on the disk.
-func (r *Reconciler) tell(t *turn) {
+// logEvents logs what is now on the disk.
+func (r *Reconciler) logEvents(t *step) {
 	for _, e := range t.events {
 		r.Logger.Info("instance moved", zap.String("instance", string(t.ID)),
 			zap.String("from", string(e.From)), zap.String("to", string(e.To)), zap.String("reason", e.Reason))
@@ -214,7 +214,7 @@ func (r *Reconciler) tell(t *turn) {
 	t.events = nil
 }
 
-func write(tx store.Tx, t *turn) error {
+func write(tx store.Tx, t *step) error {
 	// What Replace raises must not stay raised when the transaction fails.
 	i := t.Instance
 	if err := tx.Replace(&i); err != nil {
@@ -230,9 +230,9 @@ func write(tx store.Tx, t *turn) error {
 }
 
 // act does what the state asks for.
-func (r *Reconciler) act(ctx context.Context, t *turn) error {
+func (r *Reconciler) act(ctx context.Context, t *step) error {
 	if t.Desired == orchestrator.Absent && t.State != orchestrator.StateDeleting && t.State != orchestrator.StateDeleted {
-		t.enter(orchestrator.StateDeleting, "it shall be gone")
+		t.enter(orchestrator.StateDeleting, "deletion requested")
 		return nil
 	}
 	if !t.Deadline.IsZero() && t.now.After(t.Deadline) {
@@ -263,7 +263,7 @@ func (r *Reconciler) act(ctx context.Context, t *turn) error {
 
 // overdue ends a state that lasted too long. A machine that does not come up
 // is restarted before it is given up.
-func (r *Reconciler) overdue(t *turn) {
+func (r *Reconciler) overdue(t *step) {
 	last := fmt.Sprintf("%s for more than %s (%s)", t.State, t.Deadline.Sub(t.Since).Round(time.Second), t.Reason)
 	switch {
 	case t.State == orchestrator.StateDeleting:
@@ -276,7 +276,7 @@ func (r *Reconciler) overdue(t *turn) {
 }
 
 // restart asks for a power cycle, and counts it.
-func (r *Reconciler) restart(t *turn, reason string) {
+func (r *Reconciler) restart(t *step, reason string) {
 	t.Repairs++
 	t.Cycling = true
 	t.Enrolment = t.Enrolment.NextBoot()
@@ -285,7 +285,7 @@ func (r *Reconciler) restart(t *turn, reason string) {
 
 // refused takes in a provider's refusal. It fails only where the context
 // ended, since that says nothing about the provider.
-func (r *Reconciler) refused(ctx context.Context, t *turn, doing string, err error) error {
+func (r *Reconciler) refused(ctx context.Context, t *step, doing string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	}

@@ -162,7 +162,7 @@ func (r *Reconciler) halt(ctx context.Context, i orchestrator.Instance) error {
 // stopped records a power-off over whatever the row has become meanwhile: what
 // a machine said last may still be on its way into it.
 func (r *Reconciler) stopped(ctx context.Context, id orchestrator.InstanceID) error {
-	t := &turn{now: r.Clock(), limits: r.Policy.Limits}
+	t := &step{now: r.Clock(), limits: r.Policy.Limits}
 	err := r.Store.Update(ctx, func(tx store.Tx) (err error) {
 		if t.Instance, err = tx.Instance(id); err != nil {
 			return err
@@ -180,7 +180,7 @@ func (r *Reconciler) stopped(ctx context.Context, id orchestrator.InstanceID) er
 	if err != nil {
 		return err
 	}
-	r.tell(t)
+	r.logEvents(t)
 	return nil
 }
 

@@ -123,14 +123,14 @@ func (w *world) update(f func(store.Tx) error) {
 	}
 }
 
-func (w *world) desk() signup.Desk {
-	return signup.Desk{Clock: func() time.Time { return w.now }, Random: rand.Reader}
+func (w *world) signups() signup.Service {
+	return signup.Service{Clock: func() time.Time { return w.now }, Random: rand.Reader}
 }
 
 func (w *world) join(u orchestrator.UserID) (o signup.Outcome) {
 	w.t.Helper()
 	w.update(func(tx store.Tx) (err error) {
-		o, err = w.desk().Join(tx, u, w.now)
+		o, err = w.signups().SignUp(tx, u, w.now)
 		return err
 	})
 	return o
@@ -139,7 +139,7 @@ func (w *world) join(u orchestrator.UserID) (o signup.Outcome) {
 func (w *world) leave(u orchestrator.UserID) (o signup.Outcome) {
 	w.t.Helper()
 	w.update(func(tx store.Tx) (err error) {
-		o, err = w.desk().Leave(tx, u, w.now)
+		o, err = w.signups().Delete(tx, u, w.now)
 		return err
 	})
 	return o
@@ -231,7 +231,7 @@ func (w *world) agents() {
 			if err != nil {
 				return err
 			}
-			if i.State != orchestrator.StateBooting && i.State != orchestrator.StateEnrolling || i.Enrolment.Performing {
+			if i.State != orchestrator.StateBooting && i.State != orchestrator.StateEnrolling || i.Enrolment.Healthy {
 				return tx.Seen(map[providers.MachineID]time.Time{id: w.now})
 			}
 			e := &i.Enrolment
@@ -245,7 +245,7 @@ func (w *world) agents() {
 					e.Verdict = w.cloud.altered
 				}
 			default:
-				e.Running, e.Performing = true, true
+				e.Running, e.Healthy = true, true
 			}
 			e.LastSeen, i.NextAt = w.now, w.now
 			return tx.Replace(&i)
@@ -331,7 +331,7 @@ func (c *cloud) Create(_ context.Context, req providers.CreateRequest) (m provid
 		c.created++
 		c.machines[req.Machine] = &providers.Machine{
 			ID: req.Machine, Installation: req.Installation, SpecHash: req.Spec.Hash(), Release: req.Spec.Release,
-			Power: providers.PowerOn, Inbound: "127.0.0.1:4430",
+			Power: providers.PowerOn, Endpoint: "127.0.0.1:4430",
 		}
 		m = *c.machines[req.Machine]
 		return nil
@@ -399,5 +399,5 @@ func (w *world) onlyMachine() *providers.Machine {
 
 func secretFree(i orchestrator.Instance) bool {
 	return i.User == "" && len(i.Plan.Config) == 0 && i.Plan.TokenHash.IsZero() &&
-		i.Enrolment.EK.IsZero() && len(i.Enrolment.Appraisal) == 0 && bytes.Equal(i.Enrolment.AK, nil)
+		i.Enrolment.EK.IsZero() && len(i.Enrolment.AttestationResult) == 0 && bytes.Equal(i.Enrolment.AK, nil)
 }

@@ -1,10 +1,10 @@
-// Package signup takes in what the outside wishes: that a user shall have an
+// Package signup takes in what the outside asks for: that a user shall have an
 // instance, or none.
 //
 // Invariants: a message that cannot be shown to come from who shares the
 // secret, recently, leaves no trace; one that is answered with success has its
-// receipt, the wish and the job on the disk in one transaction; a user has one
-// instance however often it is asked for, and a wish older than the user's
+// receipt, the desired state and the job on the disk in one transaction; a user has one
+// instance however often it is asked for, and a request older than the user's
 // last deletion brings nothing back.
 package signup
 
@@ -34,11 +34,11 @@ const MaxBodyBytes = 64 << 10
 
 // Handler is the webhooks' listener.
 type Handler struct {
-	Desk   Desk
-	Store  store.Store
-	Secret Secret
-	Logger *zap.Logger
-	Trap   failpoint.Trap
+	Service Service
+	Store   store.Store
+	Secret  Secret
+	Logger  *zap.Logger
+	Trap    failpoint.Trap
 	// Count is told each answer's code, for the metrics.
 	Count func(code string)
 }
@@ -95,7 +95,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) (Outcome, error) 
 	case err != nil:
 		return Outcome{}, problem.New(http.StatusBadRequest, "body-incomplete", "the body did not arrive whole")
 	}
-	now := h.Desk.Clock()
+	now := h.Service.Clock()
 	id, err := h.Secret.Check(r.Header, body, now)
 	if err != nil {
 		return Outcome{}, err
@@ -107,7 +107,7 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) (Outcome, error) 
 	return h.commit(r.Context(), id, attest.Sum(body), event)
 }
 
-// commit makes receipt, wish and job one transaction.
+// commit makes receipt, desired state and job one transaction.
 func (h *Handler) commit(ctx context.Context, id string, body attest.Digest, e Event) (Outcome, error) {
 	var outcome Outcome
 	err := h.Store.Update(ctx, func(tx store.Tx) (err error) {
@@ -122,14 +122,14 @@ func (h *Handler) commit(ctx context.Context, id string, body attest.Digest, e E
 			return err
 		}
 		if e.Type == UserCreated {
-			outcome, err = h.Desk.Join(tx, e.User, e.At)
+			outcome, err = h.Service.SignUp(tx, e.User, e.At)
 		} else {
-			outcome, err = h.Desk.Leave(tx, e.User, e.At)
+			outcome, err = h.Service.Delete(tx, e.User, e.At)
 		}
 		if err != nil {
 			return err
 		}
-		return tx.PutReceipt(store.Receipt{ID: id, Body: body, At: h.Desk.Clock(), Result: string(outcome.Result)})
+		return tx.PutReceipt(store.Receipt{ID: id, Body: body, At: h.Service.Clock(), Result: string(outcome.Result)})
 	})
 	if err != nil {
 		return Outcome{}, err

@@ -25,8 +25,8 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 )
 
-// door is a handler over a real store, and a source that shares its secret.
-type door struct {
+// intake is a handler over a real store, and a source that shares its secret.
+type intake struct {
 	t       *testing.T
 	now     time.Time
 	dir     string
@@ -37,7 +37,7 @@ type door struct {
 	next    int
 }
 
-func newDoor(t *testing.T) *door {
+func newIntake(t *testing.T) *intake {
 	t.Helper()
 	text, err := signup.NewSecret(rand.Reader)
 	if err != nil {
@@ -47,7 +47,7 @@ func newDoor(t *testing.T) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &door{
+	d := &intake{
 		t: t, now: time.Date(2026, 5, 1, 9, 0, 0, 0, time.UTC), dir: t.TempDir(), secret: secret,
 		trap: func(failpoint.Point) {},
 	}
@@ -56,15 +56,15 @@ func newDoor(t *testing.T) *door {
 	return d
 }
 
-func (d *door) open() {
+func (d *intake) open() {
 	d.t.Helper()
 	var err error
 	if d.store, err = sqlite.Open(d.t.Context(), d.dir, slog.New(slog.DiscardHandler)); err != nil {
 		d.t.Fatal(err)
 	}
 	h := &signup.Handler{
-		Desk:  signup.Desk{Clock: func() time.Time { return d.now }, Random: rand.Reader},
-		Store: d.store, Secret: d.secret, Logger: zap.NewNop(),
+		Service: signup.Service{Clock: func() time.Time { return d.now }, Random: rand.Reader},
+		Store:   d.store, Secret: d.secret, Logger: zap.NewNop(),
 		Trap:  func(p failpoint.Point) { d.trap(p) },
 		Count: func(string) {},
 	}
@@ -76,7 +76,7 @@ func event(kind, user string, at time.Time) []byte {
 }
 
 // signed is a message of a source whose clock is ours.
-func (d *door) signed(id string, body []byte) *http.Request {
+func (d *intake) signed(id string, body []byte) *http.Request {
 	d.t.Helper()
 	header, err := d.secret.Sign(id, d.now, body)
 	if err != nil {
@@ -88,14 +88,14 @@ func (d *door) signed(id string, body []byte) *http.Request {
 	return r
 }
 
-func (d *door) do(r *http.Request) *httptest.ResponseRecorder {
+func (d *intake) do(r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	d.handler.ServeHTTP(w, r)
 	return w
 }
 
 // post sends an event under a fresh id and returns what became of it.
-func (d *door) post(kind, user string, at time.Time) signup.Outcome {
+func (d *intake) post(kind, user string, at time.Time) signup.Outcome {
 	d.t.Helper()
 	d.next++
 	w := d.do(d.signed(fmt.Sprintf("msg_%d", d.next), event(kind, user, at)))
@@ -109,7 +109,7 @@ func (d *door) post(kind, user string, at time.Time) signup.Outcome {
 	return o
 }
 
-func (d *door) present() (all []orchestrator.Instance) {
+func (d *intake) present() (all []orchestrator.Instance) {
 	d.t.Helper()
 	err := d.store.View(d.t.Context(), func(v store.Reader) (err error) {
 		all, err = v.Instances(store.Filter{Desired: orchestrator.Present})
@@ -121,7 +121,7 @@ func (d *door) present() (all []orchestrator.Instance) {
 	return all
 }
 
-func (d *door) wantPresent(n int) {
+func (d *intake) wantPresent(n int) {
 	d.t.Helper()
 	if all := d.present(); len(all) != n {
 		d.t.Errorf("%d instances, want %d", len(all), n)
@@ -129,7 +129,7 @@ func (d *door) wantPresent(n int) {
 }
 
 func TestSignupIsTakenInOnce(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	body := event(signup.UserCreated, "amara", d.now)
 	for n, want := range []signup.Result{signup.Created, signup.Duplicate, signup.Duplicate} {
 		w := d.do(d.signed("msg_first", body))
@@ -144,7 +144,7 @@ func TestSignupIsTakenInOnce(t *testing.T) {
 }
 
 func TestSignupsAtOnceMakeOneInstance(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	var group sync.WaitGroup
 	for n := range 16 {
 		r := d.signed(fmt.Sprintf("msg_%d", n%8), event(signup.UserCreated, "amara", d.now))
@@ -159,7 +159,7 @@ func TestSignupsAtOnceMakeOneInstance(t *testing.T) {
 }
 
 func TestOldSignupAfterDeletionBringsNothingBack(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	t0 := d.now
 	d.post(signup.UserCreated, "amara", t0)
 	d.now = t0.Add(time.Minute)
@@ -185,7 +185,7 @@ func TestOldSignupAfterDeletionBringsNothingBack(t *testing.T) {
 }
 
 func TestMessagesOutOfOrder(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	t0 := d.now
 	d.now = t0.Add(3 * time.Minute)
 	if o := d.post(signup.UserDeleted, "early", t0.Add(time.Minute)); o.Result != signup.Ignored {
@@ -204,11 +204,11 @@ func TestMessagesOutOfOrder(t *testing.T) {
 }
 
 func TestOperatorsDeletionVoidsTheSignup(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	o := d.post(signup.UserCreated, "amara", d.now)
-	desk := signup.Desk{Clock: func() time.Time { return d.now }, Random: rand.Reader}
+	service := signup.Service{Clock: func() time.Time { return d.now }, Random: rand.Reader}
 	if err := d.store.Update(t.Context(), func(tx store.Tx) error {
-		_, err := desk.Remove(tx, o.Instance)
+		_, err := service.Remove(tx, o.Instance)
 		return err
 	}); err != nil {
 		t.Fatal(err)
@@ -220,41 +220,41 @@ func TestOperatorsDeletionVoidsTheSignup(t *testing.T) {
 }
 
 func TestBadMessagesAreRefusedAndLeaveNothing(t *testing.T) {
-	good := func(d *door) *http.Request { return d.signed("msg_bad", event(signup.UserCreated, "amara", d.now)) }
-	body := func(s string) func(d *door) *http.Request {
-		return func(d *door) *http.Request { return d.signed("msg_bad", []byte(s)) }
+	good := func(d *intake) *http.Request { return d.signed("msg_bad", event(signup.UserCreated, "amara", d.now)) }
+	body := func(s string) func(d *intake) *http.Request {
+		return func(d *intake) *http.Request { return d.signed("msg_bad", []byte(s)) }
 	}
 	for _, c := range []struct {
 		name, code, detail string
 		status             int
-		request            func(*door) *http.Request
+		request            func(*intake) *http.Request
 	}{
-		{"no signature", "signature-refused", "", 401, func(d *door) *http.Request {
+		{"no signature", "signature-refused", "", 401, func(d *intake) *http.Request {
 			r := good(d)
 			r.Header.Del("webhook-signature")
 			return r
 		}},
-		{"wrong signature", "signature-refused", "", 401, func(d *door) *http.Request {
+		{"wrong signature", "signature-refused", "", 401, func(d *intake) *http.Request {
 			r := good(d)
 			r.Header.Set("webhook-signature", "v1,AAAA")
 			return r
 		}},
-		{"another id", "signature-refused", "", 401, func(d *door) *http.Request {
+		{"another id", "signature-refused", "", 401, func(d *intake) *http.Request {
 			r := good(d)
 			r.Header.Set("webhook-id", "msg_other")
 			return r
 		}},
-		{"old", "signature-refused", "webhook-timestamp", 401, func(d *door) *http.Request {
+		{"old", "signature-refused", "webhook-timestamp", 401, func(d *intake) *http.Request {
 			r := good(d)
 			d.now = d.now.Add(5*time.Minute + time.Second)
 			return r
 		}},
-		{"from the future", "signature-refused", "webhook-timestamp", 401, func(d *door) *http.Request {
+		{"from the future", "signature-refused", "webhook-timestamp", 401, func(d *intake) *http.Request {
 			r := good(d)
 			d.now = d.now.Add(-5*time.Minute - time.Second)
 			return r
 		}},
-		{"content type", "content-type", "content-type", 415, func(d *door) *http.Request {
+		{"content type", "content-type", "content-type", 415, func(d *intake) *http.Request {
 			r := good(d)
 			r.Header.Set("Content-Type", "text/plain")
 			return r
@@ -274,7 +274,7 @@ func TestBadMessagesAreRefusedAndLeaveNothing(t *testing.T) {
 		{"something follows", "event-invalid", "follows", 400, body(`{"type":"user.created","timestamp":"2026-05-01T09:00:00Z","data":{"user_id":"a"}} {}`)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			d := newDoor(t)
+			d := newIntake(t)
 			w := d.do(c.request(d))
 			var p problem.Problem
 			if err := json.Unmarshal(w.Body.Bytes(), &p); err != nil {
@@ -299,7 +299,7 @@ func TestBadMessagesAreRefusedAndLeaveNothing(t *testing.T) {
 }
 
 func TestReusedIDWithAnotherBodyIsAConflict(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	d.do(d.signed("msg_1", event(signup.UserCreated, "amara", d.now)))
 	w := d.do(d.signed("msg_1", event(signup.UserCreated, "berta", d.now)))
 	if w.Code != http.StatusConflict {
@@ -309,7 +309,7 @@ func TestReusedIDWithAnotherBodyIsAConflict(t *testing.T) {
 }
 
 func TestOtherPathsAndMethods(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	if w := d.do(httptest.NewRequest(http.MethodGet, signup.Path, nil)); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("GET: %d", w.Code)
 	}
@@ -321,7 +321,7 @@ func TestOtherPathsAndMethods(t *testing.T) {
 // A process that dies right after the commit has taken the signup in: the
 // source sends again, and one instance is there, with its job.
 func TestCrashAfterTheCommit(t *testing.T) {
-	d := newDoor(t)
+	d := newIntake(t)
 	body := event(signup.UserCreated, "amara", d.now)
 	d.trap = func(p failpoint.Point) {
 		if p == failpoint.AfterInboxCommit {
@@ -349,7 +349,7 @@ func TestCrashAfterTheCommit(t *testing.T) {
 }
 
 // wantHint waits for the queue to hand out the job.
-func (d *door) wantHint(id orchestrator.InstanceID) {
+func (d *intake) wantHint(id orchestrator.InstanceID) {
 	d.t.Helper()
 	ctx, stop := context.WithCancel(d.t.Context())
 	defer stop()

@@ -142,7 +142,7 @@ type SignupReader interface {
 // SignupWriter records signups.
 type SignupWriter interface {
 	PutReceipt(Receipt) error
-	// Bury voids the user's signups up to a time; an earlier one changes
+	// PutTombstone voids the user's signups up to a time; an earlier one changes
 	// nothing.
-	Bury(user orchestrator.UserID, upTo time.Time) error
+	PutTombstone(user orchestrator.UserID, upTo time.Time) error
 }

@@ -238,7 +238,7 @@ func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out
 			SpecHash:     req.Spec.Hash(),
 			Release:      req.Spec.Release,
 			Power:        providers.PowerOn,
-			Inbound:      fmt.Sprintf("memory:%s", req.Machine),
+			Endpoint:     fmt.Sprintf("memory:%s", req.Machine),
 			Resources: []providers.Resource{
 				{Kind: providers.ResourceMachine, ID: string(req.Machine), Machine: req.Machine},
 				{Kind: providers.ResourceDataDisk, ID: string(req.Machine) + "/data", Machine: req.Machine, Bytes: req.Spec.DataBytes},

@@ -96,7 +96,7 @@ func createMakes(t *testing.T, s *suite) {
 	if m.SpecHash != req.Spec.Hash() || m.Release != req.Spec.Release {
 		t.Errorf("spec %s, release %s", m.SpecHash, m.Release)
 	}
-	if m.Inbound == "" {
+	if m.Endpoint == "" {
 		t.Error("it cannot be reached")
 	}
 	if m.CreatedAt.IsZero() {
@@ -114,7 +114,7 @@ func createRepeats(t *testing.T, s *suite) {
 	if err != nil {
 		t.Fatalf("Create again: %v", err)
 	}
-	if again.Inbound != first.Inbound || !again.CreatedAt.Equal(first.CreatedAt) {
+	if again.Endpoint != first.Endpoint || !again.CreatedAt.Equal(first.CreatedAt) {
 		t.Errorf("got another machine: %+v, was %+v", again, first)
 	}
 	if n := count(b.list(t.Context()), providers.ResourceMachine); n != 1 {
@@ -215,8 +215,8 @@ func powerGoesOffAndOn(t *testing.T, s *suite) {
 		if !bytes.Equal(m.EKCertificate, first.EKCertificate) {
 			t.Error("the machine has another endorsement certificate")
 		}
-		if on && m.Inbound != first.Inbound {
-			t.Errorf("the machine is reached at %s, was at %s", m.Inbound, first.Inbound)
+		if on && m.Endpoint != first.Endpoint {
+			t.Errorf("the machine is reached at %s, was at %s", m.Endpoint, first.Endpoint)
 		}
 		if n := count(m.Resources, providers.ResourceDataDisk); n != 1 {
 			t.Errorf("the machine has %d data disks", n)

@@ -245,7 +245,7 @@ func TestMachineKeepsItsPortThoughItIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, p, providers.PowerOff)
-	other, err := net.Listen("tcp", before.Inbound)
+	other, err := net.Listen("tcp", before.Endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -253,7 +253,7 @@ func TestMachineKeepsItsPortThoughItIsTaken(t *testing.T) {
 	if err := p.SetPower(t.Context(), machine, true); err != nil {
 		t.Fatal(err)
 	}
-	if m := await(t, p, providers.PowerCrashed); !strings.Contains(m.Reason, before.Inbound) {
+	if m := await(t, p, providers.PowerCrashed); !strings.Contains(m.Reason, before.Endpoint) {
 		t.Errorf("the reason is %q", m.Reason)
 	}
 	if err := other.Close(); err != nil {
@@ -262,8 +262,8 @@ func TestMachineKeepsItsPortThoughItIsTaken(t *testing.T) {
 	if err := p.SetPower(t.Context(), machine, true); err != nil {
 		t.Fatal(err)
 	}
-	if after := await(t, p, providers.PowerOn); after.Inbound != before.Inbound {
-		t.Errorf("reached at %s, was at %s", after.Inbound, before.Inbound)
+	if after := await(t, p, providers.PowerOn); after.Endpoint != before.Endpoint {
+		t.Errorf("reached at %s, was at %s", after.Endpoint, before.Endpoint)
 	}
 }
 

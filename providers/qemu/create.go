@@ -152,8 +152,8 @@ func (c *config) accept(r record, drive []byte) (err error) {
 	return syncDir(c.path(machinesDir))
 }
 
-// furnish makes what a machine needs to start; what is there stays.
-func (c *config) furnish(ctx context.Context, r record) error {
+// provision makes what a machine needs to start; what is there stays.
+func (c *config) provision(ctx context.Context, r record) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return c.manufacture(ctx, r.Machine) })
 	g.Go(func() error { return c.makeDisks(ctx, r) })

@@ -61,7 +61,7 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	r := m.record
 	m.mu.Unlock()
 	if !portIsFree(r.Port) {
-		return fmt.Errorf("%w: %s", errPortTaken, inbound(r.Port))
+		return fmt.Errorf("%w: %s", errPortTaken, endpoint(r.Port))
 	}
 	ended, err := c.startProcesses(m, r)
 	if err != nil {
@@ -79,11 +79,11 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 		return fmt.Errorf("waiting for QEMU: %w", err)
 	}
 	if !portIsFree(r.Port) {
-		return fmt.Errorf("%w: %s", errPortTaken, inbound(r.Port))
+		return fmt.Errorf("%w: %s", errPortTaken, endpoint(r.Port))
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return errors.New(m.obituary(c))
+	return errors.New(m.exitReason(c))
 }
 
 // startProcesses starts swtpm and QEMU and writes down which they are. The two
@@ -214,7 +214,7 @@ func (c *config) qemuArgs(r record) []string {
 		"-drive", "if=none,id=config,format=raw,readonly=on,file=" + in(configFile),
 		"-device", "virtio-blk-pci,drive=config,serial=shed-config",
 		// An option ROM would run before the release and show in PCR 2.
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:443", inbound(r.Port)),
+		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:443", endpoint(r.Port)),
 		"-device", "virtio-net-pci,netdev=net,romfile=",
 		"-object", "rng-random,id=rng,filename=/dev/urandom",
 		"-device", "virtio-rng-pci,rng=rng",
@@ -252,7 +252,7 @@ func (m *machine) endTPM(ctx context.Context) error {
 
 // portIsFree reports whether QEMU could listen there now.
 func portIsFree(port int) bool {
-	listener, err := net.Listen("tcp", inbound(port))
+	listener, err := net.Listen("tcp", endpoint(port))
 	if err != nil {
 		return false
 	}

@@ -114,12 +114,12 @@ func (m *machine) power(c *config) (providers.Power, string) {
 	case r.QEMU.Boot != c.boot:
 		return providers.PowerCrashed, "the host was started again"
 	default:
-		return providers.PowerCrashed, m.obituary(c)
+		return providers.PowerCrashed, m.exitReason(c)
 	}
 }
 
-// obituary says how QEMU ended as well as can be known.
-func (m *machine) obituary(c *config) string {
+// exitReason says how QEMU ended as well as can be known.
+func (m *machine) exitReason(c *config) string {
 	said, _ := os.ReadFile(filepath.Join(c.machineDir(m.record.Machine), qemuLogFile))
 	last := lastLines(said)
 	switch {
@@ -151,7 +151,7 @@ func (m *machine) observe(c *config) providers.Machine {
 		Reason:        reason,
 	}
 	if r.Port != 0 {
-		out.Inbound = inbound(r.Port)
+		out.Endpoint = endpoint(r.Port)
 	}
 	return out
 }
@@ -174,7 +174,7 @@ func (m *machine) resources(c *config) []providers.Resource {
 		}
 	}
 	if m.record.Port != 0 {
-		out = append(out, providers.Resource{Kind: providers.ResourceAddress, ID: inbound(m.record.Port), Machine: id})
+		out = append(out, providers.Resource{Kind: providers.ResourceAddress, ID: endpoint(m.record.Port), Machine: id})
 	}
 	for _, p := range []*proc.Process{m.qemu, m.swtpm} {
 		if p != nil && p.Alive() {
@@ -188,7 +188,7 @@ func processResource(id proc.ID, machine providers.MachineID) providers.Resource
 	return providers.Resource{Kind: providers.ResourceProcess, ID: fmt.Sprintf("pid/%d", id.PID), Machine: machine}
 }
 
-func inbound(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
+func endpoint(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 
 // findMachines reads the machines of the state directory and finds their
 // processes.

@@ -74,10 +74,10 @@ func (p *Provider) beginPowerOn(c *config, m *machine) {
 	r := m.record
 	p.begin(c, m, "starting", func(ctx context.Context) error {
 		started := time.Now()
-		if err := c.furnish(ctx, r); err != nil {
+		if err := c.provision(ctx, r); err != nil {
 			return err
 		}
-		furnished := time.Now()
+		provisioned := time.Now()
 		m.mu.Lock()
 		alive := m.alive()
 		m.mu.Unlock()
@@ -92,7 +92,7 @@ func (p *Provider) beginPowerOn(c *config, m *machine) {
 			return err
 		}
 		p.opts.Log.Info("machine started", zap.String("machine", string(r.Machine)),
-			zap.Duration("furnish", furnished.Sub(started)), zap.Duration("launch", time.Since(furnished)))
+			zap.Duration("provision", provisioned.Sub(started)), zap.Duration("launch", time.Since(provisioned)))
 		return p.markRan(c, m)
 	})
 }

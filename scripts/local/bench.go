@@ -14,7 +14,7 @@ import (
 
 	"crypto/rand"
 
-	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/client"
 )
 
 // benchRounds is how often each side is measured, in turn. The median counts.
@@ -106,7 +106,7 @@ func (l *local) signupToFirstByte(ctx context.Context, user string) (time.Durati
 	if l.instance, err = l.control.waitInstance(ctx, user); err != nil {
 		return 0, err
 	}
-	home := owner.Home{Dir: l.place.in("client")}
+	home := client.ClientState{Dir: l.place.in("client")}
 	trust, err := readTrust(home.Dir)
 	if err != nil {
 		return 0, err

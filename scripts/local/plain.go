@@ -20,14 +20,14 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/owner"
-	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
 // readTrust reads what an owner has from the publisher.
-func readTrust(dir string) (owner.Trust, error) {
-	trust := owner.Trust{MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader}
+func readTrust(dir string) (client.Trust, error) {
+	trust := client.Trust{MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader}
 	key, err := os.ReadFile(filepath.Join(dir, "release.pub"))
 	if err != nil {
 		return trust, fmt.Errorf("reading the release key: %w", err)
@@ -39,7 +39,7 @@ func readTrust(dir string) (owner.Trust, error) {
 	if err != nil {
 		return trust, fmt.Errorf("reading the endorsement root: %w", err)
 	}
-	trust.Roots, err = policy.ParseRoots(root, attest.TierSoftware)
+	trust.TrustAnchors, err = verifier.ParseTrustAnchors(root, attest.TierSoftware)
 	return trust, err
 }
 
@@ -91,7 +91,7 @@ func (m *plainMachine) boot(ctx context.Context) (took time.Duration, err error)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // it goes with the run's directory
 	started := time.Now()
-	if err := m.furnish(ctx, dir); err != nil {
+	if err := m.provision(ctx, dir); err != nil {
 		return 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
@@ -127,8 +127,8 @@ func present(path string) bool {
 	return err == nil
 }
 
-// furnish makes what the provider makes, side by side as it does.
-func (m *plainMachine) furnish(ctx context.Context, dir string) error {
+// provision makes what the provider makes, side by side as it does.
+func (m *plainMachine) provision(ctx context.Context, dir string) error {
 	tpm := filepath.Join(dir, "tpm")
 	if err := os.Mkdir(tpm, 0o700); err != nil {
 		return fmt.Errorf("making the plain machine: %w", err)

@@ -16,8 +16,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/attest/claim"
-	"github.com/toolshed-cloud/shed/attest/owner"
+	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/imagebuild"
 )
 
@@ -69,8 +69,8 @@ func (w *world) dataStaysClosed(user string, since int) {
 			w.t.Errorf("the machine does not say %q:\n%s", word, said)
 		}
 	}
-	inbound := w.show(w.waitState(user, "quarantined").ID).UnroutedInbound
-	if status := w.askUnverified("https://"+inbound, "/api/health"); status/100 != 5 {
+	endpoint := w.show(w.waitState(user, "quarantined").ID).UnroutedInbound
+	if status := w.askUnverified("https://"+endpoint, "/api/health"); status/100 != 5 {
 		w.t.Errorf("the machine answers its owner with status %d: the payload runs", status)
 	}
 }
@@ -81,7 +81,7 @@ func (w *world) askUnverified(machine, path string) int {
 	w.t.Helper()
 	target, err := url.Parse(machine + path)
 	w.must(err)
-	keys, err := owner.Home{Dir: w.place.client()}.Keys(rand.Reader)
+	keys, err := client.ClientState{Dir: w.place.client()}.Keys(rand.Reader)
 	w.must(err)
 	ctx, cancel := context.WithTimeout(w.t.Context(), 30*time.Second)
 	defer cancel()
@@ -90,7 +90,7 @@ func (w *world) askUnverified(machine, path string) int {
 	defer conn.Close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
 	w.must(err)
-	req.Header.Set("Authorization", claim.Token(keys.Owner, conn.Channel))
+	req.Header.Set("Authorization", ownership.Token(keys.Owner, conn.Channel))
 	resp, err := conn.RoundTrip(req)
 	w.must(err)
 	defer resp.Body.Close()

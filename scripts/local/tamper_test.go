@@ -18,8 +18,8 @@ import (
 // shown is one instance with what only its own page says.
 type shown struct {
 	instance
-	UnroutedInbound string           `json:"unrouted_inbound"`
-	Appraisal       attest.Appraisal `json:"appraisal"`
+	UnroutedInbound string                   `json:"unrouted_inbound"`
+	Appraisal       attest.AttestationResult `json:"appraisal"`
 }
 
 func (w *world) show(id string) shown {
@@ -57,11 +57,11 @@ func (w *world) caught(user string, registers ...string) {
 
 // appraised is the verdict with which the owner's client refuses a machine, as
 // soon as that shows which release it is said to run.
-func (w *world) appraised(machine string) attest.Appraisal {
+func (w *world) appraised(machine string) attest.AttestationResult {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
 	defer cancel()
-	var a attest.Appraisal
+	var a attest.AttestationResult
 	err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
 		out, err := w.place.owner(ctx, "--json", "verify", machine)
 		if err == nil {

@@ -92,7 +92,7 @@ func TestLayers(t *testing.T) {
 		{"./attest/...", regexp.MustCompile(`^` + module + `(agent|providers|orchestrator|imagebuild|toolshed|cmd)`),
 			"a client takes attest alone"},
 		{"./attest/...", regexp.MustCompile(`sigstore`), "a verifier by key needs a small parser only"},
-		{"./orchestrator/...", regexp.MustCompile(`^` + module + `(providers/(qemu|memory)|imagebuild|agent/(seal|door|boot|supervise|enrol)$)`),
+		{"./orchestrator/...", regexp.MustCompile(`^` + module + `(providers/(qemu|memory)|imagebuild|agent/(ingress|boot|supervise|enrol)$)`),
 			"the control plane knows the contract alone"},
 		{"./toolshed/...", regexp.MustCompile(`^` + module + `(agent|attest|providers|orchestrator|imagebuild)`),
 			"any other server can take the toolshed's place"},

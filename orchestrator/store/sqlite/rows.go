@@ -169,8 +169,8 @@ func (r *reader) Tombstone(user orchestrator.UserID) (time.Time, error) {
 	return fromMicros(upTo), err
 }
 
-// Bury implements store.SignupWriter.
-func (t *tx) Bury(user orchestrator.UserID, upTo time.Time) error {
+// PutTombstone implements store.SignupWriter.
+func (t *tx) PutTombstone(user orchestrator.UserID, upTo time.Time) error {
 	return t.exec("writing a tombstone",
 		`INSERT INTO tombstones (user, up_to) VALUES (?, ?)
 		 ON CONFLICT (user) DO UPDATE SET up_to = max(up_to, excluded.up_to)`, t.graveOf(user), micros(upTo))

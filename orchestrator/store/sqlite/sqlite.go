@@ -169,7 +169,7 @@ func (s *Store) loadSalt(ctx context.Context) (salt []byte, err error) {
 	err = s.Update(ctx, func(t store.Tx) error {
 		text, err := t.Meta(saltKey)
 		if errors.Is(err, orchestrator.ErrNotFound) {
-			text = hex.EncodeToString(draw())
+			text = hex.EncodeToString(generate())
 			err = t.PutMeta(saltKey, text)
 		}
 		if err != nil {
@@ -181,8 +181,8 @@ func (s *Store) loadSalt(ctx context.Context) (salt []byte, err error) {
 	return salt, err
 }
 
-// draw takes 32 bytes from the operating system, which does not fail.
-func draw() []byte {
+// generate takes 32 bytes from the operating system, which does not fail.
+func generate() []byte {
 	b := make([]byte, 32)
 	_, _ = rand.Read(b)
 	return b

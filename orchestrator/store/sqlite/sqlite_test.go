@@ -107,7 +107,7 @@ func TestOneInstancePerUserWhileItIsWished(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		i.Wish(orchestrator.Absent, now)
+		i.SetDesired(orchestrator.Absent, now)
 		return errors.Join(tx.Replace(&i), tx.Insert(instance("b", "amara")))
 	})
 }
@@ -119,7 +119,7 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	broken := errors.New("broken")
 	err := s.Update(t.Context(), func(tx store.Tx) error {
 		return errors.Join(tx.Insert(instance("a", "amara")), tx.Note(orchestrator.Event{Instance: "a", At: now}),
-			tx.Enqueue("a"), tx.Bury("amara", now), broken)
+			tx.Enqueue("a"), tx.PutTombstone("amara", now), broken)
 	})
 	if !errors.Is(err, broken) {
 		t.Fatal(err)
@@ -198,10 +198,10 @@ func TestTombstonesOnlyRise(t *testing.T) {
 		return view(t, s, func(v store.Reader) (time.Time, error) { return v.Tombstone("amara") })
 	}
 	if !read().IsZero() {
-		t.Error("buried from the start")
+		t.Error("a tombstone from the start")
 	}
 	for _, at := range []time.Time{now, now.Add(-time.Hour), now.Add(time.Hour)} {
-		update(t, s, func(tx store.Tx) error { return tx.Bury("amara", at) })
+		update(t, s, func(tx store.Tx) error { return tx.PutTombstone("amara", at) })
 	}
 	if got := read(); !got.Equal(now.Add(time.Hour)) {
 		t.Errorf("%s", got)
@@ -221,9 +221,9 @@ func TestTombstoneAndWipeLeaveNoUserOnTheDisk(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		i.Wish(orchestrator.Absent, now)
+		i.SetDesired(orchestrator.Absent, now)
 		i.User, i.Plan.Config, i.State = "", nil, orchestrator.StateDeleted
-		return errors.Join(tx.Bury(user, now), tx.Replace(&i))
+		return errors.Join(tx.PutTombstone(user, now), tx.Replace(&i))
 	})
 	// Closing checkpoints the journal into the database and removes it.
 	if err := s.Close(); err != nil {

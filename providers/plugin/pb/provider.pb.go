@@ -784,7 +784,7 @@ type Machine struct {
 	SpecHash      []byte                 `protobuf:"bytes,4,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
 	Release       []byte                 `protobuf:"bytes,5,opt,name=release,proto3" json:"release,omitempty"`
 	Power         string                 `protobuf:"bytes,6,opt,name=power,proto3" json:"power,omitempty"`
-	Inbound       string                 `protobuf:"bytes,7,opt,name=inbound,proto3" json:"inbound,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,7,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
 	EkCertificate []byte                 `protobuf:"bytes,8,opt,name=ek_certificate,json=ekCertificate,proto3" json:"ek_certificate,omitempty"`
 	Resources     []*Resource            `protobuf:"bytes,9,rep,name=resources,proto3" json:"resources,omitempty"`
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
@@ -865,9 +865,9 @@ func (x *Machine) GetPower() string {
 	return ""
 }
 
-func (x *Machine) GetInbound() string {
+func (x *Machine) GetEndpoint() string {
 	if x != nil {
-		return x.Inbound
+		return x.Endpoint
 	}
 	return ""
 }
@@ -1401,7 +1401,7 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x04spec\x18\x04 \x01(\v2\x16.shed.provider.v1.SpecR\x04spec\"&\n" +
 	"\n" +
 	"GetRequest\x12\x18\n" +
-	"\amachine\x18\x01 \x01(\tR\amachine\"\xf8\x02\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\"\xfa\x02\n" +
 	"\aMachine\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\finstallation\x18\x02 \x01(\tR\finstallation\x12\x1e\n" +
@@ -1410,8 +1410,8 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"generation\x12\x1b\n" +
 	"\tspec_hash\x18\x04 \x01(\fR\bspecHash\x12\x18\n" +
 	"\arelease\x18\x05 \x01(\fR\arelease\x12\x14\n" +
-	"\x05power\x18\x06 \x01(\tR\x05power\x12\x18\n" +
-	"\ainbound\x18\a \x01(\tR\ainbound\x12%\n" +
+	"\x05power\x18\x06 \x01(\tR\x05power\x12\x1a\n" +
+	"\bendpoint\x18\a \x01(\tR\bendpoint\x12%\n" +
 	"\x0eek_certificate\x18\b \x01(\fR\rekCertificate\x128\n" +
 	"\tresources\x18\t \x03(\v2\x1a.shed.provider.v1.ResourceR\tresources\x129\n" +
 	"\n" +

@@ -1,0 +1,180 @@
+package ingress
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/canon"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/ownership"
+)
+
+// session is what the ingress remembers of one connection.
+type session struct {
+	// mu guards nonce.
+	mu sync.Mutex
+	// nonce is what a claim on this connection must answer; zero when none was
+	// drawn or it was used.
+	nonce attest.Nonce
+}
+
+type sessionKey struct{}
+
+func withSession(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, sessionKey{}, &session{})
+}
+
+func (s *session) set(nonce attest.Nonce) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.nonce = nonce
+}
+
+// take returns the nonce once.
+func (s *session) take() attest.Nonce {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	nonce := s.nonce
+	s.nonce = attest.Nonce{}
+	return nonce
+}
+
+func (d *Ingress) evidence(w http.ResponseWriter, r *http.Request) {
+	var nonce attest.Nonce
+	text := r.URL.Query().Get("nonce")
+	if n, err := hex.DecodeString(text); err != nil || len(n) != len(nonce) {
+		problem(w, http.StatusBadRequest, "bad-nonce", "nonce: want 64 hex digits")
+		return
+	} else {
+		copy(nonce[:], n)
+	}
+	ch, err := d.channel(r)
+	if err != nil {
+		problem(w, http.StatusBadRequest, "bad-channel", err.Error())
+		return
+	}
+	var b []byte
+	if !d.withTPMSlot(w, func() { b, err = d.Machine.Evidence(ch, nonce) }) {
+		return
+	}
+	if err != nil {
+		problem(w, http.StatusInternalServerError, "tpm", "the tpm gave no evidence")
+		return
+	}
+	answer(w, http.StatusOK, b)
+}
+
+func (d *Ingress) activation(w http.ResponseWriter, r *http.Request) {
+	body, ok := read(w, r)
+	if !ok {
+		return
+	}
+	var req channel.ActivationRequest
+	if err := canon.Unmarshal("activation request", body, channel.MaxRequestBytes, &req); err != nil {
+		problem(w, http.StatusBadRequest, "malformed", err.Error())
+		return
+	}
+	var secret []byte
+	var err error
+	if !d.withTPMSlot(w, func() { secret, err = d.Machine.Activate(req.CredentialBlob, req.EncryptedSecret) }) {
+		return
+	}
+	if err != nil {
+		problem(w, http.StatusUnprocessableEntity, "not-activated", "the credential was not made for this machine's keys")
+		return
+	}
+	answer(w, http.StatusOK, secret)
+}
+
+func (d *Ingress) claimNonce(w http.ResponseWriter, r *http.Request) {
+	if d.Machine.Owner() != nil {
+		problem(w, http.StatusConflict, "claimed", "this machine has an owner already")
+		return
+	}
+	var nonce attest.Nonce
+	if _, err := io.ReadFull(d.Rand, nonce[:]); err != nil {
+		problem(w, http.StatusInternalServerError, "random", "no nonce could be drawn")
+		return
+	}
+	r.Context().Value(sessionKey{}).(*session).set(nonce)
+	answer(w, http.StatusOK, nonce[:])
+}
+
+func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
+	body, ok := read(w, r)
+	if !ok {
+		return
+	}
+	c, err := ownership.Parse(body)
+	if err != nil {
+		problem(w, http.StatusBadRequest, "bad-claim", err.Error())
+		return
+	}
+	nonce := r.Context().Value(sessionKey{}).(*session).take()
+	if nonce == (attest.Nonce{}) || c.Body.Nonce != nonce {
+		problem(w, http.StatusForbidden, "stale-claim", "the claim does not answer a nonce of this connection")
+		return
+	}
+	// Moving in takes as long as it takes.
+	setDeadlines(w, time.Time{})
+	if !d.withTPMSlot(w, func() { err = d.Machine.Claim(r.Context(), c) }) {
+		return
+	}
+	switch {
+	case err == nil:
+		digest := c.Digest()
+		answer(w, http.StatusCreated, digest[:])
+	case errors.Is(err, seal.ErrClaimed):
+		problem(w, http.StatusConflict, "claimed", "this machine has an owner already")
+	case errors.Is(err, seal.ErrNotBlank):
+		problem(w, http.StatusConflict, "disk-not-blank", "the data disk holds something already")
+	case errors.Is(err, attest.ErrRefused):
+		problem(w, http.StatusForbidden, "refused", err.Error())
+	default:
+		problem(w, http.StatusInternalServerError, "claim-failed", "the claim could not be carried out; reconnect to see whether it holds")
+	}
+}
+
+// read returns a capped body, or answers 413 or 408.
+func read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
+	b, err := io.ReadAll(http.MaxBytesReader(w, r.Body, channel.MaxRequestBytes))
+	var long *http.MaxBytesError
+	switch {
+	case errors.As(err, &long):
+		problem(w, http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has more than %d bytes", channel.MaxRequestBytes))
+	case err != nil:
+		problem(w, http.StatusRequestTimeout, "incomplete", "the body did not arrive")
+	}
+	return b, err == nil
+}
+
+func answer(w http.ResponseWriter, status int, body []byte) {
+	w.Header().Set("Content-Type", channel.ContentType)
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(body) //nolint:errcheck // the other side is gone, and nothing is kept for it
+}
+
+// problem answers an RFC 9457 problem document.
+func problem(w http.ResponseWriter, status int, code, detail string) {
+	body, err := json.Marshal(map[string]any{
+		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
+	})
+	if err != nil {
+		http.Error(w, detail, status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	w.Write(body) //nolint:errcheck // the other side is gone
+}

@@ -1,0 +1,118 @@
+package ingress
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/ownership"
+)
+
+// still is an unclaimed machine whose TPM answers at once.
+type still struct{}
+
+func (still) Evidence(attest.Channel, attest.Nonce) ([]byte, error) { return []byte("evidence"), nil }
+func (still) Activate([]byte, []byte) ([]byte, error)               { return nil, errors.New("no credential") }
+func (still) Owner() *ownership.Claim                               { return nil }
+func (still) Claim(context.Context, *ownership.Claim) error         { return attest.ErrClaim }
+
+// open serves an ingress that waits for a stranger as long as patience.
+func open(t *testing.T, patience time.Duration) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &Ingress{Machine: still{}, Rand: rand.Reader, Payload: http.DefaultTransport, patience: patience}
+	if d.Certificate, d.SPKI, err = channel.NewCertificate(rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		d.Serve(ctx, l) //nolint:errcheck // it ends with ctx
+	}()
+	t.Cleanup(func() { cancel(); <-served })
+	return l.Addr().String()
+}
+
+// slow begins a request whose body never comes.
+func slow(t *testing.T, address, path string) net.Conn {
+	t.Helper()
+	conn, err := tls.Dial("tcp", address, channel.ClientConfigTrustingEvidenceAlone())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	if _, err := fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100\r\n\r\n", path); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+// Strangers who send their bodies slowly keep nobody from the TPM.
+func TestSlowBodiesHoldNothingUp(t *testing.T) {
+	address := open(t, time.Minute)
+	for range maxBusy {
+		for _, path := range []string{channel.ClaimPath, channel.ActivationPath} {
+			// The ingress says to go on only once it reads, so it is held by then.
+			b := make([]byte, len("HTTP/1.1 100"))
+			if _, err := io.ReadFull(slow(t, address, path), b); err != nil || string(b) != "HTTP/1.1 100" {
+				t.Fatalf("%q, error %v", b, err)
+			}
+		}
+	}
+	conn, err := channel.Dial(t.Context(), &url.URL{Scheme: "https", Host: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Call(t.Context(), "GET", channel.EvidencePath+"?nonce="+strings.Repeat("0", 64), "", nil, 1<<10); err != nil {
+		t.Errorf("evidence: %v", err)
+	}
+}
+
+// A request that never ends is ended.
+func TestSlowBodiesAreCutOff(t *testing.T) {
+	address := open(t, 50*time.Millisecond)
+	for _, path := range []string{channel.ClaimPath, channel.ActivationPath, "/api/x"} {
+		conn := slow(t, address, path)
+		if err := conn.SetReadDeadline(time.Now().Add(10 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(io.Discard, conn); errors.Is(err, context.DeadlineExceeded) || isTimeout(err) {
+			t.Errorf("%s: still open: %v", path, err)
+		}
+	}
+}
+
+func isTimeout(err error) bool {
+	var network net.Error
+	return errors.As(err, &network) && network.Timeout()
+}
+
+// One connection carries one request after another, whatever a client offers.
+func TestOnlyHTTP1(t *testing.T) {
+	config := channel.ClientConfigTrustingEvidenceAlone()
+	config.NextProtos = []string{"h2", "http/1.1"}
+	conn, err := tls.Dial("tcp", open(t, time.Minute), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
+		t.Errorf("the ingress speaks %q", got)
+	}
+}

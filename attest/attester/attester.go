@@ -1,0 +1,179 @@
+// Package attester makes evidence inside the machine, from its TPM.
+//
+// Invariants: one lock covers every extend, read and quote, so that no
+// register moves between being read and being signed; the attestation key is
+// derived from the TPM's own seed and its private part is never loaded
+// anywhere else.
+package attester
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/attest/tpm"
+)
+
+// The places where a TPM's maker leaves the RSA-2048 endorsement key and its
+// certificate (TCG EK Credential Profile 2.5, section 2.2.1.4; TPM 2.0 Handles
+// and Localities registry, section 2.3.1).
+const (
+	handleEK            tpm2.TPMHandle = 0x81010001
+	handleEKCertificate tpm2.TPMHandle = 0x01C00002
+)
+
+// TPM is the machine's own TPM.
+type TPM struct {
+	// mu guards device: a sequence of commands runs whole or waits.
+	mu     sync.Mutex
+	device transport.TPM
+
+	ak            tpm2.NamedHandle
+	ek            tpm2.NamedHandle
+	akPublic      []byte
+	ekCertificate []byte
+}
+
+// Open readies the attestation key and reads the endorsement certificate. The
+// caller keeps device and closes it after the TPM is no longer used.
+func Open(device transport.TPM) (*TPM, error) {
+	t := &TPM{device: device}
+	certificate, err := ReadNV(device, handleEKCertificate)
+	if err != nil {
+		return nil, fmt.Errorf("reading endorsement certificate: %w", err)
+	}
+	t.ekCertificate = certificate
+	ek, err := tpm2.ReadPublic{ObjectHandle: handleEK}.Execute(device)
+	if err != nil {
+		return nil, fmt.Errorf("reading endorsement key: %w", err)
+	}
+	t.ek = tpm2.NamedHandle{Handle: handleEK, Name: ek.Name}
+	ak, err := tpm2.CreatePrimary{
+		PrimaryHandle: tpm2.TPMRHOwner,
+		InPublic:      tpm2.New2B(tpm.AKTemplate()),
+	}.Execute(device)
+	if err != nil {
+		return nil, fmt.Errorf("deriving attestation key: %w", err)
+	}
+	public, err := ak.OutPublic.Contents()
+	if err != nil {
+		return nil, fmt.Errorf("deriving attestation key: %w", err)
+	}
+	t.ak = tpm2.NamedHandle{Handle: ak.ObjectHandle, Name: ak.Name}
+	t.akPublic = tpm2.Marshal(*public)
+	return t, nil
+}
+
+// AKPublic is the attestation key, a marshalled TPMT_PUBLIC.
+func (t *TPM) AKPublic() []byte { return t.akPublic }
+
+// AKName is the attestation key's TPM name.
+func (t *TPM) AKName() []byte { return t.ak.Name.Buffer }
+
+// EKCertificate is the endorsement certificate, DER.
+func (t *TPM) EKCertificate() []byte { return t.ekCertificate }
+
+// Do runs a sequence of commands that nothing else may come between.
+func (t *TPM) Do(f func(transport.TPM) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return f(t.device)
+}
+
+// maxCredential caps each part of a credential: the secret is as long as the
+// RSA-2048 key that encrypts it, and the blob holds two digests at the most.
+const maxCredential = 256
+
+// Activate opens a credential that was made for this TPM's two keys (TPM 2.0
+// Part 3, section 12.5).
+func (t *TPM) Activate(blob, encryptedSecret []byte) ([]byte, error) {
+	if len(blob) > maxCredential || len(encryptedSecret) > maxCredential {
+		return nil, fmt.Errorf("activating credential: %d and %d bytes, at most %d", len(blob), len(encryptedSecret), maxCredential)
+	}
+	var secret []byte
+	err := t.Do(func(device transport.TPM) error {
+		return WithPolicySession(device, endorsementPolicy, func(session tpm2.Session) error {
+			rsp, err := tpm2.ActivateCredential{
+				ActivateHandle: tpm2.AuthHandle{Handle: t.ak.Handle, Name: t.ak.Name, Auth: tpm2.PasswordAuth(nil)},
+				KeyHandle:      tpm2.AuthHandle{Handle: t.ek.Handle, Name: t.ek.Name, Auth: session},
+				CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
+				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encryptedSecret},
+			}.Execute(device)
+			if err != nil {
+				return fmt.Errorf("activating credential: %w", err)
+			}
+			secret = rsp.CertInfo.Buffer
+			return nil
+		})
+	})
+	return secret, err
+}
+
+// WithPolicySession opens a policy session, fulfils its policy, uses it and
+// flushes it, whatever fails in between: a TPM holds three at once, and
+// go-tpm's own one-time sessions stay behind where the policy or the transport
+// fails.
+func WithPolicySession(device transport.TPM, assert func(transport.TPM, tpm2.TPMISHPolicy) error, use func(tpm2.Session) error, options ...tpm2.AuthOption) error {
+	session, end, err := tpm2.PolicySession(device, tpm2.TPMAlgSHA256, 16, options...)
+	if err != nil {
+		return fmt.Errorf("starting policy session: %w", err)
+	}
+	if err = assert(device, session.Handle()); err == nil {
+		err = use(session)
+	}
+	return errors.Join(err, end())
+}
+
+// endorsementPolicy is PolicySecret(TPM_RH_ENDORSEMENT), the policy of template
+// L-1's keys.
+func endorsementPolicy(device transport.TPM, session tpm2.TPMISHPolicy) error {
+	_, err := tpm2.PolicySecret{
+		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
+		PolicySession: session,
+	}.Execute(device)
+	return err
+}
+
+// ErrNoIndex says that an NV index is not defined.
+var ErrNoIndex = errors.New("nv index is not defined")
+
+// nvChunk is what every TPM returns at once (TPM_PT_NV_BUFFER_MAX is at least
+// 512, PC Client Platform TPM Profile 1.05, table 10).
+const nvChunk = 512
+
+// ReadNV reads a whole NV index that its own empty authorization opens. The
+// error is ErrNoIndex where there is none.
+func ReadNV(device transport.TPM, index tpm2.TPMHandle) ([]byte, error) {
+	public, err := tpm2.NVReadPublic{NVIndex: index}.Execute(device)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return nil, fmt.Errorf("%#x: %w", uint32(index), ErrNoIndex)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading nv index %#x: %w", uint32(index), err)
+	}
+	contents, err := public.NVPublic.Contents()
+	if err != nil {
+		return nil, fmt.Errorf("reading nv index %#x: %w", uint32(index), err)
+	}
+	auth := tpm2.AuthHandle{Handle: index, Name: public.NVName, Auth: tpm2.PasswordAuth(nil)}
+	named := tpm2.NamedHandle{Handle: index, Name: public.NVName}
+	var out []byte
+	for size := int(contents.DataSize); len(out) < size; {
+		rsp, err := tpm2.NVRead{
+			AuthHandle: auth, NVIndex: named,
+			Size: uint16(min(nvChunk, size-len(out))), Offset: uint16(len(out)),
+		}.Execute(device)
+		if err != nil {
+			return nil, fmt.Errorf("reading nv index %#x: %w", uint32(index), err)
+		}
+		if len(rsp.Data.Buffer) == 0 {
+			return nil, fmt.Errorf("reading nv index %#x: %w", uint32(index), io.ErrUnexpectedEOF)
+		}
+		out = append(out, rsp.Data.Buffer...)
+	}
+	return out, nil
+}

@@ -1,0 +1,116 @@
+// Package verifier appraises evidence against a release and a policy.
+//
+// Invariants: a policy with a field left unset rejects; registers decide and
+// logs explain; each dimension is judged by itself, with a reason a person can
+// read; what is not established makes no claim and says so.
+package verifier
+
+import (
+	"crypto/x509"
+	"fmt"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+)
+
+// Root is an accepted authority of endorsement certificates and what its word
+// is worth: an emulator's is attest.TierSoftware, and nothing here makes it
+// more.
+type TrustAnchor struct {
+	Certificate *x509.Certificate
+	Tier        attest.Tier
+}
+
+// Policy is what a verifier accepts.
+type Policy struct {
+	// TrustAnchors vouch for endorsement keys. At least one.
+	TrustAnchors []TrustAnchor
+	// Releases are the verified manifests, by digest, of which one must match
+	// the registers. At least one.
+	Releases map[attest.ReleaseDigest]*release.Manifest
+	// MinimumTier is the least that memory and identity must reach;
+	// attest.TierNone is refused as unset.
+	MinimumTier attest.Tier
+	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
+	// since epochs start at one.
+	EpochFloor uint64
+	// The verifier's time, for the validity of certificates.
+	Now time.Time
+}
+
+// check fails closed: whatever is unset is an error, never "not checked".
+func (p Policy) check() error {
+	switch {
+	case len(p.TrustAnchors) == 0:
+		return fmt.Errorf("%w: no accepted endorsement root", attest.ErrPolicy)
+	case len(p.Releases) == 0:
+		return fmt.Errorf("%w: no accepted release", attest.ErrPolicy)
+	case p.MinimumTier <= attest.TierNone:
+		return fmt.Errorf("%w: no minimum tier", attest.ErrPolicy)
+	case p.Now.IsZero():
+		return fmt.Errorf("%w: no time", attest.ErrPolicy)
+	}
+	for digest, manifest := range p.Releases {
+		if manifest == nil {
+			return fmt.Errorf("%w: release %s has no manifest", attest.ErrPolicy, digest)
+		}
+	}
+	for _, root := range p.TrustAnchors {
+		if root.Certificate == nil || root.Tier <= attest.TierNone {
+			return fmt.Errorf("%w: an endorsement root has no certificate or no tier", attest.ErrPolicy)
+		}
+	}
+	return nil
+}
+
+// Activation says who challenged the attestation key to prove that it lives
+// beside the endorsement key.
+type Activation uint8
+
+// The kinds of activation. The zero value fails closed.
+const (
+	// NotActivated means that nobody this verifier trusts has done so.
+	NotActivated Activation = iota
+	// ActivatedHere means that this verifier did so itself on this connection.
+	ActivatedHere
+	// ActivatedBefore means that this verifier did so earlier and has pinned
+	// the key since.
+	ActivatedBefore
+)
+
+// Input is one piece of evidence with what the verifier knows of its own.
+type Input struct {
+	// Evidence is the CBOR as received.
+	Evidence []byte
+	Nonce    attest.Nonce
+	// Channel is derived by this end of the live connection.
+	Channel    attest.Channel
+	Activation Activation
+}
+
+// Result is a verified and appraised piece of evidence.
+type Result struct {
+	Appraisal attest.AttestationResult
+	Facts     Facts
+}
+
+// Facts are what the evidence proved, for the caller to pin or compare.
+type Facts struct {
+	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo and
+	// EKCertificate the certificate it came in, DER.
+	EK            attest.Digest
+	EKCertificate []byte
+	// AK is the TPM name (TPM 2.0 Part 1, section 16) of the attestation key
+	// and AKPublic its TPMT_PUBLIC.
+	AK       []byte
+	AKPublic []byte
+	// Config is the measured machine configuration, encoded.
+	Config []byte
+	// Claim is the digest of the claim, zero on an unclaimed machine, and
+	// ClaimDocument its bytes.
+	Claim         attest.Digest
+	ClaimDocument []byte
+	// Registers are the quoted values.
+	Registers map[uint8]attest.Digest
+}

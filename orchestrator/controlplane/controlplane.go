@@ -1,0 +1,282 @@
+// Package controlplane puts a control plane together and runs it.
+//
+// Invariants: the state directory is taken before anything else is touched, so
+// that a second control plane on it changes nothing; every address is bound
+// before any work begins; and no key that signs releases is ever read here.
+package controlplane
+
+import (
+	"context"
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/api"
+	"github.com/toolshed-cloud/shed/orchestrator/config"
+	"github.com/toolshed-cloud/shed/orchestrator/enrol"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/durable"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/orchestrator/monitor"
+	"github.com/toolshed-cloud/shed/orchestrator/reconcile"
+	"github.com/toolshed-cloud/shed/orchestrator/signup"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// Options are what a control plane is made from; all are needed.
+type Options struct {
+	// Dir is the control plane's own directory.
+	Dir      string
+	Config   config.Config
+	Provider func(context.Context) (providers.Provider, error)
+	Clock    func() time.Time
+	Random   io.Reader
+	Logger   *zap.Logger
+}
+
+// Addresses are where a running control plane listens, as its directory tells
+// its clients.
+type Addresses struct {
+	Admin    string `json:"admin"`
+	Webhooks string `json:"webhooks"`
+	Agents   string `json:"agents"`
+}
+
+// The files in the directory.
+const (
+	AddressesFile = "addresses.json"
+	TokenFile     = "admin.token"
+	SecretFile    = "webhook.secret"
+	agentKeyFile  = "agent.key"
+)
+
+// ControlPlane is a control plane that holds its directory and its addresses.
+type ControlPlane struct {
+	Options
+	store     *sqlite.Store
+	provider  providers.Provider
+	info      providers.Info
+	metrics   *monitor.Metrics
+	secret    signup.Secret
+	key       crypto.PublicKey
+	listeners listeners
+	rec       *reconcile.Reconciler
+	enrol     *enrol.Server
+}
+
+// Open takes the directory and the addresses and starts the provider.
+func Open(ctx context.Context, o Options) (*ControlPlane, error) {
+	return open(ctx, o, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).openProvider,
+		(*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
+}
+
+// OpenToPowerOff takes the directory and starts the provider, and listens
+// nowhere.
+func OpenToPowerOff(ctx context.Context, o Options) (*ControlPlane, error) {
+	p, err := open(ctx, o, (*ControlPlane).openStore, (*ControlPlane).openProvider)
+	if err != nil {
+		return nil, err
+	}
+	p.rec = reconcile.New(p.parts(reconcile.Policy{Limits: p.Config.Limits}))
+	return p, nil
+}
+
+// open takes one thing after another; where one is not to be had, it lets go
+// of those before.
+func open(ctx context.Context, o Options, steps ...func(*ControlPlane, context.Context) error) (*ControlPlane, error) {
+	p := &ControlPlane{Options: o}
+	for _, step := range steps {
+		if err := step(p, ctx); err != nil {
+			return nil, errors.Join(err, p.Close())
+		}
+	}
+	return p, nil
+}
+
+// Close gives everything back; machines go on. It is harmless twice.
+func (p *ControlPlane) Close() error {
+	var errs []error
+	errs = append(errs, p.listeners.close())
+	if p.provider != nil {
+		errs = append(errs, p.provider.Close())
+		p.provider = nil
+	}
+	if p.store != nil {
+		errs = append(errs, p.store.Close())
+		p.store = nil
+	}
+	return errors.Join(errs...)
+}
+
+// Addresses are where it listens.
+func (p *ControlPlane) Addresses() Addresses { return p.listeners.addresses() }
+
+// PowerOff powers every machine off and returns when all are, or ctx ends.
+func (p *ControlPlane) PowerOff(ctx context.Context) error { return p.rec.Halt(ctx) }
+
+func (p *ControlPlane) openStore(ctx context.Context) (err error) {
+	p.store, err = sqlite.Open(ctx, p.Dir, queueLogger(p.Logger))
+	if err != nil {
+		return fmt.Errorf("opening the store: %w", err)
+	}
+	p.metrics = monitor.New(p.store)
+	return nil
+}
+
+func (p *ControlPlane) readKeys(ctx context.Context) (err error) {
+	if p.secret, err = p.readSecret(); err != nil {
+		return err
+	}
+	if p.Config.ReleaseKeyFile == "" {
+		return fmt.Errorf("%w: release.key_file is not set: without it no release can be accepted", config.ErrConfig)
+	}
+	text, err := os.ReadFile(p.Config.ReleaseKeyFile)
+	if err != nil {
+		return fmt.Errorf("%w: release.key_file: %w", config.ErrConfig, err)
+	}
+	if p.key, err = release.ParsePublicKey(text); err != nil {
+		return fmt.Errorf("%w: release.key_file %s: %w", config.ErrConfig, p.Config.ReleaseKeyFile, err)
+	}
+	return api.AdminToken(ctx, p.store, filepath.Join(p.Dir, TokenFile), p.Random)
+}
+
+// readSecret reads the webhook secret, drawing one where none is configured
+// and none was drawn before.
+func (p *ControlPlane) readSecret() (signup.Secret, error) {
+	name := p.Config.SecretFile
+	drawn := name == ""
+	if drawn {
+		name = filepath.Join(p.Dir, SecretFile)
+	}
+	text, err := os.ReadFile(name)
+	if drawn && errors.Is(err, os.ErrNotExist) {
+		fresh, err := signup.NewSecret(p.Random)
+		if err != nil {
+			return signup.Secret{}, err
+		}
+		if err := durable.WriteFile(name, []byte(fresh+"\n")); err != nil {
+			return signup.Secret{}, err
+		}
+		return signup.ParseSecret(fresh)
+	}
+	if err != nil {
+		return signup.Secret{}, fmt.Errorf("%w: webhook.secret_file: %w", config.ErrConfig, err)
+	}
+	secret, err := signup.ParseSecret(string(text))
+	if err != nil {
+		return secret, fmt.Errorf("%w: webhook.secret_file %s: %w", config.ErrConfig, name, err)
+	}
+	return secret, nil
+}
+
+func (p *ControlPlane) openProvider(ctx context.Context) (err error) {
+	if p.provider, err = p.Provider(ctx); err != nil {
+		return fmt.Errorf("starting the provider %s: %w", p.Config.ProviderName, err)
+	}
+	if err := p.provider.Configure(ctx, p.Config.Settings); err != nil {
+		return fmt.Errorf("configuring the provider %s: %w", p.Config.ProviderName, err)
+	}
+	// Once it is configured it also knows how its guests run.
+	if p.info, err = p.provider.Info(ctx); err != nil {
+		return fmt.Errorf("asking the provider %s who it is: %w", p.Config.ProviderName, err)
+	}
+	if process, ok := p.provider.(interface{ Pid() int }); ok {
+		failpoint.OnPlugin(process.Pid)
+	}
+	p.Logger.Info("provider runs", zap.String("name", p.info.Name), zap.String("version", p.info.Version), zap.Strings("notes", p.info.Notes))
+	return nil
+}
+
+func (p *ControlPlane) parts(policy reconcile.Policy) reconcile.Parts {
+	return reconcile.Parts{
+		Store: p.store, Queue: monitor.Queue{Queue: p.store, Metrics: p.metrics},
+		Machines: monitor.Machines{Machines: p.provider, Metrics: p.metrics}, Images: p.provider,
+		Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
+	}
+}
+
+func (p *ControlPlane) assemble(ctx context.Context) error {
+	c := p.Config
+	installation, err := p.meta(ctx, "installation", func() (string, error) { return orchestrator.NewID(p.Random) })
+	if err != nil {
+		return err
+	}
+	certificate, spki, err := enrol.LoadCertificate(filepath.Join(p.Dir, agentKeyFile), p.Random)
+	if err != nil {
+		return err
+	}
+	p.rec = reconcile.New(p.parts(reconcile.Policy{
+		Installation: providers.InstallationID(installation),
+		ControlPlane: p.advertised(), ControlPlaneSPKI: spki,
+		Region: c.Region, Size: c.Size, DataBytes: c.DataBytes, Release: c.DefaultRelease,
+		Machines: c.Machines, Repairs: c.Repairs, Limits: c.Limits,
+		HeartbeatLost: c.HeartbeatLost, OrphanGrace: c.OrphanGrace,
+	}))
+	p.enrol = enrol.New(enrol.Parts{
+		Store: p.store, Certificate: certificate, Appraise: verifier.Appraise,
+		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
+		HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+	})
+	if c.MinimumTier == attest.TierSoftware {
+		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")
+	}
+	return nil
+}
+
+// advertised is what machines dial.
+func (p *ControlPlane) advertised() string {
+	host, port, err := net.SplitHostPort(p.Config.Advertise)
+	if err != nil || port != "0" {
+		return p.Config.Advertise
+	}
+	_, port, err = net.SplitHostPort(p.Addresses().Agents)
+	if err != nil {
+		return p.Config.Advertise
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// meta reads a value that is drawn once and then stays.
+func (p *ControlPlane) meta(ctx context.Context, key string, generate func() (string, error)) (value string, err error) {
+	return value, p.store.Update(ctx, func(tx store.Tx) error {
+		value, err = tx.Meta(key)
+		if !errors.Is(err, orchestrator.ErrNotFound) {
+			return err
+		}
+		if value, err = generate(); err != nil {
+			return err
+		}
+		return tx.PutMeta(key, value)
+	})
+}
+
+func (p *ControlPlane) publish() error {
+	b, err := json.MarshalIndent(p.Addresses(), "", "  ")
+	if err != nil {
+		return fmt.Errorf("encoding the addresses: %w", err)
+	}
+	return durable.WriteFile(filepath.Join(p.Dir, AddressesFile), append(b, '\n'))
+}
+
+// console is the provider's where it has one.
+func (p *ControlPlane) console() providers.Consoler {
+	c, ok := p.provider.(providers.Consoler)
+	if !ok || !slices.Contains(p.info.Capabilities, providers.CapabilityConsole) {
+		return nil
+	}
+	return c
+}

@@ -1,0 +1,235 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// admit lets an instance in where there is room, oldest first. The places are
+// counted in the transaction that takes one, so the cap holds whoever asks at
+// the same time.
+func (r *Reconciler) admit(ctx context.Context, t *step) error {
+	err := r.Store.Update(ctx, func(tx store.Tx) error {
+		obstacle, err := r.obstacle(tx, t)
+		if err != nil {
+			return err
+		}
+		if obstacle == "" {
+			t.enter(orchestrator.StateRequested, "there is room for it")
+		} else {
+			t.Reason = obstacle
+			t.again(pollSoon)
+		}
+		return write(tx, t)
+	})
+	if err != nil {
+		return err
+	}
+	r.logEvents(t)
+	return nil
+}
+
+// obstacle says why an instance cannot be let in yet; empty where it can.
+func (r *Reconciler) obstacle(v store.Reader, t *step) (string, error) {
+	all, err := v.Instances(store.Filter{})
+	if err != nil {
+		return "", err
+	}
+	taken, older := 0, true
+	for _, i := range all {
+		older = older && i.ID != t.ID
+		switch {
+		case i.State.HoldsPlace(), older && i.Desired == orchestrator.Present:
+			taken++
+		}
+		if i.User == t.User && i.ID != t.ID {
+			return "the same user's machine before it is still being deleted", nil
+		}
+	}
+	if taken >= r.Policy.Machines {
+		return fmt.Sprintf("the cap of %d machines is reached", r.Policy.Machines), nil
+	}
+	if _, err := r.release(v); errors.Is(err, orchestrator.ErrNotFound) {
+		return "there is no release to make it from", nil
+	} else if err != nil {
+		return "", err
+	}
+	return "", nil
+}
+
+// release is what a new machine is made from.
+func (r *Reconciler) release(v store.ReleaseReader) (orchestrator.Release, error) {
+	if !r.Policy.Release.IsZero() {
+		return v.Release(r.Policy.Release)
+	}
+	all, err := v.Releases()
+	if err != nil {
+		return orchestrator.Release{}, err
+	}
+	if len(all) == 0 {
+		return orchestrator.Release{}, fmt.Errorf("any release: %w", orchestrator.ErrNotFound)
+	}
+	return all[0], nil
+}
+
+// requested makes sure that nothing of an earlier try is there and that the
+// image is, and then fixes the plan.
+func (r *Reconciler) requested(ctx context.Context, t *step) error {
+	if t.Machine != "" {
+		return r.revisit(ctx, t)
+	}
+	var rel orchestrator.Release
+	err := r.Store.View(ctx, func(v store.Reader) (err error) {
+		rel, err = r.release(v)
+		return err
+	})
+	if errors.Is(err, orchestrator.ErrNotFound) {
+		t.enter(orchestrator.StateWaiting, "there is no release to make it from")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := r.ensure(ctx, rel); err != nil {
+		return r.refused(ctx, t, "making the image available", err)
+	}
+	return r.plan(t, rel)
+}
+
+// revisit looks for the machine of a try before this one. One that the
+// provider authoritatively does not have leaves its id unused for ever.
+func (r *Reconciler) revisit(ctx context.Context, t *step) error {
+	m, err := r.Machines.Get(ctx, t.Machine)
+	switch {
+	case providers.CodeOf(err) == providers.CodeNotFound:
+		t.Machine, t.Plan, t.Uncertain = "", orchestrator.Plan{}, false
+		return nil
+	case err != nil:
+		return r.refused(ctx, t, "looking for the machine of an earlier try", err)
+	}
+	return r.created(t, m)
+}
+
+// ensure makes the image available once, however many instances wait for it.
+func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) error {
+	r.mu.Lock()
+	present := r.present[rel.Digest]
+	r.mu.Unlock()
+	if present {
+		return nil
+	}
+	_, err, _ := r.images.Do(rel.Digest.String(), func() (any, error) {
+		return nil, r.Images.EnsureImage(ctx, rel.Image(), func(int64, int64) {})
+	})
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.present[rel.Digest] = true
+	return nil
+}
+
+func (r *Reconciler) forgetImage(d attest.ReleaseDigest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.present, d)
+}
+
+// plan draws the machine's id and token, and fixes what it is made from.
+func (r *Reconciler) plan(t *step, rel orchestrator.Release) error {
+	id, err := orchestrator.NewID(r.Random)
+	if err != nil {
+		return err
+	}
+	config := api.Config{
+		Version: api.ConfigVersion, Machine: id,
+		ControlPlane: r.Policy.ControlPlane, ControlPlaneSPKI: r.Policy.ControlPlaneSPKI,
+	}
+	if _, err := io.ReadFull(r.Random, config.Token[:]); err != nil {
+		return fmt.Errorf("drawing a token: %w", err)
+	}
+	encoded, err := config.Encode()
+	if err != nil {
+		return err
+	}
+	t.Machine = providers.MachineID(id)
+	t.Plan = orchestrator.Plan{
+		Release: rel.Digest, Region: r.Policy.Region, Size: r.Policy.Size, DataBytes: r.Policy.DataBytes,
+		Config: encoded, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: attest.Sum(config.Token[:]),
+	}
+	t.enter(orchestrator.StateCreating, "made from release "+rel.Version)
+	return nil
+}
+
+// creating asks for the machine, and first writes down that it may be there.
+func (r *Reconciler) creating(ctx context.Context, t *step) error {
+	if t.Uncertain {
+		return r.settle(ctx, t)
+	}
+	t.Uncertain = true
+	if err := r.persist(ctx, t); err != nil {
+		return err
+	}
+	m, err := r.Machines.Create(ctx, providers.CreateRequest{
+		Installation: r.Policy.Installation, Machine: t.Machine, Generation: t.Generation, Spec: t.Plan.Spec(),
+	})
+	if err == nil {
+		r.Trap(failpoint.AfterCreateBeforeRecord)
+		return r.created(t, m)
+	}
+	switch code := providers.CodeOf(err); code {
+	case providers.CodeInvalid, providers.CodeQuota, providers.CodeCapacity, providers.CodeThrottled,
+		providers.CodeDenied, providers.CodeUnauthenticated:
+		t.Uncertain = false
+		if code == providers.CodeInvalid {
+			// It may be the image that is not there any more: a retry makes
+			// sure of that too.
+			r.forgetImage(t.Plan.Release)
+		}
+	case providers.CodeNotFound:
+		// The provider has lost the image since it was last seen there.
+		r.forgetImage(t.Plan.Release)
+		t.enter(orchestrator.StateRequested, fmt.Sprintf("creating the machine: %v", err))
+		t.again(pollSoon)
+		return nil
+	}
+	return r.refused(ctx, t, "creating the machine", err)
+}
+
+// settle finds out what became of a Create that was not answered.
+func (r *Reconciler) settle(ctx context.Context, t *step) error {
+	m, err := r.Machines.Get(ctx, t.Machine)
+	switch {
+	case providers.CodeOf(err) == providers.CodeNotFound:
+		t.Uncertain = false
+		return nil
+	case err != nil:
+		return r.refused(ctx, t, "looking for a machine that may have been created", err)
+	}
+	return r.created(t, m)
+}
+
+// created records a machine that is known to be there. Its configuration has
+// done its work, so the token in it is forgotten.
+func (r *Reconciler) created(t *step, m providers.Machine) error {
+	if len(t.Plan.Config) > 0 && m.SpecHash != t.Plan.Spec().Hash() {
+		t.Created = true
+		t.enter(orchestrator.StateFailed, "the provider has a machine of that id made from something else")
+		return nil
+	}
+	t.Created, t.Uncertain = true, false
+	t.Plan.Config = nil
+	t.Endpoint = m.Endpoint
+	t.enter(orchestrator.StateBooting, "the provider has accepted it")
+	return nil
+}

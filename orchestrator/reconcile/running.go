@@ -1,0 +1,213 @@
+package reconcile
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// booting brings a machine from power to a verdict.
+func (r *Reconciler) booting(ctx context.Context, t *step) error {
+	r.Trap(failpoint.WhileBooting)
+	if !t.Cycling && t.Endpoint != "" && r.judged(t) {
+		return nil
+	}
+	m, ok, err := r.observe(ctx, t)
+	if !ok {
+		return err
+	}
+	off := m.Power == providers.PowerOff || m.Power == providers.PowerCrashed
+	switch {
+	case t.Cycling && off:
+		t.Cycling = false
+		return r.power(ctx, t, true)
+	case t.Cycling:
+		return r.power(ctx, t, false)
+	case off:
+		return r.power(ctx, t, true)
+	case t.State == orchestrator.StateBooting && !t.Enrolment.ChallengedAt.IsZero():
+		t.enter(orchestrator.StateEnrolling, "the machine has introduced itself")
+	default:
+		t.again(pollSoon)
+	}
+	return nil
+}
+
+// judged moves a machine on whose evidence was appraised. It reports whether
+// that decided anything.
+func (r *Reconciler) judged(t *step) bool {
+	e := t.Enrolment
+	switch {
+	case !e.Judged:
+		return false
+	case !e.Accepted:
+		t.enter(orchestrator.StateQuarantined, e.Verdict)
+	case e.Healthy:
+		r.Trap(failpoint.BeforeReady)
+		t.enter(orchestrator.StateReady, e.Verdict)
+	case t.State != orchestrator.StateEnrolling:
+		t.enter(orchestrator.StateEnrolling, "accepted, and not yet serving")
+	default:
+		return false
+	}
+	return true
+}
+
+// serving watches over a machine with a verdict.
+func (r *Reconciler) serving(ctx context.Context, t *step) error {
+	e := t.Enrolment
+	ready := t.State == orchestrator.StateReady
+	switch {
+	case !e.Judged:
+		t.enter(orchestrator.StateEnrolling, "the machine has booted again")
+		return nil
+	case ready != e.Accepted:
+		r.judged(t)
+		return nil
+	}
+	m, ok, err := r.observe(ctx, t)
+	if !ok {
+		return err
+	}
+	switch {
+	case ready && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed):
+		r.repair(t, fmt.Sprintf("the machine is %s%s", m.Power, because(m.Reason)))
+	case ready && r.silent(t) > r.Policy.HeartbeatLost:
+		r.repair(t, fmt.Sprintf("no heartbeat for %s", r.silent(t).Round(time.Second)))
+	case ready && t.Repairs > 0 && t.now.Sub(t.Since) > wellFor:
+		t.Repairs = 0
+		t.again(pollReady)
+	default:
+		t.again(pollReady)
+	}
+	return nil
+}
+
+func because(reason string) string {
+	if reason == "" {
+		return ""
+	}
+	return ": " + reason
+}
+
+// silent is how long a machine has said nothing that this process could have
+// heard.
+func (r *Reconciler) silent(t *step) time.Duration {
+	since := t.Since
+	for _, at := range []time.Time{t.Enrolment.LastSeen, r.started} {
+		if at.After(since) {
+			since = at
+		}
+	}
+	return t.now.Sub(since)
+}
+
+// repair restarts a machine within its budget. It never replaces one: the
+// machine and its data are the user's.
+func (r *Reconciler) repair(t *step, reason string) {
+	if t.Repairs >= r.Policy.Repairs {
+		t.enter(orchestrator.StateFailed, fmt.Sprintf("%s, after %d restarts", reason, t.Repairs))
+		return
+	}
+	r.restart(t, reason)
+}
+
+// observe reads the machine. Where ok is false the step is over.
+func (r *Reconciler) observe(ctx context.Context, t *step) (m providers.Machine, ok bool, err error) {
+	m, err = r.Machines.Get(ctx, t.Machine)
+	switch {
+	case providers.CodeOf(err) == providers.CodeNotFound:
+		t.enter(orchestrator.StateFailed, "the provider no longer has the machine")
+		return m, false, nil
+	case err != nil:
+		return m, false, r.refused(ctx, t, "looking at the machine", err)
+	}
+	t.Attempts = 0
+	t.Endpoint = m.Endpoint
+	return m, true, nil
+}
+
+// power asks for on or off; what becomes of it is seen at the next look.
+func (r *Reconciler) power(ctx context.Context, t *step, on bool) error {
+	t.Enrolment = t.Enrolment.NextBoot()
+	if err := r.Machines.SetPower(ctx, t.Machine, on); err != nil {
+		return r.refused(ctx, t, "switching the machine", err)
+	}
+	t.again(pollSoon)
+	return nil
+}
+
+// failed keeps a machine that is given up from costing anything. It keeps its
+// disks: they are the user's.
+func (r *Reconciler) failed(ctx context.Context, t *step) error {
+	if t.Machine == "" {
+		t.NextAt = time.Time{}
+		return nil
+	}
+	m, err := r.Machines.Get(ctx, t.Machine)
+	switch {
+	case providers.CodeOf(err) == providers.CodeNotFound:
+		t.NextAt = time.Time{}
+		return nil
+	case err != nil:
+		return r.lookAgain(ctx, t, err)
+	}
+	t.Created = true
+	if m.Power == providers.PowerOff || m.Power == providers.PowerCrashed {
+		t.NextAt = time.Time{}
+		return nil
+	}
+	t.Enrolment = t.Enrolment.NextBoot()
+	if err := r.Machines.SetPower(ctx, t.Machine, false); err != nil {
+		return r.lookAgain(ctx, t, err)
+	}
+	t.again(pollSoon)
+	return nil
+}
+
+// lookAgain backs off and keeps the reason for which the instance failed.
+func (r *Reconciler) lookAgain(ctx context.Context, t *step, err error) error {
+	reason := t.Reason
+	if err := r.refused(ctx, t, "powering a failed machine off", err); err != nil {
+		return err
+	}
+	t.Reason = reason
+	return nil
+}
+
+// deleting ends with the provider saying that nothing is there.
+func (r *Reconciler) deleting(ctx context.Context, t *step) error {
+	if t.Machine == "" {
+		t.gone()
+		return nil
+	}
+	if err := r.Machines.Delete(ctx, t.Machine, false); err != nil {
+		return r.refused(ctx, t, "deleting the machine", err)
+	}
+	_, err := r.Machines.Get(ctx, t.Machine)
+	switch {
+	case providers.CodeOf(err) == providers.CodeNotFound:
+		t.gone()
+	case err != nil:
+		return r.refused(ctx, t, "seeing that the machine is gone", err)
+	default:
+		t.Attempts++
+		t.again(backoff(t.Attempts, nil))
+	}
+	return nil
+}
+
+// gone keeps of an instance what its history needs, and no secret and no user.
+func (t *step) gone() {
+	t.enter(orchestrator.StateDeleted, "deleted")
+	t.NextAt = time.Time{}
+	t.User = ""
+	t.Plan.Config, t.Plan.TokenHash = nil, [32]byte{}
+	t.Enrolment = orchestrator.Enrolment{}
+	t.Endpoint = ""
+	t.Created, t.Uncertain, t.Cycling = false, false, false
+}

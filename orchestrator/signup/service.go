@@ -1,0 +1,154 @@
+package signup
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+)
+
+// Result is what became of a request.
+type Result string
+
+// The results.
+const (
+	Created  Result = "created"
+	Existing Result = "existing"
+	Deleting Result = "deleting"
+	Ignored  Result = "ignored"
+	// Duplicate is a message that was taken in before.
+	Duplicate Result = "duplicate"
+)
+
+// Outcome is the answer to a request. Reason explains one that changed nothing.
+type Outcome struct {
+	Result   Result                  `json:"result"`
+	Instance orchestrator.InstanceID `json:"instance,omitempty"`
+	Reason   string                  `json:"reason,omitempty"`
+}
+
+// Service takes signups and deletions, from webhooks and from operators, inside the
+// transaction of whoever brings them.
+type Service struct {
+	Clock  func() time.Time
+	Random io.Reader
+}
+
+// precision is the store's: times are compared as they will be read back.
+const precision = time.Microsecond
+
+// SignUp asks for an instance, by an event of the given time.
+func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
+	at = at.Truncate(precision)
+	void, err := tx.Tombstone(user)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if !at.After(void) {
+		return Outcome{Result: Ignored, Reason: "the user was deleted at that time or later"}, nil
+	}
+	have, err := present(tx, user)
+	if err == nil {
+		return d.known(tx, have, at)
+	}
+	if !errors.Is(err, orchestrator.ErrNotFound) {
+		return Outcome{}, err
+	}
+	return d.open(tx, user, at)
+}
+
+// known keeps the latest time at which an existing instance was asked for, so
+// that a deletion from before it, arriving late, does nothing.
+func (d Service) known(tx store.Tx, have orchestrator.Instance, at time.Time) (Outcome, error) {
+	outcome := Outcome{Result: Existing, Instance: have.ID, Reason: "the user has an instance"}
+	if !at.After(have.SignedUp) {
+		return outcome, nil
+	}
+	have.SignedUp = at
+	return outcome, tx.Replace(&have)
+}
+
+func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
+	id, err := orchestrator.NewID(d.Random)
+	if err != nil {
+		return Outcome{}, err
+	}
+	now := d.Clock()
+	i := orchestrator.Instance{
+		ID: orchestrator.InstanceID(id), User: user, SignedUp: at, CreatedAt: now,
+		Desired: orchestrator.Present, Generation: 1,
+	}
+	event := i.Enter(orchestrator.StateWaiting, "signed up", now, orchestrator.Limits{})
+	if err := tx.Insert(i); err != nil {
+		return Outcome{}, err
+	}
+	if err := tx.Note(event); err != nil {
+		return Outcome{}, err
+	}
+	return Outcome{Result: Created, Instance: i.ID}, tx.Enqueue(i.ID)
+}
+
+// Delete asks for the end of a user's instance, by an event of the given time.
+func (d Service) Delete(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
+	at = at.Truncate(precision)
+	if err := tx.PutTombstone(user, at); err != nil {
+		return Outcome{}, err
+	}
+	have, err := present(tx, user)
+	if errors.Is(err, orchestrator.ErrNotFound) {
+		return Outcome{Result: Ignored, Reason: "the user has no instance"}, nil
+	}
+	if err != nil {
+		return Outcome{}, err
+	}
+	if at.Before(have.SignedUp) {
+		return Outcome{Result: Ignored, Reason: "the user signed up again after that"}, nil
+	}
+	return d.away(tx, have)
+}
+
+// Remove asks for the end of one instance, for an operator.
+func (d Service) Remove(tx store.Tx, id orchestrator.InstanceID) (Outcome, error) {
+	have, err := tx.Instance(id)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if have.User != "" {
+		// Whatever the source's clock said when it signed the user up, that
+		// signup is now void.
+		upTo := d.Clock()
+		if have.SignedUp.After(upTo) {
+			upTo = have.SignedUp
+		}
+		if err := tx.PutTombstone(have.User, upTo); err != nil {
+			return Outcome{}, err
+		}
+	}
+	return d.away(tx, have)
+}
+
+func (d Service) away(tx store.Tx, i orchestrator.Instance) (Outcome, error) {
+	outcome := Outcome{Result: Deleting, Instance: i.ID}
+	if !i.SetDesired(orchestrator.Absent, d.Clock()) {
+		outcome.Reason = "it was being deleted already"
+		return outcome, nil
+	}
+	if err := tx.Replace(&i); err != nil {
+		return Outcome{}, err
+	}
+	return outcome, tx.Enqueue(i.ID)
+}
+
+func present(v store.InstanceReader, user orchestrator.UserID) (orchestrator.Instance, error) {
+	found, err := v.Instances(store.Filter{User: user, Desired: orchestrator.Present, Limit: 1})
+	if err == nil && len(found) == 0 {
+		err = fmt.Errorf("instance of the user: %w", orchestrator.ErrNotFound)
+	}
+	if err != nil {
+		return orchestrator.Instance{}, err
+	}
+	return found[0], nil
+}
