@@ -24,18 +24,30 @@ const (
 	payloadOffset = 1 << 20
 )
 
-const headerVersion = 1
+// headerVersion 1 did not say who had sealed the key. An image that reads 2
+// could not open such a volume: its key is sealed to the image that made it.
+const headerVersion = 2
 
 var headerMagic = [8]byte{'S', 'H', 'E', 'D', 'V', 'O', 'L', '1'}
 
 // header carries the wrapped key. Nothing in it decides anything: volume and
-// claim are compared with what the TPM holds, and the TPM authenticates the
-// rest.
+// claim are compared with what the TPM holds, and the whole of it but the
+// wrapped key is named in what the TPM certifies of that key's making.
 type header struct {
 	Version uint64        `cbor:"1,keyasint"`
 	Volume  VolumeID      `cbor:"2,keyasint"`
 	Claim   attest.Digest `cbor:"3,keyasint"`
 	Sealed  Sealed        `cbor:"4,keyasint"`
+}
+
+// digest names the header without the wrapped key.
+func (h header) digest() (attest.Digest, error) {
+	h.Sealed = Sealed{}
+	body, err := canon.Marshal(h)
+	if err != nil {
+		return attest.Digest{}, fmt.Errorf("encoding data disk header: %w", err)
+	}
+	return attest.Sum(append([]byte("shed/volume/1\x00"), body...)), nil
 }
 
 var errNoHeader = errors.New("data disk has no header")

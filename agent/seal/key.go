@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -17,35 +18,49 @@ import (
 // keyBytes is an AES-256-XTS key: two keys of 256 bits.
 const keyBytes = 64
 
-// Sealed is a data key as the TPM wrapped it: a TPM2B_PUBLIC and a
-// TPM2B_PRIVATE (TPM 2.0 Part 2, sections 12.2.5 and 12.3.7).
+// Sealed is a data key as the TPM wrapped it, a TPM2B_PUBLIC and a
+// TPM2B_PRIVATE, and what the TPM says of its making: a TPMS_CREATION_DATA and
+// a TPMT_TK_CREATION (TPM 2.0 Part 2, sections 12.2.5, 12.3.7, 15.1, 10.6.3).
 type Sealed struct {
-	Public  []byte `cbor:"1,keyasint"`
-	Private []byte `cbor:"2,keyasint"`
+	Public   []byte `cbor:"1,keyasint"`
+	Private  []byte `cbor:"2,keyasint"`
+	Creation []byte `cbor:"3,keyasint"`
+	Ticket   []byte `cbor:"4,keyasint"`
+}
+
+// terms are what a data key is sealed under.
+type terms struct {
+	// registers of the SHA-256 bank, besides the claim's.
+	registers []uint8
+	// claim is the digest in the claim's index.
+	claim attest.Digest
+	epoch uint64
+	// header is the digest of the header that the key stands in.
+	header attest.Digest
 }
 
 // newKey draws a data key and seals it to the state in which the next boot
 // will ask for it.
-func newKey(d Device, rand io.Reader, bound attest.Digest, epoch uint64) (key []byte, sealed Sealed, err error) {
+func newKey(d Device, rand io.Reader, t terms) (key []byte, sealed Sealed, err error) {
 	key = make([]byte, keyBytes)
 	if _, err := io.ReadFull(rand, key); err != nil {
 		return nil, Sealed{}, fmt.Errorf("drawing data key: %w", err)
 	}
 	err = d.Do(func(device transport.TPM) error {
-		if err := putNV(device, indexEpoch, rewritable, binary.BigEndian.AppendUint64(nil, epoch)); err != nil {
+		if err := putNV(device, indexEpoch, rewritable, binary.BigEndian.AppendUint64(nil, t.epoch)); err != nil {
 			return err
 		}
-		policy, err := trialPolicy(device, bound, epoch)
+		policy, err := trialPolicy(device, t)
 		if err != nil {
 			return err
 		}
-		sealed, err = sealKey(device, key, policy)
+		sealed, err = sealKey(device, key, policy, t)
 		return err
 	})
 	return key, sealed, err
 }
 
-func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest) (Sealed, error) {
+func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest, t terms) (Sealed, error) {
 	srk, err := loadSRK(device)
 	if err != nil {
 		return Sealed{}, err
@@ -69,17 +84,22 @@ func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest) (Sealed,
 			Parameters: tpm2.NewTPMUPublicParms(tpm2.TPMAlgKeyedHash,
 				&tpm2.TPMSKeyedHashParms{Scheme: tpm2.TPMTKeyedHashScheme{Scheme: tpm2.TPMAlgNull}}),
 		}),
+		OutsideInfo: tpm2.TPM2BData{Buffer: t.header[:]},
+		CreationPCR: tpm.SelectSHA256(t.registers...),
 	}.Execute(device, encrypted)
 	if err != nil {
 		return Sealed{}, fmt.Errorf("sealing data key: %w", err)
 	}
-	return Sealed{Public: tpm2.Marshal(rsp.OutPublic), Private: tpm2.Marshal(rsp.OutPrivate)}, nil
+	return Sealed{
+		Public: tpm2.Marshal(rsp.OutPublic), Private: tpm2.Marshal(rsp.OutPrivate),
+		Creation: rsp.CreationData.Bytes(), Ticket: tpm2.Marshal(rsp.CreationTicket),
+	}, nil
 }
 
 // openKey asks the TPM for the data key. The error is ErrSealed where a
 // register, the claim or the epoch is not what the key was sealed to, or
-// another TPM sealed it.
-func openKey(d Device, sealed Sealed, bound attest.Digest, epoch uint64) ([]byte, error) {
+// another TPM sealed it, and ErrMaker where another image did.
+func openKey(d Device, sealed Sealed, t terms) ([]byte, error) {
 	var key []byte
 	err := d.Do(func(device transport.TPM) error {
 		srk, err := loadSRK(device)
@@ -93,17 +113,21 @@ func openKey(d Device, sealed Sealed, bound attest.Digest, epoch uint64) ([]byte
 		}
 		defer flush(device, object.Handle)
 		key, err = unseal(device, srk, object, func(device transport.TPM, session tpm2.TPMISHPolicy) error {
-			return assertPolicy(device, session, tpm2.TPM2BDigest{}, bound, epoch)
+			return assertPolicy(device, session, tpm2.TPM2BDigest{}, t)
 		})
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSealed, err)
 		}
-		return nil
+		return checkMaker(device, srk, object, sealed, t)
 	})
-	if err == nil && len(key) != keyBytes {
+	if err != nil {
+		clear(key)
+		return nil, err
+	}
+	if len(key) != keyBytes {
 		return nil, fmt.Errorf("%w: key has %d bytes, want %d", ErrSealed, len(key), keyBytes)
 	}
-	return key, err
+	return key, nil
 }
 
 func loadSealed(device transport.TPM, srk *tpm2.CreatePrimaryResponse, sealed Sealed) (tpm2.NamedHandle, error) {
@@ -150,8 +174,8 @@ func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.N
 
 // trialPolicy computes the policy's digest without fulfilling it: the claim
 // register is no longer zero while a key is made.
-func trialPolicy(device transport.TPM, bound attest.Digest, epoch uint64) (tpm2.TPM2BDigest, error) {
-	expected, err := expectedRegisters(device)
+func trialPolicy(device transport.TPM, t terms) (tpm2.TPM2BDigest, error) {
+	expected, err := expectedRegisters(device, t.registers)
 	if err != nil {
 		return tpm2.TPM2BDigest{}, err
 	}
@@ -159,7 +183,7 @@ func trialPolicy(device transport.TPM, bound attest.Digest, epoch uint64) (tpm2.
 	if err != nil {
 		return tpm2.TPM2BDigest{}, fmt.Errorf("starting trial session: %w", err)
 	}
-	err = assertPolicy(device, session.Handle(), expected, bound, epoch)
+	err = assertPolicy(device, session.Handle(), expected, t)
 	var digest tpm2.TPM2BDigest
 	if err == nil {
 		var rsp *tpm2.PolicyGetDigestResponse
@@ -173,18 +197,18 @@ func trialPolicy(device transport.TPM, bound attest.Digest, epoch uint64) (tpm2.
 // assertPolicy runs the policy's three terms in a session: the registers, the
 // claim's digest, an epoch floor that is not above this image's epoch. In a
 // trial session registers stands for the registers' values.
-func assertPolicy(device transport.TPM, session tpm2.TPMISHPolicy, registers tpm2.TPM2BDigest, bound attest.Digest, epoch uint64) error {
+func assertPolicy(device transport.TPM, session tpm2.TPMISHPolicy, registers tpm2.TPM2BDigest, t terms) error {
 	_, err := tpm2.PolicyPCR{
 		PolicySession: session, PcrDigest: registers,
-		Pcrs: tpm.SelectSHA256(append(sealedRegisters, attest.RegisterClaim)...),
+		Pcrs: tpm.SelectSHA256(append(slices.Clone(t.registers), attest.RegisterClaim)...),
 	}.Execute(device)
 	if err != nil {
 		return fmt.Errorf("asserting registers: %w", err)
 	}
-	if err := assertNV(device, session, indexClaim, bound[:], tpm2.TPMEOEq); err != nil {
+	if err := assertNV(device, session, indexClaim, t.claim[:], tpm2.TPMEOEq); err != nil {
 		return fmt.Errorf("asserting claim: %w", err)
 	}
-	if err := assertNV(device, session, indexEpoch, binary.BigEndian.AppendUint64(nil, epoch), tpm2.TPMEOUnsignedLE); err != nil {
+	if err := assertNV(device, session, indexEpoch, binary.BigEndian.AppendUint64(nil, t.epoch), tpm2.TPMEOUnsignedLE); err != nil {
 		return fmt.Errorf("asserting epoch: %w", err)
 	}
 	return nil
@@ -205,21 +229,30 @@ func assertNV(device transport.TPM, session tpm2.TPMISHPolicy, index tpm2.TPMHan
 
 // expectedRegisters is the digest of the sealed registers as they are, with
 // the claim register as a boot finds it.
-func expectedRegisters(device transport.TPM) (tpm2.TPM2BDigest, error) {
-	rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm.SelectSHA256(sealedRegisters...)}.Execute(device)
+func expectedRegisters(device transport.TPM, registers []uint8) (tpm2.TPM2BDigest, error) {
+	values, err := readRegisters(device, registers)
 	if err != nil {
-		return tpm2.TPM2BDigest{}, fmt.Errorf("reading registers: %w", err)
-	}
-	if len(rsp.PCRValues.Digests) != len(sealedRegisters) {
-		return tpm2.TPM2BDigest{}, fmt.Errorf("reading registers: %d values for %d", len(rsp.PCRValues.Digests), len(sealedRegisters))
-	}
-	var all []byte
-	for _, value := range rsp.PCRValues.Digests {
-		all = append(all, value.Buffer...)
+		return tpm2.TPM2BDigest{}, err
 	}
 	zero := attest.Digest{}
-	digest := attest.Sum(append(all, zero[:]...))
+	digest := attest.Sum(append(values, zero[:]...))
 	return tpm2.TPM2BDigest{Buffer: digest[:]}, nil
+}
+
+// readRegisters is the values of at most eight registers, one after another.
+func readRegisters(device transport.TPM, registers []uint8) ([]byte, error) {
+	rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm.SelectSHA256(registers...)}.Execute(device)
+	if err != nil {
+		return nil, fmt.Errorf("reading registers: %w", err)
+	}
+	if len(rsp.PCRValues.Digests) != len(registers) {
+		return nil, fmt.Errorf("reading registers: %d values for %d", len(rsp.PCRValues.Digests), len(registers))
+	}
+	var values []byte
+	for _, value := range rsp.PCRValues.Digests {
+		values = append(values, value.Buffer...)
+	}
+	return values, nil
 }
 
 // loadSRK derives the storage root key (TCG TPM v2.0 Provisioning Guidance,

@@ -16,17 +16,20 @@ var writeOnce = tpm2.TPMANV{OwnerWrite: true, AuthRead: true, OwnerRead: true, W
 // rewritable are the attributes of an index that the agent may write again.
 var rewritable = tpm2.TPMANV{OwnerWrite: true, AuthRead: true, OwnerRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary}
 
-// putNV defines an index where it is missing and writes all of data.
+// putNV makes an index hold all of data and nothing else. What stands there in
+// another shape, planted or left by a crash, is defined anew: attributes, a
+// policy or an authorization of somebody else's would decide over what is
+// written into it.
 func putNV(device transport.TPM, index tpm2.TPMHandle, attributes tpm2.TPMANV, data []byte) error {
-	err := undefineOtherSize(device, index, len(data))
-	if errors.Is(err, attester.ErrNoIndex) {
-		_, err = tpm2.NVDefineSpace{
-			AuthHandle: owner(),
-			PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
-				NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: uint16(len(data)),
-			}),
-		}.Execute(device)
+	if err := undefineNV(device, index); err != nil {
+		return err
 	}
+	_, err := tpm2.NVDefineSpace{
+		AuthHandle: owner(),
+		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+			NVIndex: index, NameAlg: tpm2.TPMAlgSHA256, Attributes: attributes, DataSize: uint16(len(data)),
+		}),
+	}.Execute(device)
 	if err != nil {
 		return fmt.Errorf("defining nv index %#x: %w", uint32(index), err)
 	}
@@ -47,24 +50,27 @@ func putNV(device transport.TPM, index tpm2.TPMHandle, attributes tpm2.TPMANV, d
 	return nil
 }
 
-// undefineOtherSize makes room for data of another size than a crash left
-// behind. The error is issue.ErrNoIndex where the index is to be defined.
-func undefineOtherSize(device transport.TPM, index tpm2.TPMHandle, size int) error {
-	public, err := publicNV(device, index)
-	if err != nil {
-		return err
-	}
-	if int(public.DataSize) == size {
+// undefineNV removes an index; one that is not there is fine.
+func undefineNV(device transport.TPM, index tpm2.TPMHandle) error {
+	named, err := nameNV(device, index)
+	if errors.Is(err, attester.ErrNoIndex) {
 		return nil
 	}
-	named, err := nameNV(device, index)
 	if err != nil {
 		return err
 	}
 	if _, err := (tpm2.NVUndefineSpace{AuthHandle: owner(), NVIndex: named}).Execute(device); err != nil {
 		return fmt.Errorf("undefining nv index %#x: %w", uint32(index), err)
 	}
-	return attester.ErrNoIndex
+	return nil
+}
+
+// isWriteOnce reports whether an index has the attributes of writeOnce and no
+// others, whatever has become of it since.
+func isWriteOnce(public *tpm2.TPMSNVPublic) bool {
+	have := public.Attributes
+	have.Written, have.WriteLocked = false, false
+	return have == writeOnce && public.NameAlg == tpm2.TPMAlgSHA256 && len(public.AuthPolicy.Buffer) == 0
 }
 
 // lockNV makes an index of writeOnce unwritable for as long as it exists.
@@ -106,6 +112,9 @@ func publicNV(device transport.TPM, index tpm2.TPMHandle) (*tpm2.TPMSNVPublic, e
 // when it is locked.
 func nameNV(device transport.TPM, index tpm2.TPMHandle) (tpm2.NamedHandle, error) {
 	rsp, err := tpm2.NVReadPublic{NVIndex: index}.Execute(device)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return tpm2.NamedHandle{}, attester.ErrNoIndex
+	}
 	if err != nil {
 		return tpm2.NamedHandle{}, fmt.Errorf("naming nv index %#x: %w", uint32(index), err)
 	}

@@ -29,6 +29,14 @@ var (
 	// ErrSealed says that the TPM does not release the data key to this image
 	// in this state.
 	ErrSealed = errors.New("data key stays sealed")
+	// ErrMaker says that the data key was sealed by another image than may
+	// have sealed it. A policy says who may open and not who sealed: whoever
+	// boots an image of their own on the machine can seal a key they know to
+	// the owner's policy.
+	ErrMaker = errors.New("data key was sealed by an image that is not accepted")
+	// ErrForeignIndex says that the claim stands in an NV index that this
+	// package does not make.
+	ErrForeignIndex = errors.New("nv index has other attributes than a claim's")
 	// ErrForeign says that the data disk belongs to another machine, another
 	// claim or another time.
 	ErrForeign = errors.New("data disk is not this claim's")
@@ -48,7 +56,14 @@ const (
 	indexEpoch
 )
 
-// sealedRegisters are the registers the data key is sealed to, besides the
+// sealedRegisters are the registers that the data key is sealed to, besides the
 // claim's, which must still be zero: the image and all that ran before and
-// beside it (design promise 11). Register 9 follows from 11 and 12.
-var sealedRegisters = []uint8{2, 4, 7, 11, 12, 13}
+// beside it (design promise 11). Register 9 follows from 11 and 12. The
+// firmware's own, 0 and 1, join them where the release fixes the firmware.
+func sealedRegisters(firmware bool) []uint8 {
+	registers := []uint8{2, 4, 7, 11, 12, 13}
+	if firmware {
+		registers = append([]uint8{0, 1}, registers...)
+	}
+	return registers
+}

@@ -28,6 +28,9 @@ type DataVolume struct {
 	// Disk is the data disk's path; Epoch is this image's.
 	Disk  string
 	Epoch uint64
+	// Firmware says that the release fixes the firmware, so that the data key
+	// is sealed to its registers too.
+	Firmware bool
 }
 
 // CheckBlank returns ErrNotBlank where a claim would destroy something.
@@ -81,7 +84,11 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	case h.Volume != s.Volume || h.Claim != s.Claim.Digest():
 		return "", fmt.Errorf("%w: it holds volume %s, this claim's is %s", ErrForeign, h.Volume, s.Volume)
 	}
-	key, err := openKey(v.Device, h.Sealed, h.Claim, v.Epoch)
+	terms, err := v.terms(h)
+	if err != nil {
+		return "", err
+	}
+	key, err := openKey(v.Device, h.Sealed, terms)
 	if err != nil {
 		return "", err
 	}
@@ -96,7 +103,11 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if _, err := io.ReadFull(v.Rand, h.Volume[:]); err != nil {
 		return "", fmt.Errorf("drawing volume id: %w", err)
 	}
-	key, sealed, err := newKey(v.Device, v.Rand, h.Claim, v.Epoch)
+	terms, err := v.terms(h)
+	if err != nil {
+		return "", err
+	}
+	key, sealed, err := newKey(v.Device, v.Rand, terms)
 	if err != nil {
 		return "", err
 	}
@@ -115,6 +126,12 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 		return "", errors.Join(err, v.Mapper.Unmap())
 	}
 	return path, nil
+}
+
+// terms are what the key of the volume with this header is sealed under.
+func (v *DataVolume) terms(h header) (terms, error) {
+	digest, err := h.digest()
+	return terms{registers: sealedRegisters(v.Firmware), claim: h.Claim, epoch: v.Epoch, header: digest}, err
 }
 
 func writeHeader(disk *os.File, h header) error {
