@@ -1,0 +1,83 @@
+package statefile_test
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest/statefile"
+)
+
+// Whoever reads while a file is replaced sees all of one content or all of
+// another, and nothing else is left beside it.
+func TestWriteReplacesWhole(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "state")
+	contents := [][]byte{bytes.Repeat([]byte{'a'}, 1<<20), bytes.Repeat([]byte{'b'}, 1<<19)}
+	if err := statefile.Write(path, 0o600, contents[0]); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for i := range 50 {
+			if err := statefile.Write(path, 0o600, contents[i%2]); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(b, contents[0]) && !bytes.Equal(b, contents[1]) {
+			t.Fatalf("%d bytes that are neither content, error %v", len(b), err)
+		}
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v: %v", info.Mode(), err)
+	}
+}
+
+func TestWriteThatFailsLeavesNothing(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "taken")
+	if err := os.MkdirAll(filepath.Join(path, "by a directory"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := statefile.Write(path, 0o600, []byte("content")); err == nil {
+		t.Error("a directory was replaced")
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
+
+func TestLockKeepsOthersOut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	unlock, err := statefile.TryLock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := statefile.TryLock(path); !errors.Is(err, statefile.ErrLocked) {
+		t.Errorf("error %v, want %v", err, statefile.ErrLocked)
+	}
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := statefile.Lock(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again(); err != nil {
+		t.Error(err)
+	}
+}
