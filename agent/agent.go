@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -46,14 +47,15 @@ type Machine struct {
 	log     *zap.Logger
 
 	config      api.Config
-	encoded     []byte
+	token       api.Token
+	measured    attest.Digest
 	certificate tls.Certificate
 	spki        []byte
 
 	// claiming lets one claim through at a time.
 	claiming sync.Mutex
-	// mu guards owner and endorsements, and keeps evidence from being made
-	// between the claim's two halves: the register and the document.
+	// mu guards owner and referenceValues, and keeps evidence from being made
+	// between the claim's two halves: the register and the owner.
 	mu              sync.RWMutex
 	owner           *ownership.Claim
 	referenceValues evidence.ReferenceValues
@@ -76,18 +78,24 @@ type Parts struct {
 	Log  *zap.Logger
 }
 
-// New measures the encoded configuration and only then reads it.
-func New(p Parts, encoded []byte) (*Machine, error) {
-	if err := p.TPM.Extend(attest.RegisterConfig, attest.ConfigDigest(encoded)); err != nil {
+// New measures the encoded configuration and only then reads it. The error is
+// api.ErrConfig where it is not one to use, or where the token beside it is
+// not the one it names.
+func New(p Parts, encoded []byte, token api.Token) (*Machine, error) {
+	measured := attest.ConfigDigest(encoded)
+	if err := p.TPM.Extend(attest.RegisterConfig, measured); err != nil {
 		return nil, err
 	}
 	config, err := api.DecodeConfig(encoded)
 	if err != nil {
 		return nil, err
 	}
+	if token.Hash() != config.TokenHash {
+		return nil, fmt.Errorf("%w: token_hash is not that of the token beside it", api.ErrConfig)
+	}
 	return &Machine{
 		tpm: p.TPM, volume: p.Volume, data: p.Data, payload: p.Payload, log: p.Log,
-		config: config, encoded: encoded, certificate: p.Certificate, spki: p.SPKI,
+		config: config, token: token, measured: measured, certificate: p.Certificate, spki: p.SPKI,
 	}, nil
 }
 
@@ -143,9 +151,9 @@ func (m *Machine) Close() error {
 func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := attester.Subject{Channel: ch, Nonce: nonce, Config: m.encoded}
+	s := attester.Subject{Channel: ch, Nonce: nonce, Config: m.measured}
 	if m.owner != nil {
-		s.Claim = m.owner.Encode()
+		s.Claim = m.owner.Digest()
 	}
 	// A control plane gave the endorsements and needs none.
 	if ch.Role == attest.RoleServe {
@@ -155,7 +163,9 @@ func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error
 }
 
 // Activate implements ingress.Machine and enrol.Machine.
-func (m *Machine) Activate(blob, secret []byte) ([]byte, error) { return m.tpm.Activate(blob, secret) }
+func (m *Machine) Activate(ch attest.Channel, blob, secret []byte) (attest.Digest, error) {
+	return m.tpm.Activate(ch, blob, secret)
+}
 
 // EKCertificate implements enrol.Machine.
 func (m *Machine) EKCertificate() []byte { return m.tpm.EKCertificate() }
@@ -178,27 +188,46 @@ func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 	if m.Owner() != nil {
 		return seal.ErrClaimed
 	}
+	switch adopted, err := m.adopt(ctx); {
+	case adopted:
+		return errors.Join(err, seal.ErrClaimed)
+	case err != nil:
+		return err
+	}
 	if !bytes.Equal(c.Body.AKName, m.tpm.AKName()) {
 		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
 	}
 	if err := m.volume.CheckBlank(); err != nil {
 		return err
 	}
-	if err := m.commit(c); err != nil {
+	if err := seal.Commit(m.tpm, c); err != nil {
+		return err
+	}
+	if err := m.hold(c); err != nil {
 		return err
 	}
 	// From here on the client's patience no longer counts.
 	return m.mountVolume(context.WithoutCancel(ctx), c)
 }
 
-// commit makes the claim hold, in the TPM, in the register and here, as one
-// step to whoever asks for evidence.
-func (m *Machine) commit(c *ownership.Claim) error {
+// adopt finishes a claim of this boot that is in the TPM and was not followed
+// through, because locking it failed. It reports whether there was one.
+func (m *Machine) adopt(ctx context.Context) (bool, error) {
+	state, err := seal.Load(m.tpm)
+	if err != nil || state.Claim == nil {
+		return false, err
+	}
+	if err := m.hold(state.Claim); err != nil {
+		return true, err
+	}
+	return true, m.mountVolume(context.WithoutCancel(ctx), state.Claim)
+}
+
+// hold puts a claim that is in the TPM into the register and into force, as
+// one step to whoever asks for evidence.
+func (m *Machine) hold(c *ownership.Claim) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := seal.Commit(m.tpm, c); err != nil {
-		return err
-	}
 	if err := m.tpm.Extend(attest.RegisterClaim, c.Digest()); err != nil {
 		return err
 	}
@@ -237,13 +266,16 @@ func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 
 // Ingress is the machine's inbound port.
 func (m *Machine) Ingress() *ingress.Ingress {
-	return &ingress.Ingress{Machine: m, Certificate: m.certificate, SPKI: m.spki, Payload: m.payload.Transport()}
+	return &ingress.Ingress{
+		Machine: m, Certificate: m.certificate, SPKI: m.spki,
+		Payload: m.payload.Transport(), Output: m.payload.Output,
+	}
 }
 
 // Enroller keeps the machine enrolled at its control plane.
 func (m *Machine) Enroller() *enrol.Enroller {
 	return &enrol.Enroller{
-		Config: m.config, Machine: m, Payload: m.payload,
+		Config: m.config, Token: m.token, Machine: m, Payload: m.payload,
 		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.SetReferenceValues, Log: m.log,
 	}
 }

@@ -143,7 +143,9 @@ func (m *machine) boot() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	config, err := api.Config{Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: "127.0.0.1:1"}.Encode()
+	config, err := api.Config{
+		Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: "127.0.0.1:1", TokenHash: api.Token{}.Hash(),
+	}.Encode()
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -165,7 +167,7 @@ func (m *machine) boot() {
 			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
 			Format: func(context.Context, string) error { return nil },
 		},
-	}, config)
+	}, config, api.Token{})
 	if err != nil {
 		m.t.Fatal(err)
 	}

@@ -1,8 +1,10 @@
 package attest
 
 import (
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
+	"hash"
 )
 
 // Role says which side of a connection the evidence is about, so that evidence
@@ -39,6 +41,7 @@ const (
 	TagClaim  = "shed/claim/1"
 	TagToken  = "shed/token/1"
 	TagConfig = "shed/config/1"
+	TagAnswer = "shed/activation/1"
 )
 
 // Leaf is what a quote answers: H(0x00 ‖ tag ‖ role, nonce, SPKI, exporter,
@@ -47,15 +50,29 @@ const (
 func (c Channel) Leaf(nonce Nonce, config, claim Digest) Digest {
 	h := sha256.New()
 	h.Write([]byte{0x00})
-	for _, field := range [][]byte{
-		[]byte(TagLeaf), {byte(c.Role)}, nonce[:], c.SPKI, c.Exporter[:], config[:], claim[:],
-	} {
+	writePrefixed(h, []byte(TagLeaf), []byte{byte(c.Role)}, nonce[:], c.SPKI, c.Exporter[:], config[:], claim[:])
+	return Digest(h.Sum(nil))
+}
+
+// ActivationAnswer is what a machine answers to a credential whose secret its
+// TPM opened: HMAC-SHA256(secret, tag ‖ role, attestation key's name, SPKI,
+// exporter), each length-prefixed as a big-endian uint32. The secret itself
+// never leaves the machine: whoever relays the credential to a machine gets an
+// answer that is good on their own connection to it and on no other.
+func (c Channel) ActivationAnswer(secret, akName []byte) Digest {
+	h := hmac.New(sha256.New, secret)
+	writePrefixed(h, []byte(TagAnswer), []byte{byte(c.Role)}, akName, c.SPKI, c.Exporter[:])
+	return Digest(h.Sum(nil))
+}
+
+// writePrefixed hashes fields so that no two lists of them hash alike.
+func writePrefixed(h hash.Hash, fields ...[]byte) {
+	for _, field := range fields {
 		var n [4]byte
 		binary.BigEndian.PutUint32(n[:], uint32(len(field)))
 		h.Write(n[:])
 		h.Write(field)
 	}
-	return Digest(h.Sum(nil))
 }
 
 // Node joins two hashes of the batch tree: H(0x01 ‖ left ‖ right).

@@ -24,9 +24,6 @@ func Extend(register, digest Digest) Digest {
 	return Sum(append(register[:], digest[:]...))
 }
 
-// ConfigRegister is what RegisterConfig must hold.
-func ConfigRegister(config []byte) Digest { return Extend(Digest{}, ConfigDigest(config)) }
-
 // ClaimRegisters are the values that RegisterClaim may hold: on an unclaimed
 // machine one; on a claimed one two, claimed before this boot or during it.
 func ClaimRegisters(claim Digest) []Digest {

@@ -40,16 +40,14 @@ func (t *Tier) UnmarshalText(text []byte) error {
 	return fmt.Errorf("tier %q is none of %v", text, tierNames)
 }
 
-// Tiers are the three properties of a machine, each with its own tier.
+// Tiers are the three properties of a machine, each with its own tier from
+// its own evidence: a TPM shows who the machine is, and nothing about whether
+// its memory is encrypted.
 type Tiers struct {
 	Memory   Tier `json:"memory"`
 	Identity Tier `json:"identity"`
 	Storage  Tier `json:"storage"`
 }
-
-// Lowest is the weakest of memory and identity: what a minimum is compared to.
-// Storage is left out because an unclaimed machine has nothing to store.
-func (t Tiers) Lowest() Tier { return min(t.Memory, t.Identity) }
 
 // Dimension is one of the claims of an AR4SI trustworthiness vector
 // (draft-ietf-rats-ar4si, section 2.3).

@@ -82,10 +82,11 @@ type Plan struct {
 	Region    string
 	Size      string
 	DataBytes int64
-	// Config is the machine's encoded configuration. It holds the enrolment
+	// Config is what the machine reads of itself. It holds the enrolment
 	// token, and is wiped as soon as the machine is known to exist.
 	Config []byte
-	// ConfigDigest and TokenHash outlive it.
+	// ConfigDigest outlives it, and so does TokenHash until the machine has
+	// enrolled; from then on the token is void.
 	ConfigDigest attest.Digest
 	TokenHash    attest.Digest
 }

@@ -129,9 +129,9 @@ type Spec struct {
 	Size    string
 	// DataBytes is the size of the data disk.
 	DataBytes int64
-	// Config is the machine's encoded configuration (agent/api), handed over
-	// byte for byte by the provider's own channel. It holds the enrolment
-	// token: never log it.
+	// Config is what the machine reads of itself (agent/api.EncodeDrive),
+	// handed over byte for byte by the provider's own channel. It holds the
+	// enrolment token: never log it.
 	Config []byte
 }
 

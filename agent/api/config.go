@@ -1,5 +1,5 @@
-// Package api is the agent's wire: the configuration a machine is born with,
-// the messages of enrolment, and the client that the owner's side uses.
+// Package api is the agent's wire: the configuration a machine is born with
+// and the messages of enrolment.
 //
 // Invariants: it holds types and their strict codecs only. Every decoder caps
 // its input, refuses unknown fields and versions, and re-encodes to the same
@@ -12,11 +12,12 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/canon"
 )
 
 // ConfigVersion is the only configuration version the agent reads.
-const ConfigVersion = 1
+const ConfigVersion = 2
 
 // MaxConfigBytes caps an encoded configuration. EC2 instance user data, the
 // narrowest channel that carries it, holds 16 KiB.
@@ -37,12 +38,21 @@ type Config struct {
 	// ControlPlaneSPKI is the SHA-256 of the control plane's
 	// SubjectPublicKeyInfo; nothing else authenticates it.
 	ControlPlaneSPKI [32]byte `cbor:"4,keyasint"`
-	// Token is the one-time enrolment secret.
-	Token [32]byte `cbor:"5,keyasint"`
+	// TokenHash is the SHA-256 of the enrolment token, which stands beside the
+	// configuration and not in it: the token is a secret, and this is measured
+	// and may be shown.
+	TokenHash attest.Digest `cbor:"5,keyasint"`
 }
 
+// Token is the enrolment secret of one machine. It is good until the machine
+// has enrolled once; from then on its endorsement key speaks for it.
+type Token [32]byte
+
+// Hash is what a Config says of the token.
+func (t Token) Hash() attest.Digest { return attest.Sum(t[:]) }
+
 // Encode returns the configuration's deterministic CBOR (RFC 8949, section
-// 4.2.1).
+// 4.2.1). The error is ErrConfig.
 func (c Config) Encode() ([]byte, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -57,7 +67,8 @@ func (c Config) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// DecodeConfig reads what Encode wrote and nothing else.
+// DecodeConfig reads what Encode wrote and nothing else. The error is
+// ErrConfig.
 func DecodeConfig(b []byte) (Config, error) {
 	var c Config
 	if err := canon.Unmarshal("configuration", b, MaxConfigBytes, &c); err != nil {
@@ -80,18 +91,24 @@ func (c Config) check() error {
 
 // driveMagic starts a config drive: a raw disk with no file system, so that
 // the agent parses nothing before it measures.
-var driveMagic = [8]byte{'S', 'H', 'E', 'D', 'C', 'F', 'G', '1'}
+var driveMagic = [8]byte{'S', 'H', 'E', 'D', 'C', 'F', 'G', '2'}
 
 // DriveSector is the unit that a config drive is padded to.
 const DriveSector = 512
 
-// EncodeDrive lays an encoded configuration out as a config drive: magic,
-// length as a big-endian uint32, the configuration, zeros up to a sector.
-func EncodeDrive(config []byte) ([]byte, error) {
+const driveHead = len(driveMagic) + len(Token{}) + 4
+
+// MaxDriveBytes caps a config drive.
+const MaxDriveBytes = (driveHead + MaxConfigBytes + DriveSector - 1) / DriveSector * DriveSector
+
+// EncodeDrive lays an encoded configuration and its token out as a config
+// drive: magic, token, length as a big-endian uint32, the configuration, zeros
+// up to a sector. The error is ErrConfig.
+func EncodeDrive(config []byte, token Token) ([]byte, error) {
 	if len(config) == 0 || len(config) > MaxConfigBytes {
 		return nil, fmt.Errorf("%w: %d bytes, want 1 to %d", ErrConfig, len(config), MaxConfigBytes)
 	}
-	b := append([]byte{}, driveMagic[:]...)
+	b := append(append([]byte{}, driveMagic[:]...), token[:]...)
 	b = binary.BigEndian.AppendUint32(b, uint32(len(config)))
 	b = append(b, config...)
 	if rest := len(b) % DriveSector; rest != 0 {
@@ -100,15 +117,16 @@ func EncodeDrive(config []byte) ([]byte, error) {
 	return b, nil
 }
 
-// DecodeDrive returns the encoded configuration that a config drive holds.
-func DecodeDrive(b []byte) ([]byte, error) {
-	const head = len(driveMagic) + 4
-	if len(b) < head || !bytes.Equal(b[:len(driveMagic)], driveMagic[:]) {
-		return nil, fmt.Errorf("%w: config drive has no magic", ErrConfig)
+// DecodeDrive returns the encoded configuration that a config drive holds, and
+// the token beside it. The error is ErrConfig.
+func DecodeDrive(b []byte) (config []byte, token Token, err error) {
+	if len(b) < driveHead || !bytes.Equal(b[:len(driveMagic)], driveMagic[:]) {
+		return nil, token, fmt.Errorf("%w: config drive has no magic", ErrConfig)
 	}
-	n := binary.BigEndian.Uint32(b[len(driveMagic):head])
-	if n == 0 || n > MaxConfigBytes || int(n) > len(b)-head {
-		return nil, fmt.Errorf("%w: config drive claims %d bytes", ErrConfig, n)
+	token = Token(b[len(driveMagic) : driveHead-4])
+	n := binary.BigEndian.Uint32(b[driveHead-4:])
+	if n == 0 || n > MaxConfigBytes || int(n) > len(b)-driveHead {
+		return nil, token, fmt.Errorf("%w: config drive claims %d bytes", ErrConfig, n)
 	}
-	return b[head : head+int(n)], nil
+	return b[driveHead : driveHead+int(n)], token, nil
 }

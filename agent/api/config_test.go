@@ -12,7 +12,7 @@ import (
 func config() api.Config {
 	return api.Config{
 		Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: "10.0.2.2:7482",
-		ControlPlaneSPKI: [32]byte{1}, Token: [32]byte{2},
+		ControlPlaneSPKI: [32]byte{1}, TokenHash: api.Token{2}.Hash(),
 	}
 }
 
@@ -21,16 +21,19 @@ func TestConfigSurvivesTheDrive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	drive, err := api.EncodeDrive(encoded)
+	drive, err := api.EncodeDrive(encoded, api.Token{2})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(drive)%api.DriveSector != 0 {
 		t.Errorf("a drive of %d bytes is no whole number of sectors", len(drive))
 	}
-	again, err := api.DecodeDrive(drive)
-	if err != nil || !bytes.Equal(again, encoded) {
-		t.Fatalf("drive holds %x, error %v", again, err)
+	again, token, err := api.DecodeDrive(drive)
+	if err != nil || !bytes.Equal(again, encoded) || token != (api.Token{2}) {
+		t.Fatalf("drive holds %x beside %x, error %v", again, token, err)
+	}
+	if bytes.Contains(again, token[:]) {
+		t.Error("the configuration, which is shown, holds the token")
 	}
 	if got, err := api.DecodeConfig(again); err != nil || got != config() {
 		t.Errorf("configuration %+v, error %v", got, err)
@@ -39,7 +42,7 @@ func TestConfigSurvivesTheDrive(t *testing.T) {
 
 func TestConfigRefuses(t *testing.T) {
 	for name, change := range map[string]func(*api.Config){
-		"version":       func(c *api.Config) { c.Version = 2 },
+		"version":       func(c *api.Config) { c.Version = 1 },
 		"machine":       func(c *api.Config) { c.Machine = "short" },
 		"control_plane": func(c *api.Config) { c.ControlPlane = "" },
 	} {
@@ -52,16 +55,17 @@ func TestConfigRefuses(t *testing.T) {
 	for name, drive := range map[string][]byte{
 		"empty":     {},
 		"no magic":  make([]byte, 512),
-		"no length": []byte("SHEDCFG1"),
-		"too long":  append([]byte("SHEDCFG1"), 0, 0, 0, 9, 1),
-		"nothing":   append([]byte("SHEDCFG1"), 0, 0, 0, 0, 1),
+		"no token":  []byte("SHEDCFG2"),
+		"no length": []byte("SHEDCFG2" + strings.Repeat("t", 32)),
+		"too long":  []byte("SHEDCFG2" + strings.Repeat("t", 32) + "\x00\x00\x00\x09\x01"),
+		"nothing":   []byte("SHEDCFG2" + strings.Repeat("t", 32) + "\x00\x00\x00\x00\x01"),
 	} {
-		if _, err := api.DecodeDrive(drive); !errors.Is(err, api.ErrConfig) {
+		if _, _, err := api.DecodeDrive(drive); !errors.Is(err, api.ErrConfig) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	for _, size := range []int{0, api.MaxConfigBytes + 1} {
-		if _, err := api.EncodeDrive(make([]byte, size)); !errors.Is(err, api.ErrConfig) {
+		if _, err := api.EncodeDrive(make([]byte, size), api.Token{}); !errors.Is(err, api.ErrConfig) {
 			t.Errorf("a drive of %d bytes: %v", size, err)
 		}
 	}
@@ -72,7 +76,7 @@ func FuzzDecodeDrive(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	drive, err := api.EncodeDrive(encoded)
+	drive, err := api.EncodeDrive(encoded, api.Token{2})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -80,7 +84,7 @@ func FuzzDecodeDrive(f *testing.F) {
 	f.Add(drive[:20])
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
-		body, err := api.DecodeDrive(b)
+		body, _, err := api.DecodeDrive(b)
 		if err != nil {
 			if !errors.Is(err, api.ErrConfig) {
 				t.Errorf("error %v of no known kind", err)

@@ -17,11 +17,11 @@ const (
 // MaxMessageBytes caps every body on the agent's side of the control plane.
 const MaxMessageBytes = 512 << 10
 
-// EnrolBegin introduces a machine. A machine whose token was spent before may
-// enrol again, after a reboot, with the same endorsement key only.
+// EnrolBegin introduces a machine. The token is void once a machine has
+// enrolled with it: after a reboot the same endorsement key speaks for it.
 type EnrolBegin struct {
-	Machine string   `json:"machine"`
-	Token   [32]byte `json:"token"`
+	Machine string `json:"machine"`
+	Token   Token  `json:"token"`
 	// EKCertificate is the endorsement certificate, DER.
 	EKCertificate []byte `json:"ek_certificate"`
 	// AKPublic is the attestation key, a marshalled TPMT_PUBLIC (TPM 2.0
@@ -41,7 +41,8 @@ type EnrolChallenge struct {
 
 // EnrolFinish answers the challenge.
 type EnrolFinish struct {
-	Secret []byte `json:"secret"`
+	// Answer is attest.Channel.ActivationAnswer for this connection.
+	Answer attest.Digest `json:"answer"`
 	// Evidence is bound to this connection with role attest.RoleEnrol.
 	Evidence []byte `json:"evidence"`
 }

@@ -1,5 +1,6 @@
 // Package enrol is the machine's side of its control plane: it introduces
-// itself, proves what it is, and then says twice a bit that it lives.
+// itself, proves what it is, and from then on sends heartbeats of two bits:
+// whether the payload runs and whether it is healthy.
 //
 // Invariants: the machine dials, nothing dials it; the control plane is known
 // by its pinned key alone; both calls of an enrolment use one connection; the
@@ -7,7 +8,6 @@
 package enrol
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -26,7 +26,7 @@ import (
 // Machine is what enrols.
 type Machine interface {
 	Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error)
-	Activate(blob, secret []byte) ([]byte, error)
+	Activate(ch attest.Channel, blob, secret []byte) (attest.Digest, error)
 	EKCertificate() []byte
 	AKPublic() []byte
 }
@@ -41,7 +41,9 @@ type Payload interface {
 
 // Enroller keeps one machine enrolled.
 type Enroller struct {
-	Config      api.Config
+	Config api.Config
+	// Token is the enrolment secret that came beside the configuration.
+	Token       api.Token
 	Machine     Machine
 	Payload     Payload
 	Certificate tls.Certificate
@@ -104,13 +106,13 @@ func (e *Enroller) session(ctx context.Context) (enrolled bool, err error) {
 func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResult, error) {
 	var challenge api.EnrolChallenge
 	err := call(ctx, conn, api.EnrolBeginPath, api.EnrolBegin{
-		Machine: e.Config.Machine, Token: e.Config.Token,
+		Machine: e.Config.Machine, Token: e.Token,
 		EKCertificate: e.Machine.EKCertificate(), AKPublic: e.Machine.AKPublic(),
 	}, &challenge)
 	if err != nil {
 		return api.EnrolResult{}, err
 	}
-	secret, err := e.Machine.Activate(challenge.CredentialBlob, challenge.EncryptedSecret)
+	answer, err := e.Machine.Activate(conn.Channel, challenge.CredentialBlob, challenge.EncryptedSecret)
 	if err != nil {
 		return api.EnrolResult{}, err
 	}
@@ -119,7 +121,7 @@ func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResu
 		return api.EnrolResult{}, err
 	}
 	var result api.EnrolResult
-	err = call(ctx, conn, api.EnrolFinishPath, api.EnrolFinish{Secret: secret, Evidence: evidence}, &result)
+	err = call(ctx, conn, api.EnrolFinishPath, api.EnrolFinish{Answer: answer, Evidence: evidence}, &result)
 	return result, err
 }
 
@@ -151,7 +153,7 @@ func call(ctx context.Context, conn *channel.Conn, path string, in, out any) err
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", path, err)
 	}
-	answer, err := conn.Call(ctx, http.MethodPost, path, "application/json", bytes.NewReader(body), api.MaxMessageBytes)
+	answer, err := conn.Call(ctx, http.MethodPost, path, "application/json", body, api.MaxMessageBytes)
 	if err != nil {
 		return problem(err)
 	}

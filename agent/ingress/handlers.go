@@ -84,16 +84,20 @@ func (d *Ingress) activation(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "malformed", err.Error())
 		return
 	}
-	var secret []byte
-	var err error
-	if !d.withTPMSlot(w, func() { secret, err = d.Machine.Activate(req.CredentialBlob, req.EncryptedSecret) }) {
+	ch, err := d.channel(r)
+	if err != nil {
+		problem(w, http.StatusBadRequest, "bad-channel", err.Error())
+		return
+	}
+	var opened attest.Digest
+	if !d.withTPMSlot(w, func() { opened, err = d.Machine.Activate(ch, req.CredentialBlob, req.EncryptedSecret) }) {
 		return
 	}
 	if err != nil {
 		problem(w, http.StatusUnprocessableEntity, "not-activated", "the credential was not made for this machine's keys")
 		return
 	}
-	answer(w, http.StatusOK, secret)
+	answer(w, http.StatusOK, opened[:])
 }
 
 func (d *Ingress) claimNonce(w http.ResponseWriter, r *http.Request) {
@@ -110,6 +114,20 @@ func (d *Ingress) claimNonce(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, nonce[:])
 }
 
+var errStaleClaim = errors.New("the claim does not answer a nonce of this connection")
+
+// claimDocument is for the owner alone: evidence shows its digest to anybody.
+func (d *Ingress) claimDocument(w http.ResponseWriter, _ *http.Request) {
+	answer(w, http.StatusOK, d.Machine.Owner().Encode())
+}
+
+func (d *Ingress) output(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Write(d.Output()) //nolint:errcheck // the other side is gone
+}
+
 func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 	body, ok := read(w, r)
 	if !ok {
@@ -120,17 +138,23 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusBadRequest, "bad-claim", err.Error())
 		return
 	}
-	nonce := r.Context().Value(sessionKey{}).(*session).take()
-	if nonce == (attest.Nonce{}) || c.Body.Nonce != nonce {
-		problem(w, http.StatusForbidden, "stale-claim", "the claim does not answer a nonce of this connection")
-		return
-	}
-	// Moving in takes as long as it takes.
+	// Making the volume takes as long as it takes.
 	setDeadlines(w, time.Time{})
-	if !d.withTPMSlot(w, func() { err = d.Machine.Claim(r.Context(), c) }) {
+	take := func() {
+		// A busy machine leaves the nonce for the next try.
+		nonce := r.Context().Value(sessionKey{}).(*session).take()
+		if nonce == (attest.Nonce{}) || c.Body.Nonce != nonce {
+			err = errStaleClaim
+			return
+		}
+		err = d.Machine.Claim(r.Context(), c)
+	}
+	if !d.withTPMSlot(w, take) {
 		return
 	}
 	switch {
+	case errors.Is(err, errStaleClaim):
+		problem(w, http.StatusForbidden, "stale-claim", err.Error())
 	case err == nil:
 		digest := c.Digest()
 		answer(w, http.StatusCreated, digest[:])

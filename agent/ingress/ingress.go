@@ -29,8 +29,9 @@ import (
 type Machine interface {
 	// Evidence proves what the machine is on this channel.
 	Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error)
-	// Activate opens a credential made for the machine's keys.
-	Activate(blob, secret []byte) ([]byte, error)
+	// Activate opens a credential made for the machine's keys and answers it
+	// for this channel alone.
+	Activate(ch attest.Channel, blob, secret []byte) (attest.Digest, error)
 	// Owner is the claim in force; nil on an unclaimed machine.
 	Owner() *ownership.Claim
 	// Claim makes c the machine's claim. It refuses with seal.ErrClaimed or
@@ -48,7 +49,9 @@ type Ingress struct {
 	SPKI        []byte
 	// Payload reaches the toolshed.
 	Payload http.RoundTripper
-	Rand    io.Reader
+	// Output is the latest of what the toolshed printed.
+	Output func() []byte
+	Rand   io.Reader
 
 	// busy bounds the requests that make the TPM work: anyone may ask.
 	busy chan struct{}
@@ -107,6 +110,18 @@ func (d *Ingress) handler() http.Handler {
 	mux.HandleFunc("POST "+channel.ActivationPath, d.activation)
 	mux.HandleFunc("GET "+channel.ClaimPath, d.claimNonce)
 	mux.HandleFunc("POST "+channel.ClaimPath, d.claim)
+	mux.Handle("GET "+channel.ClaimDocumentPath, d.requireOwner(http.HandlerFunc(d.claimDocument)))
+	mux.Handle("GET "+channel.OutputPath, d.requireOwner(http.HandlerFunc(d.output)))
+	// These paths are the machine's own, whatever the method.
+	for path, allowed := range map[string]string{
+		channel.EvidencePath: "GET, HEAD", channel.ActivationPath: "POST", channel.ClaimPath: "GET, HEAD, POST",
+		channel.ClaimDocumentPath: "GET, HEAD", channel.OutputPath: "GET, HEAD",
+	} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Allow", allowed)
+			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "this path takes "+allowed)
+		})
+	}
 	mux.Handle("/", d.requireOwner(d.proxy()))
 	return mux
 }

@@ -23,9 +23,11 @@ import (
 type still struct{}
 
 func (still) Evidence(attest.Channel, attest.Nonce) ([]byte, error) { return []byte("evidence"), nil }
-func (still) Activate([]byte, []byte) ([]byte, error)               { return nil, errors.New("no credential") }
-func (still) Owner() *ownership.Claim                               { return nil }
-func (still) Claim(context.Context, *ownership.Claim) error         { return attest.ErrClaim }
+func (still) Activate(attest.Channel, []byte, []byte) (attest.Digest, error) {
+	return attest.Digest{}, errors.New("no credential")
+}
+func (still) Owner() *ownership.Claim                       { return nil }
+func (still) Claim(context.Context, *ownership.Claim) error { return attest.ErrClaim }
 
 // open serves an ingress that waits for a stranger as long as patience.
 func open(t *testing.T, patience time.Duration) string {

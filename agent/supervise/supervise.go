@@ -2,7 +2,8 @@
 // restarted with backoff and probed for health over its Unix socket.
 //
 // Invariants: the payload never runs with the agent's rights, network or
-// devices; at most one process of it exists at a time; Stop ends it before it
+// devices; what it prints is its owner's to read and never reaches the
+// console; at most one process of it exists at a time; Stop ends it before it
 // returns.
 package supervise
 
@@ -32,22 +33,11 @@ type Payload struct {
 	Data   string
 	// Health is the path that answers 200 while the payload serves.
 	Health string
-	// Attr confines the process; nil runs it as it is, for tests.
-	Attr *syscall.SysProcAttr
-	// UID and GID own the socket's directory.
-	UID, GID int
-	Log      *zap.Logger
-}
-
-// Confined runs as a user of its own, with no network and no process to signal
-// but its own. That it sees no others in /proc is a matter of how that is
-// mounted (package boot).
-func Confined(uid, gid uint32) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uid, Gid: gid},
-		Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWIPC | syscall.CLONE_NEWPID | syscall.CLONE_NEWUTS,
-		Setsid:     true,
-	}
+	// Confinement holds the process; nil runs it as it is, for tests.
+	Confinement *Confinement
+	// Log is the machine's console: nothing that the payload says or chooses
+	// reaches it, its exit status included.
+	Log *zap.Logger
 }
 
 // The restart backoff doubles from first to last and begins again once a
@@ -70,6 +60,7 @@ type Supervisor struct {
 	payload Payload
 	client  *http.Client
 
+	output   ring
 	running  atomic.Bool
 	healthy  atomic.Bool
 	restarts atomic.Uint64
@@ -119,6 +110,9 @@ func (s *Supervisor) Restarts() uint64 { return s.restarts.Load() }
 // Changed is signalled when Running or Healthy changes.
 func (s *Supervisor) Changed() <-chan struct{} { return s.changed }
 
+// Output is the latest of what the payload printed, at most MaxOutputBytes.
+func (s *Supervisor) Output() []byte { return s.output.bytes() }
+
 // Transport reaches the payload.
 func (s *Supervisor) Transport() http.RoundTripper { return s.client.Transport }
 
@@ -133,8 +127,8 @@ func (s *Supervisor) Start() error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("starting payload: %w", err)
 	}
-	if s.payload.Attr != nil {
-		if err := os.Chown(dir, s.payload.UID, s.payload.GID); err != nil {
+	if c := s.payload.Confinement; c != nil {
+		if err := os.Chown(dir, c.UID, c.GID); err != nil {
 			return fmt.Errorf("starting payload: %w", err)
 		}
 	}
@@ -170,7 +164,8 @@ func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
 		if time.Since(started) > settled {
 			backoff = firstBackoff
 		}
-		s.payload.Log.Warn("payload ended", zap.Error(err), zap.Duration("again_in", backoff))
+		fmt.Fprintf(&s.output, "\n[the payload ended: %v]\n", err)
+		s.payload.Log.Warn("payload ended", zap.Duration("again_in", backoff))
 		select {
 		case <-ctx.Done():
 			return
@@ -186,10 +181,13 @@ func (s *Supervisor) runOnce(ctx context.Context) error {
 		return fmt.Errorf("removing old socket: %w", err)
 	}
 	cmd := exec.CommandContext(ctx, s.payload.Path)
+	if c := s.payload.Confinement; c != nil {
+		c.wrap(cmd)
+	}
 	cmd.Dir = s.payload.Data
 	cmd.Env = []string{"SHED_SOCKET=" + s.payload.Socket, "SHED_DATA=" + s.payload.Data}
-	cmd.SysProcAttr = s.payload.Attr
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	// A pipe: the agent's own outputs are the machine's console.
+	cmd.Stdout, cmd.Stderr = &s.output, &s.output
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopGrace
 	if err := cmd.Start(); err != nil {

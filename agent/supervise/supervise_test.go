@@ -2,6 +2,7 @@ package supervise_test
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 // TestMain is the payload too: supervise runs this very program.
 func TestMain(m *testing.M) {
+	supervise.Confine()
 	if socket := os.Getenv("SHED_SOCKET"); socket != "" {
 		servePayload(socket, os.Getenv("SHED_DATA"))
 		return
@@ -31,6 +33,9 @@ func servePayload(socket, data string) {
 	if err != nil {
 		os.Exit(1)
 	}
+	if _, err := os.Stat(filepath.Join(data, "probe")); err == nil {
+		probe()
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		if _, err := os.Stat(filepath.Join(data, "sick")); err == nil {
@@ -39,6 +44,13 @@ func servePayload(socket, data string) {
 	})
 	mux.HandleFunc("/pid", func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte(strconv.Itoa(os.Getpid()))) //nolint:errcheck // the test sees what is missing
+	})
+	mux.HandleFunc("/print", func(http.ResponseWriter, *http.Request) {
+		b, err := os.ReadFile(filepath.Join(data, "noise"))
+		if err != nil {
+			os.Exit(1)
+		}
+		os.Stdout.Write(b) //nolint:errcheck // the test sees what is missing
 	})
 	http.Serve(l, mux) //nolint:errcheck,gosec // it is killed
 }
@@ -71,25 +83,36 @@ func until(t *testing.T, s *supervise.Supervisor, what string, holds func() bool
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
+	// Output arrives without a signal.
+	poll := time.NewTicker(5 * time.Millisecond)
+	defer poll.Stop()
 	for !holds() {
 		select {
 		case <-s.Changed():
+		case <-poll.C:
 		case <-ctx.Done():
 			t.Fatalf("never %s", what)
 		}
 	}
 }
 
-func pid(t *testing.T, s *supervise.Supervisor) int {
+func get(t *testing.T, s *supervise.Supervisor, path string) string {
 	t.Helper()
-	resp, err := (&http.Client{Transport: s.Transport()}).Get("http://payload/pid")
+	resp, err := (&http.Client{Transport: s.Transport()}).Get("http://payload" + path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	b := make([]byte, 16)
-	n, _ := resp.Body.Read(b)
-	pid, err := strconv.Atoi(string(b[:n]))
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func pid(t *testing.T, s *supervise.Supervisor) int {
+	t.Helper()
+	pid, err := strconv.Atoi(get(t, s, "/pid"))
 	if err != nil {
 		t.Fatal(err)
 	}

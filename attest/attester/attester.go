@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -89,8 +90,17 @@ func (t *TPM) Do(f func(transport.TPM) error) error {
 const maxCredential = 256
 
 // Activate opens a credential that was made for this TPM's two keys (TPM 2.0
-// Part 3, section 12.5).
-func (t *TPM) Activate(blob, encryptedSecret []byte) ([]byte, error) {
+// Part 3, section 12.5) and answers it for the connection ch alone.
+func (t *TPM) Activate(ch attest.Channel, blob, encryptedSecret []byte) (attest.Digest, error) {
+	secret, err := t.open(blob, encryptedSecret)
+	if err != nil {
+		return attest.Digest{}, err
+	}
+	defer clear(secret)
+	return ch.ActivationAnswer(secret, t.AKName()), nil
+}
+
+func (t *TPM) open(blob, encryptedSecret []byte) ([]byte, error) {
 	if len(blob) > maxCredential || len(encryptedSecret) > maxCredential {
 		return nil, fmt.Errorf("activating credential: %d and %d bytes, at most %d", len(blob), len(encryptedSecret), maxCredential)
 	}

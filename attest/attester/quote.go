@@ -9,7 +9,6 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
-	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -46,15 +45,16 @@ func (t *TPM) Registers(registers ...uint8) (map[uint8]attest.Digest, error) {
 type Subject struct {
 	Channel attest.Channel
 	Nonce   attest.Nonce
-	// Config is the measured configuration, Claim the signed claim or nil.
-	Config          []byte
-	Claim           []byte
+	// Config is the digest of the measured configuration, Claim that of the
+	// claim; zero on an unclaimed machine.
+	Config          attest.Digest
+	Claim           attest.Digest
 	ReferenceValues evidence.ReferenceValues
 }
 
 // Evidence quotes the registers for one nonce on one connection.
 func (t *TPM) Evidence(s Subject) ([]byte, error) {
-	leaf := s.Channel.Leaf(s.Nonce, attest.ConfigDigest(s.Config), ownership.Digest(s.Claim))
+	leaf := s.Channel.Leaf(s.Nonce, s.Config, s.Claim)
 	// A batch of one: its root is the leaf.
 	extra := attest.QuoteData(1, leaf)
 	e := &evidence.Evidence{

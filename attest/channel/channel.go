@@ -25,19 +25,29 @@ import (
 const (
 	// EvidencePath answers GET with ?nonce= 64 hex digits: the evidence.
 	EvidencePath = "/.well-known/attestation"
-	// ActivationPath takes a POST of an ActivationRequest and answers the
-	// credential's secret.
+	// ActivationPath takes a POST of an ActivationRequest and answers with
+	// attest.Channel.ActivationAnswer.
 	ActivationPath = "/.well-known/attestation/activation"
 	// ClaimPath answers GET with a nonce for a claim on this connection and
 	// takes a POST of the signed claim.
 	ClaimPath = "/claim"
+	// ClaimDocumentPath answers the owner's GET with the claim in force, the
+	// whole of it: evidence carries its digest alone.
+	ClaimDocumentPath = "/claim/document"
+	// OutputPath answers the owner's GET with the latest of what the payload
+	// printed, and nobody else's.
+	OutputPath = "/.well-known/attestation/output"
 )
 
 // ContentType is that of every body on these endpoints.
 const ContentType = "application/cbor"
 
-// MaxRequestBytes caps a request body on these endpoints.
-const MaxRequestBytes = 8 << 10
+// MaxRequestBytes caps a request body on these endpoints, MaxOutputBytes what a
+// machine keeps of its payload's output.
+const (
+	MaxRequestBytes = 8 << 10
+	MaxOutputBytes  = 64 << 10
+)
 
 // ActivationRequest asks the machine to open a credential; its fields are
 // those of tpm.Challenge.

@@ -1,6 +1,7 @@
 package channel
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -120,29 +122,46 @@ func (c *Conn) Err() error { return c.http.Err() }
 // Close closes the connection.
 func (c *Conn) Close() error { return c.http.Close() }
 
-// Call sends one request to the machine and returns the body of a 2xx answer,
-// at most limit bytes. Another status is a *StatusError.
-func (c *Conn) Call(ctx context.Context, method, target, contentType string, body io.Reader, limit int64) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "https://"+c.host+target, body)
+// Call sends one request to the machine, with a body unless that is nil, and
+// returns the body of a 2xx answer, at most limit bytes. Another status is a
+// *StatusError, a longer body attest.ErrMalformed.
+func (c *Conn) Call(ctx context.Context, method, target, contentType string, body []byte, limit int64) ([]byte, error) {
+	req, err := c.Request(ctx, method, target, body)
 	if err != nil {
-		return nil, fmt.Errorf("making request: %w", err)
+		return nil, err
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", contentType)
 	}
+	return c.Do(req, limit)
+}
+
+// Request makes a request for Do.
+func (c *Conn) Request(ctx context.Context, method, target string, body []byte) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "https://"+c.host+target, bytes.NewReader(body))
+	if err != nil {
+		return nil, fmt.Errorf("making request: %w", err)
+	}
+	return req, nil
+}
+
+// Do sends a request and answers as Call does.
+func (c *Conn) Do(req *http.Request, limit int64) ([]byte, error) {
 	resp, err := c.RoundTrip(req)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", method, target, err)
+		return nil, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, err)
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("%s %s: %w", method, target, err)
+		return nil, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, err)
 	case int64(len(b)) > limit:
-		return nil, fmt.Errorf("%w: %s answered more than %d bytes", attest.ErrMalformed, target, limit)
+		return nil, fmt.Errorf("%w: %s answered more than %d bytes", attest.ErrMalformed, req.URL.Path, limit)
 	case resp.StatusCode/100 != 2:
-		return nil, &StatusError{Code: resp.StatusCode, Path: req.URL.Path, Body: b}
+		return nil, &StatusError{
+			Code: resp.StatusCode, Path: req.URL.Path, RetryAfter: retryAfter(resp.Header), Body: b,
+		}
 	}
 	return b, nil
 }
@@ -151,8 +170,20 @@ func (c *Conn) Call(ctx context.Context, method, target, contentType string, bod
 type StatusError struct {
 	Code int
 	Path string
+	// RetryAfter is how long the other side asks to be left alone; zero where
+	// it does not say.
+	RetryAfter time.Duration
 	// Body is the answer's beginning, perhaps a problem document (RFC 9457).
 	Body []byte
+}
+
+// retryAfter reads seconds (RFC 9110, section 10.2.3); machines send no dates.
+func retryAfter(h http.Header) time.Duration {
+	seconds, err := strconv.ParseUint(h.Get("Retry-After"), 10, 16)
+	if err != nil {
+		return 0
+	}
+	return time.Duration(seconds) * time.Second
 }
 
 func (e *StatusError) Error() string {

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"errors"
 	"fmt"
+	"net/http"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
@@ -15,8 +17,8 @@ import (
 // itself. A machine that holds a claim of the same owner already is fine: an
 // earlier try may have been cut short. A foreign claim is attest.ErrClaim.
 func (s *Session) Claim(ctx context.Context, keys Keys) error {
-	if !s.Result.Facts.Claim.IsZero() {
-		return s.ownClaim(keys)
+	if !s.Evidence.Claim.IsZero() {
+		return s.ownClaim(ctx, keys)
 	}
 	nonce, err := s.Conn.Call(ctx, "GET", channel.ClaimPath, "", nil, channel.MaxRequestBytes)
 	if err != nil {
@@ -26,32 +28,64 @@ func (s *Session) Claim(ctx context.Context, keys Keys) error {
 		return fmt.Errorf("%w: the claim's nonce has %d bytes", attest.ErrMalformed, len(nonce))
 	}
 	c, err := ownership.Sign(keys.Owner, ownership.Body{
-		AKName: s.Result.Facts.AK, Nonce: attest.Nonce(nonce), Update: ownership.UpdateAsk, Recovery: keys.recipient(),
+		AKName: s.Evidence.AK, Nonce: attest.Nonce(nonce), Update: ownership.UpdateAsk, Recovery: keys.recipient(),
 	})
 	if err != nil {
 		return fmt.Errorf("signing the claim: %w", err)
 	}
-	if _, err := s.Conn.Call(ctx, "POST", channel.ClaimPath, channel.ContentType, bytes.NewReader(c.Encode()), channel.MaxRequestBytes); err != nil {
+	if _, err := s.call(ctx, "POST", channel.ClaimPath, c.Encode(), channel.MaxRequestBytes); err != nil {
 		return fmt.Errorf("claiming: %w", err)
 	}
 	if err := s.Verify(ctx); err != nil {
 		return fmt.Errorf("verifying the claimed machine: %w", err)
 	}
-	if s.Result.Facts.Claim != c.Digest() {
+	if s.Evidence.Claim != c.Digest() {
 		return fmt.Errorf("%w: the machine shows another claim than the one it took", attest.ErrClaim)
 	}
 	return nil
 }
 
-func (s *Session) ownClaim(keys Keys) error {
-	c, err := ownership.Parse(s.Result.Facts.ClaimDocument)
+// ownClaim asks for the claim that the evidence shows the digest of. The
+// machine hands it to its owner alone, which is the first of the answers.
+func (s *Session) ownClaim(ctx context.Context, keys Keys) error {
+	document, err := s.ask(ctx, keys, channel.ClaimDocumentPath, ownership.MaxBytes)
+	var status *channel.StatusError
+	if errors.As(err, &status) && status.Code == http.StatusUnauthorized {
+		return fmt.Errorf("%w: the machine belongs to another owner", attest.ErrClaim)
+	}
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(c.Body.Owner[:], keys.Owner.Public().(ed25519.PublicKey)) {
+	c, err := ownership.Parse(document)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Digest() != s.Evidence.Claim:
+		return fmt.Errorf("%w: the document is not the claim that was measured", attest.ErrClaim)
+	case !bytes.Equal(c.Body.Owner[:], keys.Owner.Public().(ed25519.PublicKey)):
 		return fmt.Errorf("%w: the machine belongs to another owner", attest.ErrClaim)
+	case !bytes.Equal(c.Body.AKName, s.Evidence.AK):
+		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
 	}
 	return nil
+}
+
+// Output is the latest of what the machine's payload printed, at most
+// MaxOutputBytes. The error is a *channel.StatusError where the machine does
+// not take the keys for its owner's.
+func (s *Session) Output(ctx context.Context, keys Keys) ([]byte, error) {
+	return s.ask(ctx, keys, channel.OutputPath, channel.MaxOutputBytes)
+}
+
+// ask sends a GET with the owner's token for this connection.
+func (s *Session) ask(ctx context.Context, keys Keys, target string, limit int64) ([]byte, error) {
+	req, err := s.Conn.Request(ctx, http.MethodGet, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Authorization", s.Token(keys))
+	return s.Conn.Do(req, limit)
 }
 
 // Token is the Authorization header for requests on this session's connection.

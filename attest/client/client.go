@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
+	"net/http"
 	"net/url"
 	"time"
 
@@ -23,7 +25,6 @@ import (
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
-	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
@@ -34,8 +35,11 @@ type Trust struct {
 	// TrustAnchors vouch for endorsement keys.
 	TrustAnchors []verifier.TrustAnchor
 	MinimumTier  attest.Tier
-	Now          func() time.Time
-	Rand         io.Reader
+	// EpochFloor refuses older releases of ReleaseKey, on whatever machine
+	// (ClientState.EpochFloor).
+	EpochFloor uint64
+	Now        func() time.Time
+	Rand       io.Reader
 }
 
 // Pin is what was accepted of a machine before.
@@ -45,16 +49,16 @@ type Pin struct {
 	EK attest.Digest `json:"ek"`
 	// Claim is the digest of the owner's claim on it.
 	Claim attest.Digest `json:"claim"`
-	// Epoch is the highest epoch that was accepted.
-	Epoch uint64 `json:"epoch"`
 	// Seen is when it was last accepted.
 	Seen time.Time `json:"seen"`
 }
 
 // Session is a verified connection.
 type Session struct {
-	Conn   *channel.Conn
-	Result verifier.Result
+	Conn *channel.Conn
+	// Evidence is what the machine proved, Result what was made of it.
+	Evidence *verifier.Verified
+	Result   attest.AttestationResult
 	// Release is the manifest that the machine's registers match.
 	Release *release.Manifest
 	// VerifiedAt is when the evidence was appraised.
@@ -63,6 +67,10 @@ type Session struct {
 	trust Trust
 	pin   *Pin
 }
+
+// ErrBusy says that the machine had no time for an answer for as long as the
+// caller would wait. It says nothing about the machine.
+var ErrBusy = errors.New("the machine is busy")
 
 // RefusedError is a machine that proves what it is and is not what is
 // accepted.
@@ -88,7 +96,7 @@ func (e *RefusedError) Unwrap() error {
 
 // Connect opens a connection to the machine and verifies it. pin is nil for a
 // machine that was not accepted before. Where the evidence verifies but is not
-// accepted, the error is a *RefusedError.
+// accepted, the error is a *RefusedError; otherwise as Session.Verify.
 func (t Trust) Connect(ctx context.Context, machine *url.URL, pin *Pin) (*Session, error) {
 	conn, err := channel.Dial(ctx, machine)
 	if err != nil {
@@ -103,47 +111,42 @@ func (t Trust) Connect(ctx context.Context, machine *url.URL, pin *Pin) (*Sessio
 }
 
 // Verify asks for fresh evidence on the session's connection and appraises it.
+// Errors are those of verifier.Verify and release.Verify, attest.ErrIdentity,
+// attest.ErrClaim, a *RefusedError, ErrBusy, or the network's.
 func (s *Session) Verify(ctx context.Context) error {
 	var nonce attest.Nonce
 	if _, err := io.ReadFull(s.trust.Rand, nonce[:]); err != nil {
 		return fmt.Errorf("drawing a nonce: %w", err)
 	}
-	b, err := s.Conn.Call(ctx, "GET", channel.EvidencePath+"?nonce="+hex.EncodeToString(nonce[:]), "", nil, evidence.MaxBytes)
-	if err != nil {
-		return notAMachine(err)
-	}
-	e, err := evidence.Decode(b)
+	b, err := s.call(ctx, "GET", channel.EvidencePath+"?nonce="+hex.EncodeToString(nonce[:]), nil, evidence.MaxBytes)
 	if err != nil {
 		return err
 	}
-	manifest, digest, err := s.release(e.ReferenceValues)
+	v, err := verifier.Verify(b, nonce, s.Conn.Channel)
 	if err != nil {
 		return err
 	}
-	in := verifier.Input{Evidence: b, Nonce: nonce, Channel: s.Conn.Channel}
+	manifest, digest, err := s.release(v.ReferenceValues)
+	if err != nil {
+		return err
+	}
+	activation, err := s.activation(ctx, v)
+	if err != nil {
+		return err
+	}
 	p := verifier.Policy{
 		TrustAnchors: s.trust.TrustAnchors, MinimumTier: s.trust.MinimumTier, Now: s.trust.Now(),
-		Releases: map[attest.ReleaseDigest]*release.Manifest{digest: manifest},
+		Releases:   map[attest.ReleaseDigest]*release.Manifest{digest: manifest},
+		EpochFloor: s.trust.EpochFloor,
 	}
-	if s.pin != nil {
-		p.EpochFloor = s.pin.Epoch
-	}
-	// The binding and the quote are checked before the machine is asked for
-	// anything more.
-	if _, err := verifier.Appraise(in, p); err != nil {
-		return err
-	}
-	if in.Activation, err = s.activation(ctx, e.TPM); err != nil {
-		return err
-	}
-	result, err := verifier.Appraise(in, p)
+	result, err := verifier.Appraise(v, activation, p)
 	if err != nil {
 		return err
 	}
-	if err := s.accept(result); err != nil {
+	if err := s.accept(v, result); err != nil {
 		return err
 	}
-	s.Result, s.Release, s.VerifiedAt = result, manifest, p.Now
+	s.Evidence, s.Result, s.Release, s.VerifiedAt = v, result, manifest, p.Now
 	return nil
 }
 
@@ -158,16 +161,16 @@ func (s *Session) release(shown evidence.ReferenceValues) (*release.Manifest, at
 
 // activation recognizes the pinned attestation key, or makes the machine prove
 // here and now that its key lives beside the endorsement key.
-func (s *Session) activation(ctx context.Context, shown evidence.TPM) (verifier.Activation, error) {
-	challenge, err := tpm.NewChallenge(s.trust.Rand, shown.EKCertificate, shown.AKPublic)
-	if err != nil {
-		return verifier.NotActivated, err
-	}
+func (s *Session) activation(ctx context.Context, v *verifier.Verified) (verifier.Activation, error) {
 	if s.pin != nil {
-		if !bytes.Equal(challenge.AKName, s.pin.AK) || challenge.EK != s.pin.EK {
+		if !bytes.Equal(v.AK, s.pin.AK) || v.EK != s.pin.EK {
 			return verifier.NotActivated, fmt.Errorf("%w: this is another machine than the one accepted before", attest.ErrIdentity)
 		}
 		return verifier.ActivatedBefore, nil
+	}
+	challenge, err := v.Challenge(s.trust.Rand)
+	if err != nil {
+		return verifier.NotActivated, err
 	}
 	body, err := canon.Marshal(channel.ActivationRequest{
 		CredentialBlob: challenge.CredentialBlob, EncryptedSecret: challenge.EncryptedSecret,
@@ -175,21 +178,21 @@ func (s *Session) activation(ctx context.Context, shown evidence.TPM) (verifier.
 	if err != nil {
 		return verifier.NotActivated, fmt.Errorf("encoding activation request: %w", err)
 	}
-	secret, err := s.Conn.Call(ctx, "POST", channel.ActivationPath, channel.ContentType, bytes.NewReader(body), channel.MaxRequestBytes)
+	answer, err := s.call(ctx, "POST", channel.ActivationPath, body, channel.MaxRequestBytes)
 	if err != nil {
-		return verifier.NotActivated, notAMachine(err)
+		return verifier.NotActivated, err
 	}
-	if err := challenge.Answered(secret); err != nil {
+	if err := challenge.Answered(answer, s.Conn.Channel); err != nil {
 		return verifier.NotActivated, err
 	}
 	return verifier.ActivatedHere, nil
 }
 
-func (s *Session) accept(result verifier.Result) error {
-	if !result.Appraisal.Accepted() {
-		return &RefusedError{Result: result.Appraisal}
+func (s *Session) accept(v *verifier.Verified, result attest.AttestationResult) error {
+	if !result.Accepted() {
+		return &RefusedError{Result: result}
 	}
-	if s.pin != nil && !s.pin.Claim.IsZero() && result.Facts.Claim != s.pin.Claim {
+	if s.pin != nil && !s.pin.Claim.IsZero() && v.Claim != s.pin.Claim {
 		return fmt.Errorf("%w: the machine no longer holds your claim", attest.ErrClaim)
 	}
 	return nil
@@ -197,25 +200,39 @@ func (s *Session) accept(result verifier.Result) error {
 
 // Pin is what to remember of the session's machine.
 func (s *Session) Pin() Pin {
-	pin := Pin{
-		AK: s.Result.Facts.AK, EK: s.Result.Facts.EK, Claim: s.Result.Facts.Claim,
-		Epoch: s.Release.Epoch, Seen: s.VerifiedAt,
-	}
-	if s.pin != nil {
-		pin.Epoch = max(pin.Epoch, s.pin.Epoch)
-	}
-	return pin
+	return Pin{AK: s.Evidence.AK, EK: s.Evidence.EK, Claim: s.Evidence.Claim, Seen: s.VerifiedAt}
 }
 
 // Close ends the session.
 func (s *Session) Close() error { return s.Conn.Close() }
 
-// notAMachine turns an answer that no machine of ours gives into a refusal;
-// what the network did stays what it is.
-func notAMachine(err error) error {
-	var status *channel.StatusError
-	if errors.As(err, &status) {
-		return fmt.Errorf("%w: this is no shed machine: %w", attest.ErrMalformed, err)
+// retryAfter is how long a busy machine is left alone at the least where it
+// does not say, and at the most whatever it says.
+const (
+	minRetry = 50 * time.Millisecond
+	maxRetry = 5 * time.Second
+)
+
+// call asks the machine, and waits while it says that it is busy. Errors are
+// ErrBusy, attest.ErrMalformed where the answer is none that a machine of ours
+// gives, or the network's.
+func (s *Session) call(ctx context.Context, method, target string, body []byte, limit int64) ([]byte, error) {
+	for {
+		answer, err := s.Conn.Call(ctx, method, target, channel.ContentType, body, limit)
+		var status *channel.StatusError
+		switch {
+		case !errors.As(err, &status):
+			return answer, err
+		case status.Code != http.StatusServiceUnavailable:
+			return nil, fmt.Errorf("%w: this is no shed machine: %w", attest.ErrMalformed, err)
+		}
+		// Callers that were turned away together do not come back together.
+		wait := min(max(status.RetryAfter, minRetry), maxRetry)
+		wait = wait/2 + mathrand.N(wait/2)
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+		case <-time.After(wait):
+		}
 	}
-	return err
 }

@@ -24,78 +24,158 @@ type Transport struct {
 	// Lifetime is how long a verification is trusted, per request.
 	Lifetime time.Duration
 
-	// mu guards idle.
-	mu   sync.Mutex
-	idle []*Session
+	// once makes the channels.
+	once sync.Once
+	// open holds a token for each connection, opening one for each that is
+	// being verified, idle the verified ones that carry no request.
+	open    chan struct{}
+	opening chan struct{}
+	idle    chan *Session
 }
 
 var _ http.RoundTripper = (*Transport)(nil)
 
-// maxIdle bounds the verified connections kept between requests.
-const maxIdle = 8
+const (
+	// maxOpen bounds the connections to one machine, which takes few from one
+	// source: requests beyond it wait for one that is free.
+	maxOpen = 32
+	// maxOpening bounds the verifications at once, each of which makes the TPM
+	// work. A request that waits takes what is verified or freed first.
+	maxOpening = 2
+)
+
+func (t *Transport) init() {
+	t.once.Do(func() {
+		t.open = make(chan struct{}, maxOpen)
+		t.opening = make(chan struct{}, maxOpening)
+		t.idle = make(chan *Session, maxOpen)
+	})
+}
 
 // RoundTrip sends one request on a verified connection with the owner's token
-// for it.
+// for it. Errors are those of Trust.Connect and the network's, and
+// attest.ErrPolicy where no claim is pinned.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	s, err := t.session(req.Context())
-	if err != nil {
-		return nil, err
+	if t.Pin.Claim.IsZero() {
+		return nil, fmt.Errorf("%w: no claim is pinned for %s", attest.ErrPolicy, t.Machine.Host)
 	}
+	t.init()
+	for {
+		s, used, err := t.session(req.Context())
+		if err != nil {
+			return nil, err
+		}
+		resp, err := t.send(s, req)
+		if err == nil {
+			return resp, nil
+		}
+		t.drop(s)
+		// A machine may have closed a connection that lay idle.
+		if !used || req.Body != nil || !idempotent(req.Method) || req.Context().Err() != nil {
+			return nil, fmt.Errorf("asking the machine: %w", err)
+		}
+	}
+}
+
+// idempotent reports whether a request without a body may be sent twice
+// (RFC 9110, section 9.2.2).
+func idempotent(method string) bool {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions, http.MethodDelete:
+		return true
+	}
+	return false
+}
+
+func (t *Transport) send(s *Session, req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Scheme, out.URL.Host = "https", t.Machine.Host
 	out.Header.Set("Authorization", s.Token(t.Keys))
 	resp, err := s.Conn.RoundTrip(out)
 	if err != nil {
-		s.Close() //nolint:errcheck // it failed already
-		return nil, fmt.Errorf("asking the machine: %w", err)
+		return nil, err
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
-		// The connection is no longer one of requests, and ends with its body.
+		// The connection is no longer one of requests, and ends with its body,
+		// which is the connection: the proxy in front writes to it.
+		<-t.open
 		return resp, nil
 	}
 	resp.Body = &returning{ReadCloser: resp.Body, done: func() { t.put(s) }}
 	return resp, nil
 }
 
-// session takes an idle connection that is still trusted or opens one.
-func (t *Transport) session(ctx context.Context) (*Session, error) {
-	if t.Pin.Claim.IsZero() {
-		return nil, fmt.Errorf("%w: no claim is pinned for %s", attest.ErrPolicy, t.Machine.Host)
-	}
-	for s := t.take(); s != nil; s = t.take() {
-		if s.Conn.Err() == nil && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime {
-			return s, nil
+// session takes an idle connection that is still trusted, or opens one where
+// there is room. used says that it carried requests before.
+func (t *Transport) session(ctx context.Context) (s *Session, used bool, err error) {
+	for {
+		// What is idle comes first: select alone would pick at random.
+		select {
+		case s = <-t.idle:
+		default:
+			select {
+			case s = <-t.idle:
+			case t.opening <- struct{}{}:
+				s, used, err = t.connect(ctx)
+				<-t.opening
+				if !used || err != nil {
+					return s, used, err
+				}
+			case <-ctx.Done():
+				return nil, false, ctx.Err()
+			}
 		}
-		s.Close() //nolint:errcheck // it is no longer trusted
+		if t.trusted(s) {
+			return s, true, nil
+		}
+		t.drop(s)
 	}
-	return t.Trust.Connect(ctx, t.Machine, &t.Pin)
 }
 
-func (t *Transport) take() *Session {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.idle) == 0 {
-		return nil
+// connect opens a connection where there is room for one; otherwise it waits
+// for one that is idle, which may no longer be trusted.
+func (t *Transport) connect(ctx context.Context) (s *Session, used bool, err error) {
+	select {
+	case t.open <- struct{}{}:
+	case s := <-t.idle:
+		return s, true, nil
+	case <-ctx.Done():
+		return nil, false, ctx.Err()
 	}
-	s := t.idle[len(t.idle)-1]
-	t.idle = t.idle[:len(t.idle)-1]
-	return s
+	if s, err = t.Trust.Connect(ctx, t.Machine, &t.Pin); err != nil {
+		<-t.open
+	}
+	return s, false, err
 }
 
+func (t *Transport) trusted(s *Session) bool {
+	return s.Conn.Err() == nil && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime
+}
+
+func (t *Transport) drop(s *Session) {
+	s.Close() //nolint:errcheck // it is no longer trusted, or failed already
+	<-t.open
+}
+
+// put gives a connection back. There is room: each has a token in open.
 func (t *Transport) put(s *Session) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if len(t.idle) < maxIdle && s.Conn.Err() == nil {
-		t.idle = append(t.idle, s)
+	if s.Conn.Err() != nil {
+		t.drop(s)
 		return
 	}
-	s.Close() //nolint:errcheck // there are enough
+	t.idle <- s
 }
 
 // Close ends the idle connections.
 func (t *Transport) Close() {
-	for s := t.take(); s != nil; s = t.take() {
-		s.Close() //nolint:errcheck // nothing is lost with it
+	t.init()
+	for {
+		select {
+		case s := <-t.idle:
+			t.drop(s)
+		default:
+			return
+		}
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 )
 
 // Version is the only version of evidence.
-const Version = 1
+const Version = 2
 
 // Caps, in bytes.
 const (
@@ -41,13 +41,14 @@ type Evidence struct {
 	Nonce   attest.Nonce `cbor:"4,keyasint"`
 	// SPKI is the machine's TLS key of this boot, a DER SubjectPublicKeyInfo.
 	SPKI []byte `cbor:"5,keyasint"`
-	// Config is the machine's configuration, as measured into PCR 14.
-	Config []byte `cbor:"6,keyasint"`
-	// Claim is the signed claim, as measured into PCR 15; absent where the
-	// machine is unclaimed.
-	Claim []byte `cbor:"7,keyasint,omitempty"`
-	TPM   TPM    `cbor:"8,keyasint"`
-	Batch Batch  `cbor:"9,keyasint"`
+	// Config is the digest of the machine's configuration, as measured into
+	// PCR 14, and Claim the digest of the claim, as measured into PCR 15; zero
+	// where the machine is unclaimed. Anyone may ask for evidence, and the
+	// documents name the control plane and the owner: neither is in it.
+	Config attest.Digest `cbor:"6,keyasint"`
+	Claim  attest.Digest `cbor:"7,keyasint"`
+	TPM    TPM           `cbor:"8,keyasint"`
+	Batch  Batch         `cbor:"9,keyasint"`
 	// ReferenceValues carry their own proof and are outside the binding.
 	ReferenceValues ReferenceValues `cbor:"10,keyasint"`
 }
@@ -114,8 +115,7 @@ func (e *Evidence) check() error {
 		return fmt.Errorf("batch path has %d nodes, at most %d", len(e.Batch.Path), MaxPath)
 	}
 	for name, field := range map[string][]byte{
-		"spki": e.SPKI, "config": e.Config, "claim": e.Claim, "ek_certificate": e.TPM.EKCertificate,
-		"ak_public": e.TPM.AKPublic, "quote": e.TPM.Quote, "signature": e.TPM.Signature,
+		"spki": e.SPKI, "ek_certificate": e.TPM.EKCertificate, "ak_public": e.TPM.AKPublic, "quote": e.TPM.Quote, "signature": e.TPM.Signature,
 	} {
 		if len(field) > MaxTPMStructure {
 			return fmt.Errorf("%s has %d bytes, at most %d", name, len(field), MaxTPMStructure)

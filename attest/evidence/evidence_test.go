@@ -13,7 +13,7 @@ import (
 func sample() *evidence.Evidence {
 	return &evidence.Evidence{
 		Version: evidence.Version, Binding: evidence.BindingExporter, Role: attest.RoleServe,
-		SPKI: []byte{1}, Config: []byte{2}, Claim: []byte{3},
+		SPKI: []byte{1}, Config: attest.Digest{2}, Claim: attest.Digest{3},
 		TPM: evidence.TPM{
 			EKCertificate: []byte{4}, AKPublic: []byte{5}, Quote: []byte{6}, Signature: []byte{7},
 			Registers: map[uint8]attest.Digest{2: {8}},
@@ -36,7 +36,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)/2])
 	f.Add(append(bytes.Clone(good), 0))
-	f.Add([]byte{0xa1, 0x01, 0x18, 0x01})
+	f.Add([]byte{0xa1, 0x01, 0x18, 0x02})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		e, err := evidence.Decode(b)

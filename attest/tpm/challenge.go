@@ -17,27 +17,17 @@ type Challenge struct {
 	// TPM2B_ENCRYPTED_SECRET's: they go to the machine.
 	CredentialBlob  []byte
 	EncryptedSecret []byte
-	// Secret stays here.
-	Secret []byte
+	secret          []byte
 	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo, AKName
 	// the attestation key's TPM name.
 	EK     attest.Digest
 	AKName []byte
 }
 
-// NewChallenge makes a credential for the attestation key akPublic, a
-// TPMT_PUBLIC, under the endorsement key of the certificate. It does not check
-// who issued the certificate. Errors are attest.ErrMalformed or
-// attest.ErrIdentity, or those of rand.
-func NewChallenge(rand io.Reader, ekCertificate, akPublic []byte) (*Challenge, error) {
-	ek, err := ParseEK(ekCertificate)
-	if err != nil {
-		return nil, err
-	}
-	ak, err := ParseAK(akPublic)
-	if err != nil {
-		return nil, err
-	}
+// NewChallenge makes a credential for an attestation key under an endorsement
+// key. It does not check who vouches for the endorsement key. Errors are those
+// of rand.
+func NewChallenge(rand io.Reader, ek *EK, ak *AK) (*Challenge, error) {
 	key, err := ek.encapsulation()
 	if err != nil {
 		return nil, err
@@ -51,14 +41,16 @@ func NewChallenge(rand io.Reader, ekCertificate, akPublic []byte) (*Challenge, e
 		return nil, fmt.Errorf("making a credential: %w", err)
 	}
 	return &Challenge{
-		CredentialBlob: blob, EncryptedSecret: encrypted, Secret: secret, EK: ek.ID, AKName: ak.Name,
+		CredentialBlob: blob, EncryptedSecret: encrypted, secret: secret, EK: ek.ID, AKName: ak.Name,
 	}, nil
 }
 
-// Answered compares the machine's answer in constant time. The error is
+// Answered compares the answer that came over this connection with
+// attest.Channel.ActivationAnswer, in constant time. The error is
 // attest.ErrIdentity.
-func (c *Challenge) Answered(secret []byte) error {
-	if subtle.ConstantTimeCompare(c.Secret, secret) != 1 {
+func (c *Challenge) Answered(answer []byte, ch attest.Channel) error {
+	want := ch.ActivationAnswer(c.secret, c.AKName)
+	if subtle.ConstantTimeCompare(want[:], answer) != 1 {
 		return fmt.Errorf("%w: credential was not activated", attest.ErrIdentity)
 	}
 	return nil

@@ -3,7 +3,6 @@ package verifier_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"maps"
@@ -20,7 +19,6 @@ import (
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
-	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -81,21 +79,37 @@ func (m *machine) extend(t *testing.T, register uint8, digest attest.Digest) {
 	}
 }
 
-func (m *machine) evidence(t *testing.T, nonce attest.Nonce, claim []byte) []byte {
+func (m *machine) evidence(t *testing.T, nonce attest.Nonce, claim attest.Digest) []byte {
 	t.Helper()
-	b, err := m.tpm.Evidence(attester.Subject{Channel: m.channel, Nonce: nonce, Config: m.config, Claim: claim})
+	b, err := m.tpm.Evidence(attester.Subject{
+		Channel: m.channel, Nonce: nonce, Config: attest.ConfigDigest(m.config), Claim: claim,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return b
 }
 
-func (m *machine) input(t *testing.T) verifier.Input {
+// input is one piece of evidence with what the verifier knows of its own.
+type input struct {
+	evidence []byte
+	nonce    attest.Nonce
+	channel  attest.Channel
+}
+
+func (m *machine) input(t *testing.T) input {
 	t.Helper()
 	nonce := attest.Nonce{7}
-	return verifier.Input{
-		Evidence: m.evidence(t, nonce, nil), Nonce: nonce, Channel: m.channel, Activation: verifier.ActivatedHere,
+	return input{evidence: m.evidence(t, nonce, attest.Digest{}), nonce: nonce, channel: m.channel}
+}
+
+// appraise verifies and appraises, as a client does that has activated the key.
+func appraise(in input, p verifier.Policy) (attest.AttestationResult, error) {
+	v, err := verifier.Verify(in.evidence, in.nonce, in.channel)
+	if err != nil {
+		return attest.AttestationResult{}, err
 	}
+	return verifier.Appraise(v, verifier.ActivatedHere, p)
 }
 
 func (m *machine) policy() verifier.Policy {
@@ -109,21 +123,21 @@ func (m *machine) policy() verifier.Policy {
 
 func TestGoodMachineIsAccepted(t *testing.T) {
 	m := boot(t)
-	r, err := verifier.Appraise(m.input(t), m.policy())
+	r, err := appraise(m.input(t), m.policy())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !r.Appraisal.Accepted() || r.Appraisal.Status != attest.Affirming {
-		t.Fatalf("appraisal %+v", r.Appraisal)
+	if !r.Accepted() || r.Status != attest.Affirming {
+		t.Fatalf("appraisal %+v", r)
 	}
-	if want := (attest.Tiers{Memory: attest.TierSoftware, Identity: attest.TierSoftware}); r.Appraisal.Tiers != want {
-		t.Errorf("tiers %+v, want %+v: an emulated tpm is worth no more", r.Appraisal.Tiers, want)
+	if want := (attest.Tiers{Identity: attest.TierSoftware}); r.Tiers != want {
+		t.Errorf("tiers %+v, want %+v: a tpm says nothing of memory", r.Tiers, want)
 	}
-	if r.Appraisal.Release != (attest.ReleaseDigest{9}) || r.Appraisal.Transparency != "none" {
-		t.Errorf("release %s, transparency %q", r.Appraisal.Release, r.Appraisal.Transparency)
+	if r.Release != (attest.ReleaseDigest{9}) || r.Transparency != "none" {
+		t.Errorf("release %s, transparency %q", r.Release, r.Transparency)
 	}
 	for _, d := range attest.Dimensions {
-		if r.Appraisal.Finding(d).Reason == "" {
+		if r.Finding(d).Reason == "" {
 			t.Errorf("%s has no reason", d)
 		}
 	}
@@ -134,17 +148,17 @@ func TestBinding(t *testing.T) {
 	m := boot(t)
 	good := m.input(t)
 	for name, c := range map[string]struct {
-		change func(*verifier.Input)
+		change func(*input)
 		want   error
 	}{
-		"replayed nonce":   {func(in *verifier.Input) { in.Nonce[0]++ }, attest.ErrStale},
-		"other key":        {func(in *verifier.Input) { in.Channel.SPKI = []byte("a proxy's key") }, attest.ErrBinding},
-		"other connection": {func(in *verifier.Input) { in.Channel.Exporter[0]++ }, attest.ErrBinding},
-		"other role":       {func(in *verifier.Input) { in.Channel.Role = attest.RoleEnrol }, attest.ErrBinding},
-		"no channel":       {func(in *verifier.Input) { in.Channel.Exporter = [32]byte{} }, attest.ErrBinding},
-		"empty":            {func(in *verifier.Input) { in.Evidence = nil }, attest.ErrMalformed},
-		"trailing byte":    {func(in *verifier.Input) { in.Evidence = append(bytes.Clone(in.Evidence), 0) }, attest.ErrMalformed},
-		"too long":         {func(in *verifier.Input) { in.Evidence = make([]byte, evidence.MaxBytes+1) }, attest.ErrMalformed},
+		"replayed nonce":   {func(in *input) { in.nonce[0]++ }, attest.ErrStale},
+		"other key":        {func(in *input) { in.channel.SPKI = []byte("a proxy's key") }, attest.ErrBinding},
+		"other connection": {func(in *input) { in.channel.Exporter[0]++ }, attest.ErrBinding},
+		"other role":       {func(in *input) { in.channel.Role = attest.RoleEnrol }, attest.ErrBinding},
+		"no channel":       {func(in *input) { in.channel.Exporter = [32]byte{} }, attest.ErrBinding},
+		"empty":            {func(in *input) { in.evidence = nil }, attest.ErrMalformed},
+		"trailing byte":    {func(in *input) { in.evidence = append(bytes.Clone(in.evidence), 0) }, attest.ErrMalformed},
+		"too long":         {func(in *input) { in.evidence = make([]byte, evidence.MaxBytes+1) }, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := good
@@ -166,8 +180,8 @@ func TestAlteredEvidence(t *testing.T) {
 		"version":       {func(e *evidence.Evidence) { e.Version++ }, attest.ErrMalformed},
 		"binding":       {func(e *evidence.Evidence) { e.Binding++ }, attest.ErrMalformed},
 		"unknown role":  {func(e *evidence.Evidence) { e.Role = 9 }, attest.ErrMalformed},
-		"configuration": {func(e *evidence.Evidence) { e.Config = []byte("other") }, attest.ErrBinding},
-		"claim":         {func(e *evidence.Evidence) { e.Claim = []byte{1} }, attest.ErrMalformed},
+		"configuration": {func(e *evidence.Evidence) { e.Config[0]++ }, attest.ErrBinding},
+		"claim":         {func(e *evidence.Evidence) { e.Claim[0]++ }, attest.ErrBinding},
 		"batch count":   {func(e *evidence.Evidence) { e.Batch.Count = 0 }, attest.ErrMalformed},
 		"batch path":    {func(e *evidence.Evidence) { e.Batch.Path = []attest.Digest{{1}} }, attest.ErrMalformed},
 		"deep path":     {func(e *evidence.Evidence) { e.Batch.Path = make([]attest.Digest, 21) }, attest.ErrMalformed},
@@ -183,13 +197,13 @@ func TestAlteredEvidence(t *testing.T) {
 		"long ek":       {func(e *evidence.Evidence) { e.TPM.EKCertificate = make([]byte, 9<<10) }, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := evidence.Decode(good.Evidence)
+			e, err := evidence.Decode(good.evidence)
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.change(e)
 			in := good
-			if in.Evidence, err = e.Encode(); err != nil {
+			if in.evidence, err = e.Encode(); err != nil {
 				t.Fatal(err)
 			}
 			refuse(t, in, m.policy(), c.want)
@@ -197,9 +211,9 @@ func TestAlteredEvidence(t *testing.T) {
 	}
 }
 
-func refuse(t *testing.T, in verifier.Input, p verifier.Policy, want error) {
+func refuse(t *testing.T, in input, p verifier.Policy, want error) {
 	t.Helper()
-	if _, err := verifier.Appraise(in, p); !errors.Is(err, want) || !errors.Is(err, attest.ErrRefused) {
+	if _, err := appraise(in, p); !errors.Is(err, want) || !errors.Is(err, attest.ErrRefused) {
 		t.Errorf("error %v, want %v", err, want)
 	}
 }
@@ -216,14 +230,14 @@ func TestEachRegisterDecides(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m.reboot(t)
 			m.extend(t, register, attest.Digest{1})
-			r, err := verifier.Appraise(m.input(t), m.policy())
+			r, err := appraise(m.input(t), m.policy())
 			if err != nil {
 				t.Fatal(err)
 			}
-			if r.Appraisal.Accepted() || !slices.Equal(r.Appraisal.Differs, []string{name}) {
-				t.Errorf("accepted %v, differs %v, want %s alone", r.Appraisal.Accepted(), r.Appraisal.Differs, name)
+			if r.Accepted() || !slices.Equal(r.Differs, []string{name}) {
+				t.Errorf("accepted %v, differs %v, want %s alone", r.Accepted(), r.Differs, name)
 			}
-			if f := r.Appraisal.Finding(dimension); f.Verdict != attest.Contraindicated {
+			if f := r.Finding(dimension); f.Verdict != attest.Contraindicated {
 				t.Errorf("finding %+v", f)
 			}
 		})
@@ -232,8 +246,8 @@ func TestEachRegisterDecides(t *testing.T) {
 	for _, register := range []uint8{0, 1, 5, 7} {
 		m.extend(t, register, attest.Digest{1})
 	}
-	if r, err := verifier.Appraise(m.input(t), m.policy()); err != nil || !r.Appraisal.Accepted() {
-		t.Errorf("registers 0, 1, 5 and 7 are reported, not pinned: %v %v", err, r.Appraisal.Differs)
+	if r, err := appraise(m.input(t), m.policy()); err != nil || !r.Accepted() {
+		t.Errorf("registers 0, 1, 5 and 7 are reported, not pinned: %v %v", err, r.Differs)
 	}
 }
 
@@ -250,9 +264,9 @@ func TestReleaseFixesMoreRegisters(t *testing.T) {
 		pins := maps.Clone(m.release.Boots[0].SHA256)
 		pins[register] = wrong
 		p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: {Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: pins}}}}
-		r, err := verifier.Appraise(m.input(t), p)
-		if err != nil || r.Appraisal.Accepted() || r.Appraisal.Finding(dimension).Verdict != attest.Contraindicated {
-			t.Errorf("register %s: error %v, accepted %v, %+v", register, err, r.Appraisal.Accepted(), r.Appraisal.Finding(dimension))
+		r, err := appraise(m.input(t), p)
+		if err != nil || r.Accepted() || r.Finding(dimension).Verdict != attest.Contraindicated {
+			t.Errorf("register %s: error %v, accepted %v, %+v", register, err, r.Accepted(), r.Finding(dimension))
 		}
 	}
 }
@@ -276,9 +290,9 @@ func TestSecureBootAboveSoftware(t *testing.T) {
 		p := m.policy()
 		p.TrustAnchors[0].Tier = attest.TierProviderRooted
 		m.release.Boots = c.boots
-		r, err := verifier.Appraise(m.input(t), p)
-		if err != nil || r.Appraisal.Accepted() != c.want {
-			t.Errorf("%s: error %v, accepted %v, %+v", name, err, r.Appraisal.Accepted(), r.Appraisal.Finding(attest.Configuration))
+		r, err := appraise(m.input(t), p)
+		if err != nil || r.Accepted() != c.want {
+			t.Errorf("%s: error %v, accepted %v, %+v", name, err, r.Accepted(), r.Finding(attest.Configuration))
 		}
 	}
 }
@@ -317,37 +331,74 @@ func TestPolicyFailsClosed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := m.policy()
 			change(&p)
-			r, err := verifier.Appraise(in, p)
-			if err != nil || r.Appraisal.Accepted() {
-				t.Errorf("accepted %v, error %v", r.Appraisal.Accepted(), err)
+			r, err := appraise(in, p)
+			if err != nil || r.Accepted() {
+				t.Errorf("accepted %v, error %v", r.Accepted(), err)
 			}
 		})
 	}
-	in.Activation = verifier.NotActivated
-	if r, err := verifier.Appraise(in, m.policy()); err != nil || r.Appraisal.Accepted() {
-		t.Errorf("a key that nobody activated: accepted %v, error %v", r.Appraisal.Accepted(), err)
+	v, err := verifier.Verify(in.evidence, in.nonce, in.channel)
+	if err != nil {
+		t.Fatal(err)
 	}
+	if r, err := verifier.Appraise(v, verifier.NotActivated, m.policy()); err != nil || r.Accepted() {
+		t.Errorf("a key that nobody activated: accepted %v, error %v", r.Accepted(), err)
+	}
+}
+
+// challenge is a credential for a machine's keys, or for those of two.
+func challenge(t *testing.T, ekOf, akOf *machine) *tpm.Challenge {
+	t.Helper()
+	ek, err := tpm.ParseEK(ekOf.tpm.EKCertificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ak, err := tpm.ParseAK(akOf.tpm.AKPublic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := tpm.NewChallenge(rand.Reader, ek, ak)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 func TestActivationNeedsTheSameTPM(t *testing.T) {
 	m, other := boot(t), boot(t)
-	challenge, err := tpm.NewChallenge(rand.Reader, m.tpm.EKCertificate(), m.tpm.AKPublic())
-	if err != nil {
-		t.Fatal(err)
-	}
-	secret, err := m.tpm.Activate(challenge.CredentialBlob, challenge.EncryptedSecret)
-	if err != nil || challenge.Answered(secret) != nil {
+	c := challenge(t, m, m)
+	answer, err := m.tpm.Activate(m.channel, c.CredentialBlob, c.EncryptedSecret)
+	if err != nil || c.Answered(answer[:], m.channel) != nil {
 		t.Errorf("own credential: %v", err)
 	}
-	if err := challenge.Answered(make([]byte, 32)); !errors.Is(err, attest.ErrIdentity) {
-		t.Errorf("wrong secret: %v", err)
+	if err := c.Answered(make([]byte, 32), m.channel); !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("wrong answer: %v", err)
 	}
-	mixed, err := tpm.NewChallenge(rand.Reader, m.tpm.EKCertificate(), other.tpm.AKPublic())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.tpm.Activate(mixed.CredentialBlob, mixed.EncryptedSecret); err == nil {
+	mixed := challenge(t, m, other)
+	if _, err := m.tpm.Activate(m.channel, mixed.CredentialBlob, mixed.EncryptedSecret); err == nil {
 		t.Error("a tpm activated another's attestation key")
+	}
+}
+
+// A stranger who has a machine open somebody else's credential gets an answer
+// for the stranger's own connection: CVE-2026-33697's class.
+func TestRelayedActivation(t *testing.T) {
+	m := boot(t)
+	c := challenge(t, m, m)
+	for name, relay := range map[string]func(*attest.Channel){
+		"connection": func(ch *attest.Channel) { ch.Exporter[0]++ },
+		"key":        func(ch *attest.Channel) { ch.SPKI = []byte("the stranger's key") },
+		"role":       func(ch *attest.Channel) { ch.Role = attest.RoleEnrol },
+	} {
+		elsewhere := m.channel
+		relay(&elsewhere)
+		answer, err := m.tpm.Activate(elsewhere, c.CredentialBlob, c.EncryptedSecret)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Answered(answer[:], m.channel); !errors.Is(err, attest.ErrIdentity) {
+			t.Errorf("relayed from another %s: %v", name, err)
+		}
 	}
 }
 
@@ -368,21 +419,18 @@ func TestFailedActivationsLeaveNoSession(t *testing.T) {
 	if m.tpm, err = attester.Open(driver{m.device}); err != nil {
 		t.Fatal(err)
 	}
-	challenge, err := tpm.NewChallenge(rand.Reader, m.tpm.EKCertificate(), m.tpm.AKPublic())
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := challenge(t, m, m)
 	for range 5 {
 		for _, size := range []int{0, 1, 100, 256, 3000, 6000} {
-			if _, err := m.tpm.Activate(make([]byte, size), challenge.EncryptedSecret); err == nil {
+			if _, err := m.tpm.Activate(m.channel, make([]byte, size), c.EncryptedSecret); err == nil {
 				t.Errorf("a blob of %d bytes was opened", size)
 			}
-			if _, err := m.tpm.Activate(challenge.CredentialBlob, make([]byte, size)); err == nil {
+			if _, err := m.tpm.Activate(m.channel, c.CredentialBlob, make([]byte, size)); err == nil {
 				t.Errorf("a secret of %d bytes was opened", size)
 			}
 		}
 	}
-	if secret, err := m.tpm.Activate(challenge.CredentialBlob, challenge.EncryptedSecret); err != nil || challenge.Answered(secret) != nil {
+	if answer, err := m.tpm.Activate(m.channel, c.CredentialBlob, c.EncryptedSecret); err != nil || c.Answered(answer[:], m.channel) != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
@@ -415,38 +463,35 @@ func TestAttestationKeyOutlivesReset(t *testing.T) {
 	}
 }
 
-// A claim counts when it is the owner's, for this machine, and in the register.
+// A claim counts when it is in the register, and the data's tier follows from
+// the release that sealed the key, not from the claim alone.
 func TestClaim(t *testing.T) {
 	m := boot(t)
-	_, owner, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
-		t.Fatal(err)
+	claim := attest.Sum([]byte("a claim"))
+	in := input{nonce: attest.Nonce{1}, channel: m.channel}
+	in.evidence = m.evidence(t, in.nonce, claim)
+	r, err := appraise(in, m.policy())
+	if err != nil || r.Accepted() || !slices.Equal(r.Differs, []string{"pcr15"}) || r.Tiers.Storage != attest.TierNone {
+		t.Errorf("a claim that was not measured: %v %v, storage %s", err, r.Differs, r.Tiers.Storage)
 	}
-	sign := func(ak []byte) *ownership.Claim {
-		c, err := ownership.Sign(owner, ownership.Body{AKName: ak, Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
+	m.extend(t, attest.RegisterClaim, claim)
+	in.evidence = m.evidence(t, in.nonce, claim)
+	if r, err = appraise(in, m.policy()); err != nil || !r.Accepted() || r.Tiers.Storage != attest.TierSoftware {
+		t.Errorf("a measured claim: %v %+v", err, r)
 	}
-	c := sign(m.tpm.AKName())
-	nonce := attest.Nonce{1}
-	in := verifier.Input{Nonce: nonce, Channel: m.channel, Activation: verifier.ActivatedBefore}
-	in.Evidence = m.evidence(t, nonce, c.Encode())
-	r, err := verifier.Appraise(in, m.policy())
-	if err != nil || r.Appraisal.Accepted() || !slices.Equal(r.Appraisal.Differs, []string{"pcr15"}) {
-		t.Errorf("a claim that was not measured: %v %v", err, r.Appraisal.Differs)
+	m.extend(t, 11, attest.Digest{1})
+	in.evidence = m.evidence(t, in.nonce, claim)
+	if r, err = appraise(in, m.policy()); err != nil || r.Tiers.Storage != attest.TierNone {
+		t.Errorf("a claim that another image holds: %v, storage %s", err, r.Tiers.Storage)
 	}
-	m.extend(t, attest.RegisterClaim, c.Digest())
-	in.Evidence = m.evidence(t, nonce, c.Encode())
-	r, err = verifier.Appraise(in, m.policy())
-	if err != nil || !r.Appraisal.Accepted() || r.Facts.Claim != c.Digest() {
-		t.Errorf("a measured claim: %v %+v", err, r.Appraisal)
+}
+
+// No root of a TPM's key says anything of memory.
+func TestMemoryNeedsEvidenceOfMemory(t *testing.T) {
+	m := boot(t)
+	p := m.policy()
+	p.TrustAnchors[0].Tier = attest.TierHardware
+	if r, err := appraise(m.input(t), p); err != nil || r.Tiers.Memory != attest.TierNone || r.Tiers.Identity != attest.TierHardware {
+		t.Errorf("error %v, tiers %+v", err, r.Tiers)
 	}
-	if r.Appraisal.Tiers.Storage != attest.TierSoftware {
-		t.Errorf("storage tier %s", r.Appraisal.Tiers.Storage)
-	}
-	other := sign(append([]byte{0, 0x0b}, make([]byte, 32)...))
-	in.Evidence = m.evidence(t, nonce, other.Encode())
-	refuse(t, in, m.policy(), attest.ErrClaim)
 }

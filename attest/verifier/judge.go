@@ -6,22 +6,32 @@ import (
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // judge turns verified facts into findings, one dimension at a time.
 type judge struct {
 	policy     Policy
-	facts      Facts
-	ek         *tpm.EK
+	facts      *Verified
 	activation Activation
+}
+
+// Appraise judges verified evidence. The error is attest.ErrPolicy: a policy
+// that leaves something unset judges nothing. A machine that proves what it is
+// and is not what the policy accepts has a result that is not Accepted.
+func Appraise(v *Verified, activation Activation, p Policy) (attest.AttestationResult, error) {
+	if err := p.check(); err != nil {
+		return attest.AttestationResult{}, err
+	}
+	return (&judge{policy: p, facts: v, activation: activation}).appraise(), nil
 }
 
 func (j *judge) appraise() attest.AttestationResult {
 	root := j.tier()
 	match := j.match(root)
+	// No evidence of memory is taken yet, so its tier is none whoever vouches
+	// for the TPM.
 	a := attest.AttestationResult{
-		Tiers:        attest.Tiers{Memory: root, Identity: root},
+		Tiers:        attest.Tiers{Identity: root, Storage: j.storageTier(root, match)},
 		Transparency: "none",
 		Release:      match.release(),
 		Findings: []attest.Finding{
@@ -30,13 +40,10 @@ func (j *judge) appraise() attest.AttestationResult {
 			j.executables(match),
 			j.fileSystem(match),
 			j.hardware(root, match),
-			j.runtime(root),
-			j.storage(root),
+			none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it"),
+			j.storage(root, match),
 			none(attest.SourcedData, "data from outside is not appraised"),
 		},
-	}
-	if !j.facts.Claim.IsZero() {
-		a.Tiers.Storage = root
 	}
 	a.Differs = append(match.differs, j.ownRegisters()...)
 	slices.SortFunc(a.Differs, byNumber)
@@ -50,7 +57,7 @@ func (j *judge) appraise() attest.AttestationResult {
 func (j *judge) tier() attest.Tier {
 	best := attest.TierNone
 	for _, root := range j.policy.TrustAnchors {
-		if j.ek.VerifyRoot(root.Certificate, j.policy.Now) == nil {
+		if j.facts.ek.VerifyRoot(root.Certificate, j.policy.Now) == nil {
 			best = max(best, root.Tier)
 		}
 	}
@@ -96,7 +103,7 @@ func (j *judge) configuration(m match) attest.Finding {
 // the configuration and the claim in the evidence make.
 func (j *judge) ownRegisters() []string {
 	var wrong []string
-	if j.facts.Registers[attest.RegisterConfig] != attest.ConfigRegister(j.facts.Config) {
+	if j.facts.Registers[attest.RegisterConfig] != attest.Extend(attest.Digest{}, j.facts.Config) {
 		wrong = append(wrong, "pcr14")
 	}
 	if !slices.Contains(attest.ClaimRegisters(j.facts.Claim), j.facts.Registers[attest.RegisterClaim]) {
@@ -139,19 +146,23 @@ func (j *judge) hardware(root attest.Tier, m match) attest.Finding {
 	return none(attest.Hardware, "firmware registers 0, 1 and 5 are reported, not pinned")
 }
 
-func (j *judge) runtime(root attest.Tier) attest.Finding {
-	if root < attest.TierHardware {
-		return none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it")
+// storageTier is what the sealing of the data key is worth. The seal is made
+// by the release's code, so without a release that matches there is none.
+func (j *judge) storageTier(root attest.Tier, m match) attest.Tier {
+	if j.facts.Claim.IsZero() || m.release().IsZero() || len(j.ownRegisters()) > 0 {
+		return attest.TierNone
 	}
-	return none(attest.RuntimeOpaque, "memory encryption is not part of this evidence")
+	return root
 }
 
-func (j *judge) storage(root attest.Tier) attest.Finding {
+func (j *judge) storage(root attest.Tier, m match) attest.Finding {
 	const d = attest.StorageOpaque
-	switch {
+	switch worth := j.storageTier(root, m); {
 	case j.facts.Claim.IsZero():
 		return none(d, "unclaimed: there is no data of an owner's yet")
-	case root <= attest.TierSoftware:
+	case worth == attest.TierNone:
+		return none(d, "no accepted release is shown to have sealed the data key")
+	case worth <= attest.TierSoftware:
 		return none(d, "the data key is sealed to an emulated tpm whose state the host holds")
 	default:
 		return good(d, "the data key is sealed to these registers and this claim")

@@ -1,6 +1,7 @@
-// Package verifier appraises evidence against a release and a policy.
+// Package verifier verifies evidence and appraises it against releases and a
+// policy, one after the other and each once.
 //
-// Invariants: a policy with a field left unset rejects; registers decide and
+// Invariants: what is appraised was verified; a policy with a field left unset rejects; registers decide and
 // logs explain; each dimension is judged by itself, with a reason a person can
 // read; what is not established makes no claim and says so.
 package verifier
@@ -14,7 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/release"
 )
 
-// Root is an accepted authority of endorsement certificates and what its word
+// TrustAnchor is an accepted authority of endorsement certificates and what its word
 // is worth: an emulator's is attest.TierSoftware, and nothing here makes it
 // more.
 type TrustAnchor struct {
@@ -29,13 +30,13 @@ type Policy struct {
 	// Releases are the verified manifests, by digest, of which one must match
 	// the registers. At least one.
 	Releases map[attest.ReleaseDigest]*release.Manifest
-	// MinimumTier is the least that memory and identity must reach;
-	// attest.TierNone is refused as unset.
+	// MinimumTier is the least that identity must reach; attest.TierNone is
+	// refused as unset. Memory and storage are reported.
 	MinimumTier attest.Tier
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
-	// The verifier's time, for the validity of certificates.
+	// Now is what the verifier takes for the time, for the validity of certificates.
 	Now time.Time
 }
 
@@ -78,39 +79,3 @@ const (
 	// the key since.
 	ActivatedBefore
 )
-
-// Input is one piece of evidence with what the verifier knows of its own.
-type Input struct {
-	// Evidence is the CBOR as received.
-	Evidence []byte
-	Nonce    attest.Nonce
-	// Channel is derived by this end of the live connection.
-	Channel    attest.Channel
-	Activation Activation
-}
-
-// Result is a verified and appraised piece of evidence.
-type Result struct {
-	Appraisal attest.AttestationResult
-	Facts     Facts
-}
-
-// Facts are what the evidence proved, for the caller to pin or compare.
-type Facts struct {
-	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo and
-	// EKCertificate the certificate it came in, DER.
-	EK            attest.Digest
-	EKCertificate []byte
-	// AK is the TPM name (TPM 2.0 Part 1, section 16) of the attestation key
-	// and AKPublic its TPMT_PUBLIC.
-	AK       []byte
-	AKPublic []byte
-	// Config is the measured machine configuration, encoded.
-	Config []byte
-	// Claim is the digest of the claim, zero on an unclaimed machine, and
-	// ClaimDocument its bytes.
-	Claim         attest.Digest
-	ClaimDocument []byte
-	// Registers are the quoted values.
-	Registers map[uint8]attest.Digest
-}

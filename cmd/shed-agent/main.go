@@ -12,9 +12,11 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/toolshed-cloud/shed/agent/boot"
+	"github.com/toolshed-cloud/shed/agent/supervise"
 )
 
 func main() {
+	supervise.Confine()
 	if os.Getpid() != 1 {
 		os.Stderr.WriteString("shed-agent: it is the first process of a machine and nothing else\nhint: boot an image made by 'shed image build'\n") //nolint:errcheck // nowhere to say so
 		os.Exit(2)

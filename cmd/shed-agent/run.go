@@ -72,7 +72,7 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoded, err := readConfig()
+	encoded, token, err := readConfig()
 	if err != nil {
 		return nil, err
 	}
@@ -89,19 +89,19 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 		Data: boot.DataMount{Path: dataPath, UID: payloadUser, GID: payloadUser},
 		Payload: supervise.New(supervise.Payload{
 			Path: payloadPath, Socket: socketPath, Data: dataPath, Health: "/api/health",
-			Attr: supervise.Confined(payloadUser, payloadUser), UID: payloadUser, GID: payloadUser, Log: log,
+			Confinement: &supervise.Confinement{UID: payloadUser, GID: payloadUser, Self: "/proc/self/exe"}, Log: log,
 		}),
-	}, encoded)
+	}, encoded, token)
 }
 
-func readConfig() ([]byte, error) {
+func readConfig() ([]byte, api.Token, error) {
 	path, err := boot.FindDisk(configDisk, deviceWait)
 	if err != nil {
-		return nil, err
+		return nil, api.Token{}, err
 	}
-	drive, err := boot.ReadDrive(path, api.MaxConfigBytes+api.DriveSector)
+	drive, err := boot.ReadDrive(path, api.MaxDriveBytes)
 	if err != nil {
-		return nil, err
+		return nil, api.Token{}, err
 	}
 	return api.DecodeDrive(drive)
 }

@@ -46,10 +46,13 @@ func (c *relyingParty) claim(ctx context.Context, cmd *cobra.Command) error {
 	if err := session.Claim(ctx, keys); err != nil {
 		return refusedByMachine(err)
 	}
+	if err := c.remember(session); err != nil {
+		return err
+	}
 	if err := c.state.Remember(c.machine.Host, session.Pin()); err != nil {
 		return err
 	}
-	return showClaim(cmd, c.machine.String(), session.Result.Appraisal, session.Result.Facts.Claim)
+	return showClaim(cmd, c.machine.String(), session.Result, session.Evidence.Claim)
 }
 
 // refusedByMachine gives a machine's refusal the exit code of one.

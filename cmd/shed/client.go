@@ -60,6 +60,9 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(state, "release.pub"))); err != nil {
 		return nil, err
 	}
+	if c.trust.EpochFloor, err = c.state.EpochFloor(c.trust.ReleaseKey); err != nil {
+		return nil, err
+	}
 	roots := f.ekRoots
 	if len(roots) == 0 {
 		roots = []string{first(os.Getenv("SHED_EK_ROOT"), filepath.Join(state, "ek-root.pem"))}
@@ -141,9 +144,12 @@ func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client
 	return session, err
 }
 
-// remember raises what is kept of a machine that was accepted before, such as
-// the highest epoch; a first verification alone pins nothing.
+// remember keeps the epoch that was accepted, and renews what is kept of a
+// machine that was accepted before; a first verification alone pins nothing.
 func (c *relyingParty) remember(s *client.Session) error {
+	if err := c.state.RaiseEpochFloor(c.trust.ReleaseKey, s.Release.Epoch); err != nil {
+		return err
+	}
 	pin, err := c.state.Pin(c.machine.Host)
 	if err != nil || pin == nil {
 		return err

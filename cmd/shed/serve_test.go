@@ -56,7 +56,7 @@ type shop struct {
 // cloud boots an agent for each machine that is made.
 type cloud struct {
 	*memory.Provider
-	booted func(agentapi.Config)
+	booted func(agentapi.Config, agentapi.Token)
 }
 
 func (c *cloud) Create(ctx context.Context, req providers.CreateRequest) (providers.Machine, error) {
@@ -64,11 +64,15 @@ func (c *cloud) Create(ctx context.Context, req providers.CreateRequest) (provid
 	if err != nil {
 		return m, err
 	}
-	config, err := agentapi.DecodeConfig(req.Spec.Config)
+	encoded, token, err := agentapi.DecodeDrive(req.Spec.Config)
 	if err != nil {
 		return m, err
 	}
-	c.booted(config)
+	config, err := agentapi.DecodeConfig(encoded)
+	if err != nil {
+		return m, err
+	}
+	c.booted(config, token)
 	return m, nil
 }
 
@@ -77,7 +81,7 @@ func newShop(t *testing.T, altered bool) *shop {
 	dir := t.TempDir()
 	s := &shop{t: t, dir: dir, state: filepath.Join(dir, "state"), tpm: swtpmtest.Start(t)}
 	s.writeRelease()
-	s.cloud = &cloud{Provider: memory.New(time.Now), booted: func(c agentapi.Config) { s.boot(c, altered) }}
+	s.cloud = &cloud{Provider: memory.New(time.Now), booted: func(c agentapi.Config, token agentapi.Token) { s.boot(c, token, altered) }}
 	s.start(false)
 	t.Cleanup(func() {
 		if err := s.stop(); err != nil {
@@ -173,7 +177,7 @@ func (s *shop) start(powerOff bool) {
 }
 
 // boot is a machine's life: measure, then enrol and beat until the test ends.
-func (s *shop) boot(c agentapi.Config, altered bool) {
+func (s *shop) boot(c agentapi.Config, token agentapi.Token, altered bool) {
 	machine, err := attester.Open(s.tpm)
 	if err != nil {
 		s.t.Error(err)
@@ -202,14 +206,14 @@ func (s *shop) boot(c agentapi.Config, altered bool) {
 		s.t.Error(err)
 		return
 	}
-	s.enrol(c, &measured{TPM: machine, config: encoded}, certificate, spki)
+	s.enrol(c, token, &measured{TPM: machine, config: encoded}, certificate, spki)
 }
 
-func (s *shop) enrol(c agentapi.Config, m *measured, certificate tls.Certificate, spki []byte) {
+func (s *shop) enrol(c agentapi.Config, token agentapi.Token, m *measured, certificate tls.Certificate, spki []byte) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	e := &enrol.Enroller{
-		Config: c, Machine: m, Payload: serving{}, Certificate: certificate, SPKI: spki,
+		Config: c, Token: token, Machine: m, Payload: serving{}, Certificate: certificate, SPKI: spki,
 		Enrolled: func(agentapi.EnrolResult) {}, Log: zap.NewNop(),
 	}
 	go func() {
@@ -228,7 +232,7 @@ type measured struct {
 }
 
 func (m *measured) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
-	return m.TPM.Evidence(attester.Subject{Channel: ch, Nonce: nonce, Config: m.config})
+	return m.TPM.Evidence(attester.Subject{Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.config)})
 }
 
 type serving struct{}

@@ -138,7 +138,7 @@ func tierOf(appraisal []byte) string {
 	if json.Unmarshal(appraisal, &a) != nil {
 		return ""
 	}
-	return a.Tiers.Lowest().String()
+	return a.Tiers.Identity.String()
 }
 
 // verified reads a release that the configured key has signed.

@@ -1,6 +1,7 @@
 package enrol
 
 import (
+	"bytes"
 	"context"
 	"crypto/subtle"
 	"encoding/json"
@@ -16,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
@@ -38,34 +40,46 @@ func expected(i orchestrator.Instance) bool {
 }
 
 // begin challenges a machine that shows its token, or the endorsement key that
-// it enrolled with before.
+// it enrolled with before. Whoever shows that key alone has shown nothing: its
+// certificate is public. So the row changes for the token only.
 func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
 	machine := providers.MachineID(in.Machine)
 	i, err := s.instance(r.Context(), machine)
 	if err != nil {
 		return nil, err
 	}
-	challenge, err := tpm.NewChallenge(s.Random, in.EKCertificate, in.AKPublic)
+	ek, err := tpm.ParseEK(in.EKCertificate)
 	if err != nil {
 		return nil, err
 	}
-	token := attest.Sum(in.Token[:])
-	known := subtle.ConstantTimeCompare(token[:], i.Plan.TokenHash[:]) == 1
-	if !known && (i.Enrolment.EK.IsZero() || i.Enrolment.EK != challenge.EK) {
-		return nil, errStranger
+	ak, err := tpm.ParseAK(in.AKPublic)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.sameEK(r.Context(), i, challenge.EK); err != nil {
+	hash := in.Token.Hash()
+	token := !i.Plan.TokenHash.IsZero() && subtle.ConstantTimeCompare(hash[:], i.Plan.TokenHash[:]) == 1
+	switch {
+	case !token && i.Enrolment.EK.IsZero(), !token && i.Enrolment.EK != ek.ID:
+		return nil, errStranger
+	case !i.Enrolment.EK.IsZero() && i.Enrolment.EK != ek.ID:
+		return nil, errOtherEK
+	}
+	challenge, err := tpm.NewChallenge(s.Random, ek, ak)
+	if err != nil {
 		return nil, err
 	}
 	var nonce attest.Nonce
 	if _, err := io.ReadFull(s.Random, nonce[:]); err != nil {
 		return nil, fmt.Errorf("drawing a nonce: %w", err)
 	}
-	if err := s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
-		i.Enrolment.ChallengedAt = s.Clock()
-		return nil
-	}); err != nil {
-		return nil, err
+	if token {
+		err := s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
+			i.Enrolment.ChallengedAt = s.Clock()
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	connection(r).set(challenge, machine, nonce)
 	return api.EnrolChallenge{
@@ -90,18 +104,8 @@ func (s *Server) instance(ctx context.Context, id providers.MachineID) (i orches
 	return i, err
 }
 
-// sameEK refuses a machine that has changed its endorsement key, and leaves
-// that in its history.
-func (s *Server) sameEK(ctx context.Context, i orchestrator.Instance, ek attest.Digest) error {
-	if i.Enrolment.EK.IsZero() || i.Enrolment.EK == ek {
-		return nil
-	}
-	reason := fmt.Sprintf("a machine with another endorsement key (%s) tried to enrol in its place", ek)
-	err := s.Store.Update(ctx, func(tx store.Tx) error {
-		return tx.Note(orchestrator.Event{At: s.Clock(), Instance: i.ID, From: i.State, To: i.State, Reason: reason})
-	})
-	return errors.Join(fmt.Errorf("%w: the endorsement key is not the one this machine enrolled with", attest.ErrIdentity), err)
-}
+// errOtherEK refuses a machine that has changed its endorsement key.
+var errOtherEK = fmt.Errorf("%w: the endorsement key is not the one this machine enrolled with", attest.ErrIdentity)
 
 // observe writes down what was learned of a machine and has it looked at.
 func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func(*orchestrator.Instance) error) error {
@@ -125,15 +129,14 @@ func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func
 }
 
 // finish judges the machine that answered its challenge on this connection.
+// Until its keys are established nothing is written down: a refusal is an
+// answer, and no verdict.
 func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	challenge, machine, nonce := connection(r).take()
 	if challenge == nil {
 		return nil, problem.New(http.StatusConflict, "no-challenge", "this connection has not been challenged")
 	}
 	s.Trap(failpoint.BetweenChallengeAndActivation)
-	if err := challenge.Answered(in.Secret); err != nil {
-		return nil, err
-	}
 	spki, err := channel.PeerSPKI(*r.TLS)
 	if err != nil {
 		return nil, err
@@ -142,22 +145,29 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	i, err := s.instance(r.Context(), machine)
+	if err := challenge.Answered(in.Answer[:], bound); err != nil {
+		return nil, err
+	}
+	evidence, err := verifier.Verify(in.Evidence, nonce, bound)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.sameEK(r.Context(), i, challenge.EK); err != nil {
+	if evidence.EK != challenge.EK || !bytes.Equal(evidence.AK, challenge.AKName) {
+		return nil, fmt.Errorf("%w: the evidence is signed by other keys than were challenged", attest.ErrIdentity)
+	}
+	i, err := s.instance(r.Context(), machine)
+	if err != nil {
 		return nil, err
 	}
 	rel, err := s.release(r.Context(), i.Plan.Release)
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.judge(i, rel, challenge, nonce, bound, in.Evidence)
+	v, err := s.judge(i, rel, evidence)
 	if err != nil {
 		return nil, err
 	}
-	if err := s.record(r.Context(), machine, challenge, attest.Sum(spki), v); err != nil {
+	if err := s.record(r.Context(), machine, evidence, attest.Sum(spki), v); err != nil {
 		return nil, err
 	}
 	s.Logger.Info("machine judged", zap.String("instance", string(i.ID)), zap.Bool("accepted", v.accepted), zap.String("reason", v.reason))
@@ -174,25 +184,24 @@ func (s *Server) release(ctx context.Context, d attest.ReleaseDigest) (rel orche
 	})
 }
 
-// record writes the verdict down for this boot. The endorsement key is only
-// pinned by evidence that verified: until then nothing is known of it.
-func (s *Server) record(ctx context.Context, machine providers.MachineID, c *tpm.Challenge, session attest.Digest, v verdict) error {
+// record writes the verdict down for this boot, pins the keys that were just
+// established, and voids the token: from now on the endorsement key speaks for
+// the machine.
+func (s *Server) record(ctx context.Context, machine providers.MachineID, evidence *verifier.Verified, session attest.Digest, v verdict) error {
 	return s.observe(ctx, machine, func(i *orchestrator.Instance) error {
-		e := i.Enrolment.NextBoot()
-		if !e.EK.IsZero() && e.EK != c.EK {
-			return fmt.Errorf("%w: another machine enrolled meanwhile", attest.ErrIdentity)
+		if !i.Enrolment.EK.IsZero() && i.Enrolment.EK != evidence.EK {
+			return errOtherEK
 		}
-		if v.verified {
-			e.EK, e.AK = c.EK, c.AKName
+		result, err := json.Marshal(v.result)
+		if err != nil {
+			return fmt.Errorf("encoding an attestation result: %w", err)
 		}
-		e.ChallengedAt, e.LastSeen = s.Clock(), s.Clock()
-		e.Session = session
-		e.Judged, e.Accepted, e.Verdict = true, v.accepted, v.reason
-		var err error
-		if e.AttestationResult, err = json.Marshal(v.result); err != nil {
-			return fmt.Errorf("encoding an appraisal: %w", err)
+		now := s.Clock()
+		i.Plan.TokenHash = attest.Digest{}
+		i.Enrolment = orchestrator.Enrolment{
+			EK: evidence.EK, AK: evidence.AK, ChallengedAt: now, LastSeen: now, Session: session,
+			Judged: true, Accepted: v.accepted, Verdict: v.reason, AttestationResult: result,
 		}
-		i.Enrolment = e
 		return nil
 	})
 }

@@ -1,7 +1,6 @@
 package enrol_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -21,6 +20,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -31,6 +31,8 @@ import (
 )
 
 const machineID = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
+
+var token = api.Token{7}
 
 // gate is a server over a real store, and one machine with a software TPM.
 type gate struct {
@@ -65,7 +67,7 @@ func newGate(t *testing.T) *gate {
 	}
 	g.spki = spki
 	g.config = api.Config{
-		Version: api.ConfigVersion, Machine: machineID, ControlPlane: l.Addr().String(), ControlPlaneSPKI: spki, Token: [32]byte{7},
+		Version: api.ConfigVersion, Machine: machineID, ControlPlane: l.Addr().String(), ControlPlaneSPKI: spki, TokenHash: token.Hash(),
 	}
 	if g.encoded, err = g.config.Encode(); err != nil {
 		t.Fatal(err)
@@ -76,11 +78,11 @@ func newGate(t *testing.T) *gate {
 	g.addRows()
 	g.server = enrol.New(enrol.Parts{
 		Store: g.store, Certificate: certificate,
-		Appraise: func(in verifier.Input, p verifier.Policy) (verifier.Result, error) {
+		Appraise: func(v *verifier.Verified, a verifier.Activation, p verifier.Policy) (attest.AttestationResult, error) {
 			if g.appraise != nil {
-				return g.appraise(in, p)
+				return g.appraise(v, a, p)
 			}
-			return verifier.Appraise(in, p)
+			return verifier.Appraise(v, a, p)
 		},
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) {
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
@@ -133,7 +135,7 @@ func (g *gate) addRows() {
 	i := orchestrator.Instance{
 		ID: "instance", User: "amara", Desired: orchestrator.Present, State: orchestrator.StateBooting, Machine: machineID,
 		Plan: orchestrator.Plan{
-			Release: rel.Digest, ConfigDigest: attest.ConfigDigest(g.encoded), TokenHash: attest.Sum(g.config.Token[:]),
+			Release: rel.Digest, ConfigDigest: attest.ConfigDigest(g.encoded), TokenHash: token.Hash(),
 		},
 	}
 	err = g.store.Update(g.t.Context(), func(tx store.Tx) error { return errors.Join(tx.PutRelease(rel), tx.Insert(i)) })
@@ -201,7 +203,7 @@ func (a *agent) call(path string, in, out any) int {
 
 func (a *agent) raw(path string, body []byte, out any) int {
 	a.t.Helper()
-	answer, err := a.conn.Call(a.t.Context(), http.MethodPost, path, "application/json", bytes.NewReader(body), api.MaxMessageBytes)
+	answer, err := a.conn.Call(a.t.Context(), http.MethodPost, path, "application/json", body, api.MaxMessageBytes)
 	var status *channel.StatusError
 	if errors.As(err, &status) {
 		return status.Code
@@ -219,7 +221,7 @@ func (a *agent) raw(path string, body []byte, out any) int {
 
 func (a *agent) introduction() api.EnrolBegin {
 	return api.EnrolBegin{
-		Machine: machineID, Token: a.config.Token, EKCertificate: a.tpm.EKCertificate(), AKPublic: a.tpm.AKPublic(),
+		Machine: machineID, Token: token, EKCertificate: a.tpm.EKCertificate(), AKPublic: a.tpm.AKPublic(),
 	}
 }
 
@@ -233,15 +235,15 @@ func (a *agent) begin() (c api.EnrolChallenge) {
 
 func (a *agent) answer(c api.EnrolChallenge) api.EnrolFinish {
 	a.t.Helper()
-	secret, err := a.tpm.Activate(c.CredentialBlob, c.EncryptedSecret)
+	answer, err := a.tpm.Activate(a.conn.Channel, c.CredentialBlob, c.EncryptedSecret)
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	evidence, err := a.tpm.Evidence(attester.Subject{Channel: a.conn.Channel, Nonce: c.Nonce, Config: a.encoded})
+	evidence, err := a.tpm.Evidence(attester.Subject{Channel: a.conn.Channel, Nonce: c.Nonce, Config: attest.ConfigDigest(a.encoded)})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	return api.EnrolFinish{Secret: secret, Evidence: evidence}
+	return api.EnrolFinish{Answer: answer, Evidence: evidence}
 }
 
 func (a *agent) enrol() (r api.EnrolResult) {
@@ -356,11 +358,11 @@ func TestFinishNeedsAChallengeOfThisConnectionOnce(t *testing.T) {
 	}
 }
 
-func TestWrongSecretIsRefusedAndWritesNoVerdict(t *testing.T) {
+func TestWrongAnswerIsRefusedAndWritesNoVerdict(t *testing.T) {
 	g := newGate(t)
 	a := g.dial()
 	finish := a.answer(a.begin())
-	finish.Secret[0]++
+	finish.Answer[0]++
 	if got := a.call(api.EnrolFinishPath, finish, nil); got != http.StatusForbidden {
 		t.Errorf("%d", got)
 	}
@@ -369,58 +371,120 @@ func TestWrongSecretIsRefusedAndWritesNoVerdict(t *testing.T) {
 	}
 }
 
-// Evidence made on one connection proves nothing on another.
-func TestRelayedEvidenceIsNotAccepted(t *testing.T) {
+// What proves nothing changes nothing: a stranger who knows a machine's public
+// endorsement certificate, and has the machine open any credential for anybody,
+// takes nothing over and leaves no trace in the row.
+func TestStrangerWithTheMachinesCertificate(t *testing.T) {
 	g := newGate(t)
-	victim, relay := g.dial(), g.dial()
-	c := relay.begin()
-	finish := victim.answer(c)
-	var r api.EnrolResult
-	if got := relay.call(api.EnrolFinishPath, finish, &r); got != http.StatusOK || r.Accepted {
-		t.Errorf("%d %+v", got, r)
+	g.dial().enrol()
+	before := g.instance()
+	introduction := func(a *agent) api.EnrolBegin {
+		in := a.introduction()
+		in.Token = api.Token{}
+		return in
 	}
-	if e := g.instance().Enrolment; e.Accepted || !e.EK.IsZero() {
-		t.Errorf("%+v", e)
+	for name, attack := range map[string]func(stranger, victim *agent, c api.EnrolChallenge) api.EnrolFinish{
+		"relays the credential and the evidence": func(_, victim *agent, c api.EnrolChallenge) api.EnrolFinish {
+			return victim.answer(c)
+		},
+		"relays the credential": func(stranger, victim *agent, c api.EnrolChallenge) api.EnrolFinish {
+			finish := stranger.answer(c)
+			finish.Answer = victim.answer(c).Answer
+			return finish
+		},
+		"sends nothing": func(_, _ *agent, _ api.EnrolChallenge) api.EnrolFinish { return api.EnrolFinish{} },
+		"has the answer and no evidence": func(stranger, _ *agent, c api.EnrolChallenge) api.EnrolFinish {
+			finish := stranger.answer(c)
+			finish.Evidence = finish.Evidence[1:]
+			return finish
+		},
+		"has evidence for another connection": func(stranger, victim *agent, c api.EnrolChallenge) api.EnrolFinish {
+			finish := stranger.answer(c)
+			finish.Evidence = victim.answer(c).Evidence
+			return finish
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			stranger, victim := g.dial(), g.dial()
+			var c api.EnrolChallenge
+			if got := stranger.call(api.EnrolBeginPath, introduction(stranger), &c); got != http.StatusOK {
+				t.Fatalf("begin: %d", got)
+			}
+			if got := stranger.call(api.EnrolFinishPath, attack(stranger, victim, c), nil); got != http.StatusForbidden {
+				t.Errorf("finish: %d", got)
+			}
+			if after := g.instance(); after.Version != before.Version {
+				t.Errorf("the row changed: %+v", after.Enrolment)
+			}
+		})
+	}
+	// The machine itself enrols again after a reboot, by its key alone.
+	a := g.dial()
+	var c api.EnrolChallenge
+	if got := a.call(api.EnrolBeginPath, introduction(a), &c); got != http.StatusOK {
+		t.Fatalf("begin: %d", got)
+	}
+	if got := a.call(api.EnrolFinishPath, a.answer(c), nil); got != http.StatusOK {
+		t.Errorf("finish: %d", got)
 	}
 }
 
-func TestAnotherEndorsementKeyIsRefusedForEver(t *testing.T) {
+// The token is void once a machine has enrolled with it.
+func TestTokenIsGoodOnce(t *testing.T) {
 	g := newGate(t)
 	g.dial().enrol()
-	ek := g.instance().Enrolment.EK
-	other := swtpmtest.Start(t)
+	if hash := g.instance().Plan.TokenHash; !hash.IsZero() {
+		t.Errorf("the token's hash is still there: %s", hash)
+	}
 	var err error
-	if g.tpm, err = attester.Open(other); err != nil {
+	if g.tpm, err = attester.Open(swtpmtest.Start(t)); err != nil {
 		t.Fatal(err)
 	}
 	a := g.dial()
 	if got := a.call(api.EnrolBeginPath, a.introduction(), nil); got != http.StatusForbidden {
-		t.Errorf("%d", got)
+		t.Errorf("another machine with the token: %d", got)
 	}
-	if g.instance().Enrolment.EK != ek {
-		t.Error("the endorsement key changed")
+	in := a.introduction()
+	in.Token = api.Token{}
+	if got := a.call(api.EnrolBeginPath, in, nil); got != http.StatusForbidden {
+		t.Errorf("another machine without one: %d", got)
 	}
-	var events []orchestrator.Event
-	if err := g.store.View(t.Context(), func(v store.Reader) (err error) {
-		events, err = v.Events(0, "instance", 10)
-		return err
-	}); err != nil {
-		t.Fatal(err)
+}
+
+// Whoever shows the token before the machine has enrolled is still only the
+// machine that enrols first; its endorsement key then never changes.
+func TestAnotherEndorsementKeyIsRefusedForEver(t *testing.T) {
+	g := newGate(t)
+	first := g.dial()
+	finish := first.answer(first.begin())
+	g.change(func(i *orchestrator.Instance) { i.Enrolment.EK = attest.Digest{1} })
+	if got := first.call(api.EnrolFinishPath, finish, nil); got != http.StatusForbidden {
+		t.Errorf("finish: %d", got)
 	}
-	if len(events) != 1 || !strings.Contains(events[0].Reason, "another endorsement key") {
-		t.Errorf("events %+v", events)
+	if got := g.dial().call(api.EnrolBeginPath, first.introduction(), nil); got != http.StatusForbidden {
+		t.Errorf("begin: %d", got)
+	}
+	if i := g.instance(); i.Enrolment.EK != (attest.Digest{1}) || i.Enrolment.Judged {
+		t.Errorf("%+v", i.Enrolment)
 	}
 }
 
 func TestEvidenceOfOtherKeysThanChallengedIsRefused(t *testing.T) {
 	g := newGate(t)
-	g.appraise = func(in verifier.Input, p verifier.Policy) (verifier.Result, error) {
-		r, err := verifier.Appraise(in, p)
-		r.Facts.EK[0]++
-		return r, err
-	}
 	a := g.dial()
-	if got := a.call(api.EnrolFinishPath, a.answer(a.begin()), nil); got != http.StatusForbidden {
+	finish := a.answer(a.begin())
+	other, err := attester.Open(swtpmtest.Start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := evidence.Decode(finish.Evidence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if finish.Evidence, err = other.Evidence(attester.Subject{Channel: a.conn.Channel, Nonce: e.Nonce, Config: e.Config}); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.call(api.EnrolFinishPath, finish, nil); got != http.StatusForbidden {
 		t.Errorf("%d", got)
 	}
 	if g.instance().Enrolment.Judged {
@@ -429,20 +493,19 @@ func TestEvidenceOfOtherKeysThanChallengedIsRefused(t *testing.T) {
 }
 
 func TestWhatIsNotAcceptedIsSaid(t *testing.T) {
-	accepted := func(r *verifier.Result) { r.Appraisal.Differs = []string{"pcr2", "pcr4"} }
 	for name, c := range map[string]struct {
-		alter func(*verifier.Result)
+		alter func(*verifier.Verified, *attest.AttestationResult)
 		want  string
 	}{
-		"registers":     {accepted, "pcr2, pcr4"},
-		"configuration": {func(r *verifier.Result) { r.Facts.Config = []byte("other") }, "pcr14"},
-		"tier":          {func(r *verifier.Result) { r.Appraisal.Tiers = attest.Tiers{} }, "minimum of software"},
+		"registers":     {func(_ *verifier.Verified, r *attest.AttestationResult) { r.Differs = []string{"pcr2", "pcr4"} }, "pcr2, pcr4"},
+		"configuration": {func(v *verifier.Verified, _ *attest.AttestationResult) { v.Config[0]++ }, "pcr14"},
+		"tier":          {func(_ *verifier.Verified, r *attest.AttestationResult) { r.Tiers = attest.Tiers{} }, "minimum of software"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := newGate(t)
-			g.appraise = func(in verifier.Input, p verifier.Policy) (verifier.Result, error) {
-				r, err := verifier.Appraise(in, p)
-				c.alter(&r)
+			g.appraise = func(v *verifier.Verified, a verifier.Activation, p verifier.Policy) (attest.AttestationResult, error) {
+				r, err := verifier.Appraise(v, a, p)
+				c.alter(v, &r)
 				return r, err
 			}
 			r := g.dial().enrol()
@@ -456,8 +519,8 @@ func TestWhatIsNotAcceptedIsSaid(t *testing.T) {
 // A fault of ours is none of the machine's: it may try again.
 func TestIncompletePolicyGivesNoVerdict(t *testing.T) {
 	g := newGate(t)
-	g.appraise = func(verifier.Input, verifier.Policy) (verifier.Result, error) {
-		return verifier.Result{}, attest.ErrPolicy
+	g.appraise = func(*verifier.Verified, verifier.Activation, verifier.Policy) (attest.AttestationResult, error) {
+		return attest.AttestationResult{}, attest.ErrPolicy
 	}
 	a := g.dial()
 	if got := a.call(api.EnrolFinishPath, a.answer(a.begin()), nil); got != http.StatusInternalServerError {

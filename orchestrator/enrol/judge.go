@@ -1,14 +1,11 @@
 package enrol
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
-	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 )
@@ -16,18 +13,13 @@ import (
 // verdict is what the operator makes of a machine's evidence.
 type verdict struct {
 	accepted bool
-	// verified says that the signatures hold, so that the keys are known to
-	// be the machine's, whatever it runs.
-	verified bool
 	reason   string
 	result   attest.AttestationResult
 }
 
 // judge appraises evidence against the release that the machine was made from
 // and no other. An error means that no verdict was reached.
-func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm.Challenge, nonce attest.Nonce,
-	bound attest.Channel, evidence []byte,
-) (verdict, error) {
+func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, evidence *verifier.Verified) (verdict, error) {
 	manifest, err := release.ParseManifest(rel.Manifest)
 	if err != nil {
 		return verdict{}, fmt.Errorf("reading a stored manifest: %w", err)
@@ -36,42 +28,33 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, c *tpm
 	if err != nil {
 		return verdict{}, err
 	}
-	result, err := s.Appraise(
-		verifier.Input{Evidence: evidence, Nonce: nonce, Channel: bound, Activation: verifier.ActivatedHere},
-		verifier.Policy{
-			TrustAnchors: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
-			MinimumTier: s.MinimumTier, Now: s.Clock(),
-		})
-	switch {
-	case errors.Is(err, attest.ErrPolicy):
+	result, err := s.Appraise(evidence, verifier.ActivatedHere, verifier.Policy{
+		TrustAnchors: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
+		MinimumTier: s.MinimumTier, Now: s.Clock(),
+	})
+	if err != nil {
 		// The fault is here: the machine may try again once it is mended.
 		return verdict{}, fmt.Errorf("appraising: %v", err) //nolint:errorlint // it is no refusal of the machine's
-	case err != nil:
-		return verdict{reason: "its evidence proves nothing: " + err.Error()}, nil //nolint:nilerr // a refusal is a verdict
-	case result.Facts.EK != c.EK || !bytes.Equal(result.Facts.AK, c.AKName):
-		return verdict{}, fmt.Errorf("%w: the evidence is signed by other keys than were challenged", attest.ErrIdentity)
 	}
-	v := verdict{verified: true, result: result.Appraisal}
-	v.reason = s.objection(i, result)
+	v := verdict{result: result, reason: s.objection(i, evidence, result)}
 	v.accepted = v.reason == ""
 	if v.accepted {
-		v.reason = fmt.Sprintf("accepted at tier %s", result.Appraisal.Tiers.Lowest())
+		v.reason = fmt.Sprintf("accepted at tier %s", result.Tiers.Identity)
 	}
 	return v, nil
 }
 
 // objection says why a machine is not routed to; empty where it may be.
-func (s *Server) objection(i orchestrator.Instance, r verifier.Result) string {
-	a := r.Appraisal
+func (s *Server) objection(i orchestrator.Instance, evidence *verifier.Verified, a attest.AttestationResult) string {
 	switch {
 	case len(a.Differs) > 0:
 		return "registers differ: " + strings.Join(a.Differs, ", ")
-	case attest.ConfigDigest(r.Facts.Config) != i.Plan.ConfigDigest:
+	case evidence.Config != i.Plan.ConfigDigest:
 		return "the configuration that it measured (pcr14) is not the one it was given"
 	case !a.Accepted():
 		return worst(a)
-	case a.Tiers.Lowest() < s.MinimumTier:
-		return fmt.Sprintf("its tier is %s, below the minimum of %s", a.Tiers.Lowest(), s.MinimumTier)
+	case a.Tiers.Identity < s.MinimumTier:
+		return fmt.Sprintf("its tier is %s, below the minimum of %s", a.Tiers.Identity, s.MinimumTier)
 	}
 	return ""
 }

@@ -43,8 +43,8 @@ const (
 	flushTimeout = 2 * time.Second
 )
 
-// Appraise verifies evidence and judges it; policy.Appraise does.
-type Appraise func(verifier.Input, verifier.Policy) (verifier.Result, error)
+// Appraise judges verified evidence; verifier.Appraise does.
+type Appraise func(*verifier.Verified, verifier.Activation, verifier.Policy) (attest.AttestationResult, error)
 
 // Parts are what a Server is made from; all are needed.
 type Parts struct {

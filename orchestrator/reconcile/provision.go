@@ -155,17 +155,23 @@ func (r *Reconciler) plan(t *step, rel orchestrator.Release) error {
 		Version: api.ConfigVersion, Machine: id,
 		ControlPlane: r.Policy.ControlPlane, ControlPlaneSPKI: r.Policy.ControlPlaneSPKI,
 	}
-	if _, err := io.ReadFull(r.Random, config.Token[:]); err != nil {
+	var token api.Token
+	if _, err := io.ReadFull(r.Random, token[:]); err != nil {
 		return fmt.Errorf("drawing a token: %w", err)
 	}
+	config.TokenHash = token.Hash()
 	encoded, err := config.Encode()
+	if err != nil {
+		return err
+	}
+	drive, err := api.EncodeDrive(encoded, token)
 	if err != nil {
 		return err
 	}
 	t.Machine = providers.MachineID(id)
 	t.Plan = orchestrator.Plan{
 		Release: rel.Digest, Region: r.Policy.Region, Size: r.Policy.Size, DataBytes: r.Policy.DataBytes,
-		Config: encoded, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: attest.Sum(config.Token[:]),
+		Config: drive, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: config.TokenHash,
 	}
 	t.enter(orchestrator.StateCreating, "made from release "+rel.Version)
 	return nil

@@ -7,11 +7,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -21,6 +21,9 @@ const (
 	minDataBytes = 16 << 20
 	maxDataBytes = 16 << 40
 	sectorBytes  = 512
+	// maxConfigBytes is what the narrowest of the clouds' channels carries,
+	// EC2's user data.
+	maxConfigBytes = 16 << 10
 )
 
 // Create accepts a machine: once its directory stands, whatever is still to be
@@ -99,11 +102,12 @@ func (c *config) checkRequest(req providers.CreateRequest) ([]byte, error) {
 		return nil, providers.Errorf(providers.CodeInvalid, "data_bytes is %d, want a multiple of %d from %d to %d",
 			spec.DataBytes, sectorBytes, minDataBytes, maxDataBytes)
 	}
-	drive, err := api.EncodeDrive(spec.Config)
-	if err != nil {
-		return nil, providers.Errorf(providers.CodeInvalid, "config: %s", err)
+	n := len(spec.Config)
+	if n == 0 || n > maxConfigBytes {
+		return nil, providers.Errorf(providers.CodeInvalid, "config has %d bytes, want 1 to %d", n, maxConfigBytes)
 	}
-	return drive, nil
+	// A disk has whole sectors.
+	return append(slices.Clone(spec.Config), make([]byte, -n&(sectorBytes-1))...), nil
 }
 
 // created answers a Create of a machine that is there already.

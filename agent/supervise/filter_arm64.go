@@ -1,0 +1,5 @@
+package supervise
+
+import "golang.org/x/sys/unix"
+
+const auditArch = unix.AUDIT_ARCH_AARCH64
