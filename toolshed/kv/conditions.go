@@ -68,6 +68,6 @@ func (t tags) matches(version int64, strong bool) bool {
 		return false
 	}
 	return t.any || slices.ContainsFunc(t.list, func(one tag) bool {
-		return etag(version) == `"`+one.opaque+`"` && !(strong && one.weak)
+		return etag(version) == `"`+one.opaque+`"` && (!strong || !one.weak)
 	})
 }
