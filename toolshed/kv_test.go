@@ -163,9 +163,13 @@ func TestPagingEnds(t *testing.T) {
 			t.Fatal(text)
 		}
 	}
-	// What the present version's writers may have sent.
+	// Keys that an answer in JSON cannot hold, and so no cursor.
 	ask(t, s, "PUT", "/api/kv/%ff", "")
 	ask(t, s, "PUT", "/api/kv/z%ff", "")
+	// Passed over, it would begin each page from the front.
+	if status, text, _ := ask(t, s, "GET", "/api/kv?afer=a", ""); status != 422 {
+		t.Errorf("a misspelt parameter: %d %s", status, text)
+	}
 	for prefix, want := range map[string]int{"": len(keys), "a": 5, "a\x00": 2, "\x00": 1, "\U0010ffff": 2, "none": 0} {
 		var got []string
 		after := ""
