@@ -47,11 +47,11 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 
 .PHONY: test
 test: deps build $(COSIGN) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) $(GO) run ./scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
-	@$(GO) run ./scripts/gotest -short ./...
+	@scripts/gotest -short ./...
 
 .PHONY: lint
 lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/toolshed/kv"
+	"github.com/toolshed-cloud/shed/toolshed/problem"
 )
 
 // Version is the API's version, in its OpenAPI document.
@@ -21,6 +22,7 @@ const Version = "1.0.0"
 
 // Handler routes to every API. The OpenAPI document is at /openapi.json.
 func Handler(store *kv.Store, log *zap.Logger) http.Handler {
+	problem.Install()
 	mux := http.NewServeMux()
 	config := huma.DefaultConfig("toolshed", Version)
 	config.DocsPath, config.SchemasPath = "", ""
@@ -28,7 +30,7 @@ func Handler(store *kv.Store, log *zap.Logger) http.Handler {
 	api := humago.New(mux, config)
 	registerHealth(api)
 	kv.Register(api, store)
-	return logged(mux, log)
+	return logged(problem.Unrouted(mux), log)
 }
 
 // logged writes one line a request with nothing in it that the owner sent:

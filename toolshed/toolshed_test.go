@@ -16,7 +16,8 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/kv"
 )
 
-func serve(t *testing.T) *httptest.Server {
+// serve answers the address of a toolshed on a store of its own.
+func serve(t *testing.T) string {
 	t.Helper()
 	store, err := kv.Open(t.Context(), filepath.Join(t.TempDir(), "kv.db"), time.Now)
 	if err != nil {
@@ -25,19 +26,19 @@ func serve(t *testing.T) *httptest.Server {
 	t.Cleanup(func() { store.Close() })
 	s := httptest.NewServer(toolshed.Handler(store, zap.NewNop()))
 	t.Cleanup(s.Close)
-	return s
+	return s.URL
 }
 
-func ask(t *testing.T, s *httptest.Server, method, path, body string, header ...string) (int, string, http.Header) {
+func ask(t *testing.T, url, method, path, body string, header ...string) (int, string, http.Header) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for i := 0; i < len(header); i += 2 {
-		req.Header.Set(header[i], header[i+1])
+		req.Header.Add(header[i], header[i+1])
 	}
-	resp, err := s.Client().Do(req)
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,7 @@
+package bad
+
+import "testing"
+
+func TestPasses(*testing.T) {}
+
+func TestFails(t *testing.T) { t.Error("what went wrong") }
