@@ -219,14 +219,11 @@ func TestProxyThatTerminatesTLS(t *testing.T) {
 // another connection's.
 func TestRelayWithTheMachinesOwnKey(t *testing.T) {
 	m := newMachine(t)
-	relay := httptest.NewUnstartedServer(&httputil.ReverseProxy{
+	relay := &httputil.ReverseProxy{
 		Rewrite:   func(r *httputil.ProxyRequest) { r.SetURL(m.url) },
 		Transport: &http.Transport{TLSClientConfig: channel.ClientConfigTrustingEvidenceAlone()},
-	})
-	relay.TLS = channel.ServerConfig(m.Ingress().Certificate)
-	relay.StartTLS()
-	defer relay.Close()
-	_, err := m.trust().Connect(t.Context(), parse(t, relay.URL), nil)
+	}
+	_, err := m.trust().Connect(t.Context(), parse(t, serveTLS(t, m, relay.ServeHTTP)), nil)
 	refused(t, err, attest.ErrBinding)
 }
 
@@ -234,7 +231,7 @@ func TestRelayWithTheMachinesOwnKey(t *testing.T) {
 func TestReplayedEvidence(t *testing.T) {
 	m := newMachine(t)
 	var kept []byte
-	replay := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	replay := serveTLS(t, m, func(w http.ResponseWriter, r *http.Request) {
 		ch, err := channel.FromState(*r.TLS, attest.RoleServe, m.Ingress().SPKI)
 		if err != nil {
 			t.Error(err)
@@ -249,12 +246,9 @@ func TestReplayedEvidence(t *testing.T) {
 			}
 		}
 		w.Write(kept) //nolint:errcheck // the client's error tells
-	}))
-	replay.TLS = channel.ServerConfig(m.Ingress().Certificate)
-	replay.StartTLS()
-	defer replay.Close()
+	})
 	for range 2 {
-		_, err := m.trust().Connect(t.Context(), parse(t, replay.URL), nil)
+		_, err := m.trust().Connect(t.Context(), parse(t, replay), nil)
 		if err == nil {
 			t.Error("accepted without an activation")
 		}
@@ -330,7 +324,7 @@ func TestReleaseOfAnotherPublisher(t *testing.T) {
 // Another release's machine is refused, and the register that differs named.
 func TestAnotherReleasesMachine(t *testing.T) {
 	m := newMachine(t)
-	if err := issueExtend(m, 11); err != nil {
+	if err := extend(m, 11); err != nil {
 		t.Fatal(err)
 	}
 	_, err := m.trust().Connect(t.Context(), m.url, nil)
@@ -341,13 +335,23 @@ func TestAnotherReleasesMachine(t *testing.T) {
 	refused(t, err, attest.ErrRegisters)
 }
 
-// issueExtend changes a register of the running machine.
-func issueExtend(m *machine, register uint8) error {
+// extend changes a register of the running machine.
+func extend(m *machine, register uint8) error {
 	tpm, err := attester.Open(m.device)
 	if err != nil {
 		return err
 	}
 	return tpm.Extend(register, attest.Digest{1})
+}
+
+// serveTLS answers under the machine's own key.
+func serveTLS(t *testing.T, m *machine, handler http.HandlerFunc) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.TLS = channel.ServerConfig(m.Ingress().Certificate)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server.URL
 }
 
 func parse(t *testing.T, text string) *url.URL {

@@ -18,9 +18,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent"
@@ -52,6 +54,7 @@ func servePayload(socket string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	fmt.Println("the payload's diary")
 	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck,gosec // it is killed
 		if r.Header.Get("Upgrade") != "" {
 			echo(w)
@@ -102,6 +105,10 @@ type machine struct {
 	stop   func()
 	// broken is what the next boot's mounts of a device fail with.
 	broken error
+	// wrap stands between the agent and its TPM from the next boot on.
+	wrap func(transport.TPM) transport.TPM
+	// accepted counts the connections to the machine.
+	accepted atomic.Int64
 }
 
 func newMachine(t *testing.T) *machine {
@@ -130,7 +137,11 @@ var measured = map[uint8]attest.Digest{
 
 func (m *machine) boot() {
 	m.t.Helper()
-	tpm, err := attester.Open(m.device)
+	var device transport.TPM = m.device
+	if m.wrap != nil {
+		device = m.wrap(device)
+	}
+	tpm, err := attester.Open(device)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -178,6 +189,19 @@ func (m *machine) boot() {
 	m.serve(sockets)
 }
 
+type countingListener struct {
+	net.Listener
+	accepted *atomic.Int64
+}
+
+func (l countingListener) Accept() (net.Conn, error) {
+	conn, err := l.Listener.Accept()
+	if err == nil {
+		l.accepted.Add(1)
+	}
+	return conn, err
+}
+
 func (m *machine) serve(sockets string) {
 	m.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -185,6 +209,7 @@ func (m *machine) serve(sockets string) {
 		m.t.Fatal(err)
 	}
 	m.url = &url.URL{Scheme: "https", Host: l.Addr().String()}
+	l = countingListener{l, &m.accepted}
 	ctx, cancel := context.WithCancel(context.Background())
 	front := m.Ingress()
 	front.Rand = rand.Reader
