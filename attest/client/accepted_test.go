@@ -1,0 +1,123 @@
+package client
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+)
+
+func newReleaseKey(t *testing.T) *ecdsa.PublicKey {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &key.PublicKey
+}
+
+func wantFloor(t *testing.T, state ClientState, key *ecdsa.PublicKey, want uint64) {
+	t.Helper()
+	if got, err := state.EpochFloor(key); err != nil || got != want {
+		t.Errorf("floor %d, want %d, error %v", got, want, err)
+	}
+}
+
+// An epoch that was seen on one machine holds for all of the same release key,
+// and for no other key.
+func TestEpochFloorIsTheReleaseKeys(t *testing.T) {
+	state := ClientState{Dir: t.TempDir()}
+	key, other := newReleaseKey(t), newReleaseKey(t)
+	wantFloor(t, state, key, 0)
+	for _, epoch := range []uint64{7, 99, 8} {
+		if err := state.RaiseEpochFloor(key, epoch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantFloor(t, state, key, 99)
+	wantFloor(t, state, other, 0)
+	if err := state.Forget("a:1"); err != nil {
+		t.Fatal(err)
+	}
+	wantFloor(t, state, key, 99)
+}
+
+func TestPinsAreKept(t *testing.T) {
+	state := ClientState{Dir: t.TempDir()}
+	if err := state.Remember("a:1", Pin{AK: []byte{1}, EK: attest.Digest{2}, Claim: attest.Digest{3}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Remember("b:1", Pin{AK: []byte{4}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := state.Forget("b:1"); err != nil {
+		t.Fatal(err)
+	}
+	pin, err := state.Pin("a:1")
+	if err != nil || pin == nil || pin.AK[0] != 1 || pin.EK != (attest.Digest{2}) || pin.Claim != (attest.Digest{3}) {
+		t.Errorf("pin %+v, error %v", pin, err)
+	}
+	if pin, err := state.Pin("b:1"); err != nil || pin != nil {
+		t.Errorf("forgotten pin %+v, error %v", pin, err)
+	}
+}
+
+// first is a file of the first format, as it was written.
+const first = `{
+  "127.0.0.1:27593": {
+    "ak": "AAvOKvNYfkbN2kCNRFVLEIhTHtvvSq4T6wWPVMmHKAa8IA==",
+    "ek": "5a4cf3e7c0f0dd0fd5b4d37ba0ee3d3b1f3c7a6e5d4c3b2a190807060504032a",
+    "claim": "d40cd7e799bd4bcc0000000000000000000000000000000000000000000000aa",
+    "epoch": 12,
+    "seen": "2026-11-02T10:11:12.131415Z"
+  }
+}
+`
+
+// A directory of the first format opens, and what was accepted then holds.
+func TestFirstFormat(t *testing.T) {
+	state := ClientState{Dir: t.TempDir()}
+	path := filepath.Join(state.Dir, acceptedFile)
+	if err := os.WriteFile(path, []byte(first), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	key := newReleaseKey(t)
+	check := func() {
+		t.Helper()
+		wantFloor(t, state, key, 12)
+		pin, err := state.Pin("127.0.0.1:27593")
+		if err != nil || pin == nil || len(pin.AK) != 34 || pin.Claim[0] != 0xd4 || pin.Seen.IsZero() {
+			t.Errorf("pin %+v, error %v", pin, err)
+		}
+	}
+	check()
+	if err := state.Remember("b:1", Pin{}); err != nil {
+		t.Fatal(err)
+	}
+	check()
+}
+
+// What a client remembers is read whole or not at all.
+func TestForeignFilesAreRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"newer":          `{"version": 3, "machines": {}, "epochs": {}}`,
+		"unknown field":  `{"version": 2, "machines": {}, "epochs": {}, "more": 1}`,
+		"cut short":      first[:len(first)/2],
+		"something else": `[]`,
+		"two documents":  `{"version": 2, "machines": {}, "epochs": {}} {}`,
+		"unknown in pin": strings.Replace(first, `"epoch"`, `"epochs"`, 1),
+	} {
+		state := ClientState{Dir: t.TempDir()}
+		if err := os.WriteFile(filepath.Join(state.Dir, acceptedFile), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if pin, err := state.Pin("127.0.0.1:27593"); err == nil {
+			t.Errorf("%s: read as %+v", name, pin)
+		}
+	}
+}
