@@ -18,10 +18,9 @@ import (
 	"net/url"
 	"time"
 
-	"golang.org/x/net/netutil"
-
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/connlimit"
 	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
@@ -62,6 +61,9 @@ type Ingress struct {
 // Limits on what a stranger can hold.
 const (
 	maxConnections = 256
+	// maxPerSource leaves room for others beside one source, which can be a
+	// gateway or a forwarded port with several clients behind it.
+	maxPerSource   = 128
 	maxBusy        = 8
 	maxHeaderBytes = 16 << 10
 	headerTimeout  = 5 * time.Second
@@ -101,7 +103,7 @@ func (d *Ingress) Serve(ctx context.Context, l net.Listener) error {
 		}
 	})
 	defer stop()
-	return server.ServeTLS(netutil.LimitListener(l, maxConnections), "", "")
+	return server.ServeTLS(connlimit.Listen(l, maxConnections, maxPerSource), "", "")
 }
 
 func (d *Ingress) handler() http.Handler {
