@@ -143,19 +143,39 @@ type builder struct {
 	Options
 	stub, agent, toolshed []byte
 	kernel                *kernel.Kernel
+	keys                  *registers.Keys
 	initrd, image         []byte
 	manifest              release.Manifest
 }
 
+// readInputs comes first, and refuses an image whose registers could not be
+// predicted before anything is fetched or made.
 func (b *builder) readInputs(context.Context) error {
 	var err error
 	if b.stub, err = b.input("systemd-stub", b.Stub, "systemd-boot-efi"); err != nil {
+		return err
+	}
+	if err = b.checkPredictable(); err != nil {
 		return err
 	}
 	if b.agent, err = b.input("init", b.Agent, ""); err != nil {
 		return err
 	}
 	b.toolshed, err = b.input("bin/toolshed", b.Toolshed, "")
+	return err
+}
+
+// checkPredictable reads what decides how the image is measured.
+func (b *builder) checkPredictable() error {
+	version, err := uki.StubVersion(b.stub)
+	if err != nil {
+		return fmt.Errorf("reading stub: %w", err)
+	}
+	if err := registers.CheckStub(version); err != nil {
+		return err
+	}
+	b.manifest.StubVersion = version
+	b.keys, err = b.readKeys()
 	return err
 }
 
@@ -234,17 +254,10 @@ func (b *builder) clearOutput() error {
 }
 
 func (b *builder) computeRegisters(context.Context) error {
-	version, err := uki.StubVersion(b.stub)
-	if err != nil {
-		return fmt.Errorf("reading stub: %w", err)
-	}
-	b.manifest.StubVersion = version
-	keys, err := b.readKeys()
-	if err != nil {
-		return err
-	}
 	for _, secureBoot := range []bool{false, true} {
-		boot, err := registers.Expect(registers.Boot{UKI: b.image, StubVersion: version, SecureBoot: secureBoot, Keys: keys})
+		boot, err := registers.Expect(registers.Boot{
+			UKI: b.image, StubVersion: b.manifest.StubVersion, SecureBoot: secureBoot, Keys: b.keys,
+		})
 		if err != nil {
 			return fmt.Errorf("computing registers: %w", err)
 		}
@@ -281,7 +294,7 @@ func (b *builder) readKeys() (*registers.Keys, error) {
 			Name: file.name, SHA256: attest.Sum(content), Bytes: int64(len(content)),
 		})
 	}
-	return keys, nil
+	return keys, keys.Check()
 }
 
 func (b *builder) writeDisk(context.Context) error {
