@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/diskfs/go-diskfs"
+
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
@@ -209,6 +211,38 @@ func TestBuildRefuses(t *testing.T) {
 
 func is(want error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, want) }
+}
+
+// TestFsckFindsItClean has the file system's own checker look at the partition
+// of a built disk.
+func TestFsckFindsItClean(t *testing.T) {
+	fsck := "/usr/sbin/fsck.fat"
+	if _, err := os.Stat(fsck); err != nil {
+		t.Skipf("no %s: it is in the package dosfstools", fsck)
+	}
+	o := sampleOptions(t)
+	built(t, o)
+	image, err := diskfs.Open(filepath.Join(o.Output, imagebuild.DiskName), diskfs.WithOpenMode(diskfs.ReadOnly))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	table, err := image.GetPartitionTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	partition := filepath.Join(t.TempDir(), "esp.raw")
+	f, err := os.Create(partition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := table.GetPartitions()[0].ReadContents(image.Backend, f); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(fsck, "-n", "-v", partition).CombinedOutput(); err != nil {
+		t.Errorf("fsck.fat: %v\n%s", err, out)
+	}
 }
 
 // TestUnpredictableIsRefusedFirst wants nothing fetched or made for an image
