@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/imagebuild"
-	"github.com/toolshed-cloud/shed/imagebuild/kernel"
+	"github.com/toolshed-cloud/shed/imagebuild/debian"
 )
 
 // newImageCommand groups what makes and signs releases.
@@ -67,9 +67,9 @@ func explainBuild(err error) error {
 		return hinted(err, "apt-get install %s", missing.Package)
 	case errors.Is(err, imagebuild.ErrOptions):
 		return usage(err)
-	case errors.Is(err, kernel.ErrLists):
+	case errors.Is(err, debian.ErrLists):
 		return hinted(err, "apt-get update, or name a package file with --kernel-package")
-	case errors.Is(err, kernel.ErrDownload):
+	case errors.Is(err, debian.ErrDownload):
 		return hinted(err, "check the network, or name a package file with --kernel-package")
 	case errors.Is(err, exec.ErrNotFound):
 		return hinted(err, "the image is built on Debian, with apt and dpkg")
