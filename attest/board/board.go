@@ -10,6 +10,7 @@
 package board
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strconv"
@@ -59,6 +60,11 @@ func (s Shape) Check() error {
 			ErrShape, s.MemoryBytes, int64(mebibyte), int64(MinMemoryBytes), int64(MaxMemoryBytes))
 	}
 	return nil
+}
+
+// Compare orders shapes by their processors, then by their memory.
+func (s Shape) Compare(other Shape) int {
+	return cmp.Or(cmp.Compare(s.VCPUs, other.VCPUs), cmp.Compare(s.MemoryBytes, other.MemoryBytes))
 }
 
 // String is what ParseShape reads, such as "2x512MiB".

@@ -26,7 +26,7 @@ func fakeApt(t *testing.T) (asked func() string) {
 for last; do :; done
 echo "get $last" >>'%s'
 case $last in fw=1:2-3) printf package >fw_1%%3a2-3_all.deb ;; esac
-case "$*" in *Dir::Etc::SourceParts=/dev/null*) ;; *) exit 9 ;; esac
+case "$*" in *Dir::Etc::SourceParts=/dev/null*Dir::State::Lists=/*) ;; *) exit 9 ;; esac
 `, log),
 	} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
@@ -47,7 +47,8 @@ case "$*" in *Dir::Etc::SourceParts=/dev/null*) ;; *) exit 9 ;; esac
 // and a package that was altered there fetched again.
 func TestSuiteIsAskedOnce(t *testing.T) {
 	asked := fakeApt(t)
-	cache := filepath.Join(t.TempDir(), "cache")
+	t.Chdir(t.TempDir())
+	const cache = "cache"
 	const once = "get update;cache;get fw=1:2-3;"
 	for range 2 {
 		p, err := FetchFrom(t.Context(), "trixie", "fw", cache)

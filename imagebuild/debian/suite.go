@@ -34,7 +34,12 @@ func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err 
 		return nil, fmt.Errorf("making the cache: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	a, err := updated(ctx, suite, dir)
+	// apt takes relative names as relative to its own.
+	lists, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("making the cache: %w", err)
+	}
+	a, err := updated(ctx, suite, lists)
 	if err != nil {
 		return nil, err
 	}
@@ -54,6 +59,11 @@ func updated(ctx context.Context, suite, dir string) (apt, error) {
 	list := filepath.Join(dir, "sources.list")
 	if err := os.WriteFile(list, fmt.Appendf(nil, sources, suite), 0o600); err != nil {
 		return nil, fmt.Errorf("asking for the lists of %s: %w", suite, err)
+	}
+	for _, made := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, made), 0o755); err != nil {
+			return nil, fmt.Errorf("asking for the lists of %s: %w", suite, err)
+		}
 	}
 	a := apt{
 		"-o", "Dir::Etc::SourceList=" + list, "-o", "Dir::Etc::SourceParts=/dev/null",
