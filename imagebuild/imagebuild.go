@@ -4,8 +4,9 @@
 //
 // Invariants: the same inputs give the same bytes, so the manifest holds no
 // time, path or host name; every file that went into the image is an input in
-// the manifest, with its digest; the expected registers are computed from the
-// bytes of the image alone; nothing is run that was built.
+// the manifest, with its digest; the registers expected of the image are
+// computed from its bytes alone, those of the firmware are what it was seen to
+// measure; nothing is run that was built.
 package imagebuild
 
 import (
@@ -19,8 +20,10 @@ import (
 	"slices"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
+	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
@@ -32,6 +35,9 @@ const (
 	DiskName     = "disk.raw"
 	UKIName      = "uki.efi"
 	ManifestName = "manifest.json"
+	// FirmwareName and VariablesName are there where the release has its own.
+	FirmwareName  = "firmware.fd"
+	VariablesName = "variables.fd"
 )
 
 // Where Debian puts what the image is made from.
@@ -59,6 +65,12 @@ type Options struct {
 	// KernelPackage is a package file to use as it is; empty fetches
 	// kernel.DefaultPackage by apt.
 	KernelPackage string
+	// Shapes are the machines that the release has its own firmware for;
+	// without any it is left to the cloud, and registers 0 and 1 with it.
+	Shapes []board.Shape
+	// FirmwarePackage is a package file to use as it is; empty fetches
+	// firmware.Package by apt.
+	FirmwarePackage string
 	// Stub and Mke2fs replace DefaultStub and DefaultMke2fs.
 	Stub   string
 	Mke2fs string
@@ -82,8 +94,8 @@ func (e *MissingError) Error() string { return "there is no " + e.Path }
 // ErrOptions says that the options are incomplete or contradict themselves.
 var ErrOptions = errors.New("invalid image options")
 
-// Build makes a release and writes disk.raw, uki.efi and manifest.json, the
-// manifest last. Errors match ErrOptions, *MissingError, attest.ErrRelease
+// Build makes a release and writes disk.raw, uki.efi, the firmware where it is
+// the release's own, and manifest.json, the manifest last. Errors match ErrOptions, *MissingError, attest.ErrRelease
 // where the version or epoch is refused, or those of the packages below.
 func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 	o.Stub = cmp.Or(o.Stub, DefaultStub)
@@ -101,10 +113,13 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 	}{
 		{"read inputs", b.readInputs},
 		{"fetch kernel", b.fetchKernel},
+		{"fetch firmware", b.fetchFirmware},
+		{"measure firmware", b.measureFirmware},
 		{"make initrd", b.makeInitrd},
 		{"make image", b.makeUKI},
 		{"compute registers", b.computeRegisters},
 		{"write disk", b.writeDisk},
+		{"write firmware", b.writeFirmware},
 		{"write manifest", b.writeManifest},
 	} {
 		o.Progress(step.name)
@@ -126,8 +141,8 @@ func (o Options) check() error {
 			return fmt.Errorf("%w: %s is unset", ErrOptions, name)
 		}
 	}
-	if o.Cache == "" && o.KernelPackage == "" {
-		return fmt.Errorf("%w: neither cache nor kernel package is set", ErrOptions)
+	if o.Cache == "" && (o.KernelPackage == "" || o.FirmwarePackage == "" && len(o.Shapes) > 0) {
+		return fmt.Errorf("%w: neither cache nor kernel and firmware package are set", ErrOptions)
 	}
 	if o.Epoch == 0 {
 		return fmt.Errorf("%w: epoch is unset, want 1 or more", ErrOptions)
@@ -143,13 +158,22 @@ type builder struct {
 	Options
 	stub, agent, toolshed []byte
 	kernel                *kernel.Kernel
-	initrd, image         []byte
-	manifest              release.Manifest
+	keys                  *registers.Keys
+	firmware              *firmware.Firmware
+	// withoutKeys is what the release's own firmware measures.
+	withoutKeys   firmware.Registers
+	initrd, image []byte
+	manifest      release.Manifest
 }
 
+// readInputs comes first, and refuses an image whose registers could not be
+// predicted before anything is fetched or made.
 func (b *builder) readInputs(context.Context) error {
 	var err error
 	if b.stub, err = b.input("systemd-stub", b.Stub, "systemd-boot-efi"); err != nil {
+		return err
+	}
+	if err = b.checkPredictable(); err != nil {
 		return err
 	}
 	if b.agent, err = b.input("init", b.Agent, ""); err != nil {
@@ -157,6 +181,22 @@ func (b *builder) readInputs(context.Context) error {
 	}
 	b.toolshed, err = b.input("bin/toolshed", b.Toolshed, "")
 	return err
+}
+
+// checkPredictable reads what decides how the image is measured.
+func (b *builder) checkPredictable() error {
+	version, err := uki.StubVersion(b.stub)
+	if err != nil {
+		return fmt.Errorf("reading stub: %w", err)
+	}
+	if err := registers.CheckStub(version); err != nil {
+		return err
+	}
+	b.manifest.StubVersion = version
+	if b.keys, err = b.readKeys(); err != nil {
+		return err
+	}
+	return b.checkMeasurable()
 }
 
 // input reads a file and records it in the manifest under name. Where it is
@@ -216,7 +256,7 @@ func (b *builder) makeUKI(context.Context) error {
 	if err := b.clearOutput(); err != nil {
 		return err
 	}
-	b.manifest.UKI = release.File{Name: UKIName, SHA256: attest.Sum(b.image), Bytes: int64(len(b.image))}
+	b.manifest.UKI = fileOf(UKIName, b.image)
 	return files.WriteBytes(filepath.Join(b.Output, UKIName), 0o644, b.image)
 }
 
@@ -226,27 +266,25 @@ func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	err := os.Remove(filepath.Join(b.Output, ManifestName))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing earlier manifest: %w", err)
+	for _, name := range []string{ManifestName, FirmwareName, VariablesName} {
+		err := os.Remove(filepath.Join(b.Output, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing an earlier release: %w", err)
+		}
 	}
 	return nil
 }
 
 func (b *builder) computeRegisters(context.Context) error {
-	version, err := uki.StubVersion(b.stub)
-	if err != nil {
-		return fmt.Errorf("reading stub: %w", err)
-	}
-	b.manifest.StubVersion = version
-	keys, err := b.readKeys()
-	if err != nil {
-		return err
-	}
 	for _, secureBoot := range []bool{false, true} {
-		boot, err := registers.Expect(registers.Boot{UKI: b.image, StubVersion: version, SecureBoot: secureBoot, Keys: keys})
+		boot, err := registers.Expect(registers.Boot{
+			UKI: b.image, StubVersion: b.manifest.StubVersion, SecureBoot: secureBoot, Keys: b.keys,
+		})
 		if err != nil {
 			return fmt.Errorf("computing registers: %w", err)
+		}
+		if b.firmware != nil && !secureBoot {
+			boot.SHA256["7"], boot.SHA384["7"] = b.withoutKeys.SHA256["7"], b.withoutKeys.SHA384["7"]
 		}
 		b.manifest.Boots = append(b.manifest.Boots, boot)
 	}
@@ -281,7 +319,7 @@ func (b *builder) readKeys() (*registers.Keys, error) {
 			Name: file.name, SHA256: attest.Sum(content), Bytes: int64(len(content)),
 		})
 	}
-	return keys, nil
+	return keys, keys.Check()
 }
 
 func (b *builder) writeDisk(context.Context) error {
@@ -303,6 +341,9 @@ func (b *builder) writeDisk(context.Context) error {
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
 	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, architecture
+	if m.Firmware != nil {
+		m.Schema = release.SchemaFirmware
+	}
 	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
 	encoded, err := m.Encode()
 	if err != nil {

@@ -8,13 +8,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/diskfs/go-diskfs"
+
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
+	"github.com/toolshed-cloud/shed/imagebuild/registers"
 )
 
 // needHost skips where the host lacks what an image is made from.
@@ -207,6 +211,74 @@ func TestBuildRefuses(t *testing.T) {
 
 func is(want error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, want) }
+}
+
+// TestFsckFindsItClean has the file system's own checker look at the partition
+// of a built disk.
+func TestFsckFindsItClean(t *testing.T) {
+	fsck := "/usr/sbin/fsck.fat"
+	if _, err := os.Stat(fsck); err != nil {
+		t.Skipf("no %s: it is in the package dosfstools", fsck)
+	}
+	o := sampleOptions(t)
+	built(t, o)
+	image, err := diskfs.Open(filepath.Join(o.Output, imagebuild.DiskName), diskfs.WithOpenMode(diskfs.ReadOnly))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer image.Close()
+	table, err := image.GetPartitionTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	partition := filepath.Join(t.TempDir(), "esp.raw")
+	f, err := os.Create(partition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := table.GetPartitions()[0].ReadContents(image.Backend, f); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(fsck, "-n", "-v", partition).CombinedOutput(); err != nil {
+		t.Errorf("fsck.fat: %v\n%s", err, out)
+	}
+}
+
+// TestUnpredictableIsRefusedFirst wants nothing fetched or made for an image
+// whose registers cannot be predicted.
+func TestUnpredictableIsRefusedFirst(t *testing.T) {
+	o := sampleOptions(t)
+	stub, err := os.ReadFile(imagebuild.DefaultStub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	later := filepath.Join(t.TempDir(), "later.stub")
+	version := regexp.MustCompile(`systemd-stub [0-9]{3}`)
+	if err := os.WriteFile(later, version.ReplaceAll(stub, []byte("systemd-stub 258")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	keys := t.TempDir()
+	for _, name := range []string{"PK.esl", "KEK.esl", "db.esl"} {
+		if err := os.WriteFile(filepath.Join(keys, name), []byte("no signature list"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, change := range map[string]func(*imagebuild.Options){
+		"stub 258":     func(o *imagebuild.Options) { o.Stub = later },
+		"strange keys": func(o *imagebuild.Options) { o.SecureBootKeys = keys },
+	} {
+		o := o
+		change(&o)
+		var steps []string
+		o.Progress = func(step string) { steps = append(steps, step) }
+		if _, err := imagebuild.Build(t.Context(), o); !errors.Is(err, registers.ErrUnknown) {
+			t.Errorf("%s: got %v", name, err)
+		}
+		if len(steps) != 1 {
+			t.Errorf("%s: refused after %q", name, steps)
+		}
+	}
 }
 
 // TestNoStaleManifest cuts a second build short after it replaced the image.

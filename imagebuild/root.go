@@ -80,7 +80,9 @@ func (b *builder) addSkeleton(root *initrd.Archive) error {
 	identity, err := json.Marshal(struct {
 		Version string `json:"version"`
 		Epoch   uint64 `json:"epoch"`
-	}{b.Version, b.Epoch})
+		// OwnFirmware tells the agent that the manifest fixes registers 0 and 1.
+		OwnFirmware bool `json:"own_firmware,omitempty"`
+	}{b.Version, b.Epoch, len(b.Shapes) > 0})
 	if err != nil {
 		return fmt.Errorf("encoding release.json: %w", err)
 	}

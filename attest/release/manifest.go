@@ -9,10 +9,17 @@ package release
 
 import (
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 )
 
-// SchemaVersion is the only manifest version this package reads.
-const SchemaVersion = 1
+// The manifest versions that this package reads.
+const (
+	// SchemaVersion is that of a release which leaves the firmware to the
+	// cloud it runs on.
+	SchemaVersion = 1
+	// SchemaFirmware is that of a release with its own firmware.
+	SchemaFirmware = 2
+)
 
 // MaxManifestBytes and MaxBundleBytes cap what is parsed.
 const (
@@ -38,6 +45,8 @@ type Manifest struct {
 	StubVersion int `json:"stub_version"`
 	// Boots holds the expected registers, one entry for each firmware mode.
 	Boots []Boot `json:"boots"`
+	// Firmware is the release's own; nil where the cloud has its own.
+	Firmware *Firmware `json:"firmware,omitempty"`
 	// Inputs are everything that the image was made from, sorted by name.
 	Inputs []Input `json:"inputs"`
 }
@@ -47,6 +56,25 @@ type File struct {
 	Name   string        `json:"name"`
 	SHA256 attest.Digest `json:"sha256"`
 	Bytes  int64         `json:"bytes"`
+}
+
+// Firmware is what a machine of the release starts with.
+type Firmware struct {
+	Code File `json:"code"`
+	// Variables are the firmware's variables as a new machine has them.
+	Variables File `json:"variables"`
+	// Shapes are the machines whose registers 0 and 1 are known, smallest
+	// first.
+	Shapes []Shape `json:"shapes"`
+}
+
+// Shape is what the firmware measures on one shape of machine: itself, the
+// ACPI tables that it is given, and its boot variables.
+type Shape struct {
+	board.Shape
+	// SHA256 and SHA384 map registers 0 and 1 to their values in lowercase hex.
+	SHA256 map[string]string `json:"sha256"`
+	SHA384 map[string]string `json:"sha384"`
 }
 
 // Input is one ingredient of the image.

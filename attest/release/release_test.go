@@ -13,10 +13,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 )
 
 func sampleManifest() *Manifest {
@@ -37,6 +40,45 @@ func sampleManifest() *Manifest {
 			{SecureBoot: true, SHA256: registers(32), SHA384: registers(48)},
 		},
 		Inputs: []Input{{Name: "agent", SHA256: attest.Sum([]byte("a")), Bytes: 1}, {Name: "toolshed", SHA256: attest.Sum([]byte("t")), Bytes: 1}},
+	}
+}
+
+// withFirmware makes a release its own firmware, for two shapes of machine.
+func withFirmware(m *Manifest) *Firmware {
+	shape := func(memory int64) Shape {
+		values := func(n int) map[string]string {
+			return map[string]string{"0": strings.Repeat("0a", n), "1": strings.Repeat("0b", n)}
+		}
+		return Shape{Shape: board.Shape{VCPUs: 2, MemoryBytes: memory}, SHA256: values(32), SHA384: values(48)}
+	}
+	m.Schema = SchemaFirmware
+	m.Firmware = &Firmware{
+		Code:      File{Name: "firmware.fd", SHA256: attest.Sum([]byte("code")), Bytes: 4},
+		Variables: File{Name: "variables.fd", SHA256: attest.Sum([]byte("vars")), Bytes: 4},
+		Shapes:    []Shape{shape(512 << 20), shape(1 << 30)},
+	}
+	return m.Firmware
+}
+
+// TestManifestOfBothFormats: a release of before there was firmware in one is
+// read as it was signed, and one with firmware comes back as it went.
+func TestManifestOfBothFormats(t *testing.T) {
+	before, err := os.ReadFile("testdata/schema1.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := ParseManifest(before)
+	if err != nil || m.Firmware != nil {
+		t.Errorf("schema 1: %+v, %v", m, err)
+	}
+	m = sampleManifest()
+	withFirmware(m)
+	m, err = ParseManifest(encoded(t, m))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s := m.Firmware.Shapes; len(s) != 2 || s[1].String() != "2x1024MiB" || s[1].SHA256["1"] != strings.Repeat("0b", 32) {
+		t.Errorf("schema 2: %+v", m.Firmware)
 	}
 }
 
@@ -154,7 +196,19 @@ func TestVerifyRefuses(t *testing.T) {
 
 func TestManifestFieldsAreChecked(t *testing.T) {
 	cases := map[string]func(*Manifest){
-		"schema":                  func(m *Manifest) { m.Schema = 2 },
+		"schema is 3":             func(m *Manifest) { m.Schema = 3 },
+		"schema is 2":             func(m *Manifest) { m.Schema = 2 },
+		"schema is 1":             func(m *Manifest) { withFirmware(m); m.Schema = 1 },
+		"firmware.code.name":      func(m *Manifest) { withFirmware(m).Code.Name = "a/b" },
+		"firmware.variables.sha":  func(m *Manifest) { withFirmware(m).Variables.SHA256 = attest.Digest{} },
+		"firmware.shapes has 0":   func(m *Manifest) { withFirmware(m).Shapes = nil },
+		"firmware.shapes has 65":  func(m *Manifest) { f := withFirmware(m); f.Shapes = slices.Repeat(f.Shapes[:1], 65) },
+		"shapes[1] is out of":     func(m *Manifest) { f := withFirmware(m); f.Shapes[1] = f.Shapes[0] },
+		"firmware.shapes[0]: no":  func(m *Manifest) { withFirmware(m).Shapes[0].VCPUs = 0 },
+		"registers than 0 and 1":  func(m *Manifest) { withFirmware(m).Shapes[0].SHA256["5"] = strings.Repeat("ab", 32) },
+		"sha256 register 1 is":    func(m *Manifest) { withFirmware(m).Shapes[1].SHA256["1"] = "ab" },
+		"sha384 register 0 is":    func(m *Manifest) { withFirmware(m).Shapes[1].SHA384["0"] = strings.Repeat("AB", 48) },
+		"which firmware fixes":    func(m *Manifest) { withFirmware(m); both(m, "1") },
 		"version":                 func(m *Manifest) { m.Version = "v1.2.3" },
 		"version has":             func(m *Manifest) { m.Version = "1.2.3-" + strings.Repeat("a", 60) },
 		"epoch":                   func(m *Manifest) { m.Epoch = 0 },
@@ -269,6 +323,9 @@ func TestParsePublicKey(t *testing.T) {
 
 func FuzzParseManifest(f *testing.F) {
 	f.Add(encoded(f, sampleManifest()))
+	own := sampleManifest()
+	withFirmware(own)
+	f.Add(encoded(f, own))
 	f.Add([]byte(`{"schema":1}`))
 	f.Add([]byte(`{"boots":[{"sha256":{"4":""}}]}`))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -9,6 +9,7 @@ import (
 // The caps on a manifest's lists and names.
 const (
 	maxInputs    = 1024
+	maxShapes    = 64
 	maxNameBytes = 255
 	lastRegister = 23
 )
@@ -16,10 +17,16 @@ const (
 // always are the registers that every boot pins.
 var always = [...]string{"4", "9", "11"}
 
+// firmwareRegisters are those that the firmware and its machine decide on.
+var firmwareRegisters = [...]string{"0", "1"}
+
 // validate fails closed: a field left unset is an error.
 func (m *Manifest) validate() error {
-	if m.Schema != SchemaVersion {
-		return unacceptable("schema is %d, want %d", m.Schema, SchemaVersion)
+	switch {
+	case m.Schema != SchemaVersion && m.Schema != SchemaFirmware:
+		return unacceptable("schema is %d, want %d or %d", m.Schema, SchemaVersion, SchemaFirmware)
+	case (m.Schema == SchemaFirmware) != (m.Firmware != nil):
+		return unacceptable("schema is %d: firmware is what schema %d adds", m.Schema, SchemaFirmware)
 	}
 	if err := ValidVersion(m.Version); err != nil {
 		return err
@@ -42,7 +49,60 @@ func (m *Manifest) validate() error {
 	if err := validBoots(m.Boots); err != nil {
 		return err
 	}
+	if err := m.Firmware.validate(m.Boots); err != nil {
+		return err
+	}
 	return validInputs(m.Inputs)
+}
+
+// validate wants both registers of each shape, and no boot that fixes them too.
+func (f *Firmware) validate(boots []Boot) error {
+	if f == nil {
+		return nil
+	}
+	if err := validFile("firmware.code", f.Code); err != nil {
+		return err
+	}
+	if err := validFile("firmware.variables", f.Variables); err != nil {
+		return err
+	}
+	if len(f.Shapes) == 0 || len(f.Shapes) > maxShapes {
+		return unacceptable("firmware.shapes has %d entries, want 1 to %d", len(f.Shapes), maxShapes)
+	}
+	for i, s := range f.Shapes {
+		if err := s.validate(i); err != nil {
+			return err
+		}
+		if i > 0 && f.Shapes[i-1].Compare(s.Shape) >= 0 {
+			return unacceptable("firmware.shapes[%d] is out of order or repeated", i)
+		}
+	}
+	for i, boot := range boots {
+		for _, register := range firmwareRegisters {
+			if _, twice := boot.SHA256[register]; twice {
+				return unacceptable("boots[%d].sha256 names register %s, which firmware fixes", i, register)
+			}
+		}
+	}
+	return nil
+}
+
+func (s Shape) validate(i int) error {
+	if err := s.Check(); err != nil {
+		return unacceptable("firmware.shapes[%d]: %w", i, err)
+	}
+	if len(s.SHA256) != len(firmwareRegisters) || len(s.SHA384) != len(firmwareRegisters) {
+		return unacceptable("firmware.shapes[%d] names other registers than 0 and 1", i)
+	}
+	for _, register := range firmwareRegisters {
+		if !isHex(s.SHA256[register], 32) {
+			return unacceptable("firmware.shapes[%d].sha256 register %s is not 64 lowercase hex digits", i, register)
+		}
+		if !isHex(s.SHA384[register], 48) {
+			return unacceptable("firmware.shapes[%d].sha384 register %s is not 96 lowercase hex digits", i, register)
+		}
+	}
+	return nil
 }
 
 func validFile(field string, f File) error {

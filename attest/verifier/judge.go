@@ -114,7 +114,8 @@ func (j *judge) ownRegisters() []string {
 
 func (j *judge) executables(m match) attest.Finding {
 	const d = attest.Executables
-	switch wrong := m.only("pcr2", "pcr3", "pcr4", "pcr9", "pcr11"); {
+	// The firmware and the ACPI tables are code that the host hands over.
+	switch wrong := m.only("pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr9", "pcr11"); {
 	case m.manifest == nil:
 		return bad(d, "no accepted release fixes registers 4, 9 and 11")
 	case len(wrong) > 0:
@@ -122,7 +123,11 @@ func (j *judge) executables(m match) attest.Finding {
 	case m.manifest.Epoch < j.policy.EpochFloor:
 		return bad(d, "release %s has epoch %d, below the floor %d", m.manifest.Version, m.manifest.Epoch, j.policy.EpochFloor)
 	}
-	return good(d, "release %s, epoch %d: pcr 4, 9, 11 as signed, nothing else ran before it", m.manifest.Version, m.manifest.Epoch)
+	if m.shape == nil {
+		return good(d, "release %s, epoch %d: pcr 4, 9, 11 as signed; nothing ran before it but the host's firmware and acpi tables",
+			m.manifest.Version, m.manifest.Epoch)
+	}
+	return good(d, "release %s, epoch %d: pcr 0, 1, 4, 9, 11 as signed, nothing else ran before it", m.manifest.Version, m.manifest.Epoch)
 }
 
 func (j *judge) fileSystem(m match) attest.Finding {
@@ -137,13 +142,18 @@ func (j *judge) fileSystem(m match) attest.Finding {
 }
 
 func (j *judge) hardware(root attest.Tier, m match) attest.Finding {
+	const d = attest.Hardware
 	if wrong := m.only("pcr0", "pcr1", "pcr5"); len(wrong) > 0 {
-		return bad(attest.Hardware, "%s: not the firmware that the release fixes", strings.Join(wrong, ", "))
+		return bad(d, "%s: not the firmware, acpi tables or shape of machine that the release fixes", strings.Join(wrong, ", "))
+	}
+	reason := "firmware registers 0, 1 and 5 are reported, not pinned"
+	if m.shape != nil {
+		reason = fmt.Sprintf("registers 0 and 1 are the release's firmware on %s, 5 is reported", m.shape)
 	}
 	if root <= attest.TierSoftware {
-		return none(attest.Hardware, "no hardware root; registers 0, 1 and 5 are reported, not pinned")
+		reason = "no hardware root; " + reason
 	}
-	return none(attest.Hardware, "firmware registers 0, 1 and 5 are reported, not pinned")
+	return none(d, reason)
 }
 
 // storageTier is what the sealing of the data key is worth. The seal is made

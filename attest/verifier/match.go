@@ -16,6 +16,9 @@ import (
 type match struct {
 	digest   attest.ReleaseDigest
 	manifest *release.Manifest
+	// shape is the machine that the firmware was measured on; nil where the
+	// firmware is not the release's.
+	shape *release.Shape
 	// expected holds each register that the release or the policy fixes.
 	expected map[uint8]attest.Digest
 	// differs names those that the machine shows otherwise.
@@ -34,27 +37,43 @@ func (m match) release() attest.ReleaseDigest {
 }
 
 // match compares the registers with every accepted release in each of its
-// firmware modes. The one with the fewest differences explains a refusal;
-// between equals the newest does.
+// firmware modes and, where the firmware is its own, on each shape of machine.
+// The one with the fewest differences explains a refusal; between equals the
+// newest does.
 func (j *judge) match(root attest.Tier) match {
 	var best match
 	for digest, manifest := range j.policy.Releases {
 		for _, boot := range manifest.Boots {
-			want, err := expected(boot)
-			if err != nil {
-				continue
-			}
-			m := match{digest: digest, manifest: manifest, expected: want, differs: j.differing(want)}
-			if _, pinned := want[7]; root > attest.TierSoftware && (!boot.SecureBoot || !pinned) {
-				m.unlocked = true
-			}
-			if best.manifest == nil || m.closer(best) {
-				best = m
+			for _, shape := range shapes(manifest) {
+				want, err := expected(boot, shape)
+				if err != nil {
+					continue
+				}
+				m := match{digest: digest, manifest: manifest, shape: shape, expected: want, differs: j.differing(want)}
+				if _, pinned := want[7]; root > attest.TierSoftware && (!boot.SecureBoot || !pinned) {
+					m.unlocked = true
+				}
+				if best.manifest == nil || m.closer(best) {
+					best = m
+				}
 			}
 		}
 	}
 	slices.SortFunc(best.differs, byNumber)
 	return best
+}
+
+// shapes are those of the release's own firmware, or one that fixes nothing
+// where it has none.
+func shapes(m *release.Manifest) []*release.Shape {
+	if m.Firmware == nil {
+		return []*release.Shape{nil}
+	}
+	all := make([]*release.Shape, len(m.Firmware.Shapes))
+	for i := range m.Firmware.Shapes {
+		all[i] = &m.Firmware.Shapes[i]
+	}
+	return all
 }
 
 // differing names the registers that are not what is wanted.
@@ -83,27 +102,20 @@ func (m match) closer(than match) bool {
 // runs before it and shows in 2 alone), nothing beside it (12, 13: a command
 // line or an extension from outside). A release may not fix those otherwise,
 // nor a register that is computed or not quoted.
-func expected(boot release.Boot) (map[uint8]attest.Digest, error) {
+func expected(boot release.Boot, shape *release.Shape) (map[uint8]attest.Digest, error) {
 	want := map[uint8]attest.Digest{
 		2: attest.SeparatorRegister(), 3: attest.SeparatorRegister(), 12: {}, 13: {},
 	}
-	for name, value := range boot.SHA256 {
-		register, err := strconv.ParseUint(name, 10, 8)
-		if err != nil {
-			return nil, fmt.Errorf("register %q: %w", name, err)
+	fixed := []map[string]string{boot.SHA256}
+	if shape != nil {
+		fixed = append(fixed, shape.SHA256)
+	}
+	for _, values := range fixed {
+		for name, value := range values {
+			if err := fix(want, name, value); err != nil {
+				return nil, err
+			}
 		}
-		var d attest.Digest
-		if err := d.UnmarshalText([]byte(value)); err != nil {
-			return nil, fmt.Errorf("register %q: %w", name, err)
-		}
-		if fixed, ok := want[uint8(register)]; ok && fixed != d {
-			return nil, fmt.Errorf("the release fixes register %d otherwise", register)
-		}
-		computed := register == attest.RegisterConfig || register == attest.RegisterClaim
-		if computed || !slices.Contains(tpm.Selection[:], uint8(register)) {
-			return nil, fmt.Errorf("register %d is not a release's to fix", register)
-		}
-		want[uint8(register)] = d
 	}
 	for _, register := range [...]uint8{4, 9, 11} {
 		if _, ok := want[register]; !ok {
@@ -111,6 +123,27 @@ func expected(boot release.Boot) (map[uint8]attest.Digest, error) {
 		}
 	}
 	return want, nil
+}
+
+// fix adds one register as the manifest names it.
+func fix(want map[uint8]attest.Digest, name, value string) error {
+	register, err := strconv.ParseUint(name, 10, 8)
+	if err != nil {
+		return fmt.Errorf("register %q: %w", name, err)
+	}
+	var d attest.Digest
+	if err := d.UnmarshalText([]byte(value)); err != nil {
+		return fmt.Errorf("register %q: %w", name, err)
+	}
+	if fixed, ok := want[uint8(register)]; ok && fixed != d {
+		return fmt.Errorf("the release fixes register %d otherwise", register)
+	}
+	computed := register == attest.RegisterConfig || register == attest.RegisterClaim
+	if computed || !slices.Contains(tpm.Selection[:], uint8(register)) {
+		return fmt.Errorf("register %d is not a release's to fix", register)
+	}
+	want[uint8(register)] = d
+	return nil
 }
 
 // only is the intersection of what differs with names.

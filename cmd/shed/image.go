@@ -9,8 +9,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/imagebuild"
-	"github.com/toolshed-cloud/shed/imagebuild/kernel"
+	"github.com/toolshed-cloud/shed/imagebuild/debian"
 )
 
 // newImageCommand groups what makes and signs releases.
@@ -26,6 +27,7 @@ func newImageCommand() *cobra.Command {
 
 func newImageBuildCommand() *cobra.Command {
 	var o imagebuild.Options
+	var shapes []string
 	cmd := &cobra.Command{
 		Use:   "build --output DIR",
 		Short: "make disk.raw, uki.efi and manifest.json; the same inputs give the same bytes",
@@ -33,6 +35,13 @@ func newImageBuildCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
 			o.Progress = steps.begin
+			for _, text := range shapes {
+				shape, err := board.ParseShape(text)
+				if err != nil {
+					return usage(err)
+				}
+				o.Shapes = append(o.Shapes, shape)
+			}
 			m, err := imagebuild.Build(cmd.Context(), o)
 			steps.end()
 			if err != nil {
@@ -51,8 +60,10 @@ func newImageBuildCommand() *cobra.Command {
 	flags.Uint64Var(&o.Epoch, "epoch", 1, "security counter: clients refuse lower ones than they have seen")
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
 	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
-	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel package")
+	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel's and the firmware's package")
 	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
+	flags.StringSliceVar(&shapes, "shapes", []string{"2x1024MiB"}, "machines that the release brings its own firmware for; empty leaves it to a cloud")
+	flags.StringVar(&o.FirmwarePackage, "firmware-package", "", "firmware package file to use instead of Debian 13's")
 	flags.StringVar(&o.Stub, "stub", imagebuild.DefaultStub, "systemd-stub to start from")
 	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory with PK.esl, KEK.esl, db.esl, dbx.esl of the machines, to expect register 7 with Secure Boot on")
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
@@ -67,10 +78,10 @@ func explainBuild(err error) error {
 		return hinted(err, "apt-get install %s", missing.Package)
 	case errors.Is(err, imagebuild.ErrOptions):
 		return usage(err)
-	case errors.Is(err, kernel.ErrLists):
-		return hinted(err, "apt-get update, or name a package file with --kernel-package")
-	case errors.Is(err, kernel.ErrDownload):
-		return hinted(err, "check the network, or name a package file with --kernel-package")
+	case errors.Is(err, debian.ErrLists):
+		return hinted(err, "apt-get update, or name package files with --kernel-package and --firmware-package")
+	case errors.Is(err, debian.ErrDownload):
+		return hinted(err, "check the network, or name package files with --kernel-package and --firmware-package")
 	case errors.Is(err, exec.ErrNotFound):
 		return hinted(err, "the image is built on Debian, with apt and dpkg")
 	}

@@ -221,7 +221,8 @@ func bootSector() []byte {
 	b[64] = 0x80
 	b[66] = 0x29
 	binary.LittleEndian.PutUint32(b[67:], volumeSerial)
-	copy(b[71:], "SHED       FAT32   ")
+	// There is no label: the root directory would have to hold it too.
+	copy(b[71:], "NO NAME    FAT32   ")
 	b[510], b[511] = 0x55, 0xaa
 	return b
 }

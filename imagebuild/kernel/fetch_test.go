@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/imagebuild/debian"
 )
 
 const concrete = "linux-image-6.12.1-cloud-amd64"
@@ -83,7 +84,7 @@ func TestFetchReplacesAnAlteredPackage(t *testing.T) {
 func TestFetchRefusesAnotherDigest(t *testing.T) {
 	fakeApt(t, "package", "something else")
 	cache := t.TempDir()
-	if _, err := Fetch(t.Context(), "meta", cache); !errors.Is(err, ErrDownload) {
+	if _, err := Fetch(t.Context(), "meta", cache); !errors.Is(err, debian.ErrDownload) {
 		t.Errorf("got %v", err)
 	}
 	if entries, err := os.ReadDir(cache); err != nil || len(entries) != 0 {
@@ -93,7 +94,7 @@ func TestFetchRefusesAnotherDigest(t *testing.T) {
 
 func TestFetchWithoutLists(t *testing.T) {
 	fakeApt(t, "package", "package")
-	if _, err := Fetch(t.Context(), "unknown", t.TempDir()); !errors.Is(err, ErrLists) {
+	if _, err := Fetch(t.Context(), "unknown", t.TempDir()); !errors.Is(err, debian.ErrLists) {
 		t.Errorf("got %v", err)
 	}
 }

@@ -8,14 +8,13 @@
 package kernel
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os/exec"
 	"path"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/imagebuild/debian"
 )
 
 // DefaultPackage is the kernel of the image: 6.12 has the guest drivers for
@@ -45,54 +44,20 @@ type packedModule struct {
 	compressed bool
 }
 
-// Open reads a kernel package from a file.
+// Open reads a kernel package from a file. Errors match ErrPackage.
 func Open(ctx context.Context, file string) (*Kernel, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "dpkg-deb", "--fsys-tarfile", file)
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		return nil, fmt.Errorf("unpacking %s: %w", path.Base(file), err)
-	}
-	var complaint strings.Builder
-	cmd.Stderr = &complaint
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("unpacking %s: %w", path.Base(file), err)
-	}
-	k, readErr := read(tar.NewReader(out))
-	if readErr != nil {
-		cancel()
-	}
-	if err := cmd.Wait(); err != nil && readErr == nil {
-		return nil, fmt.Errorf("%w: unpacking %s: %w: %s", ErrPackage, path.Base(file), err, strings.TrimSpace(complaint.String()))
-	}
-	return k, readErr
+	k := &Kernel{builtin: map[string]bool{}, packed: map[string]packedModule{}}
+	return k.complete(debian.Files(ctx, file, maxUnpacked, wanted, k.keep))
 }
 
-func read(archive *tar.Reader) (*Kernel, error) {
-	k := &Kernel{builtin: map[string]bool{}, packed: map[string]packedModule{}}
-	room := int64(maxUnpacked)
-	for {
-		header, err := archive.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", ErrPackage, err)
-		}
-		if header.Typeflag != tar.TypeReg || !wanted(header.Name) {
-			continue
-		}
-		if room -= header.Size; room < 0 {
-			return nil, fmt.Errorf("%w: it unpacks to more than %d bytes", ErrPackage, maxUnpacked)
-		}
-		data := make([]byte, header.Size)
-		if _, err := io.ReadFull(archive, data); err != nil {
-			return nil, fmt.Errorf("%w: %s: %w", ErrPackage, header.Name, err)
-		}
-		k.keep(path.Base(header.Name), data)
-	}
-	if k.Image == nil || len(k.builtin) == 0 || len(k.packed) == 0 {
+// complete refuses what is left of a package that is no kernel's.
+func (k *Kernel) complete(err error) (*Kernel, error) {
+	switch {
+	case errors.Is(err, debian.ErrArchive):
+		return nil, fmt.Errorf("%w: %w", ErrPackage, err)
+	case err != nil:
+		return nil, err
+	case k.Image == nil || len(k.builtin) == 0 || len(k.packed) == 0:
 		return nil, fmt.Errorf("%w: it lacks a kernel, its modules or their list", ErrPackage)
 	}
 	return k, nil
@@ -104,8 +69,8 @@ func wanted(name string) bool {
 		strings.HasSuffix(base, ".ko") || strings.HasSuffix(base, ".ko.xz")
 }
 
-func (k *Kernel) keep(base string, data []byte) {
-	switch {
+func (k *Kernel) keep(name string, data []byte) error {
+	switch base := path.Base(name); {
 	case strings.HasPrefix(base, "vmlinuz-"):
 		k.Image, k.Release = data, strings.TrimPrefix(base, "vmlinuz-")
 	case base == "modules.builtin":
@@ -115,6 +80,7 @@ func (k *Kernel) keep(base string, data []byte) {
 	default:
 		k.packed[moduleName(base)] = packedModule{data: data, compressed: strings.HasSuffix(base, ".xz")}
 	}
+	return nil
 }
 
 // moduleName is the kernel's name of a module file: dashes are underscores.

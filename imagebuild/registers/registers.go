@@ -32,29 +32,43 @@ type Boot struct {
 }
 
 // canonical is the order in which the stub measures sections, whatever their
-// order in the file (systemd's src/fundamental/tpm-pcr.c). Those with a later
-// version are measured from that version on; .pcrsig never is.
+// order in the file (systemd's src/fundamental/uki.h). Those with a later
+// version are measured from that version on.
 var canonical = []struct {
 	name string
 	from int
 }{
 	{".linux", 0}, {".osrel", 0}, {".cmdline", 0}, {".initrd", 0},
-	{".splash", 0}, {".dtb", 0}, {".uname", 254}, {".sbat", 254}, {".pcrpkey", 252},
+	{".splash", 0}, {".dtb", 0}, {".uname", 254}, {".sbat", 254},
 }
 
-// oldestStub and newestStub bound the versions whose measurements are known:
-// before 252 register 11 has another content, from 255 further sections count.
+// unpredicted are sections that add to the initrd, choose among others or are
+// measured under conditions; no image of ours has them.
+var unpredicted = [...]string{".pcrsig", ".pcrpkey", ".ucode", ".profile", ".dtbauto", ".hwids", ".efifw"}
+
+// stubs are the versions of systemd-stub whose measurements are known, each
+// held against a boot: Debian 12's, its backports' and Debian 13's, with what
+// lies between. Before 252 register 11 has another content.
 const (
 	oldestStub = 252
-	newestStub = 254
+	newestStub = 257
 )
+
+// CheckStub refuses a version of systemd-stub whose measurements are not
+// known. The error matches ErrUnknown.
+func CheckStub(version int) error {
+	if version < oldestStub || version > newestStub {
+		return fmt.Errorf("%w: systemd-stub %d, only %d to %d", ErrUnknown, version, oldestStub, newestStub)
+	}
+	return nil
+}
 
 // Expect returns the registers that boot fixes: 4, 9 and 11 always, 7 where it
 // is a constant or the keys are known. Errors match ErrUnknown or uki.ErrFormat.
 func Expect(boot Boot) (release.Boot, error) {
 	none := release.Boot{}
-	if boot.StubVersion < oldestStub || boot.StubVersion > newestStub {
-		return none, fmt.Errorf("%w: systemd-stub %d, only %d to %d", ErrUnknown, boot.StubVersion, oldestStub, newestStub)
+	if err := CheckStub(boot.StubVersion); err != nil {
+		return none, err
 	}
 	sections, err := uki.Sections(boot.UKI)
 	if err != nil {
@@ -63,6 +77,11 @@ func Expect(boot Boot) (release.Boot, error) {
 	for _, name := range []string{".linux", ".cmdline", ".initrd"} {
 		if len(sections[name]) == 0 {
 			return none, fmt.Errorf("%w: the image has no %s section", ErrUnknown, name)
+		}
+	}
+	for _, name := range unpredicted {
+		if _, there := sections[name]; there {
+			return none, fmt.Errorf("%w: the image has a %s section", ErrUnknown, name)
 		}
 	}
 	b := release.Boot{SecureBoot: boot.SecureBoot}
@@ -80,7 +99,7 @@ func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (map[string]stri
 	}
 	values := map[string]string{
 		"4":  four,
-		"9":  kernelRegister(alg, sections[".cmdline"], sections[".initrd"]),
+		"9":  kernelRegister(alg, sections[".cmdline"], handedOver(sections, b.StubVersion)),
 		"11": stubRegister(alg, sections, b.StubVersion),
 	}
 	switch {
@@ -96,7 +115,8 @@ func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (map[string]stri
 
 // loader is register 4: the firmware's boot attempt and every program it is
 // asked to load. Up to 257 the stub has the firmware load the kernel, which
-// measures it; 252 and 253 go round the firmware when Secure Boot is on.
+// measures it; with Secure Boot on it goes round the firmware's own check, and
+// the measurement with it.
 func (b Boot) loader(alg crypto.Hash, linux []byte) (string, error) {
 	r := newRegister(alg)
 	r.measure([]byte("Calling EFI Application from Boot Option"))
@@ -108,8 +128,6 @@ func (b Boot) loader(alg crypto.Hash, linux []byte) (string, error) {
 		if err := r.authenticode(linux); err != nil {
 			return "", fmt.Errorf("hashing the kernel: %w", err)
 		}
-	} else if b.StubVersion >= 254 {
-		return "", fmt.Errorf("%w: systemd-stub %d with Secure Boot", ErrUnknown, b.StubVersion)
 	}
 	return r.String(), nil
 }

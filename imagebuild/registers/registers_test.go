@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/u-root/u-root/pkg/cpio"
+
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
 
@@ -65,6 +67,17 @@ func TestRegister11AgreesWithSystemd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if version >= 254 {
+		help, err := exec.Command(systemdMeasure, "--help").Output()
+		if err != nil || !bytes.Contains(help, []byte("--sbat=")) {
+			t.Skipf("%s is older than the stub and does not know .sbat (%v)", systemdMeasure, err)
+		}
+		all, err := uki.Sections(image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		sections[".sbat"] = all[".sbat"]
+	}
 	dir := t.TempDir()
 	args := []string{"calculate", "--bank=sha256", "--bank=sha384", "--phase="}
 	for name, data := range sections {
@@ -82,6 +95,56 @@ func TestRegister11AgreesWithSystemd(t *testing.T) {
 		if line := "11:" + bank + "=" + want; !bytes.Contains(out, []byte(line)) {
 			t.Errorf("systemd-measure does not print %s:\n%s", line, out)
 		}
+	}
+}
+
+// TestRegister11OfEachStub has what systemd-measure 252.39, 254.26 and 257.13
+// print for these sections, --phase= and both banks.
+func TestRegister11OfEachStub(t *testing.T) {
+	sections := map[string][]byte{
+		".linux": []byte("a kernel"), ".osrel": []byte("ID=shed\n"), ".cmdline": []byte("quiet splash"),
+		".initrd": []byte("not really"), ".sbat": []byte("sbat,1,a stub\n"),
+	}
+	for version, want := range map[int][2]string{
+		252: {
+			"3ab901c5d7dd570a5ab653775b17c43996b596680cd1750d66672ee5669497cc",
+			"44d9b8525bcee3ec0cfa1bbedfafc8b89308343fa1fdc8b3d81e81a46646fd3687ee9cbcbca02ff8d33672cdab8c3a62",
+		},
+		254: {
+			"f724b69b0c255e25cfdac38baefaf340ca93a67860714b353267f3e376fed7b3",
+			"2489ff80ea49ac7fe51960a48f2df0f396a1394de4614d61be0a174a5d1a131777878938cad1c6289ad1765238dab073",
+		},
+		257: {
+			"f724b69b0c255e25cfdac38baefaf340ca93a67860714b353267f3e376fed7b3",
+			"2489ff80ea49ac7fe51960a48f2df0f396a1394de4614d61be0a174a5d1a131777878938cad1c6289ad1765238dab073",
+		},
+	} {
+		for i, alg := range []crypto.Hash{crypto.SHA256, crypto.SHA384} {
+			if got := stubRegister(alg, sections, version); got != want[i] {
+				t.Errorf("systemd-stub %d, %s: got %s, want %s", version, alg, got, want[i])
+			}
+		}
+	}
+}
+
+// TestInitrdOfStub257 is the archive that a stub of that version was seen to
+// add: a boot test holds it against the kernel's own measurement.
+func TestInitrdOfStub257(t *testing.T) {
+	sections := map[string][]byte{".initrd": []byte("initrd"), ".osrel": []byte("ID=shed\n")}
+	if got := handedOver(sections, 256); string(got) != "initrd" {
+		t.Errorf("256: got %q", got)
+	}
+	got := handedOver(sections, 257)
+	archive, padded := bytes.CutPrefix(got, []byte("initrd\x00\x00"))
+	if !padded {
+		t.Fatalf("257: got %q", got)
+	}
+	entries, err := cpio.ReadAllRecords(cpio.Newc.Reader(bytes.NewReader(archive)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(entries) != 2 || entries[0].Name != ".extra" || entries[1].Name != ".extra/os-release" || entries[1].FileSize != 8 {
+		t.Errorf("257: got %v", entries)
 	}
 }
 
@@ -133,11 +196,15 @@ func TestEachRegisterHasItsCause(t *testing.T) {
 func TestUnknownIsRefused(t *testing.T) {
 	image, _, _ := sampleImage(t)
 	bare := readStub(t)
+	profile, err := uki.Assemble(image, []uki.Section{{Name: ".profile", Data: []byte("ID=another\n")}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, b := range map[string]Boot{
-		"old stub":             {UKI: image, StubVersion: 251},
-		"new stub":             {UKI: image, StubVersion: 255},
-		"254 with Secure Boot": {UKI: image, StubVersion: 254, SecureBoot: true},
-		"no sections":          {UKI: bare, StubVersion: 252},
+		"old stub":    {UKI: image, StubVersion: 251},
+		"new stub":    {UKI: image, StubVersion: 258},
+		"no sections": {UKI: bare, StubVersion: 252},
+		"a profile":   {UKI: profile, StubVersion: 257},
 	} {
 		if _, err := Expect(b); !errors.Is(err, ErrUnknown) {
 			t.Errorf("%s: got %v", name, err)

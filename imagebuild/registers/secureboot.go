@@ -14,6 +14,13 @@ type Keys struct {
 	PK, KEK, DB, DBX []byte
 }
 
+// Check refuses keys with which register 7 is not known. The error matches
+// ErrUnknown.
+func (k *Keys) Check() error {
+	_, err := onlyCertificate(k.DB)
+	return err
+}
+
 // x509List is the type of a list of certificates (EFI_CERT_X509_GUID).
 var x509List = []byte{0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72}
 

@@ -1,0 +1,97 @@
+package verifier_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+)
+
+// ownFirmware has the firmware of the machine's release extend registers 0 and
+// 1, and two shapes in the manifest, of which the machine is the second.
+func (m *machine) ownFirmware(t *testing.T) {
+	t.Helper()
+	code, tables := attest.Sum([]byte("firmware")), attest.Sum([]byte("acpi tables"))
+	m.extend(t, 0, code)
+	m.extend(t, 1, tables)
+	shape := func(memory int64, tables attest.Digest) release.Shape {
+		return release.Shape{Shape: board.Shape{VCPUs: 2, MemoryBytes: memory}, SHA256: map[string]string{
+			"0": attest.Extend(attest.Digest{}, code).String(), "1": attest.Extend(attest.Digest{}, tables).String(),
+		}}
+	}
+	m.release.Firmware = &release.Firmware{Shapes: []release.Shape{
+		shape(512<<20, attest.Sum([]byte("acpi tables of another shape"))), shape(1<<30, tables),
+	}}
+}
+
+func reason(r verifier.Result, d attest.Dimension) string { return r.Appraisal.Finding(d).Reason }
+
+// Registers 0 and 1 are judged where the firmware is the release's: promise 3.
+func TestOwnFirmwareIsJudged(t *testing.T) {
+	m := boot(t)
+	m.ownFirmware(t)
+	appraise := func() verifier.Result {
+		t.Helper()
+		r, err := verifier.Appraise(m.input(t), m.policy())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	good := appraise()
+	if !good.Appraisal.Accepted() {
+		t.Fatalf("appraisal %+v", good.Appraisal)
+	}
+	if got := reason(good, attest.Executables); !strings.Contains(got, "pcr 0, 1, 4, 9, 11 as signed, nothing else ran") {
+		t.Errorf("executables: %q", got)
+	}
+	if got := reason(good, attest.Hardware); !strings.Contains(got, "firmware on 2x1024MiB") {
+		t.Errorf("hardware: %q", got)
+	}
+	shapes := m.release.Firmware.Shapes
+	for name, c := range map[string]struct {
+		prepare func()
+		want    []string
+	}{
+		"another shape":    {func() { m.release.Firmware.Shapes = shapes[:1] }, []string{"pcr1"}},
+		"an added table":   {func() { m.extend(t, 1, attest.Sum([]byte("ssdt"))) }, []string{"pcr1"}},
+		"another firmware": {func() { m.extend(t, 0, attest.Sum([]byte("firmware volume"))) }, []string{"pcr0"}},
+	} {
+		m.reboot(t)
+		m.ownFirmware(t)
+		c.prepare()
+		r := appraise()
+		if r.Appraisal.Accepted() || !slices.Equal(r.Appraisal.Differs, c.want) {
+			t.Errorf("%s: accepted %t, differs %v, want %v", name, r.Appraisal.Accepted(), r.Appraisal.Differs, c.want)
+		}
+		for _, d := range []attest.Dimension{attest.Executables, attest.Hardware} {
+			if f := r.Appraisal.Finding(d); f.Verdict != attest.Contraindicated || !strings.Contains(f.Reason, c.want[0]) {
+				t.Errorf("%s: %s is %s: %q", name, d, f.Verdict, f.Reason)
+			}
+		}
+	}
+}
+
+// Where the firmware is a cloud's they are reported, and the words say so.
+func TestOthersFirmwareIsReported(t *testing.T) {
+	m := boot(t)
+	m.extend(t, 0, attest.Sum([]byte("a cloud's firmware")))
+	m.extend(t, 1, attest.Sum([]byte("a cloud's tables")))
+	r, err := verifier.Appraise(m.input(t), m.policy())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !r.Appraisal.Accepted() {
+		t.Fatalf("appraisal %+v", r.Appraisal)
+	}
+	if got := reason(r, attest.Executables); !strings.Contains(got, "but the host's firmware and acpi tables") {
+		t.Errorf("executables: %q", got)
+	}
+	if got := reason(r, attest.Hardware); !strings.Contains(got, "0, 1 and 5 are reported, not pinned") {
+		t.Errorf("hardware: %q", got)
+	}
+}

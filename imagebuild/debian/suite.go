@@ -1,0 +1,112 @@
+package debian
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+)
+
+// sources is what apt reads to know a suite. The keyring is the host's: Debian
+// 12 has the keys of 13 in it.
+const sources = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n"
+
+// FetchFrom returns a package of a suite that need not be the host's, such as
+// "trixie". What the cache has of it is taken without asking whether there is a
+// newer one: removing the cache asks. Errors match ErrLists or ErrDownload.
+func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err error) {
+	known := filepath.Join(cache, name+"_"+suite+".json")
+	if p, err := readKnown(known, cache); p != nil || err != nil {
+		return p, err
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return nil, fmt.Errorf("making the cache: %w", err)
+	}
+	dir, err := os.MkdirTemp(cache, ".lists-")
+	if err != nil {
+		return nil, fmt.Errorf("making the cache: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// apt takes relative names as relative to its own.
+	lists, err := filepath.Abs(dir)
+	if err != nil {
+		return nil, fmt.Errorf("making the cache: %w", err)
+	}
+	a, err := updated(ctx, suite, lists)
+	if err != nil {
+		return nil, err
+	}
+	p, err := a.fetch(ctx, name, "", cache)
+	if err != nil {
+		return nil, err
+	}
+	b, err := json.Marshal(knownPackage{Name: p.Name, Version: p.Version, File: filepath.Base(p.Path), SHA256: p.SHA256})
+	if err != nil {
+		return nil, fmt.Errorf("keeping %s: %w", known, err)
+	}
+	return p, files.WriteBytes(known, 0o644, b)
+}
+
+// updated is an apt that knows the suite alone, with its lists in dir.
+func updated(ctx context.Context, suite, dir string) (apt, error) {
+	list := filepath.Join(dir, "sources.list")
+	if err := os.WriteFile(list, fmt.Appendf(nil, sources, suite), 0o600); err != nil {
+		return nil, fmt.Errorf("asking for the lists of %s: %w", suite, err)
+	}
+	for _, made := range []string{"lists/partial", "cache/archives/partial"} {
+		if err := os.MkdirAll(filepath.Join(dir, made), 0o755); err != nil {
+			return nil, fmt.Errorf("asking for the lists of %s: %w", suite, err)
+		}
+	}
+	a := apt{
+		"-o", "Dir::Etc::SourceList=" + list, "-o", "Dir::Etc::SourceParts=/dev/null",
+		"-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
+		"-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root",
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", append(a, "-q", "update")...).CombinedOutput()
+	switch {
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	case errors.Is(err, exec.ErrNotFound):
+		return nil, fmt.Errorf("asking apt for the lists of %s: %w", suite, err)
+	case err != nil:
+		return nil, fmt.Errorf("%w: lists of %s: %w: %s", ErrLists, suite, err, lastLine(out))
+	}
+	return a, nil
+}
+
+// knownPackage is what the cache remembers of a package of a suite.
+type knownPackage struct {
+	Name    string        `json:"name"`
+	Version string        `json:"version"`
+	File    string        `json:"file"`
+	SHA256  attest.Digest `json:"sha256"`
+}
+
+// readKnown answers nil where the cache lacks the package or its file is not
+// what it was.
+func readKnown(note, cache string) (*Package, error) {
+	b, err := os.ReadFile(note)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil //nolint:nilnil // no package is an answer
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading the cache: %w", err)
+	}
+	var k knownPackage
+	if err := json.Unmarshal(b, &k); err != nil || k.File != filepath.Base(k.File) {
+		return nil, nil //nolint:nilnil,nilerr // an unreadable note is made again
+	}
+	p := &Package{Name: k.Name, Version: k.Version, Path: filepath.Join(cache, k.File), SHA256: k.SHA256}
+	if digest, _, err := files.Digest(p.Path); err != nil || digest != k.SHA256 {
+		return nil, nil //nolint:nilnil,nilerr // an altered file is fetched again
+	}
+	return p, nil
+}

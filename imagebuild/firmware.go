@@ -1,0 +1,136 @@
+package imagebuild
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/imagebuild/firmware"
+	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/registers"
+)
+
+// The programs that a firmware is measured with, and their packages.
+const (
+	qemuProgram  = "qemu-system-x86_64"
+	swtpmProgram = "swtpm"
+)
+
+// measuredAtOnce bounds the machines that are started side by side.
+const measuredAtOnce = 2
+
+// checkMeasurable refuses shapes that no board has, and a host that lacks what
+// measures the firmware on them.
+func (b *builder) checkMeasurable() error {
+	if len(b.Shapes) == 0 {
+		return nil
+	}
+	for _, shape := range b.Shapes {
+		if err := shape.Check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrOptions, err)
+		}
+	}
+	for program, debian := range map[string]string{qemuProgram: "qemu-system-x86", swtpmProgram: "swtpm"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return &MissingError{Path: program, Package: debian}
+		}
+	}
+	return nil
+}
+
+func (b *builder) fetchFirmware(ctx context.Context) error {
+	if len(b.Shapes) == 0 {
+		return nil
+	}
+	file := b.FirmwarePackage
+	if file == "" {
+		p, err := firmware.Fetch(ctx, b.Cache)
+		if err != nil {
+			return fmt.Errorf("fetching firmware: %w", err)
+		}
+		file = p.Path
+	}
+	digest, bytes, err := files.Digest(file)
+	if err != nil {
+		return fmt.Errorf("reading firmware package: %w", err)
+	}
+	b.record("ovmf.deb", digest, bytes)
+	b.firmware, err = firmware.Open(ctx, file)
+	return err
+}
+
+// measureFirmware fills in what machines of each shape show. QEMU writes the
+// tables that the firmware measures, so it is an input as the firmware is.
+func (b *builder) measureFirmware(ctx context.Context) error {
+	if b.firmware == nil {
+		return nil
+	}
+	qemu, err := exec.LookPath(qemuProgram)
+	if err != nil {
+		return &MissingError{Path: qemuProgram, Package: "qemu-system-x86"}
+	}
+	digest, bytes, err := files.Digest(qemu)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", qemuProgram, err)
+	}
+	b.record(qemuProgram, digest, bytes)
+	shapes := slices.Clone(b.Shapes)
+	slices.SortFunc(shapes, board.Shape.Compare)
+	shapes = slices.Compact(shapes)
+	measured := make([]firmware.Registers, len(shapes))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(measuredAtOnce)
+	for i, shape := range shapes {
+		g.Go(func() (err error) {
+			measured[i], err = b.firmware.MeasureOnce(ctx, shape, digest, b.Cache)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	return b.describeFirmware(shapes, measured)
+}
+
+func (b *builder) describeFirmware(shapes []board.Shape, measured []firmware.Registers) error {
+	own := &release.Firmware{
+		Code:      fileOf(FirmwareName, b.firmware.Code),
+		Variables: fileOf(VariablesName, b.firmware.Variables),
+	}
+	for i, r := range measured {
+		if r.SHA256["7"] != measured[0].SHA256["7"] {
+			return fmt.Errorf("%w: register 7 on %s is another than on %s", registers.ErrUnknown, shapes[i], shapes[0])
+		}
+		own.Shapes = append(own.Shapes, release.Shape{Shape: shapes[i], SHA256: zeroAndOne(r.SHA256), SHA384: zeroAndOne(r.SHA384)})
+	}
+	b.withoutKeys = measured[0]
+	b.manifest.Firmware = own
+	return nil
+}
+
+func zeroAndOne(values map[string]string) map[string]string {
+	return map[string]string{"0": values["0"], "1": values["1"]}
+}
+
+func fileOf(name string, data []byte) release.File {
+	return release.File{Name: name, SHA256: attest.Sum(data), Bytes: int64(len(data))}
+}
+
+func (b *builder) writeFirmware(context.Context) error {
+	if b.firmware == nil {
+		return nil
+	}
+	for name, data := range map[string][]byte{FirmwareName: b.firmware.Code, VariablesName: b.firmware.Variables} {
+		if err := files.WriteBytes(filepath.Join(b.Output, name), 0o644, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
