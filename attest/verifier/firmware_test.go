@@ -8,7 +8,6 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/release"
-	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
 // ownFirmware has the firmware of the machine's release extend registers 0 and
@@ -28,23 +27,23 @@ func (m *machine) ownFirmware(t *testing.T) {
 	}}
 }
 
-func reason(r verifier.Result, d attest.Dimension) string { return r.Appraisal.Finding(d).Reason }
+func reason(r attest.AttestationResult, d attest.Dimension) string { return r.Finding(d).Reason }
 
 // Registers 0 and 1 are judged where the firmware is the release's: promise 3.
 func TestOwnFirmwareIsJudged(t *testing.T) {
 	m := boot(t)
 	m.ownFirmware(t)
-	appraise := func() verifier.Result {
+	result := func() attest.AttestationResult {
 		t.Helper()
-		r, err := verifier.Appraise(m.input(t), m.policy())
+		r, err := appraise(m.input(t), m.policy())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r
 	}
-	good := appraise()
-	if !good.Appraisal.Accepted() {
-		t.Fatalf("appraisal %+v", good.Appraisal)
+	good := result()
+	if !good.Accepted() {
+		t.Fatalf("appraisal %+v", good)
 	}
 	if got := reason(good, attest.Executables); !strings.Contains(got, "pcr 0, 1, 4, 9, 11 as signed, nothing else ran") {
 		t.Errorf("executables: %q", got)
@@ -64,12 +63,12 @@ func TestOwnFirmwareIsJudged(t *testing.T) {
 		m.reboot(t)
 		m.ownFirmware(t)
 		c.prepare()
-		r := appraise()
-		if r.Appraisal.Accepted() || !slices.Equal(r.Appraisal.Differs, c.want) {
-			t.Errorf("%s: accepted %t, differs %v, want %v", name, r.Appraisal.Accepted(), r.Appraisal.Differs, c.want)
+		r := result()
+		if r.Accepted() || !slices.Equal(r.Differs, c.want) {
+			t.Errorf("%s: accepted %t, differs %v, want %v", name, r.Accepted(), r.Differs, c.want)
 		}
 		for _, d := range []attest.Dimension{attest.Executables, attest.Hardware} {
-			if f := r.Appraisal.Finding(d); f.Verdict != attest.Contraindicated || !strings.Contains(f.Reason, c.want[0]) {
+			if f := r.Finding(d); f.Verdict != attest.Contraindicated || !strings.Contains(f.Reason, c.want[0]) {
 				t.Errorf("%s: %s is %s: %q", name, d, f.Verdict, f.Reason)
 			}
 		}
@@ -81,12 +80,12 @@ func TestOthersFirmwareIsReported(t *testing.T) {
 	m := boot(t)
 	m.extend(t, 0, attest.Sum([]byte("a cloud's firmware")))
 	m.extend(t, 1, attest.Sum([]byte("a cloud's tables")))
-	r, err := verifier.Appraise(m.input(t), m.policy())
+	r, err := appraise(m.input(t), m.policy())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !r.Appraisal.Accepted() {
-		t.Fatalf("appraisal %+v", r.Appraisal)
+	if !r.Accepted() {
+		t.Fatalf("appraisal %+v", r)
 	}
 	if got := reason(r, attest.Executables); !strings.Contains(got, "but the host's firmware and acpi tables") {
 		t.Errorf("executables: %q", got)
