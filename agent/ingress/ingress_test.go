@@ -17,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/ownership"
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 // still is an unclaimed machine whose TPM answers at once.
@@ -116,5 +117,34 @@ func TestOnlyHTTP1(t *testing.T) {
 	defer conn.Close()
 	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
 		t.Errorf("the ingress speaks %q", got)
+	}
+}
+
+// A path of the machine's own takes its methods alone, and says which: nothing
+// of it reaches the payload.
+func TestWrongMethods(t *testing.T) {
+	address := open(t, time.Minute)
+	for path, allow := range map[string]string{
+		channel.EvidencePath: "GET, HEAD", channel.ActivationPath: "POST", channel.ClaimPath: "GET, HEAD, POST",
+		channel.ClaimDocumentPath: "GET, HEAD", channel.OutputPath: "GET, HEAD",
+	} {
+		conn, err := channel.Dial(t.Context(), &url.URL{Scheme: "https", Host: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := conn.Request(t.Context(), http.MethodPut, path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := conn.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != allow ||
+			resp.Header.Get("Content-Type") != problem.ContentType {
+			t.Errorf("%s: %s, allow %q, %s", path, resp.Status, resp.Header.Get("Allow"), resp.Header.Get("Content-Type"))
+		}
+		resp.Body.Close()
+		conn.Close()
 	}
 }

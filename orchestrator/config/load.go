@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 // maxFile caps the file.
@@ -263,9 +264,7 @@ func scalarOrJSON(n ast.Node) (string, error) {
 }
 
 func strictJSON(s string, into any) error {
-	d := json.NewDecoder(bytes.NewReader([]byte(s)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := strictjson.Unmarshal([]byte(s), into); err != nil {
 		return fmt.Errorf("is not as it should be: %w", err)
 	}
 	return nil

@@ -9,7 +9,6 @@ package memory
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -168,9 +168,7 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 func (p *Provider) Configure(ctx context.Context, settings []byte) error {
 	return p.call(ctx, CallConfigure, func() error {
 		var none struct{}
-		d := json.NewDecoder(bytes.NewReader(settings))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&none); err != nil {
+		if err := strictjson.Unmarshal(settings, &none); err != nil {
 			return providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
 		}
 		p.configured = true

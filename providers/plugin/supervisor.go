@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -83,7 +84,7 @@ func (s *Supervisor) Pid() int {
 // run watches one process after the other.
 func (s *Supervisor) run(ctx context.Context, p *process) {
 	defer close(s.done)
-	pause := s.opts.Backoff
+	failures := 1
 	for {
 		started := time.Now()
 		select {
@@ -99,9 +100,9 @@ func (s *Supervisor) run(ctx context.Context, p *process) {
 			s.opts.Log.Warn("cleaning up after a plugin", zap.Error(err))
 		}
 		if time.Since(started) > s.opts.BackoffLimit {
-			pause = s.opts.Backoff
+			failures = 1
 		}
-		next, ok := s.revive(ctx, &pause)
+		next, ok := s.revive(ctx, &failures)
 		if !ok {
 			return
 		}
@@ -109,16 +110,16 @@ func (s *Supervisor) run(ctx context.Context, p *process) {
 	}
 }
 
-// revive tries until a process runs and is configured, or ctx ends.
-func (s *Supervisor) revive(ctx context.Context, pause *time.Duration) (*process, bool) {
-	for {
+// revive tries until a process runs and is configured, or ctx ends. It counts
+// each try as a failure, until the process has held out.
+func (s *Supervisor) revive(ctx context.Context, failures *int) (*process, bool) {
+	for ; ; *failures++ {
 		select {
 		case <-ctx.Done():
 			s.set(nil, providers.Errorf(providers.CodeUnavailable, "plugin %s is closed", s.opts.Name))
 			return nil, false
-		case <-time.After(*pause):
+		case <-time.After(backoff.Pause(*failures, s.opts.Backoff, s.opts.BackoffLimit)):
 		}
-		*pause = min(2**pause, s.opts.BackoffLimit)
 		p, err := s.restart(ctx)
 		if err == nil {
 			s.opts.Log.Info("plugin runs again", zap.String("plugin", s.opts.Name), zap.Int("pid", p.pid))
