@@ -15,10 +15,11 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// Supervisor is a provider that runs in a plugin process and is started again
-// when it dies, with the settings it had. One that hangs is made to die. A call in flight at that moment gets
-// CodeUnavailable, or CodeOutcomeUnknown where it may have made something; a
-// call made while there is no process waits for the next attempt to start one.
+// Supervisor is a provider in a process of its own. A process that ends is
+// started again, with the settings it had; one that does not answer in time is
+// killed, and so started again. Calls that were under way then fail with
+// CodeUnavailable, or with CodeOutcomeUnknown where they may have made
+// something; calls made meanwhile wait for the next attempt to start it.
 type Supervisor struct {
 	opts Options
 	// cancel ends run; done is closed when it has returned.
