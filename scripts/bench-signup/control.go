@@ -19,7 +19,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
-	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
@@ -73,9 +73,9 @@ func seed(ctx context.Context, dir string, waiting int, session attest.Digest) (
 }
 
 func seedWaiting(tx store.Tx, from, to int) error {
-	desk := signup.Desk{Clock: time.Now, Random: rand.Reader}
+	desk := signup.Service{Clock: time.Now, Random: rand.Reader}
 	for n := from; n < to; n++ {
-		if _, err := desk.Join(tx, orchestrator.UserID(fmt.Sprintf("waiting-%d", n)), time.Now()); err != nil {
+		if _, err := desk.SignUp(tx, orchestrator.UserID(fmt.Sprintf("waiting-%d", n)), time.Now()); err != nil {
 			return err
 		}
 	}
@@ -86,9 +86,9 @@ func readyInstance(session attest.Digest) orchestrator.Instance {
 	now := time.Now()
 	i := orchestrator.Instance{
 		ID: readyMachine, User: "ready", SignedUp: now, CreatedAt: now, Desired: orchestrator.Present, Generation: 1,
-		Machine: readyMachine, Created: true, Inbound: "127.0.0.1:1", Plan: orchestrator.Plan{Release: attest.ReleaseDigest{1}},
+		Machine: readyMachine, Created: true, Endpoint: "127.0.0.1:1", Plan: orchestrator.Plan{Release: attest.ReleaseDigest{1}},
 		Enrolment: orchestrator.Enrolment{
-			Session: session, Judged: true, Accepted: true, Verdict: "accepted", Running: true, Performing: true, LastSeen: now,
+			Session: session, Judged: true, Accepted: true, Verdict: "accepted", Running: true, Healthy: true, LastSeen: now,
 		},
 	}
 	i.Enter(orchestrator.StateReady, "accepted", now, orchestrator.Limits{})
@@ -126,7 +126,7 @@ func serveControl(ctx context.Context, dir string, machines int) (err error) {
 		return err
 	}
 	encoder := zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig())
-	p, err := plane.Open(ctx, plane.Options{
+	p, err := controlplane.Open(ctx, controlplane.Options{
 		Dir: dir, Config: c, Clock: time.Now, Random: rand.Reader,
 		Logger:   zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.InfoLevel)),
 		Provider: func(ctx context.Context) (providers.Provider, error) { return provider(ctx, dir) },

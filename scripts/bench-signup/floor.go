@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/toolshed-cloud/shed/orchestrator/plane"
+	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 
 	_ "modernc.org/sqlite" // the driver that the store uses too
@@ -66,7 +66,7 @@ func floorHandler(secret signup.Secret, insert *sql.Stmt) http.Handler {
 }
 
 func readSecret(dir string) (signup.Secret, error) {
-	text, err := os.ReadFile(filepath.Join(dir, plane.SecretFile))
+	text, err := os.ReadFile(filepath.Join(dir, controlplane.SecretFile))
 	if err != nil {
 		return signup.Secret{}, fmt.Errorf("reading the webhook secret: %w", err)
 	}

@@ -121,7 +121,7 @@ func (a agent) beat(ctx context.Context, address string, every time.Duration) er
 		InsecureSkipVerify: true, //nolint:gosec // which control plane it is does not matter here
 	}}}
 	defer client.CloseIdleConnections()
-	body, err := json.Marshal(api.Heartbeat{Machine: readyMachine, Running: true, Performing: true})
+	body, err := json.Marshal(api.Heartbeat{Machine: readyMachine, Running: true, Healthy: true})
 	if err != nil {
 		return fmt.Errorf("encoding a heartbeat: %w", err)
 	}
