@@ -44,19 +44,24 @@ func FuzzCheckID(f *testing.F) {
 	})
 }
 
-func TestEnterSetsDeadlinesOnTransientStatesAlone(t *testing.T) {
+func TestEnterLimitsTheStatesThatMustEnd(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	limits := orchestrator.Limits{Requested: 1, Creating: 2, Booting: 3, Enrolling: 4, Deleting: 5}
+	want := map[orchestrator.State]time.Duration{
+		orchestrator.StateRequested: 1, orchestrator.StateCreating: 2, orchestrator.StateBooting: 3,
+		orchestrator.StateEnrolling: 4, orchestrator.StateDeleting: 5,
+	}
 	for _, s := range orchestrator.States {
-		i := orchestrator.Instance{ID: "x", State: orchestrator.StateRequested, Attempts: 3}
-		e := i.Enter(s, "because", now, orchestrator.Limits{Booting: time.Minute})
+		i := orchestrator.Instance{ID: "x", State: orchestrator.StateRequested, Attempts: 3, Lasted: time.Hour}
+		e := i.Enter(s, "because", now, limits)
 		if e.From != orchestrator.StateRequested || e.To != s || e.Reason != "because" {
 			t.Errorf("%s: event %+v", s, e)
 		}
-		if got := !i.Deadline.IsZero(); got != s.Transient() {
-			t.Errorf("%s: deadline %v, transient %v", s, i.Deadline, s.Transient())
+		if i.Limit != want[s] {
+			t.Errorf("%s: limit %v, want %v", s, i.Limit, want[s])
 		}
-		if i.Attempts != 0 {
-			t.Errorf("%s: attempts survive the transition", s)
+		if i.Attempts != 0 || i.Lasted != 0 || i.Entries != 1 {
+			t.Errorf("%s: what held for the state before survives it: %+v", s, i)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -120,8 +121,10 @@ func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func
 		if err := learn(&i); err != nil {
 			return err
 		}
-		i.NextAt = s.Clock()
 		if err := tx.Replace(&i); err != nil {
+			return err
+		}
+		if err := tx.Seen(map[providers.MachineID]time.Time{id: s.Clock()}); err != nil {
 			return err
 		}
 		return tx.Enqueue(i.ID)
@@ -229,7 +232,6 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 	}
 	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
 		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
-		i.Enrolment.LastSeen = s.Clock()
 		return nil
 	})
 }

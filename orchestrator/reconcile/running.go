@@ -31,6 +31,8 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 		return r.power(ctx, t, true)
 	case t.State == orchestrator.StateBooting && !t.Enrolment.ChallengedAt.IsZero():
 		t.enter(orchestrator.StateEnrolling, "the machine has introduced itself")
+	case m.Power == providers.PowerOn:
+		t.again(pollBooting)
 	default:
 		t.again(pollSoon)
 	}
@@ -76,9 +78,9 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	switch {
 	case ready && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed):
 		r.repair(t, fmt.Sprintf("the machine is %s%s", m.Power, because(m.Reason)))
-	case ready && r.silent(t) > r.Policy.HeartbeatLost:
-		r.repair(t, fmt.Sprintf("no heartbeat for %s", r.silent(t).Round(time.Second)))
-	case ready && t.Repairs > 0 && t.now.Sub(t.Since) > wellFor:
+	case ready && t.quiet > r.Policy.HeartbeatLost:
+		r.repair(t, fmt.Sprintf("no heartbeat for %s", t.quiet.Round(time.Second)))
+	case ready && t.Repairs > 0 && t.lasted > wellFor:
 		t.Repairs = 0
 		t.again(pollReady)
 	default:
@@ -92,18 +94,6 @@ func because(reason string) string {
 		return ""
 	}
 	return ": " + reason
-}
-
-// silent is how long a machine has said nothing that this process could have
-// heard.
-func (r *Reconciler) silent(t *step) time.Duration {
-	since := t.Since
-	for _, at := range []time.Time{t.Enrolment.LastSeen, r.started} {
-		if at.After(since) {
-			since = at
-		}
-	}
-	return t.now.Sub(since)
 }
 
 // repair restarts a machine within its budget. It never replaces one: the
@@ -145,20 +135,20 @@ func (r *Reconciler) power(ctx context.Context, t *step, on bool) error {
 // disks: they are the user's.
 func (r *Reconciler) failed(ctx context.Context, t *step) error {
 	if t.Machine == "" {
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	}
 	m, err := r.Machines.Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	case err != nil:
 		return r.lookAgain(ctx, t, err)
 	}
 	t.Created = true
 	if m.Power == providers.PowerOff || m.Power == providers.PowerCrashed {
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	}
 	t.Enrolment = t.Enrolment.NextBoot()
@@ -204,7 +194,6 @@ func (r *Reconciler) deleting(ctx context.Context, t *step) error {
 // gone keeps of an instance what its history needs, and no secret and no user.
 func (t *step) gone() {
 	t.enter(orchestrator.StateDeleted, "deleted")
-	t.NextAt = time.Time{}
 	t.User = ""
 	t.Plan.Config, t.Plan.TokenHash = nil, [32]byte{}
 	t.Enrolment = orchestrator.Enrolment{}

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"time"
@@ -53,7 +52,7 @@ func seed(ctx context.Context, dir string, waiting int, session attest.Digest) (
 	if err := writeFiles(dir); err != nil {
 		return err
 	}
-	s, err := sqlite.Open(ctx, dir, slog.New(slog.DiscardHandler))
+	s, err := sqlite.Open(ctx, dir)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
