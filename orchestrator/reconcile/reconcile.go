@@ -194,7 +194,7 @@ func (r *Reconciler) take(ctx context.Context, t *step) error {
 		return err
 	}
 	// A process that dies often must not begin a limit anew each time.
-	overtime := t.Limit > 0 && t.lasted-t.Lasted >= t.Limit/4
+	overtime := t.Limit > 0 && t.lasted-t.Lasted >= t.Limit/8
 	if !overtime && reflect.DeepEqual(before, t.Instance) {
 		return nil
 	}

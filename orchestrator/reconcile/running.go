@@ -29,6 +29,8 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 		return r.power(ctx, t, false)
 	case off:
 		return r.power(ctx, t, true)
+	case degraded(m):
+		r.repair(t, "the machine is on and not well: "+m.Reason)
 	case t.State == orchestrator.StateBooting && !t.Enrolment.ChallengedAt.IsZero():
 		t.enter(orchestrator.StateEnrolling, "the machine has introduced itself")
 	case m.Power == providers.PowerOn:
@@ -78,6 +80,8 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	switch {
 	case ready && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed):
 		r.repair(t, fmt.Sprintf("the machine is %s%s", m.Power, because(m.Reason)))
+	case ready && degraded(m):
+		r.repair(t, "the machine is on and not well: "+m.Reason)
 	case ready && t.quiet > r.Policy.HeartbeatLost:
 		r.repair(t, fmt.Sprintf("no heartbeat for %s", t.quiet.Round(time.Second)))
 	case ready && t.Repairs > 0 && t.lasted > wellFor:
@@ -88,6 +92,10 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	}
 	return nil
 }
+
+// degraded reports whether the provider sees that a machine which is on is not
+// what it should be, as when its TPM has ended. No heartbeat says so.
+func degraded(m providers.Machine) bool { return m.Power == providers.PowerOn && m.Reason != "" }
 
 func because(reason string) string {
 	if reason == "" {

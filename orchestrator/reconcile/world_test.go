@@ -434,7 +434,7 @@ func (c *cloud) SetPower(_ context.Context, id providers.MachineID, on bool) err
 		if c.deaf {
 			return nil
 		}
-		m.Power = providers.PowerOff
+		m.Power, m.Reason = providers.PowerOff, ""
 		if on {
 			m.Power = providers.PowerOn
 		}
