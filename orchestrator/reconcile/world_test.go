@@ -41,6 +41,7 @@ type world struct {
 	killAt failpoint.Point
 
 	store *sqlite.Store
+	hints *hints
 	rec   *reconcile.Reconciler
 }
 
@@ -77,13 +78,14 @@ func (w *world) open() {
 	if w.store, err = sqlite.Open(w.t.Context(), w.dir); err != nil {
 		w.t.Fatal(err)
 	}
+	w.hints = &hints{Store: w.store}
 	w.line = &line{w: w, due: map[orchestrator.InstanceID]time.Duration{}, seen: map[orchestrator.InstanceID]uint64{}}
 	w.rec = w.reconciler(w.line)
 }
 
 func (w *world) reconciler(queue store.Queue) *reconcile.Reconciler {
 	return reconcile.New(reconcile.Parts{
-		Store: w.store, Queue: queue, Machines: w.cloud, Images: w.cloud,
+		Store: w.hints, Queue: queue, Machines: w.cloud, Images: w.cloud,
 		Clock: func() time.Time { return w.now }, Steady: func() time.Duration { return w.steady }, Random: rand.Reader, Logger: zaptest.NewLogger(w.t, zaptest.Level(zapError)),
 		Trap: func(p failpoint.Point) {
 			if p == w.killAt {
@@ -169,7 +171,7 @@ func (w *world) survive(f func()) (died bool) {
 
 func (w *world) update(f func(store.Tx) error) {
 	w.t.Helper()
-	if err := w.store.Update(w.t.Context(), f); err != nil {
+	if err := w.hints.Update(w.t.Context(), f); err != nil {
 		w.t.Fatal(err)
 	}
 }
