@@ -69,6 +69,29 @@ func (i *Instance) Enter(s State, reason string, now time.Time, limits Limits) E
 	return e
 }
 
+// Advance moves the instance on by what its machine has shown, which needs no
+// look at the provider, and returns the event that says so; ok is false where
+// nothing follows. A machine whose power is being cycled has shown nothing yet.
+func (i *Instance) Advance(now time.Time, limits Limits) (e Event, ok bool) {
+	shown := i.Enrolment
+	enter := func(s State, reason string) (Event, bool) { return i.Enter(s, reason, now, limits), true }
+	rising := i.State == StateBooting || i.State == StateEnrolling
+	judged := shown.Judged && i.Endpoint != ""
+	switch {
+	case rising && i.Cycling:
+		return e, false
+	case rising && judged && !shown.Accepted, i.State == StateReady && !shown.Accepted && shown.Judged:
+		return enter(StateQuarantined, shown.Verdict)
+	case rising && judged && shown.Healthy, i.State == StateQuarantined && shown.Accepted && shown.Healthy:
+		return enter(StateReady, shown.Verdict)
+	case i.State == StateBooting && judged, i.State == StateQuarantined && shown.Accepted:
+		return enter(StateEnrolling, "accepted, and not yet serving")
+	case i.State == StateBooting && !shown.ChallengedAt.IsZero():
+		return enter(StateEnrolling, "the machine has introduced itself")
+	}
+	return e, false
+}
+
 // SetDesired changes what should be. It reports whether that was news.
 func (i *Instance) SetDesired(d Desired) bool {
 	if i.Desired == d {

@@ -235,7 +235,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.enrol = enrol.New(enrol.Parts{
 		Store: p.store, Certificate: certificate, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
-		HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")

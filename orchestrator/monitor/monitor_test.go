@@ -104,7 +104,10 @@ func (a answering) Delete(context.Context, providers.MachineID, bool) error   { 
 // Each call is counted under its own name and the code it was answered with.
 func TestProviderCallsAreCountedByCallAndCode(t *testing.T) {
 	for name, call := range map[string]func(providers.Machines) error{
-		"Create":   func(p providers.Machines) error { _, err := p.Create(t.Context(), providers.CreateRequest{}); return err },
+		"Create": func(p providers.Machines) error {
+			_, err := p.Create(t.Context(), providers.CreateRequest{})
+			return err
+		},
 		"Get":      func(p providers.Machines) error { _, err := p.Get(t.Context(), "m"); return err },
 		"List":     func(p providers.Machines) error { _, err := p.List(t.Context(), "i", ""); return err },
 		"SetPower": func(p providers.Machines) error { return p.SetPower(t.Context(), "m", true) },

@@ -13,7 +13,7 @@ import (
 // booting brings a machine from power to a verdict.
 func (r *Reconciler) booting(ctx context.Context, t *step) error {
 	r.Trap(failpoint.WhileBooting)
-	if !t.Cycling && t.Endpoint != "" && r.judged(t) {
+	if r.advance(t) {
 		return nil
 	}
 	m, ok, err := r.observe(ctx, t)
@@ -31,8 +31,8 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 		return r.power(ctx, t, true)
 	case degraded(m):
 		r.repair(t, "the machine is on and not well: "+m.Reason)
-	case t.State == orchestrator.StateBooting && !t.Enrolment.ChallengedAt.IsZero():
-		t.enter(orchestrator.StateEnrolling, "the machine has introduced itself")
+	case r.advance(t):
+		// It only lacked the endpoint that was just seen.
 	case m.Power == providers.PowerOn:
 		t.again(pollBooting)
 	default:
@@ -41,22 +41,17 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 	return nil
 }
 
-// judged moves a machine on whose evidence was appraised. It reports whether
-// that decided anything.
-func (r *Reconciler) judged(t *step) bool {
-	e := t.Enrolment
-	switch {
-	case !e.Judged:
+// advance moves an instance on by what its machine has shown. It reports
+// whether that decided anything.
+func (r *Reconciler) advance(t *step) bool {
+	e, ok := t.Advance(t.now, t.limits)
+	if !ok {
 		return false
-	case !e.Accepted:
-		t.enter(orchestrator.StateQuarantined, e.Verdict)
-	case e.Healthy:
+	}
+	t.events = append(t.events, e)
+	t.lasted = 0
+	if t.State == orchestrator.StateReady {
 		r.Trap(failpoint.BeforeReady)
-		t.enter(orchestrator.StateReady, e.Verdict)
-	case t.State != orchestrator.StateEnrolling:
-		t.enter(orchestrator.StateEnrolling, "accepted, and not yet serving")
-	default:
-		return false
 	}
 	return true
 }
@@ -69,8 +64,7 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	case !e.Judged:
 		t.enter(orchestrator.StateEnrolling, "the machine has booted again")
 		return nil
-	case ready != e.Accepted:
-		r.judged(t)
+	case r.advance(t):
 		return nil
 	}
 	m, ok, err := r.observe(ctx, t)
