@@ -44,20 +44,71 @@ func FuzzCheckID(f *testing.F) {
 	})
 }
 
-func TestEnterSetsDeadlinesOnTransientStatesAlone(t *testing.T) {
+func TestEnterLimitsTheStatesThatMustEnd(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	limits := orchestrator.Limits{Requested: 1, Creating: 2, Booting: 3, Enrolling: 4, Deleting: 5}
+	want := map[orchestrator.State]time.Duration{
+		orchestrator.StateRequested: 1, orchestrator.StateCreating: 2, orchestrator.StateBooting: 3,
+		orchestrator.StateEnrolling: 4, orchestrator.StateDeleting: 5,
+	}
 	for _, s := range orchestrator.States {
-		i := orchestrator.Instance{ID: "x", State: orchestrator.StateRequested, Attempts: 3}
-		e := i.Enter(s, "because", now, orchestrator.Limits{Booting: time.Minute})
+		i := orchestrator.Instance{ID: "x", State: orchestrator.StateRequested, Attempts: 3, Lasted: time.Hour}
+		e := i.Enter(s, "because", now, limits)
 		if e.From != orchestrator.StateRequested || e.To != s || e.Reason != "because" {
 			t.Errorf("%s: event %+v", s, e)
 		}
-		if got := !i.Deadline.IsZero(); got != s.Transient() {
-			t.Errorf("%s: deadline %v, transient %v", s, i.Deadline, s.Transient())
+		if i.Limit != want[s] {
+			t.Errorf("%s: limit %v, want %v", s, i.Limit, want[s])
 		}
-		if i.Attempts != 0 {
-			t.Errorf("%s: attempts survive the transition", s)
+		if i.Attempts != 0 || i.Lasted != 0 || i.Entries != 1 {
+			t.Errorf("%s: what held for the state before survives it: %+v", s, i)
 		}
+	}
+}
+
+// What a machine has shown moves it on where that alone decides.
+func TestAdvance(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	introduced := orchestrator.Enrolment{ChallengedAt: now}
+	refused := orchestrator.Enrolment{ChallengedAt: now, Judged: true, Verdict: "registers differ"}
+	accepted := orchestrator.Enrolment{ChallengedAt: now, Judged: true, Accepted: true, Verdict: "accepted"}
+	healthy := accepted
+	healthy.Healthy = true
+	const endpoint = "127.0.0.1:1"
+	for _, c := range []struct {
+		name     string
+		from     orchestrator.State
+		shown    orchestrator.Enrolment
+		endpoint string
+		cycling  bool
+		to       orchestrator.State // the same where nothing follows
+	}{
+		{"nothing shown", "booting", orchestrator.Enrolment{}, endpoint, false, "booting"},
+		{"introduced", "booting", introduced, "", false, "enrolling"},
+		{"introduced before its power was cycled", "booting", introduced, "", true, "booting"},
+		{"healthy before its power was cycled", "booting", healthy, endpoint, true, "booting"},
+		{"introduced again", "enrolling", introduced, endpoint, false, "enrolling"},
+		{"accepted", "booting", accepted, endpoint, false, "enrolling"},
+		{"accepted and not serving", "enrolling", accepted, endpoint, false, "enrolling"},
+		{"accepted and serving", "enrolling", healthy, endpoint, false, "ready"},
+		{"accepted and serving at once", "booting", healthy, endpoint, false, "ready"},
+		{"serving where nobody knows", "enrolling", healthy, "", false, "enrolling"},
+		{"refused", "enrolling", refused, endpoint, false, "quarantined"},
+		{"ready and refused", "ready", refused, endpoint, false, "quarantined"},
+		{"ready and not serving any more", "ready", accepted, endpoint, false, "ready"},
+		{"quarantined and refused again", "quarantined", refused, endpoint, false, "quarantined"},
+		{"quarantined and accepted", "quarantined", accepted, endpoint, false, "enrolling"},
+		{"quarantined, accepted and serving", "quarantined", healthy, endpoint, false, "ready"},
+		{"creating", "creating", healthy, endpoint, false, "creating"},
+		{"deleting", "deleting", healthy, endpoint, false, "deleting"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			i := orchestrator.Instance{ID: "x", State: c.from, Enrolment: c.shown, Endpoint: c.endpoint, Cycling: c.cycling}
+			e, ok := i.Advance(now, orchestrator.Limits{})
+			if i.State != c.to || ok != (c.from != c.to) || ok && (e.From != c.from || e.To != c.to || e.Reason == "") {
+				t.Errorf("it is %s, want %s; event %+v", i.State, c.to, e)
+			}
+		})
 	}
 }
 

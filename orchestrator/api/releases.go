@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -76,7 +77,7 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	if err := checkDisk(r); err != nil {
 		return nil, err
 	}
-	if err := s.Store.Update(ctx, func(tx store.Tx) error { return tx.PutRelease(r) }); err != nil {
+	if err := s.Store.Update(ctx, func(tx store.Tx) error { return errors.Join(tx.PutRelease(r), tx.Enqueue(store.Admission)) }); err != nil {
 		return nil, s.problem(err)
 	}
 	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil

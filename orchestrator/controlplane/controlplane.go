@@ -129,7 +129,7 @@ func (p *ControlPlane) Addresses() Addresses { return p.listeners.addresses() }
 func (p *ControlPlane) PowerOff(ctx context.Context) error { return p.rec.Halt(ctx) }
 
 func (p *ControlPlane) openStore(ctx context.Context) (err error) {
-	p.store, err = sqlite.Open(ctx, p.Dir, queueLogger(p.Logger))
+	p.store, err = sqlite.Open(ctx, p.Dir)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
@@ -201,11 +201,17 @@ func (p *ControlPlane) openProvider(ctx context.Context) (err error) {
 	return nil
 }
 
+// steady is time that goes on evenly whatever the wall clock is set to.
+func steady() func() time.Duration {
+	began := time.Now()
+	return func() time.Duration { return time.Since(began) }
+}
+
 func (p *ControlPlane) parts(policy reconcile.Policy) reconcile.Parts {
 	return reconcile.Parts{
 		Store: p.store, Queue: monitor.Queue{Queue: p.store, Metrics: p.metrics},
 		Machines: monitor.Machines{Machines: p.provider, Metrics: p.metrics}, Images: p.provider,
-		Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
+		Clock: p.Clock, Steady: steady(), Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
 	}
 }
 
@@ -229,7 +235,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.enrol = enrol.New(enrol.Parts{
 		Store: p.store, Certificate: certificate, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
-		HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")

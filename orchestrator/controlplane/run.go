@@ -58,7 +58,7 @@ func (p *ControlPlane) webhooks() http.Handler {
 
 func (p *ControlPlane) admin() http.Handler {
 	return api.New(api.Parts{
-		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Console: p.console(),
+		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Console: p.console(), Obstacle: p.rec.Obstacle,
 		ReleaseKey: p.key, DefaultRelease: p.Config.DefaultRelease, Ready: p.ready,
 		Metrics: p.metrics.Handler(), Clock: p.Clock, Logger: p.Logger.Named("admin"),
 	})

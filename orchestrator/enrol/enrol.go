@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -107,9 +108,11 @@ func (s *Server) instance(ctx context.Context, id providers.MachineID) (i orches
 // errOtherEK refuses a machine that has changed its endorsement key.
 var errOtherEK = fmt.Errorf("%w: the endorsement key is not the one this machine enrolled with", attest.ErrIdentity)
 
-// observe writes down what was learned of a machine and has it looked at.
+// observe writes down what was learned of a machine and what follows from it,
+// and has it looked at.
 func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func(*orchestrator.Instance) error) error {
-	return s.Store.Update(ctx, func(tx store.Tx) error {
+	var moved orchestrator.Event
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
 		i, err := tx.InstanceOfMachine(id)
 		if err != nil {
 			return err
@@ -120,12 +123,27 @@ func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func
 		if err := learn(&i); err != nil {
 			return err
 		}
-		i.NextAt = s.Clock()
+		if e, ok := i.Advance(s.Clock(), s.Limits); ok {
+			if moved = e; e.To == orchestrator.StateReady {
+				s.Trap(failpoint.BeforeReady)
+			}
+			if err := tx.Note(e); err != nil {
+				return err
+			}
+		}
 		if err := tx.Replace(&i); err != nil {
+			return err
+		}
+		if err := tx.Seen(map[providers.MachineID]time.Time{id: s.Clock()}); err != nil {
 			return err
 		}
 		return tx.Enqueue(i.ID)
 	})
+	if err == nil && moved.To != "" {
+		s.Logger.Info("instance moved", zap.String("instance", string(moved.Instance)),
+			zap.String("from", string(moved.From)), zap.String("to", string(moved.To)), zap.String("reason", moved.Reason))
+	}
+	return err
 }
 
 // finish judges the machine that answered its challenge on this connection.
@@ -229,7 +247,6 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 	}
 	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
 		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
-		i.Enrolment.LastSeen = s.Clock()
 		return nil
 	})
 }

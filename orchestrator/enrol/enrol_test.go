@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -53,7 +52,7 @@ func newGate(t *testing.T) *gate {
 	t.Helper()
 	g := &gate{t: t, device: swtpmtest.Start(t)}
 	var err error
-	if g.store, err = sqlite.Open(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
+	if g.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.store.Close() }) //nolint:errcheck // the test is over

@@ -4,9 +4,9 @@
 // Invariants: a machine is taken at its word in nothing: the token says which
 // row it may speak for, the challenge that its keys live in one TPM, the
 // evidence what it runs, all on one connection. The endorsement key of a
-// machine never changes. What is learned is written down as an observation;
-// what follows from it is decided by package reconcile. The operator's verdict
-// convinces nobody but the operator.
+// machine never changes. What is learned is written down as an observation,
+// with what follows from it alone; everything else is decided by package
+// reconcile. The operator's verdict convinces nobody but the operator.
 package enrol
 
 import (
@@ -29,6 +29,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
@@ -55,6 +56,8 @@ type Parts struct {
 	// TrustAnchors reads the accepted endorsement roots.
 	TrustAnchors func() ([]verifier.TrustAnchor, error)
 	MinimumTier  attest.Tier
+	// Limits are how long the states may last that a machine moves on to.
+	Limits orchestrator.Limits
 	// HeartbeatEvery is how often machines are asked to report.
 	HeartbeatEvery time.Duration
 	Clock          func() time.Time
