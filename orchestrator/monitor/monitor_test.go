@@ -3,6 +3,7 @@ package monitor_test
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 func scrape(t *testing.T, m *monitor.Metrics) (samples []string) {
 	t.Helper()
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
 	for line := range strings.Lines(w.Body.String()) {
 		line = strings.TrimSpace(line)
 		counted := strings.HasPrefix(line, "shed_") && !strings.HasSuffix(line, " 0")

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
@@ -321,14 +322,14 @@ func (r *Reconciler) refused(ctx context.Context, t *step, doing string, err err
 	}
 	t.Reason = reason
 	t.Attempts++
-	t.again(backoff(t.Attempts, err))
+	t.again(pause(t.Attempts, err))
 	return nil
 }
 
-func backoff(attempts int, err error) time.Duration {
+func pause(attempts int, err error) time.Duration {
 	var e *providers.Error
 	if errors.As(err, &e) && e.Code == providers.CodeThrottled && e.RetryAfter > 0 {
 		return min(e.RetryAfter, backoffMax)
 	}
-	return min(time.Second<<min(attempts-1, 16), backoffMax)
+	return backoff.Pause(attempts, time.Second, backoffMax)
 }

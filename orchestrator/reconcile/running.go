@@ -188,7 +188,7 @@ func (r *Reconciler) deleting(ctx context.Context, t *step) error {
 		return r.refused(ctx, t, "seeing that the machine is gone", err)
 	default:
 		t.Attempts++
-		t.again(backoff(t.Attempts, nil))
+		t.again(pause(t.Attempts, nil))
 	}
 	return nil
 }

@@ -10,10 +10,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime/debug"
 	"sync"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/backoff"
 )
 
 // Never is the answer of a look that needs no other.
@@ -186,8 +187,8 @@ func (q *Queue[K]) done(k K, again time.Duration, err error) {
 	e := q.entries[k]
 	e.running = false
 	if err != nil {
-		again = pause(e.failures)
 		e.failures++
+		again = backoff.Pause(e.failures, retryFirst, retryMax)
 	} else {
 		e.failures = 0
 	}
@@ -214,10 +215,4 @@ func (q *Queue[K]) later(k K, e *entry, in time.Duration) {
 		}
 	})
 	e.timer = timer
-}
-
-// pause doubles with each failure, half of it drawn by lot.
-func pause(failures int) time.Duration {
-	d := min(retryFirst<<min(failures, 16), retryMax)
-	return d/2 + rand.N(d/2)
 }

@@ -4,9 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"strings"
 
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/orchestrator"
 )
 
@@ -53,13 +52,8 @@ func decode(text string) (orchestrator.Instance, error) {
 
 // strictly decodes one JSON value that has no field which into lacks.
 func strictly(text string, into any) error {
-	d := json.NewDecoder(strings.NewReader(text))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := strictjson.Unmarshal([]byte(text), into); err != nil {
 		return fmt.Errorf("%w: %w", errFormat, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return fmt.Errorf("%w: something follows the document", errFormat)
 	}
 	return nil
 }

@@ -41,7 +41,8 @@ const (
 
 // Store is a store.Store on a directory of its own.
 type Store struct {
-	lock   *lock
+	// unlock gives the directory back; nil once it has.
+	unlock func() error
 	writer *writer
 	// idle holds the reading connections that nobody uses.
 	idle  chan *conn
@@ -72,7 +73,7 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 			err = errors.Join(translate(err), s.Close())
 		}
 	}()
-	if s.lock, err = acquire(dir); err != nil {
+	if s.unlock, err = acquire(dir); err != nil {
 		return nil, err
 	}
 	path := filepath.Join(dir, databaseFile)
@@ -106,9 +107,9 @@ func (s *Store) Close() error {
 		errs = append(errs, s.writer.conn.close())
 		s.writer = nil
 	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.release())
-		s.lock = nil
+	if s.unlock != nil {
+		errs = append(errs, s.unlock())
+		s.unlock = nil
 	}
 	return errors.Join(errs...)
 }
