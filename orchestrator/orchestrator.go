@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -207,7 +209,24 @@ type Release struct {
 	AddedAt    time.Time
 }
 
-// Image is the release's disk as a provider takes it.
-func (r Release) Image() providers.Image {
-	return providers.Image{Release: r.Digest, Path: r.DiskPath, SHA256: r.DiskSHA256, Bytes: r.DiskBytes}
+// Image is the release's disk, with its firmware where it has its own, as a
+// provider takes it. The firmware lies beside the disk. Errors are those of
+// release.ParseManifest.
+func (r Release) Image() (providers.Image, error) {
+	image := providers.Image{Release: r.Digest, Path: r.DiskPath, SHA256: r.DiskSHA256, Bytes: r.DiskBytes}
+	m, err := release.ParseManifest(r.Manifest)
+	if err != nil {
+		return providers.Image{}, fmt.Errorf("reading the manifest of release %s: %w", r.Digest, err)
+	}
+	if m.Firmware == nil {
+		return image, nil
+	}
+	beside := func(f release.File) providers.File {
+		return providers.File{Path: filepath.Join(filepath.Dir(r.DiskPath), f.Name), SHA256: f.SHA256, Bytes: f.Bytes}
+	}
+	image.Firmware = &providers.Firmware{Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables)}
+	for _, s := range m.Firmware.Shapes {
+		image.Firmware.Shapes = append(image.Firmware.Shapes, s.Shape)
+	}
+	return image, nil
 }

@@ -3,10 +3,17 @@ package orchestrator_test
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 func TestNewIDIsAcceptedByCheckID(t *testing.T) {
@@ -131,5 +138,56 @@ func TestNextBootKeepsTheIdentityAlone(t *testing.T) {
 	}
 	if next.Judged || next.Accepted || next.Healthy || !next.Session.IsZero() {
 		t.Errorf("a boot's facts survive it: %+v", next)
+	}
+}
+
+// TestImageHasTheFirmwareBesideTheDisk reads the one from the signed manifest
+// that is as the database keeps it.
+func TestImageHasTheFirmwareBesideTheDisk(t *testing.T) {
+	values := func(n int, registers ...string) map[string]string {
+		out := map[string]string{}
+		for _, r := range registers {
+			out[r] = strings.Repeat("ab", n)
+		}
+		return out
+	}
+	m := release.Manifest{
+		Schema: release.SchemaFirmware, Version: "1.0.0", Epoch: 1, Architecture: "amd64", StubVersion: 252,
+		Disk:  release.File{Name: "disk.raw", SHA256: attest.Digest{1}, Bytes: 1},
+		UKI:   release.File{Name: "uki.efi", SHA256: attest.Digest{2}, Bytes: 1},
+		Boots: []release.Boot{{SHA256: values(32, "4", "9", "11"), SHA384: values(48, "4", "9", "11")}},
+		Firmware: &release.Firmware{
+			Code:      release.File{Name: "firmware.fd", SHA256: attest.Digest{4}, Bytes: 5},
+			Variables: release.File{Name: "variables.fd", SHA256: attest.Digest{6}, Bytes: 7},
+			Shapes: []release.Shape{{
+				Shape: board.Shape{VCPUs: 2, MemoryBytes: 1 << 30}, SHA256: values(32, "0", "1"), SHA384: values(48, "0", "1"),
+			}},
+		},
+		Inputs: []release.Input{{Name: "agent", SHA256: attest.Digest{3}, Bytes: 1}},
+	}
+	manifest, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := orchestrator.Release{Manifest: manifest, DiskPath: "/releases/1/disk.raw", DiskSHA256: attest.Digest{1}, DiskBytes: 1}
+	got, err := r.Image()
+	want := providers.Image{Path: "/releases/1/disk.raw", SHA256: attest.Digest{1}, Bytes: 1, Firmware: &providers.Firmware{
+		Code:      providers.File{Path: "/releases/1/firmware.fd", SHA256: attest.Digest{4}, Bytes: 5},
+		Variables: providers.File{Path: "/releases/1/variables.fd", SHA256: attest.Digest{6}, Bytes: 7},
+		Shapes:    []board.Shape{{VCPUs: 2, MemoryBytes: 1 << 30}},
+	}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	m.Schema, m.Firmware = release.SchemaVersion, nil
+	if r.Manifest, err = m.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Image(); err != nil || got.Firmware != nil {
+		t.Errorf("without firmware: %+v, %v", got, err)
+	}
+	r.Manifest = []byte("{}")
+	if _, err := r.Image(); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("no manifest: %v", err)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // maxReleaseBody has room for manifest and bundle in base64.
@@ -74,7 +75,7 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	if err != nil {
 		return nil, s.problem(err)
 	}
-	if err := checkDisk(r); err != nil {
+	if err := checkFiles(r); err != nil {
 		return nil, err
 	}
 	if err := s.Store.Update(ctx, func(tx store.Tx) error { return errors.Join(tx.PutRelease(r), tx.Enqueue(store.Admission)) }); err != nil {
@@ -83,20 +84,39 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil
 }
 
-func checkDisk(r orchestrator.Release) error {
-	const code = "disk-invalid"
-	if !filepath.IsAbs(r.DiskPath) {
-		return problem.New(http.StatusUnprocessableEntity, code, "disk_path is not absolute")
+// checkFiles wants the disk where it was said to be, and the firmware beside it.
+func checkFiles(r orchestrator.Release) error {
+	image, err := r.Image()
+	if err != nil {
+		return problem.New(http.StatusUnprocessableEntity, "release-invalid", err.Error())
 	}
-	info, err := os.Stat(r.DiskPath)
+	if err := checkFile("disk-invalid", "disk_path", image.Path, image.Bytes); err != nil {
+		return err
+	}
+	if f := image.Firmware; f != nil {
+		for _, file := range []providers.File{f.Code, f.Variables} {
+			what := filepath.Base(file.Path) + " beside disk_path"
+			if err := checkFile("firmware-invalid", what, file.Path, file.Bytes); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkFile(code, what, path string, bytes int64) error {
+	if !filepath.IsAbs(path) {
+		return problem.New(http.StatusUnprocessableEntity, code, what+" is not absolute")
+	}
+	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return problem.New(http.StatusUnprocessableEntity, code, "disk_path cannot be read: "+err.Error())
+		return problem.New(http.StatusUnprocessableEntity, code, what+" cannot be read: "+err.Error())
 	case !info.Mode().IsRegular():
-		return problem.New(http.StatusUnprocessableEntity, code, "disk_path is no file")
-	case info.Size() != r.DiskBytes:
+		return problem.New(http.StatusUnprocessableEntity, code, what+" is no file")
+	case info.Size() != bytes:
 		return problem.New(http.StatusUnprocessableEntity, code,
-			fmt.Sprintf("disk_path holds %d bytes, and the manifest says %d", info.Size(), r.DiskBytes))
+			fmt.Sprintf("%s holds %d bytes, and the manifest says %d", what, info.Size(), bytes))
 	}
 	return nil
 }

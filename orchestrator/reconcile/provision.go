@@ -76,7 +76,11 @@ func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) error
 		return nil
 	}
 	_, err, _ := r.images.Do(rel.Digest.String(), func() (any, error) {
-		return nil, r.Images.EnsureImage(ctx, rel.Image(), func(int64, int64) {})
+		image, err := rel.Image()
+		if err != nil {
+			return nil, err
+		}
+		return nil, r.Images.EnsureImage(ctx, image, func(int64, int64) {})
 	})
 	if err != nil {
 		return err

@@ -66,7 +66,7 @@ func newWorld(t *testing.T) *world {
 	w.update(func(tx store.Tx) error {
 		return tx.PutRelease(orchestrator.Release{
 			Digest: attest.ReleaseDigest{1}, Version: "1.0.0", Epoch: 1, AddedAt: w.now,
-			Manifest: []byte("manifest"), Bundle: []byte("bundle"), DiskPath: "disk.raw",
+			Manifest: sampleManifest(t), Bundle: []byte("bundle"), DiskPath: "disk.raw",
 		})
 	})
 	return w
