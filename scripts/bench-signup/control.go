@@ -149,7 +149,8 @@ func provider(ctx context.Context, dir string) (providers.Provider, error) {
 	if err := p.Configure(ctx, []byte("{}")); err != nil {
 		return nil, err
 	}
-	image := releaseOf(dir).Image()
+	rel := releaseOf(dir)
+	image := providers.Image{Release: rel.Digest, Path: rel.DiskPath, SHA256: rel.DiskSHA256, Bytes: rel.DiskBytes}
 	if err := p.EnsureImage(ctx, image, func(int64, int64) {}); err != nil {
 		return nil, err
 	}
