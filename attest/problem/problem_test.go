@@ -30,6 +30,28 @@ func TestWhatIsNoProblem(t *testing.T) {
 	}
 }
 
+func TestRoutes(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /a", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, c := range []struct {
+		method, path, allow string
+		status              int
+	}{
+		{http.MethodPost, "/a", "", http.StatusNoContent},
+		{http.MethodGet, "/a", "POST", http.StatusMethodNotAllowed},
+		{http.MethodGet, "/b", "", http.StatusNotFound},
+	} {
+		w := httptest.NewRecorder()
+		problem.Routes(mux).ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		if w.Code != c.status || w.Header().Get("Allow") != c.allow {
+			t.Errorf("%s %s: %d, allow %q", c.method, c.path, w.Code, w.Header().Get("Allow"))
+		}
+		if _, err := problem.Parse(w.Code, w.Body.Bytes()); c.status >= 400 && err != nil {
+			t.Errorf("%s %s: %v", c.method, c.path, err)
+		}
+	}
+}
+
 func TestMethodNotAllowed(t *testing.T) {
 	w := httptest.NewRecorder()
 	problem.MethodNotAllowed(http.MethodPost, http.MethodGet)(w, httptest.NewRequest(http.MethodDelete, "/", nil))

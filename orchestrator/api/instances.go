@@ -8,8 +8,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"

@@ -53,12 +53,13 @@ func Load(s Sources) (Config, []Value, error) {
 	if err := s.fromFlags(values); err != nil {
 		return Config{}, nil, err
 	}
-	var c Config
+	c := Config{sources: make(map[string]string, len(table))}
 	explained := make([]Value, 0, len(table))
 	for _, k := range table {
 		v := values[k.name]
+		c.sources[k.name] = v.Source
 		if err := k.set(&c, v.Value, v.dir); err != nil {
-			return Config{}, nil, fmt.Errorf("%w: %s (from %s): %w", ErrConfig, k.name, v.Source, err)
+			return Config{}, nil, c.Errorf(k.name, err)
 		}
 		explained = append(explained, v)
 	}

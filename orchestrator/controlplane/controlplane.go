@@ -22,12 +22,12 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/enrol"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/durable"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/monitor"
 	"github.com/toolshed-cloud/shed/orchestrator/reconcile"
@@ -56,6 +56,9 @@ type Addresses struct {
 	Agents   string `json:"agents"`
 }
 
+// installationKey is the meta key of this control plane's id at providers.
+const installationKey = "installation"
+
 // The files in the directory.
 const (
 	AddressesFile = "addresses.json"
@@ -80,14 +83,14 @@ type ControlPlane struct {
 
 // Open takes the directory and the addresses and starts the provider.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
-	return open(ctx, o, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).openProvider,
-		(*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
+	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys,
+		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
 // OpenToPowerOff takes the directory and starts the provider, and listens
 // nowhere.
 func OpenToPowerOff(ctx context.Context, o Options) (*ControlPlane, error) {
-	p, err := open(ctx, o, (*ControlPlane).openStore, (*ControlPlane).openProvider)
+	p, err := open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).openProvider)
 	if err != nil {
 		return nil, err
 	}
@@ -141,15 +144,16 @@ func (p *ControlPlane) readKeys(ctx context.Context) (err error) {
 	if p.secret, err = p.readSecret(); err != nil {
 		return err
 	}
+	const key = "release.key_file"
 	if p.Config.ReleaseKeyFile == "" {
-		return fmt.Errorf("%w: release.key_file is not set: without it no release can be accepted", config.ErrConfig)
+		return p.Config.Errorf(key, errors.New("is not set: without it no release can be accepted"))
 	}
 	text, err := os.ReadFile(p.Config.ReleaseKeyFile)
 	if err != nil {
-		return fmt.Errorf("%w: release.key_file: %w", config.ErrConfig, err)
+		return p.Config.Errorf(key, err)
 	}
 	if p.key, err = release.ParsePublicKey(text); err != nil {
-		return fmt.Errorf("%w: release.key_file %s: %w", config.ErrConfig, p.Config.ReleaseKeyFile, err)
+		return p.Config.Errorf(key, fmt.Errorf("%s: %w", p.Config.ReleaseKeyFile, err))
 	}
 	return api.AdminToken(ctx, p.store, filepath.Join(p.Dir, TokenFile), p.Random)
 }
@@ -168,17 +172,21 @@ func (p *ControlPlane) readSecret() (signup.Secret, error) {
 		if err != nil {
 			return signup.Secret{}, err
 		}
-		if err := durable.WriteFile(name, []byte(fresh+"\n")); err != nil {
+		if err := statefile.Write(name, 0o600, []byte(fresh+"\n")); err != nil {
 			return signup.Secret{}, err
 		}
 		return signup.ParseSecret(fresh)
 	}
+	const key = "webhook.secret_file"
 	if err != nil {
-		return signup.Secret{}, fmt.Errorf("%w: webhook.secret_file: %w", config.ErrConfig, err)
+		return signup.Secret{}, p.Config.Errorf(key, err)
+	}
+	if err := p.checkSecret(key, name); err != nil {
+		return signup.Secret{}, err
 	}
 	secret, err := signup.ParseSecret(string(text))
 	if err != nil {
-		return secret, fmt.Errorf("%w: webhook.secret_file %s: %w", config.ErrConfig, name, err)
+		return secret, p.Config.Errorf(key, fmt.Errorf("%s: %w", name, err))
 	}
 	return secret, nil
 }
@@ -217,11 +225,12 @@ func (p *ControlPlane) parts(policy reconcile.Policy) reconcile.Parts {
 
 func (p *ControlPlane) assemble(ctx context.Context) error {
 	c := p.Config
-	installation, err := p.meta(ctx, "installation", func() (string, error) { return orchestrator.NewID(p.Random) })
+	// Before the installation's id, which says that there may be machines.
+	certificate, spki, err := p.agentCertificate(ctx)
 	if err != nil {
 		return err
 	}
-	certificate, spki, err := enrol.LoadCertificate(filepath.Join(p.Dir, agentKeyFile), p.Random)
+	installation, err := p.meta(ctx, installationKey, func() (string, error) { return orchestrator.NewID(p.Random) })
 	if err != nil {
 		return err
 	}
@@ -275,7 +284,7 @@ func (p *ControlPlane) publish() error {
 	if err != nil {
 		return fmt.Errorf("encoding the addresses: %w", err)
 	}
-	return durable.WriteFile(filepath.Join(p.Dir, AddressesFile), append(b, '\n'))
+	return statefile.Write(filepath.Join(p.Dir, AddressesFile), 0o600, append(b, '\n'))
 }
 
 // console is the provider's where it has one.

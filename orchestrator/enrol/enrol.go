@@ -17,11 +17,11 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
 )

@@ -27,11 +27,12 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -141,7 +142,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST "+api.EnrolBeginPath, answer(s, s.begin))
 	mux.HandleFunc("POST "+api.EnrolFinishPath, answer(s, s.finish))
 	mux.HandleFunc("POST "+api.HeartbeatPath, answer(s, s.heartbeat))
-	return mux
+	return problem.Routes(mux)
 }
 
 // answer decodes a message strictly, and encodes what f returns for it; an
@@ -192,7 +193,7 @@ func classify(err error) *problem.Problem {
 	if errors.Is(err, attest.ErrRefused) {
 		return problem.New(http.StatusForbidden, "refused", err.Error())
 	}
-	return problem.Of(err)
+	return refusal.Of(err)
 }
 
 func (s *Server) flushUntil(ctx context.Context) {

@@ -20,9 +20,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
@@ -49,7 +50,7 @@ var _ http.Handler = (*Handler)(nil)
 func (h *Handler) Routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST "+Path, h)
-	return mux
+	return problem.Routes(mux)
 }
 
 // ServeHTTP takes one message in.
@@ -77,7 +78,7 @@ func classify(err error) *problem.Problem {
 	case errors.Is(err, ErrEvent):
 		return problem.New(http.StatusBadRequest, "event-invalid", err.Error())
 	default:
-		return problem.Of(err)
+		return refusal.Of(err)
 	}
 }
 

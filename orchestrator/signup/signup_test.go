@@ -15,9 +15,9 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"

@@ -26,8 +26,14 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
+// DatabaseFile is the database's name in the state directory, and CommitsFile
+// that of the count of what was committed to it.
 const (
-	databaseFile = "control.db"
+	DatabaseFile = "control.db"
+	CommitsFile  = "control.commits"
+)
+
+const (
 	// readers is how many states can be read side by side.
 	readers = 4
 	// workers is how many instances are looked at side by side. They wait for
@@ -76,13 +82,19 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 	if s.unlock, err = acquire(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, databaseFile)
+	path := filepath.Join(dir, DatabaseFile)
+	if err := forOwnerAlone(path); err != nil {
+		return nil, err
+	}
 	writing, err := connect(ctx, path, "_pragma=temp_store(2)")
 	if err != nil {
 		return nil, err
 	}
 	s.writer = newWriter(writing, s.committed)
 	if err := migrate(ctx, writing); err != nil {
+		return nil, err
+	}
+	if s.writer.count, err = openCommits(ctx, dir, writing); err != nil {
 		return nil, err
 	}
 	for range readers {
@@ -96,6 +108,25 @@ func Open(ctx context.Context, dir string) (_ *Store, err error) {
 	return s, err
 }
 
+// forOwnerAlone makes the database before SQLite does, whose other files then
+// have its mode, and corrects one that was made otherwise.
+func forOwnerAlone(path string) error {
+	const mode = 0o600
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, mode)
+	if err != nil {
+		return fmt.Errorf("making the database: %w", err)
+	}
+	if err := errors.Join(f.Chmod(mode), f.Close()); err != nil {
+		return fmt.Errorf("keeping the database from others: %w", err)
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Chmod(path+suffix, mode); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keeping the database from others: %w", err)
+		}
+	}
+	return nil
+}
+
 // Close gives the directory back. Nothing may be under way. It is harmless
 // twice.
 func (s *Store) Close() error {
@@ -104,6 +135,9 @@ func (s *Store) Close() error {
 		errs = append(errs, (<-s.idle).close())
 	}
 	if s.writer != nil {
+		if s.writer.count != nil {
+			errs = append(errs, s.writer.count.close())
+		}
 		errs = append(errs, s.writer.conn.close())
 		s.writer = nil
 	}

@@ -18,8 +18,9 @@ const maxBatch = 128
 // wait for theirs, the commit is left to the last of them, so that one sync of
 // the disk holds them all.
 type writer struct {
-	conn *conn
-	salt []byte
+	conn  *conn
+	salt  []byte
+	count *commits
 	// committed is told what the transactions of a commit enqueued.
 	committed func(hints []orchestrator.InstanceID)
 
@@ -71,14 +72,24 @@ func (w *writer) take(ctx context.Context, f func(*tx) error) (*batch, error) {
 func (w *writer) pass() {
 	if b := w.open; b != nil && (w.waiting.Load() == 0 || b.size >= maxBatch) {
 		w.open = nil
-		if err := w.conn.exec("COMMIT"); err != nil {
-			w.abort(b, fmt.Errorf("committing: %w", translate(err)))
-		} else {
-			w.committed(b.hints)
-			close(b.done)
-		}
+		w.commit(b)
 	}
 	<-w.turn
+}
+
+func (w *writer) commit(b *batch) {
+	err := w.count.next(w.conn)
+	if err == nil {
+		err = w.conn.exec("COMMIT")
+	}
+	if err != nil {
+		w.abort(b, fmt.Errorf("committing: %w", translate(err)))
+		return
+	}
+	// It is on the disk, whatever the count beside it says.
+	b.err = w.count.done()
+	w.committed(b.hints)
+	close(b.done)
 }
 
 // abort ends a batch of which nothing holds. SQLite may have ended its
