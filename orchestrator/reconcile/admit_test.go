@@ -188,3 +188,45 @@ func TestWaitingInstancesAreNotLookedAt(t *testing.T) {
 		t.Errorf("a start looks at %d rows", len(w.line.due))
 	}
 }
+
+// Whoever signs up anew while the request before is only being taken back is
+// let in once that is done.
+func TestTakingBackARequestThatWaitsLetsTheNextOneIn(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Machines = 0
+	w.restart()
+	before := w.join(user).Instance
+	w.sleep(pollStep)
+	w.leave(user)
+	w.sleep(pollStep)
+	w.join(user)
+	w.hints.drain()
+	w.look(before)
+	if i := w.instance(before); i.State != orchestrator.StateDeleted || i.User != "" {
+		t.Errorf("the first is %s", i.State)
+	}
+	if !slices.Contains(w.hints.drain(), store.Admission) {
+		t.Error("nobody is told that the second may be let in")
+	}
+}
+
+// An image that takes long to make available keeps nobody's look for itself.
+func TestLongUploadHoldsNobodyUp(t *testing.T) {
+	w := newWorld(t)
+	upload := make(chan struct{})
+	w.cloud.upload = upload
+	first, second := w.join("first").Instance, w.join("second").Instance
+	w.pass()
+	w.pass()
+	for _, id := range []orchestrator.InstanceID{first, second} {
+		if i := w.instance(id); i.State != orchestrator.StateRequested || !w.due(id) {
+			t.Errorf("%s is %s", i.User, i.State)
+		}
+	}
+	close(upload)
+	w.reach(first, orchestrator.StateReady)
+	w.reach(second, orchestrator.StateReady)
+	if n := w.cloud.uploads.Load(); n != 1 {
+		t.Errorf("%d uploads", n)
+	}
+}

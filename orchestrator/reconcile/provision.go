@@ -47,8 +47,13 @@ func (r *Reconciler) requested(ctx context.Context, t *step) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ensure(ctx, rel); err != nil {
+	switch present, err := r.ensure(ctx, rel); {
+	case err != nil:
 		return r.refused(ctx, t, "making the image available", err)
+	case !present:
+		t.Reason = "the image is being made available"
+		t.again(pollSoon)
+		return nil
 	}
 	return r.plan(t, rel)
 }
@@ -65,30 +70,6 @@ func (r *Reconciler) revisit(ctx context.Context, t *step) error {
 		return r.refused(ctx, t, "looking for the machine of an earlier try", err)
 	}
 	return r.created(t, m)
-}
-
-// ensure makes the image available once, however many instances wait for it.
-func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) error {
-	r.mu.Lock()
-	present := r.present[rel.Digest]
-	r.mu.Unlock()
-	if present {
-		return nil
-	}
-	_, err, _ := r.images.Do(rel.Digest.String(), func() (any, error) {
-		image, err := rel.Image()
-		if err != nil {
-			return nil, err
-		}
-		return nil, r.Images.EnsureImage(ctx, image, func(int64, int64) {})
-	})
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.present[rel.Digest] = true
-	return nil
 }
 
 func (r *Reconciler) forgetImage(d attest.ReleaseDigest) {

@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/backoff"
@@ -93,7 +92,6 @@ const (
 type Reconciler struct {
 	Parts
 	started time.Duration
-	images  singleflight.Group
 
 	mu sync.Mutex
 	// stays are the instances' stays in their states. Guarded by mu.
@@ -104,6 +102,9 @@ type Reconciler struct {
 	// present are the releases whose image this process has seen at the
 	// provider. Guarded by mu.
 	present map[attest.ReleaseDigest]bool
+	// uploads are those under way, and those that failed and of which no look
+	// has heard yet. Guarded by mu.
+	uploads map[attest.ReleaseDigest]*upload
 	// suspects are resources that were nobody's when first seen, by the steady
 	// clock. Guarded by mu.
 	suspects map[providers.MachineID]time.Duration
@@ -116,6 +117,7 @@ func New(p Parts) *Reconciler {
 		started:  p.Steady(),
 		stays:    make(map[orchestrator.InstanceID]stay),
 		present:  make(map[attest.ReleaseDigest]bool),
+		uploads:  make(map[attest.ReleaseDigest]*upload),
 		suspects: make(map[providers.MachineID]time.Duration),
 	}
 }
@@ -232,7 +234,8 @@ func write(tx store.Tx, t *step) error {
 			return err
 		}
 	}
-	if t.held && !i.State.HoldsPlace() {
+	// Whoever is deleted may have kept the same user's next one waiting.
+	if freed := t.held && !i.State.HoldsPlace(); freed || i.State == orchestrator.StateDeleted {
 		if err := tx.Enqueue(store.Admission); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -337,6 +338,9 @@ type cloud struct {
 	altered string
 	mute    bool
 	deaf    bool
+	// upload, where it is set, keeps EnsureImage until it is closed.
+	upload  chan struct{}
+	uploads atomic.Int32
 	calls   []string
 	created int
 }
@@ -374,6 +378,10 @@ func (c *cloud) do(call string, effect func() error) error {
 }
 
 func (c *cloud) EnsureImage(_ context.Context, image providers.Image, _ func(int64, int64)) error {
+	if c.upload != nil {
+		c.uploads.Add(1)
+		<-c.upload
+	}
 	return c.do("EnsureImage", func() error { c.images[image.Release] = true; return nil })
 }
 

@@ -10,12 +10,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
@@ -38,18 +40,36 @@ const (
 )
 
 // releaseOf is a release of which only the disk is ever read.
-func releaseOf(dir string) orchestrator.Release {
-	return orchestrator.Release{
-		Digest: attest.ReleaseDigest{1}, Version: "1.0.0", Epoch: 1, Manifest: []byte("{}"), Bundle: []byte("{}"),
-		DiskPath: filepath.Join(dir, diskFile), DiskSHA256: attest.Sum([]byte(diskText)), DiskBytes: int64(len(diskText)),
-		AddedAt: time.Now(),
+func releaseOf(dir string) (orchestrator.Release, error) {
+	disk := release.File{Name: diskFile, SHA256: attest.Sum([]byte(diskText)), Bytes: int64(len(diskText))}
+	registers := func(bytes int) map[string]string {
+		value := strings.Repeat("00", bytes)
+		return map[string]string{"4": value, "9": value, "11": value}
 	}
+	m := release.Manifest{
+		Schema: release.SchemaVersion, Version: "1.0.0", Epoch: 1, Architecture: "amd64", StubVersion: 252,
+		Disk: disk, UKI: release.File{Name: "uki.efi", SHA256: attest.Digest{1}, Bytes: 1},
+		Boots:  []release.Boot{{SHA256: registers(32), SHA384: registers(48)}},
+		Inputs: []release.Input{{Name: "agent", SHA256: attest.Digest{2}, Bytes: 1}},
+	}
+	manifest, err := m.Encode()
+	if err != nil {
+		return orchestrator.Release{}, fmt.Errorf("encoding a manifest: %w", err)
+	}
+	return orchestrator.Release{
+		Digest: attest.ReleaseDigest{1}, Version: m.Version, Epoch: m.Epoch, Manifest: manifest, Bundle: []byte("{}"),
+		DiskPath: filepath.Join(dir, diskFile), DiskSHA256: disk.SHA256, DiskBytes: disk.Bytes, AddedAt: time.Now(),
+	}, nil
 }
 
 // seed makes a state directory with a release, instances that wait, and, where
 // session is set, a ready one that heartbeats with that key.
 func seed(ctx context.Context, dir string, waiting int, session attest.Digest) (err error) {
 	if err := writeFiles(dir); err != nil {
+		return err
+	}
+	rel, err := releaseOf(dir)
+	if err != nil {
 		return err
 	}
 	s, err := sqlite.Open(ctx, dir)
@@ -63,7 +83,7 @@ func seed(ctx context.Context, dir string, waiting int, session attest.Digest) (
 				return err
 			}
 		}
-		return errors.Join(tx.PutRelease(releaseOf(dir)), tx.PutMeta("installation", installation))
+		return errors.Join(tx.PutRelease(rel), tx.PutMeta("installation", installation))
 	})
 	for done := 0; err == nil && done < waiting; done += seedBatch {
 		err = s.Update(ctx, func(tx store.Tx) error { return seedWaiting(tx, done, min(done+seedBatch, waiting)) })
@@ -149,12 +169,18 @@ func provider(ctx context.Context, dir string) (providers.Provider, error) {
 	if err := p.Configure(ctx, []byte("{}")); err != nil {
 		return nil, err
 	}
-	rel := releaseOf(dir)
-	image := providers.Image{Release: rel.Digest, Path: rel.DiskPath, SHA256: rel.DiskSHA256, Bytes: rel.DiskBytes}
+	rel, err := releaseOf(dir)
+	if err != nil {
+		return nil, err
+	}
+	image, err := rel.Image()
+	if err != nil {
+		return nil, err
+	}
 	if err := p.EnsureImage(ctx, image, func(int64, int64) {}); err != nil {
 		return nil, err
 	}
-	_, err := p.Create(ctx, providers.CreateRequest{
+	_, err = p.Create(ctx, providers.CreateRequest{
 		Installation: installation, Machine: readyMachine,
 		Spec: providers.Spec{Release: image.Release, Region: "local", Size: "standard", DataBytes: 1, Config: []byte("config")},
 	})

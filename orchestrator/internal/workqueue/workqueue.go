@@ -58,13 +58,16 @@ type Queue[K comparable] struct {
 	// old place in lines, which is skipped.
 	entries map[K]*entry
 	lines   [urgent + 1][]K
-	added   *sync.Cond
+	// added wakes workers, and addedUrgent those that are kept for what is
+	// urgent, of which so many wait.
+	added, addedUrgent *sync.Cond
+	reserveWaits       int
 }
 
 // New makes an empty queue.
 func New[K comparable]() *Queue[K] {
 	q := &Queue[K]{entries: make(map[K]*entry)}
-	q.added = sync.NewCond(&q.mu)
+	q.added, q.addedUrgent = sync.NewCond(&q.mu), sync.NewCond(&q.mu)
 	return q
 }
 
@@ -104,11 +107,16 @@ func (q *Queue[K]) put(k K, l lane) {
 
 func (q *Queue[K]) push(k K, l lane) {
 	q.lines[l] = append(q.lines[l], k)
+	if l == urgent && q.reserveWaits > 0 {
+		q.reserveWaits--
+		q.addedUrgent.Signal()
+		return
+	}
 	q.added.Signal()
 }
 
 // Work looks at keys with so many workers until ctx ends, and returns when the
-// last look has. A look under way then has patience to end by itself before
+// last look has. A quarter of the workers is kept for what is urgent. A look under way then has patience to end by itself before
 // its context is cancelled.
 func (q *Queue[K]) Work(ctx context.Context, workers int, patience time.Duration, look Look[K]) {
 	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -116,6 +124,7 @@ func (q *Queue[K]) Work(ctx context.Context, workers int, patience time.Duration
 	stop := context.AfterFunc(ctx, func() {
 		q.mu.Lock()
 		q.added.Broadcast()
+		q.addedUrgent.Broadcast()
 		q.mu.Unlock()
 		timer := time.NewTimer(patience)
 		defer timer.Stop()
@@ -127,10 +136,11 @@ func (q *Queue[K]) Work(ctx context.Context, workers int, patience time.Duration
 	})
 	defer stop()
 	var all sync.WaitGroup
-	for range workers {
+	for n := range workers {
+		reserve := n < workers/4
 		all.Go(func() {
 			for {
-				k, ok := q.take(ctx)
+				k, ok := q.take(ctx, reserve)
 				if !ok {
 					return
 				}
@@ -152,18 +162,25 @@ func guarded[K comparable](ctx context.Context, k K, look Look[K]) (again time.D
 	return look(ctx, k)
 }
 
-// take waits for a key; ok is false once ctx has ended.
-func (q *Queue[K]) take(ctx context.Context) (k K, ok bool) {
+// take waits for a key, which is urgent where reserve is set; ok is false once
+// ctx has ended.
+func (q *Queue[K]) take(ctx context.Context, reserve bool) (k K, ok bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
 		if ctx.Err() != nil {
 			return k, false
 		}
-		for _, l := range []lane{urgent, ordinary} {
-			if k, ok = q.pop(l); ok {
-				return k, true
-			}
+		if k, ok = q.pop(urgent); ok {
+			return k, true
+		}
+		if reserve {
+			q.reserveWaits++
+			q.addedUrgent.Wait()
+			continue
+		}
+		if k, ok = q.pop(ordinary); ok {
+			return k, true
 		}
 		q.added.Wait()
 	}

@@ -3,6 +3,7 @@ package workqueue_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -121,6 +122,40 @@ func TestFailuresAndPanicsComeAgainAfterAGrowingPause(t *testing.T) {
 				t.Errorf("pause %d is %s, want %s to %s", n, pause, most/2, most)
 			}
 		}
+	})
+}
+
+// Looks that take long, however many, leave workers for what is urgent.
+func TestUrgentFindsAWorkerWhileAllOthersAreBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := workqueue.New[string]()
+		began := time.Now()
+		var mu sync.Mutex
+		at := map[string]time.Duration{}
+		stop := run(q, 8, func(_ context.Context, k string) (time.Duration, error) {
+			mu.Lock()
+			at[k] = time.Since(began)
+			mu.Unlock()
+			<-time.After(time.Minute)
+			return workqueue.Never, nil
+		})
+		for n := range 20 {
+			q.Add(fmt.Sprint(n))
+		}
+		<-time.After(time.Second)
+		q.Urge("urgent", "urgent too")
+		<-time.After(time.Second)
+		mu.Lock()
+		for _, k := range []string{"urgent", "urgent too"} {
+			if at[k] != time.Second {
+				t.Errorf("%s was looked at after %s", k, at[k])
+			}
+		}
+		if len(at) != 8 {
+			t.Errorf("%d looks", len(at))
+		}
+		mu.Unlock()
+		stop()
 	})
 }
 
