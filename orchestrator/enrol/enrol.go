@@ -183,7 +183,7 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	}
 	v, err := s.judge(i, rel, evidence)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.explain(r.Context(), machine, err))
 	}
 	if err := s.record(r.Context(), machine, evidence, attest.Sum(spki), v); err != nil {
 		return nil, err
@@ -193,6 +193,15 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 		Accepted: v.accepted, Reason: v.reason, Manifest: rel.Manifest, Bundle: rel.Bundle,
 		HeartbeatMS: s.HeartbeatEvery.Milliseconds(),
 	}, nil
+}
+
+// explain shows the operator in the row what keeps a machine from its verdict:
+// the fault is on this side, and so is whoever can mend it.
+func (s *Server) explain(ctx context.Context, machine providers.MachineID, fault error) error {
+	return s.observe(ctx, machine, func(i *orchestrator.Instance) error {
+		i.Reason = "the control plane cannot judge the machine: " + fault.Error()
+		return nil
+	})
 }
 
 func (s *Server) release(ctx context.Context, d attest.ReleaseDigest) (rel orchestrator.Release, err error) {

@@ -525,8 +525,12 @@ func TestIncompletePolicyGivesNoVerdict(t *testing.T) {
 	if got := a.call(api.EnrolFinishPath, a.answer(a.begin()), nil); got != http.StatusInternalServerError {
 		t.Errorf("%d", got)
 	}
-	if g.instance().Enrolment.Judged {
+	i := g.instance()
+	if i.Enrolment.Judged {
 		t.Error("a verdict was written")
+	}
+	if !strings.Contains(i.Reason, "cannot judge the machine") {
+		t.Errorf("the row says %q", i.Reason)
 	}
 }
 
