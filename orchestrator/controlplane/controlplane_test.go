@@ -58,7 +58,6 @@ func newSite(t *testing.T) *site {
 	s.flags = []string{
 		"listen.admin=127.0.0.1:0", "listen.webhooks=127.0.0.1:0", "listen.agents=127.0.0.1:0",
 		"release.key_file=" + filepath.Join(s.dir, "release.pub"),
-		"instance.region=memory",
 		`policy.ek_roots=[{"file":"` + filepath.Join(s.dir, "root.pem") + `","tier":"software"}]`,
 	}
 	return s
@@ -202,8 +201,8 @@ func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 		"odd disk":           {"instance.data_bytes=1073741825", "instance.data_bytes (from flag)"},
 		"slow heartbeat":     {"agents.heartbeat=1h", "agents.heartbeat (from flag)"},
 		"short timeout":      {"timeouts.booting=1ms", "timeouts.booting (from flag)"},
-		"region not offered": {"instance.region=moon", `instance.region (from flag): "moon" is not offered: memory`},
-		"size not offered":   {"instance.size=huge", `instance.size (from flag): "huge" is not offered in memory: standard`},
+		"region not offered": {"instance.region=moon", `instance.region (from flag): "moon" is not offered: local`},
+		"size not offered":   {"instance.size=huge", `instance.size (from flag): "huge" is not offered in local: standard`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := s.once(c.flag); !errors.Is(err, config.ErrConfig) || !strings.Contains(fmt.Sprint(err), c.want) {

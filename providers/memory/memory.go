@@ -179,7 +179,7 @@ func (p *Provider) Configure(ctx context.Context, settings []byte) error {
 // Offerings answers one size without a limit.
 func (p *Provider) Offerings(ctx context.Context) (out []providers.Offering, err error) {
 	err = p.call(ctx, CallOfferings, func() error {
-		out = []providers.Offering{{Region: "memory", Size: "standard", VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
+		out = []providers.Offering{{Region: "local", Size: "standard", VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
 		return nil
 	})
 	return out, err

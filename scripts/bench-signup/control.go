@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
+	"github.com/toolshed-cloud/shed/orchestrator/enrol"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
@@ -30,6 +32,7 @@ import (
 
 const (
 	keyFile  = "release.pub"
+	rootFile = "ek-root.pem"
 	diskFile = "disk.raw"
 	diskText = "no machine reads this disk"
 	// seedBatch is how many signups are seeded in one transaction.
@@ -70,6 +73,9 @@ func seed(ctx context.Context, dir string, waiting int, session attest.Digest) (
 	}
 	rel, err := releaseOf(dir)
 	if err != nil {
+		return err
+	}
+	if _, _, err := enrol.LoadCertificate(filepath.Join(dir, "agent.key"), rand.Reader); err != nil {
 		return err
 	}
 	s, err := sqlite.Open(ctx, dir)
@@ -118,16 +124,24 @@ func writeFiles(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("making the state directory: %w", err)
 	}
-	public, _, err := ed25519.GenerateKey(rand.Reader)
+	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return fmt.Errorf("making a release key: %w", err)
+	}
+	// No machine proves itself here: any root will do to start with.
+	ca := x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true, BasicConstraintsValid: true}
+	root, err := x509.CreateCertificate(rand.Reader, &ca, &ca, public, private)
+	if err != nil {
+		return fmt.Errorf("making an endorsement root: %w", err)
 	}
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		return fmt.Errorf("encoding a release key: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
+	rootText := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: root})
 	return errors.Join(os.WriteFile(filepath.Join(dir, keyFile), text, 0o600),
+		os.WriteFile(filepath.Join(dir, rootFile), rootText, 0o600),
 		os.WriteFile(filepath.Join(dir, diskFile), []byte(diskText), 0o600))
 }
 
@@ -138,7 +152,8 @@ func serveControl(ctx context.Context, dir string, machines int) (err error) {
 		Env: func(string) (string, bool) { return "", false },
 		Flags: []string{
 			"listen.admin=127.0.0.1:0", "listen.webhooks=127.0.0.1:0", "listen.agents=127.0.0.1:0",
-			"provider.name=memory", "release.key_file=" + filepath.Join(dir, keyFile), fmt.Sprintf("limits.machines=%d", machines),
+			"provider.name=memory", "release.key_file=" + filepath.Join(dir, keyFile),
+			`policy.ek_roots=[{"file":"` + filepath.Join(dir, rootFile) + `","tier":"software"}]`, fmt.Sprintf("limits.machines=%d", machines),
 		},
 	})
 	if err != nil {
