@@ -79,9 +79,9 @@ func explainBuild(err error) error {
 	case errors.Is(err, imagebuild.ErrOptions):
 		return usage(err)
 	case errors.Is(err, debian.ErrLists):
-		return hinted(err, "apt-get update, or name package files with --kernel-package and --firmware-package")
+		return hinted(err, "apt-get update, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, debian.ErrDownload):
-		return hinted(err, "check the network, or name package files with --kernel-package and --firmware-package")
+		return hinted(err, "check the network, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, exec.ErrNotFound):
 		return hinted(err, "the image is built on Debian, with apt and dpkg")
 	}
