@@ -12,6 +12,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 func newClaimCommand() *cobra.Command {
@@ -58,20 +59,25 @@ func (c *relyingParty) claim(ctx context.Context, cmd *cobra.Command) error {
 // refusedByMachine gives a machine's refusal the exit code of one.
 func refusedByMachine(err error) error {
 	var status *channel.StatusError
-	if !errors.As(err, &status) || (status.Code != http.StatusConflict && status.Code != http.StatusForbidden) {
+	if !errors.As(err, &status) {
+		return err
+	}
+	switch status.Code {
+	case http.StatusConflict, http.StatusForbidden, http.StatusUnauthorized:
+	default:
 		return err
 	}
 	var problem struct {
 		Detail string `json:"detail"`
 	}
 	if json.Unmarshal(status.Body, &problem) == nil && problem.Detail != "" {
-		return refused(fmt.Errorf("%w: %.200s", err, problem.Detail))
+		return cli.Refused(fmt.Errorf("%w: %.200s", err, problem.Detail))
 	}
-	return refused(err)
+	return cli.Refused(err)
 }
 
 func showClaim(cmd *cobra.Command, url string, a attest.AttestationResult, digest attest.Digest) error {
-	if wantsJSON(cmd) {
+	if cli.WantsJSON(cmd) {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"url": url, "claim": digest, "appraisal": a})
 	}
 	if err := writeAppraisal(cmd.OutOrStdout(), a); err != nil {

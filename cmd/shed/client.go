@@ -18,6 +18,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 // clientFlags are what every command of the owner's client takes.
@@ -54,7 +55,7 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	if err != nil {
 		return nil, err
 	}
-	state := filepath.Join(stateDir(cmd), "client")
+	state := filepath.Join(cli.StateDir(cmd), "client")
 	c := &relyingParty{state: client.ClientState{Dir: state}, machine: u}
 	c.trust.Now, c.trust.Rand = time.Now, rand.Reader
 	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(state, "release.pub"))); err != nil {
@@ -76,7 +77,7 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	}
 	tier := first(f.minimumTier, os.Getenv("SHED_MINIMUM_TIER"), attest.TierSoftware.String())
 	if err := c.trust.MinimumTier.UnmarshalText([]byte(tier)); err != nil {
-		return nil, usage(fmt.Errorf("minimum tier: %w", err))
+		return nil, cli.Usage(fmt.Errorf("minimum tier: %w", err))
 	}
 	return c, nil
 }
@@ -86,7 +87,7 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 func parseMachine(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		return nil, usage(fmt.Errorf("url %q: want https://host:port", text))
+		return nil, cli.Usage(fmt.Errorf("url %q: want https://host:port", text))
 	}
 	u.Host = net.JoinHostPort(strings.TrimSuffix(strings.ToLower(u.Hostname()), "."), first(u.Port(), "443"))
 	return u, nil
@@ -105,7 +106,7 @@ func first(texts ...string) string {
 func readReleaseKey(path string) (key any, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, hinted(fmt.Errorf("reading release key: %w", err), "name the key that signs releases with --release-key")
+		return nil, cli.Hinted(fmt.Errorf("reading release key: %w", err), "name the key that signs releases with --release-key")
 	}
 	return release.ParsePublicKey(b)
 }
@@ -116,18 +117,30 @@ func readTrustAnchors(argument string) ([]verifier.TrustAnchor, error) {
 	tier := attest.TierSoftware
 	if ok {
 		if err := tier.UnmarshalText([]byte(worth)); err != nil {
-			return nil, usage(fmt.Errorf("endorsement root %s: %w", path, err))
+			return nil, cli.Usage(fmt.Errorf("endorsement root %s: %w", path, err))
 		}
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, hinted(fmt.Errorf("reading endorsement root: %w", err), "name the authority of endorsement certificates with --ek-root")
+		return nil, cli.Hinted(fmt.Errorf("reading endorsement root: %w", err), "name the authority of endorsement certificates with --ek-root")
 	}
 	roots, err := verifier.ParseTrustAnchors(text, tier)
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	return roots, nil
+}
+
+// claimed is the pin of a machine that this owner has claimed.
+func (c *relyingParty) claimed() (*client.Pin, error) {
+	pin, err := c.state.Pin(c.machine.Host)
+	if err != nil {
+		return nil, err
+	}
+	if pin == nil || pin.Claim.IsZero() {
+		return nil, cli.Hinted(cli.Refused(fmt.Errorf("%s is not a machine you claimed", c.machine)), "shed claim %s", c.machine)
+	}
+	return pin, nil
 }
 
 // session opens a session with the machine; what refuses it is shown.
@@ -176,11 +189,13 @@ func (c *relyingParty) explain(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, attest.ErrIdentity):
-		return hinted(err, "if you replaced the machine yourself: shed forget %s", c.machine)
+		return cli.Hinted(err, "if you replaced the machine yourself: shed forget %s", c.machine)
 	case errors.Is(err, attest.ErrBinding):
-		return hinted(err, "something between you and the machine may terminate tls; do not send it anything")
-	case exitCode(err) == exitUnreachable:
-		return hinted(err, "a machine takes some seconds to boot; shed instance list shows its state")
+		return cli.Hinted(err, "something between you and the machine may terminate tls; do not send it anything")
+	case errors.Is(err, client.ErrBusy):
+		return cli.Hinted(err, "it answers that it is busy; --timeout waits longer")
+	case cli.ExitCode(err) == cli.ExitUnreachable:
+		return cli.Hinted(err, "a machine takes some seconds to boot; shed instance list shows its state")
 	default:
 		return err
 	}

@@ -1,6 +1,10 @@
 package main
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+)
 
 // One machine is remembered by one name, however it is written.
 func TestParseMachine(t *testing.T) {
@@ -17,7 +21,7 @@ func TestParseMachine(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "nonsense", "http://example.org", "https://", "https://:443", "https://%zz"} {
-		if _, err := parseMachine(text); exitCode(err) != exitUsage {
+		if _, err := parseMachine(text); cli.ExitCode(err) != cli.ExitUsage {
 			t.Errorf("%q: error %v", text, err)
 		}
 	}

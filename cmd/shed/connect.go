@@ -11,12 +11,13 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 // trustLifetime is how long one verification is trusted, per request.
@@ -59,7 +60,7 @@ func (c *relyingParty) connect(cmd *cobra.Command, listen string, timeout time.D
 	}
 	defer transport.Close()
 	local := "http://" + listener.Addr().String()
-	if wantsJSON(cmd) {
+	if cli.WantsJSON(cmd) {
 		err = json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"url": local, "machine": c.machine.String()})
 	} else {
 		_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is verified and yours\nopen %s, for example: curl %s/api/health\n", c.machine, local, local)
@@ -67,7 +68,7 @@ func (c *relyingParty) connect(cmd *cobra.Command, listen string, timeout time.D
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: localOnly(listener.Addr().String(), c.proxy(transport)), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: localOnly(listener.Addr().String(), c.proxy(patient{next: transport, timeout: timeout})), ReadHeaderTimeout: 5 * time.Second}
 	stop := context.AfterFunc(cmd.Context(), func() { server.Close() }) //nolint:errcheck // it ends either way
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -79,12 +80,9 @@ func (c *relyingParty) connect(cmd *cobra.Command, listen string, timeout time.D
 // transport verifies once, so that a refusal shows at once, and only ever
 // talks to a machine that this owner has claimed.
 func (c *relyingParty) transport(ctx context.Context, timeout time.Duration) (*client.Transport, error) {
-	pin, err := c.state.Pin(c.machine.Host)
+	pin, err := c.claimed()
 	if err != nil {
 		return nil, err
-	}
-	if pin == nil || pin.Claim.IsZero() {
-		return nil, hinted(refused(fmt.Errorf("%s is not a machine you claimed", c.machine)), "shed claim %s", c.machine)
 	}
 	keys, err := c.state.Keys(rand.Reader)
 	if err != nil {
@@ -112,11 +110,11 @@ func (c *relyingParty) proxy(transport http.RoundTripper) http.Handler {
 		},
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
-			status := http.StatusBadGateway
-			if errors.Is(err, attest.ErrRefused) {
-				status = http.StatusForbidden
+			status, code := problemOf(err)
+			if status == http.StatusServiceUnavailable {
+				w.Header().Set("Retry-After", retryAfter)
 			}
-			http.Error(w, err.Error(), status)
+			problem(w, status, code, err.Error())
 			log.Print(err)
 		},
 	}
@@ -124,22 +122,28 @@ func (c *relyingParty) proxy(transport http.RoundTripper) http.Handler {
 
 // localOnly keeps web pages of others from using the proxy: neither by a
 // foreign name for this address nor across origins, reads and WebSockets
-// included. Only a link that is followed to it may come from elsewhere.
+// included. Only a link that is followed to it may come from elsewhere. What no
+// payload could answer is answered here.
 func localOnly(address string, next http.Handler) http.Handler {
-	guard := http.NewCrossOriginProtection().Handler(next)
 	_, port, _ := net.SplitHostPort(address)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Host != address && r.Host != net.JoinHostPort("localhost", port) {
-			http.Error(w, "this proxy answers to its own address alone", http.StatusMisdirectedRequest)
-			return
+		switch {
+		case r.Host != address && r.Host != net.JoinHostPort("localhost", port):
+			problem(w, http.StatusMisdirectedRequest, "misdirected", "this proxy answers to its own address alone")
+		case foreign(r) || crossOrigin.Check(r) != nil:
+			problem(w, http.StatusForbidden, "foreign-origin", "this proxy does not answer to pages of other origins")
+		case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method)
+		case !strings.HasPrefix(r.URL.Path, "/"):
+			problem(w, http.StatusNotFound, "not-found", "this proxy passes paths on, which begin with a slash")
+		default:
+			next.ServeHTTP(w, r)
 		}
-		if foreign(r) {
-			http.Error(w, "this proxy does not answer to pages of other origins", http.StatusForbidden)
-			return
-		}
-		guard.ServeHTTP(w, r)
 	})
 }
+
+var crossOrigin = http.NewCrossOriginProtection()
 
 // foreign tells a page's request from another origin by what browsers send
 // (Fetch Metadata; RFC 6454, section 7; RFC 6455, section 10.2).
@@ -158,11 +162,11 @@ func foreign(r *http.Request) bool {
 func listenLoopback(address string) (net.Listener, error) {
 	host, _, err := net.SplitHostPort(address)
 	if ip := net.ParseIP(host); err != nil || (host != "localhost" && (ip == nil || !ip.IsLoopback())) {
-		return nil, usage(fmt.Errorf("listen %q: want a loopback address with a port", address))
+		return nil, cli.Usage(fmt.Errorf("listen %q: want a loopback address with a port", address))
 	}
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, hinted(fmt.Errorf("listening on %s: %w", address, err), "another program may use the port: pick one with --listen")
+		return nil, cli.Hinted(fmt.Errorf("listening on %s: %w", address, err), "another program may use the port: pick one with --listen")
 	}
 	return listener, nil
 }

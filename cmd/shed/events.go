@@ -1,65 +1,66 @@
 package main
 
 import (
-	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"net/http"
-	"net/url"
-	"strconv"
+	"io"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/orchestrator/api"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
 
+// shownID is how much of an instance's id a line of the history has: enough
+// for every command to find it by.
+const shownID = 10
+
 func newEventsCommand() *cobra.Command {
-	var follow bool
-	var instance string
-	var after int64
+	var q adminclient.EventQuery
 	cmd := &cobra.Command{
 		Use:   "events",
 		Short: "print the history of instances, with --json one object a line",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := newAdminClient(cmd)
-			if err != nil {
-				return err
-			}
-			query := url.Values{
-				"follow": {strconv.FormatBool(follow)}, "instance": {instance}, "after": {strconv.FormatInt(after, 10)},
-			}
-			stream, err := c.open(cmd.Context(), http.MethodGet, "/v1/events?"+query.Encode(), nil)
-			if err != nil {
-				return err
-			}
-			defer stream.Close()
-			lines := bufio.NewScanner(stream)
-			for lines.Scan() {
-				if err := printEvent(cmd, lines.Bytes()); err != nil {
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, _ []string) error {
+			if q.Instance != "" {
+				i, err := c.Find(cmd.Context(), q.Instance)
+				if err != nil {
 					return err
 				}
+				q.Instance = i.ID
 			}
-			return untilInterrupted(cmd.Context(), lines.Err())
-		},
+			events, err := c.Events(cmd.Context(), q)
+			if err != nil {
+				return err
+			}
+			defer events.Close()
+			for {
+				e, err := events.Next()
+				if errors.Is(err, io.EOF) {
+					return nil
+				}
+				if err == nil {
+					err = printEvent(cmd, e)
+				}
+				if err != nil {
+					return cli.UntilInterrupted(cmd.Context(), err)
+				}
+			}
+		}),
 	}
 	adminFlags(cmd)
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until interrupted")
-	cmd.Flags().StringVar(&instance, "instance", "", "of one instance only")
-	cmd.Flags().Int64Var(&after, "after", 0, "the last event seen")
+	cmd.Flags().BoolVarP(&q.Follow, "follow", "f", false, "go on until interrupted")
+	cmd.Flags().StringVar(&q.Instance, "instance", "", "of one instance only: its user, id or a beginning of it")
+	cmd.Flags().Int64Var(&q.After, "after", 0, "the last event seen")
 	return cmd
 }
 
-func printEvent(cmd *cobra.Command, line []byte) error {
-	if wantsJSON(cmd) {
-		_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", line)
-		return err
+func printEvent(cmd *cobra.Command, e adminclient.Event) error {
+	if cli.WantsJSON(cmd) {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(e)
 	}
-	var e api.Event
-	if err := json.Unmarshal(line, &e); err != nil {
-		return fmt.Errorf("reading the history: %w", err)
-	}
-	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %s  %-11s  %s\n", e.At.Format(time.RFC3339), e.Instance, e.To, e.Reason)
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s  %.*s  %-11s  %s\n", e.At.Format(time.RFC3339), shownID, e.Instance, e.To, e.Reason)
 	return err
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 func newForgetCommand() *cobra.Command {
@@ -21,13 +22,13 @@ machine there is verified as a new one. The owner key stays.`,
 			if err != nil {
 				return err
 			}
-			state := client.ClientState{Dir: filepath.Join(stateDir(cmd), "client")}
+			state := client.ClientState{Dir: filepath.Join(cli.StateDir(cmd), "client")}
 			pin, err := state.Pin(u.Host)
 			if err != nil {
 				return err
 			}
 			if pin == nil {
-				return notFound(fmt.Errorf("nothing was accepted at %s", u.Host))
+				return cli.NotFound(fmt.Errorf("nothing was accepted at %s", u.Host))
 			}
 			return state.Forget(u.Host)
 		},

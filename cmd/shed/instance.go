@@ -1,34 +1,31 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/orchestrator/api"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
 
-const instancesPath = "/v1/instances"
+const instanceLong = `INSTANCE is an instance's user, its id, or a beginning of its id that no other
+instance has.`
 
 func newInstanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instance",
 		Short: "list, show, create, delete and retry instances",
-		Args:  cobra.NoArgs,
+		Long:  instanceLong,
 	}
 	adminFlags(cmd)
 	cmd.AddCommand(
 		newInstanceListCommand(), newInstanceShowCommand(), newInstanceCreateCommand(), newInstanceWaitCommand(),
-		newInstanceChangeCommand("delete", "delete an instance, its machine and its data", http.MethodDelete, "", "deleted"),
-		newInstanceChangeCommand("retry", "try a failed or quarantined instance again", http.MethodPost, "/retry", "ready"),
-		newInstanceConsoleCommand(),
+		newInstanceDeleteCommand(), newInstanceRetryCommand(), newInstanceConsoleCommand(),
 	)
 	return cmd
 }
@@ -39,47 +36,32 @@ func newInstanceListCommand() *cobra.Command {
 		Use:   "list",
 		Short: "list instances",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := newAdminClient(cmd)
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, _ []string) error {
+			all, err := c.Instances(cmd.Context(), deleted)
 			if err != nil {
 				return err
 			}
-			all, err := c.instances(cmd.Context(), deleted)
-			if err != nil {
-				return err
-			}
-			if wantsJSON(cmd) {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(api.Instances{Instances: all})
+			if cli.WantsJSON(cmd) {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(adminclient.Instances{Instances: all})
 			}
 			return tabulate(cmd.OutOrStdout(), all)
-		},
+		}),
 	}
 	cmd.Flags().BoolVar(&deleted, "deleted", false, "include those that are gone")
 	return cmd
 }
 
-// instances follows the pages to their end.
-func (c *adminClient) instances(ctx context.Context, deleted bool) ([]api.Instance, error) {
-	all := []api.Instance{}
-	for after := ""; ; {
-		var page api.Instances
-		query := url.Values{"after": {after}, "deleted": {fmt.Sprint(deleted)}}
-		if err := c.call(ctx, http.MethodGet, instancesPath+"?"+query.Encode(), nil, &page); err != nil {
-			return nil, err
-		}
-		all = append(all, page.Instances...)
-		if page.Next == "" {
-			return all, nil
-		}
-		after = page.Next
-	}
-}
-
-func tabulate(w io.Writer, all []api.Instance) error {
+// tabulate keeps to 80 columns where ids, users and URLs do: only while an
+// instance has no URL is there a reason to tell.
+func tabulate(w io.Writer, all []adminclient.Instance) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "INSTANCE\tUSER\tSTATE\tURL\tREASON")
+	fmt.Fprintln(t, "INSTANCE\tUSER\tSTATE\tURL OR REASON")
 	for _, i := range all {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", i.ID, i.UserID, i.State, i.URL, i.Reason)
+		last := i.URL
+		if last == "" {
+			last = i.Reason
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", i.ID, i.UserID, i.State, last)
 	}
 	return t.Flush()
 }
@@ -88,27 +70,20 @@ func newInstanceShowCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "show INSTANCE",
 		Short: "show an instance",
+		Long:  instanceLong,
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := newAdminClient(cmd)
-			if err != nil {
-				return err
-			}
-			i, err := c.instance(cmd.Context(), args[0])
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
+			i, err := c.Find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return printInstance(cmd, i)
-		},
+		}),
 	}
 }
 
-func (c *adminClient) instance(ctx context.Context, id string) (i api.Instance, err error) {
-	return i, c.call(ctx, http.MethodGet, instancesPath+"/"+url.PathEscape(id), nil, &i)
-}
-
-func printInstance(cmd *cobra.Command, i api.Instance) error {
-	if wantsJSON(cmd) {
+func printInstance(cmd *cobra.Command, i adminclient.Instance) error {
+	if cli.WantsJSON(cmd) {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(i)
 	}
 	t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -138,17 +113,13 @@ func newInstanceCreateCommand() *cobra.Command {
 		Use:   "create --user USER",
 		Short: "give a user an instance; one that is there is fine",
 		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			c, err := newAdminClient(cmd)
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, _ []string) error {
+			i, err := c.Create(cmd.Context(), user)
 			if err != nil {
 				return err
 			}
-			var i api.Instance
-			if err := c.call(cmd.Context(), http.MethodPost, instancesPath, api.NewInstance{UserID: user}, &i); err != nil {
-				return err
-			}
 			return w.finish(cmd, c, i, "ready")
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&user, "user", "", "the signup source's name for the user")
 	cobra.CheckErr(cmd.MarkFlagRequired("user"))
@@ -156,27 +127,25 @@ func newInstanceCreateCommand() *cobra.Command {
 	return cmd
 }
 
-// newInstanceChangeCommand makes delete and retry, which ask for a state.
-func newInstanceChangeCommand(name, short, method, suffix, goal string) *cobra.Command {
+func newInstanceRetryCommand() *cobra.Command {
 	var w waitOptions
 	cmd := &cobra.Command{
-		Use:   name + " INSTANCE",
-		Short: short,
+		Use:   "retry INSTANCE",
+		Short: "try a failed or quarantined instance again",
+		Long:  instanceLong,
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := newAdminClient(cmd)
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
+			i, err := c.Find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			var i api.Instance
-			path := instancesPath + "/" + url.PathEscape(args[0]) + suffix
-			if err := c.call(cmd.Context(), method, path, nil, &i); err != nil {
+			if i, err = c.Retry(cmd.Context(), i.ID); err != nil {
 				return err
 			}
-			return w.finish(cmd, c, i, goal)
-		},
+			return w.finish(cmd, c, i, "ready")
+		}),
 	}
-	w.flags(cmd, goal)
+	w.flags(cmd, "ready")
 	return cmd
 }
 
@@ -185,34 +154,22 @@ func newInstanceConsoleCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "console INSTANCE",
 		Short: "print what a machine writes to its console",
+		Long:  instanceLong,
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := newAdminClient(cmd)
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
+			i, err := c.Find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
-			path := fmt.Sprintf("%s/%s/console?follow=%t", instancesPath, url.PathEscape(args[0]), follow)
-			stream, err := c.open(cmd.Context(), http.MethodGet, path, nil)
+			stream, err := c.Console(cmd.Context(), i.ID, follow)
 			if err != nil {
 				return err
 			}
 			defer stream.Close()
-			return untilInterrupted(cmd.Context(), copyAll(cmd.OutOrStdout(), stream))
-		},
+			_, err = io.Copy(cmd.OutOrStdout(), stream)
+			return cli.UntilInterrupted(cmd.Context(), err)
+		}),
 	}
 	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until interrupted")
 	return cmd
-}
-
-func copyAll(w io.Writer, r io.Reader) error {
-	_, err := io.Copy(w, r)
-	return err
-}
-
-// untilInterrupted takes being interrupted for the end that was wanted.
-func untilInterrupted(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return nil //nolint:nilerr // it was asked to end
-	}
-	return err
 }

@@ -1,19 +1,16 @@
 package main
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/orchestrator/api"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
 
 // waitOptions say whether to stay until an instance is where it shall be.
@@ -28,7 +25,7 @@ func (w *waitOptions) flags(cmd *cobra.Command, goal string) {
 }
 
 func (w *waitOptions) timeoutFlag(cmd *cobra.Command) {
-	cmd.Flags().DurationVar(&w.timeout, "timeout", 10*time.Minute, "how long to stay at most")
+	cmd.Flags().DurationVar(&w.timeout, "timeout", 10*time.Minute, "how long to stay at most; one answer is waited for 30s at most")
 }
 
 func newInstanceWaitCommand() *cobra.Command {
@@ -37,18 +34,15 @@ func newInstanceWaitCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "wait INSTANCE",
 		Short: "stay until an instance has reached a state",
+		Long:  instanceLong,
 		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			c, err := newAdminClient(cmd)
-			if err != nil {
-				return err
-			}
-			i, err := c.instance(cmd.Context(), args[0])
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
+			i, err := c.Find(cmd.Context(), args[0])
 			if err != nil {
 				return err
 			}
 			return w.finish(cmd, c, i, goal)
-		},
+		}),
 	}
 	cmd.Flags().StringVar(&goal, "for", "ready", "the state")
 	w.timeoutFlag(cmd)
@@ -56,12 +50,12 @@ func newInstanceWaitCommand() *cobra.Command {
 }
 
 // finish waits where that was asked for, and prints the instance.
-func (w *waitOptions) finish(cmd *cobra.Command, c *adminClient, i api.Instance, goal string) error {
+func (w *waitOptions) finish(cmd *cobra.Command, c *adminclient.Client, i adminclient.Instance, goal string) error {
 	if w.wait {
 		ctx, cancel := context.WithTimeout(cmd.Context(), w.timeout)
 		defer cancel()
 		var err error
-		if i, err = c.await(ctx, cmd.ErrOrStderr(), i.ID, goal); err != nil {
+		if i, err = await(ctx, c, cmd.ErrOrStderr(), i.ID, goal); err != nil {
 			return err
 		}
 	}
@@ -70,47 +64,43 @@ func (w *waitOptions) finish(cmd *cobra.Command, c *adminClient, i api.Instance,
 
 // await follows an instance's history, writing what happens to it to w, until
 // it is in the state goal or can no longer get there by itself.
-func (c *adminClient) await(ctx context.Context, w io.Writer, id, goal string) (api.Instance, error) {
+func await(ctx context.Context, c *adminclient.Client, w io.Writer, id, goal string) (adminclient.Instance, error) {
 	start := time.Now()
-	query := url.Values{"instance": {id}, "follow": {"true"}}
-	stream, err := c.open(ctx, http.MethodGet, "/v1/events?"+query.Encode(), nil)
+	events, err := c.Events(ctx, adminclient.EventQuery{Instance: id, Follow: true})
 	if err != nil {
-		return api.Instance{}, err
+		return adminclient.Instance{}, err
 	}
-	defer stream.Close()
-	lines := bufio.NewScanner(stream)
+	defer events.Close()
 	for {
-		i, err := c.instance(ctx, id)
+		i, err := c.Instance(ctx, id)
 		if err != nil {
 			return i, err
 		}
 		if err := arrived(i, goal); !errors.Is(err, errUnderWay) {
 			return i, err
 		}
-		if !lines.Scan() {
-			return i, ended(ctx, i, goal, lines.Err())
+		e, err := events.Next()
+		if err != nil {
+			return i, ended(ctx, i, goal, err)
 		}
-		if err := tell(w, lines.Bytes(), start); err != nil {
+		if err := tell(w, e, start); err != nil {
 			return i, err
 		}
 	}
 }
 
 // ended says why no more history came.
-func ended(ctx context.Context, i api.Instance, goal string, err error) error {
+func ended(ctx context.Context, i adminclient.Instance, goal string, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("waiting for %s to be %s, it is %s (%s): %w", i.ID, goal, i.State, i.Reason, ctx.Err())
 	}
-	if err == nil {
-		err = io.ErrUnexpectedEOF
-	}
-	return &failure{code: exitUnreachable, err: fmt.Errorf("following the history: %w", err)}
+	return cli.Unreachable(fmt.Errorf("following the history: %w", err))
 }
 
 var errUnderWay = errors.New("under way")
 
 // arrived is nil in the state goal, and errUnderWay while that can still come.
-func arrived(i api.Instance, goal string) error {
+func arrived(i adminclient.Instance, goal string) error {
 	switch i.State {
 	case goal:
 		return nil
@@ -118,24 +108,20 @@ func arrived(i api.Instance, goal string) error {
 		if goal == "deleted" {
 			return errUnderWay
 		}
-		return refused(fmt.Errorf("instance %s is quarantined: %s", i.ID, i.Reason))
+		return cli.Refused(fmt.Errorf("instance %s is quarantined: %s", i.ID, i.Reason))
 	case "failed":
 		if goal == "deleted" {
 			return errUnderWay
 		}
-		return hinted(fmt.Errorf("instance %s has failed: %s", i.ID, i.Reason), "`shed instance retry %s` tries again", i.ID)
+		return cli.Hinted(fmt.Errorf("instance %s has failed: %s", i.ID, i.Reason), "`shed instance retry %s` tries again", i.ID)
 	case "deleted":
-		return notFound(fmt.Errorf("instance %s is deleted", i.ID))
+		return cli.NotFound(fmt.Errorf("instance %s is deleted", i.ID))
 	}
 	return errUnderWay
 }
 
-// tell writes one line of the history, unless it is from before.
-func tell(w io.Writer, line []byte, start time.Time) error {
-	var e api.Event
-	if err := json.Unmarshal(line, &e); err != nil {
-		return fmt.Errorf("reading the history: %w", err)
-	}
+// tell writes one event, unless it is from before.
+func tell(w io.Writer, e adminclient.Event, start time.Time) error {
 	if e.At.Before(start.Add(-time.Second)) {
 		return nil
 	}

@@ -1,18 +1,19 @@
-// Command shed is the operator's tool, the control plane and the owner's
-// client in one binary. Invariant: it is wiring; what a command does lives in
-// the packages it constructs.
+// Command shed is the command line of owners and operators. Invariant: it is
+// wiring and a client: what needs the control plane's parts or the image
+// builder's is handed to a program of its own, so that what an owner has to
+// trust stays small (scripts/repository holds what it may link).
 package main
 
 import (
-	"context"
 	"os"
-	"os/signal"
-	"syscall"
+
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	root := newRootCommand()
+	if program, ok := partFor(root, os.Args[1:]); ok {
+		os.Exit(cli.Report(os.Stderr, handOver(program, os.Args[1:]), cli.AsksForJSON(os.Args[1:])))
+	}
+	cli.Main(root)
 }

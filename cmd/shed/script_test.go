@@ -1,60 +1,42 @@
 package main
 
 import (
-	"context"
-	"errors"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"github.com/toolshed-cloud/shed/imagebuild"
+	"github.com/toolshed-cloud/shed/cmd/internal/scripttest"
 )
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
-		"shed": func() { os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) },
+		"shed": main,
+		// It stands in for the real one, and says what it was handed.
+		"shed-serve": func() {
+			if err := json.NewEncoder(os.Stdout).Encode(os.Args[1:]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+			}
+			os.Exit(42)
+		},
 	})
 }
 
-// TestScripts runs the command line as a person does. Each script says in its
-// first lines what it guards.
-func TestScripts(t *testing.T) {
-	testscript.Run(t, testscript.Params{
-		Dir:       "testdata/script",
-		Condition: condition,
-		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
-	})
-}
+// TestScripts runs the command line as a person does.
+func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/script", "") }
 
-// condition knows what a script may ask of the host: [stub] is systemd-stub.
-func condition(name string) (bool, error) {
-	if name != "stub" {
-		return false, fmt.Errorf("unknown condition %q", name)
+// TestHandOver is the three programs together, as they are built.
+func TestHandOver(t *testing.T) {
+	if testing.Short() {
+		t.Skip("links three programs")
 	}
-	_, err := os.Stat(imagebuild.DefaultStub)
-	return err == nil, nil
-}
-
-// exits runs a program and wants its exit code: exits CODE PROGRAM ARG...
-func exits(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE PROGRAM ARG...")
+	dir := t.TempDir()
+	cmd := exec.Command("go", "build", "-buildvcs=false", "-o", dir+"/", ".", "../shed-serve", "../shed-image")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
-	want, err := strconv.Atoi(args[0])
-	ts.Check(err)
-	err = ts.Exec(args[1], args[2:]...)
-	got := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else {
-		ts.Check(err)
-	}
-	if got != want {
-		ts.Fatalf("exit code %d, want %d", got, want)
-	}
+	scripttest.Run(t, "testdata/handover", dir)
 }

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 // A control plane that dies between a request and its answer cannot be
@@ -34,8 +36,8 @@ func TestCutConnectionIsUnreachable(t *testing.T) {
 		{"instance", "--admin", cut.URL, "--token-file", token, "list"},
 	} {
 		var stderr bytes.Buffer
-		if code := run(t.Context(), args, &bytes.Buffer{}, &stderr); code != exitUnreachable || !strings.Contains(stderr.String(), "hint: ") {
-			t.Errorf("shed %s exited with %d, want %d and a hint:\n%s", strings.Join(args, " "), code, exitUnreachable, stderr.String())
+		if code := run(t.Context(), args, &bytes.Buffer{}, &stderr); code != cli.ExitUnreachable || !strings.Contains(stderr.String(), "hint: ") {
+			t.Errorf("shed %s exited with %d, want %d and a hint:\n%s", strings.Join(args, " "), code, cli.ExitUnreachable, stderr.String())
 		}
 	}
 }

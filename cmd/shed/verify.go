@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 func newVerifyCommand() *cobra.Command {
@@ -41,7 +42,7 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 }
 
 func showResult(cmd *cobra.Command, a attest.AttestationResult) error {
-	if wantsJSON(cmd) {
+	if cli.WantsJSON(cmd) {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(a)
 	}
 	return writeAppraisal(cmd.OutOrStdout(), a)

@@ -174,7 +174,13 @@ func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamRes
 	return &huma.StreamResponse{Body: func(c huma.Context) {
 		defer stream.Close()
 		c.SetHeader("Content-Type", "application/octet-stream")
-		if _, err := io.Copy(flushing(c), stream); err != nil {
+		w := flushing(c)
+		// A machine that says nothing has a console too: the answer begins here.
+		_, err := w.Write(nil)
+		if err == nil {
+			_, err = io.Copy(w, stream)
+		}
+		if err != nil {
 			s.Logger.Debug("console ended", zap.Error(err))
 		}
 	}}, nil

@@ -25,6 +25,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/enrol"
@@ -50,20 +51,16 @@ type Options struct {
 
 // Addresses are where a running control plane listens, as its directory tells
 // its clients.
-type Addresses struct {
-	Admin    string `json:"admin"`
-	Webhooks string `json:"webhooks"`
-	Agents   string `json:"agents"`
-}
+type Addresses = adminclient.Addresses
 
 // installationKey is the meta key of this control plane's id at providers.
 const installationKey = "installation"
 
 // The files in the directory.
 const (
-	AddressesFile = "addresses.json"
-	TokenFile     = "admin.token"
-	SecretFile    = "webhook.secret"
+	AddressesFile = adminclient.AddressesFile
+	TokenFile     = adminclient.TokenFile
+	SecretFile    = adminclient.SecretFile
 	agentKeyFile  = "agent.key"
 )
 

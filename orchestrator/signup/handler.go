@@ -22,13 +22,14 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
 // Path is where webhooks are posted.
-const Path = "/webhooks/signup"
+const Path = adminclient.WebhookPath
 
 // MaxBodyBytes caps a message.
 const MaxBodyBytes = 64 << 10

@@ -5,6 +5,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 // builtImage is what `image build --json` prints.
@@ -26,6 +27,6 @@ func printImage(cmd *cobra.Command, output string, m *release.Manifest, encoded 
 		DiskBytes:  m.Disk.Bytes,
 		ImageBytes: m.UKI.Bytes,
 	}
-	return printResult(cmd, built, "release %s\nversion %s, epoch %d, image of %d bytes in %s\n",
+	return cli.PrintResult(cmd, built, "release %s\nversion %s, epoch %d, image of %d bytes in %s\n",
 		built.Release, built.Version, built.Epoch, built.ImageBytes, built.Output)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/imagebuild/sign"
 
 	// The services whose key URIs work without a plugin (docs/decisions/0012).
@@ -82,12 +82,12 @@ func newImageKeygenCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			err := sign.Generate(rand.Reader, args[0])
 			if errors.Is(err, fs.ErrExist) {
-				return hinted(err, "a key is never overwritten: name another file")
+				return cli.Hinted(err, "a key is never overwritten: name another file")
 			}
 			if err != nil {
 				return err
 			}
-			return printResult(cmd, struct {
+			return cli.PrintResult(cmd, struct {
 				Key       string `json:"key"`
 				PublicKey string `json:"public_key"`
 			}{args[0], args[0] + ".pub"}, "release key %s, public key %s.pub\n", args[0], args[0])
@@ -106,36 +106,23 @@ func keyPassword() (string, error) {
 func explainKey(err error, ref string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return hinted(notFound(err), "make one with: shed image keygen %s", ref)
+		return cli.Hinted(cli.NotFound(err), "make one with: shed image keygen %s", ref)
 	case errors.Is(err, sign.ErrKey):
-		return hinted(err, "a release key is ECDSA P-256 or Ed25519, PEM, as shed image keygen makes it")
+		return cli.Hinted(err, "a release key is ECDSA P-256 or Ed25519, PEM, as shed image keygen makes it")
 	}
 	return err
 }
 
 func explainSign(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
-		return hinted(notFound(err), "build the release first: shed image build --output DIR")
+		return cli.Hinted(cli.NotFound(err), "build the release first: shed image build --output DIR")
 	}
 	return err
 }
 
 func printSigned(cmd *cobra.Command, digest attest.ReleaseDigest) error {
-	return printResult(cmd, struct {
+	return cli.PrintResult(cmd, struct {
 		Release attest.ReleaseDigest `json:"release"`
 		Bundle  string               `json:"bundle"`
 	}{digest, sign.BundleName}, "signed release %s\n", digest)
-}
-
-// printResult writes v for programs, the text for people.
-func printResult(cmd *cobra.Command, v any, format string, args ...any) error {
-	asJSON, err := cmd.Flags().GetBool("json")
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(v)
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), format, args...)
-	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/imagebuild"
 	"github.com/toolshed-cloud/shed/imagebuild/debian"
 )
@@ -38,7 +39,7 @@ func newImageBuildCommand() *cobra.Command {
 			for _, text := range shapes {
 				shape, err := board.ParseShape(text)
 				if err != nil {
-					return usage(err)
+					return cli.Usage(err)
 				}
 				o.Shapes = append(o.Shapes, shape)
 			}
@@ -75,15 +76,15 @@ func explainBuild(err error) error {
 	var missing *imagebuild.MissingError
 	switch {
 	case errors.As(err, &missing):
-		return hinted(err, "apt-get install %s", missing.Package)
+		return cli.Hinted(err, "apt-get install %s", missing.Package)
 	case errors.Is(err, imagebuild.ErrOptions):
-		return usage(err)
+		return cli.Usage(err)
 	case errors.Is(err, debian.ErrLists):
-		return hinted(err, "apt-get update, or name a package file with --kernel-package or --firmware-package")
+		return cli.Hinted(err, "apt-get update, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, debian.ErrDownload):
-		return hinted(err, "check the network, or name a package file with --kernel-package or --firmware-package")
+		return cli.Hinted(err, "check the network, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, exec.ErrNotFound):
-		return hinted(err, "the image is built on Debian, with apt and dpkg")
+		return cli.Hinted(err, "the image is built on Debian, with apt and dpkg")
 	}
 	return err
 }

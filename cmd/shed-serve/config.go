@@ -6,6 +6,8 @@ import (
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 func newConfigCommand() *cobra.Command {
@@ -28,7 +30,7 @@ func newConfigExplainCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if wantsJSON(cmd) {
+			if cli.WantsJSON(cmd) {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(values)
 			}
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)

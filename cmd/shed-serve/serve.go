@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
@@ -43,13 +44,13 @@ func newServeCommand() *cobra.Command {
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if powerOff && powerOffOnExit {
-				return usage(errors.New("--power-off and --power-off-on-exit exclude each other"))
+				return cli.Usage(errors.New("--power-off and --power-off-on-exit exclude each other"))
 			}
 			c, _, err := loadConfig(cmd)
 			if err != nil {
 				return err
 			}
-			o := planeOptions(controlDir(cmd), c, cmd.ErrOrStderr())
+			o := planeOptions(cli.ControlDir(cmd), c, cmd.ErrOrStderr())
 			if powerOff {
 				return explainServe(powerOffAll(cmd.Context(), o))
 			}
@@ -116,14 +117,14 @@ func explainServe(err error) error {
 	var address *controlplane.AddressError
 	switch {
 	case errors.As(err, &locked):
-		return hinted(notStarted(locked), "stop that one first (kill %d), or use another --state", locked.PID)
+		return cli.Hinted(notStarted(locked), "stop that one first (kill %d), or use another --state", locked.PID)
 	case errors.As(err, &address) && errors.Is(err, syscall.EADDRINUSE):
-		return hinted(notStarted(address), "another program listens there: set %s in the configuration, or --set %s=127.0.0.1:0",
+		return cli.Hinted(notStarted(address), "another program listens there: set %s in the configuration, or --set %s=127.0.0.1:0",
 			address.Key, address.Key)
 	case errors.Is(err, orchestrator.ErrFull), errors.Is(err, syscall.ENOSPC):
-		return hinted(err, "make room on the disk that holds the state directory, then start again")
+		return cli.Hinted(err, "make room on the disk that holds the state directory, then start again")
 	case errors.Is(err, config.ErrConfig):
-		return hinted(usage(err), "`shed config explain` lists every key")
+		return cli.Hinted(cli.Usage(err), "`shed config explain` lists every key")
 	}
 	return err
 }
@@ -143,10 +144,10 @@ func loadConfig(cmd *cobra.Command) (config.Config, []config.Value, error) {
 		return config.Config{}, nil, err
 	}
 	c, values, err := config.Load(config.Sources{
-		File: flagOrEnv(cmd, "config", "SHED_CONFIG"), Env: os.LookupEnv, Flags: flags,
+		File: cli.FlagOrEnv(cmd, "config", "SHED_CONFIG"), Env: os.LookupEnv, Flags: flags,
 	})
 	if err != nil {
-		return c, nil, hinted(usage(err), "`shed config explain` lists every key")
+		return c, nil, cli.Hinted(cli.Usage(err), "`shed config explain` lists every key")
 	}
 	return c, values, nil
 }

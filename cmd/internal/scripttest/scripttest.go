@@ -1,0 +1,64 @@
+// Package scripttest runs the scripts that say how a command line behaves.
+//
+// Invariant: a script names in its first lines what it guards.
+package scripttest
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/toolshed-cloud/shed/imagebuild"
+)
+
+// Run runs the scripts in dir, with path, where it is not empty, searched for
+// programs first.
+func Run(t *testing.T, dir, path string) {
+	t.Helper()
+	testscript.Run(t, testscript.Params{
+		Dir:       dir,
+		Condition: condition,
+		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
+		Setup: func(env *testscript.Env) error {
+			if path != "" {
+				env.Setenv("PATH", path+string(os.PathListSeparator)+env.Getenv("PATH"))
+			}
+			env.Setenv("PROGRAMS", path)
+			return nil
+		},
+	})
+}
+
+// condition knows what a script may ask of the host: [stub] is systemd-stub.
+func condition(name string) (bool, error) {
+	if name != "stub" {
+		return false, fmt.Errorf("unknown condition %q", name)
+	}
+	_, err := os.Stat(imagebuild.DefaultStub)
+	return err == nil, nil
+}
+
+// exits runs a program and wants its exit code: exits CODE PROGRAM ARG...
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE PROGRAM ARG...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}

@@ -1,0 +1,116 @@
+package adminclient
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	ada   = "aaaabbbbccccddddeeeeffffgg"
+	grace = "aaaazzzzccccddddeeeeffffgg"
+)
+
+// An instance is meant by user or by a beginning of its id that no other has;
+// a user who is called like the beginning of an id is still that user.
+func TestFind(t *testing.T) {
+	all := []Instance{{ID: ada, UserID: "ada"}, {ID: grace, UserID: "grace"}, {ID: "bbbb", UserID: "aaaab"}}
+	for name, want := range map[string]string{"ada": ada, "grace": grace, "aaaaz": grace, "aaaab": "bbbb", "b": "bbbb"} {
+		if i, err := find(all, name); err != nil || i.ID != want {
+			t.Errorf("%s: instance %q, error %v, want %s", name, i.ID, err, want)
+		}
+	}
+	for _, name := range []string{"", "x", "ad", ada + "a"} {
+		if i, err := find(all, name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("%q: instance %q, error %v", name, i.ID, err)
+		}
+	}
+	_, err := find(all, "aaaa")
+	if ambiguous, ok := errors.AsType[*AmbiguousError](err); !ok || !slices.Equal(ambiguous.IDs, []string{ada, grace}) {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A control plane that takes the connection and never answers costs the
+// timeout and no more, streams included.
+func TestSilenceEnds(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c := &Client{Base: "http://" + l.Addr().String(), Timeout: 50 * time.Millisecond}
+	if _, err := c.Instance(t.Context(), ada); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("call: %v", err)
+	}
+	if _, err := c.Events(t.Context(), EventQuery{Follow: true}); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("stream: %v", err)
+	}
+}
+
+// Only the beginning of a stream has a deadline.
+func TestStreamOutlivesTheTimeout(t *testing.T) {
+	const timeout = 100 * time.Millisecond
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		<-time.After(2 * timeout)
+		_, _ = io.WriteString(w, `{"id":7,"to":"ready"}`+"\n")
+	}))
+	defer server.Close()
+	c := &Client{Base: server.URL, Timeout: timeout}
+	events, err := c.Events(t.Context(), EventQuery{Follow: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer events.Close()
+	if e, err := events.Next(); err != nil || e.ID != 7 || e.To != "ready" {
+		t.Errorf("event %+v, error %v", e, err)
+	}
+	if _, err := events.Next(); !errors.Is(err, io.EOF) {
+		t.Errorf("behind the last: %v", err)
+	}
+}
+
+// A refusal keeps its code, and one that is no problem document is still one.
+func TestRefusals(t *testing.T) {
+	answer := `{"code":"token-unknown","detail":"this bearer token is not known here"}`
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+		_, _ = io.WriteString(w, answer)
+	}))
+	defer server.Close()
+	c := &Client{Base: server.URL}
+	_, err := c.Instances(t.Context(), false)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Status != http.StatusUnauthorized || e.Code != "token-unknown" {
+		t.Errorf("error %v", err)
+	}
+	answer = "<html>"
+	_, err = c.Instances(t.Context(), false)
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "" || !strings.Contains(e.Error(), "401 Unauthorized") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// The list is read to its end, page by page.
+func TestPages(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page := `{"instances":[{"id":"` + ada + `"}],"next":"` + ada + `"}`
+		if r.URL.Query().Get("after") == ada {
+			page = `{"instances":[{"id":"` + grace + `"}]}`
+		}
+		_, _ = io.WriteString(w, page)
+	}))
+	defer server.Close()
+	all, err := (&Client{Base: server.URL}).Instances(t.Context(), true)
+	if err != nil || len(all) != 2 || all[1].ID != grace {
+		t.Errorf("instances %v, error %v", all, err)
+	}
+}

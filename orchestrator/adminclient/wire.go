@@ -1,0 +1,96 @@
+package adminclient
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Instance is an instance as operators see it.
+type Instance struct {
+	ID         string `json:"id"`
+	UserID     string `json:"user_id,omitempty" doc:"the signup source's name for the user; gone once deleted"`
+	State      string `json:"state"`
+	Reason     string `json:"reason" doc:"why it is in this state"`
+	Since      Time   `json:"since"`
+	Deadline   Time   `json:"deadline,omitzero" doc:"when this state has lasted too long"`
+	Desired    string `json:"desired"`
+	Generation uint64 `json:"generation"`
+	Machine    string `json:"machine,omitempty"`
+	Release    string `json:"release,omitempty"`
+	URL        string `json:"url,omitempty" doc:"where the owner's client goes, while it is ready"`
+	// UnroutedInbound lets an operator look at a quarantined machine.
+	UnroutedInbound   string          `json:"unrouted_inbound,omitempty" doc:"where a quarantined machine listens; nothing is routed there"`
+	Tier              string          `json:"tier,omitempty" doc:"the control plane's appraisal; the owner's client makes its own"`
+	AttestationResult json.RawMessage `json:"attestation_result,omitempty"`
+	Running           bool            `json:"running"`
+	Healthy           bool            `json:"healthy"`
+	Repairs           int             `json:"repairs"`
+	LastSeen          Time            `json:"last_seen,omitzero"`
+	CreatedAt         Time            `json:"created_at"`
+}
+
+// Time is RFC 3339 in UTC.
+type Time = time.Time
+
+// Instances is a page of them.
+type Instances struct {
+	Instances []Instance `json:"instances"`
+	Next      string     `json:"next,omitempty" doc:"the after of the next page"`
+}
+
+// NewInstance asks for one.
+type NewInstance struct {
+	UserID string `json:"user_id" minLength:"1" maxLength:"256"`
+}
+
+// Release is a release as operators see it.
+type Release struct {
+	Digest    string `json:"digest"`
+	Version   string `json:"version"`
+	Epoch     uint64 `json:"epoch"`
+	DiskPath  string `json:"disk_path"`
+	DiskBytes int64  `json:"disk_bytes"`
+	AddedAt   Time   `json:"added_at"`
+	Default   bool   `json:"default" doc:"new machines are made from it"`
+}
+
+// Releases are all of them, the default first.
+type Releases struct {
+	Releases []Release `json:"releases"`
+}
+
+// NewRelease adds one.
+type NewRelease struct {
+	Manifest []byte `json:"manifest" doc:"manifest.json as signed"`
+	Bundle   []byte `json:"bundle" doc:"its signature bundle"`
+	DiskPath string `json:"disk_path" doc:"where the disk lies on the control plane's host, absolute"`
+}
+
+// Event is one line of the history.
+type Event struct {
+	ID       int64  `json:"id"`
+	At       Time   `json:"at"`
+	Instance string `json:"instance"`
+	From     string `json:"from,omitempty"`
+	To       string `json:"to"`
+	Reason   string `json:"reason"`
+}
+
+// Addresses are where a running control plane listens, as its directory tells
+// those on the same host.
+type Addresses struct {
+	Admin    string `json:"admin"`
+	Webhooks string `json:"webhooks"`
+	Agents   string `json:"agents"`
+}
+
+// The files in a control plane's directory that its clients on the same host
+// read.
+const (
+	AddressesFile = "addresses.json"
+	TokenFile     = "admin.token"
+	SecretFile    = "webhook.secret"
+)
+
+// WebhookPath is where the control plane takes signup webhooks in.
+const WebhookPath = "/webhooks/signup"
