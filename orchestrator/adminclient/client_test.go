@@ -3,6 +3,7 @@ package adminclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -94,7 +95,7 @@ func TestRefusals(t *testing.T) {
 	}
 	answer = "<html>"
 	_, err = c.Instances(t.Context(), false)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "" || !strings.Contains(e.Error(), "401 Unauthorized") {
+	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "" || !strings.Contains(fmt.Sprint(e), "401 Unauthorized") {
 		t.Errorf("error %v", err)
 	}
 }

@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"database/sql"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -216,7 +217,7 @@ func TestUnknownRowsAreRefused(t *testing.T) {
 				_, err := v.Instance("a")
 				return err
 			})
-			if err == nil || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "instance a") {
+			if err == nil || !strings.Contains(fmt.Sprint(err), c.want) || !strings.Contains(fmt.Sprint(err), "instance a") {
 				t.Errorf("%v", err)
 			}
 		})
@@ -233,7 +234,7 @@ func TestMigrationRefusesWhatItDoesNotKnow(t *testing.T) {
 		if err == nil {
 			t.Fatal(s.Close())
 		}
-		if !strings.Contains(err.Error(), "Colour") || !strings.Contains(err.Error(), "0002_rows.sql") {
+		if !strings.Contains(fmt.Sprint(err), "Colour") || !strings.Contains(fmt.Sprint(err), "0002_rows.sql") {
 			t.Errorf("%v", err)
 		}
 	}
@@ -247,7 +248,7 @@ func TestSchemaOfALaterProgramIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	edit(t, dir, "PRAGMA user_version = 99")
-	if s, err := sqlite.Open(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "99") {
+	if s, err := sqlite.Open(t.Context(), dir); err == nil || !strings.Contains(fmt.Sprint(err), "99") {
 		t.Errorf("%v %v", s, err)
 	}
 }
