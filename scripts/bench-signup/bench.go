@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/signup"
 )
 
 const (
@@ -31,6 +33,8 @@ const (
 	settle       = 2 * time.Second
 	heartbeat    = 5 * time.Second
 	pollStarts   = 50 * time.Millisecond
+	// firstWaiting is the user who is let in while the others wait.
+	firstWaiting = "waiting-0"
 )
 
 // bench runs every measurement, each on a state of its own.
@@ -143,7 +147,7 @@ func allBooting(ctx context.Context, admin string) error {
 	ctx, cancel := context.WithTimeout(ctx, startsWithin)
 	defer cancel()
 	for {
-		n, err := booting(ctx, admin)
+		n, err := count(ctx, admin, orchestrator.StateBooting)
 		if err != nil {
 			return err
 		}
@@ -156,8 +160,8 @@ func allBooting(ctx context.Context, admin string) error {
 	}
 }
 
-// booting reads the number of booting instances off the metrics.
-func booting(ctx context.Context, admin string) (int, error) {
+// count reads the number of instances in a state off the metrics.
+func count(ctx context.Context, admin string, state orchestrator.State) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+admin+"/metrics", nil)
 	if err != nil {
 		return 0, fmt.Errorf("asking for the metrics: %w", err)
@@ -168,16 +172,17 @@ func booting(ctx context.Context, admin string) (int, error) {
 	}
 	defer resp.Body.Close()
 	for lines := bufio.NewScanner(resp.Body); lines.Scan(); {
-		if text, ok := strings.CutPrefix(lines.Text(), `shed_instances{state="booting"} `); ok {
+		if text, ok := strings.CutPrefix(lines.Text(), fmt.Sprintf("shed_instances{state=%q} ", state)); ok {
 			return strconv.Atoi(text)
 		}
 	}
-	return 0, errors.New("the metrics do not count booting instances")
+	return 0, fmt.Errorf("the metrics do not count %s instances", state)
 }
 
 // intake measures webhooks beside their floor while many instances wait.
 func (b *measurement) intake(ctx context.Context) (err error) {
-	c, s, err := b.control(ctx, "intake", 0, waiting, attest.Digest{})
+	// One of those who wait is let in.
+	c, s, err := b.control(ctx, "intake", 1, waiting+1, attest.Digest{})
 	if err != nil {
 		return err
 	}
@@ -201,6 +206,42 @@ func (b *measurement) intake(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	return b.deletion(ctx, s, c)
+}
+
+// deletion measures how long one takes while signups come in from 64 clients
+// and all the others wait.
+func (b *measurement) deletion(ctx context.Context, s *source, c *child) error {
+	load, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		// It ends in the middle of a request.
+		_, _ = s.send(load, c.Webhooks, 64, 0, startsWithin)
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
+	if err := wait(ctx, settle); err != nil {
+		return err
+	}
+	began := time.Now()
+	if err := s.post(ctx, http.DefaultClient, c.Webhooks, signup.UserDeleted, firstWaiting); err != nil {
+		return err
+	}
+	for {
+		n, err := count(ctx, c.Admin, orchestrator.StateDeleted)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			break
+		}
+	}
+	took := time.Since(began)
+	b.line("deletion", fmt.Sprintf("%.0f ms from webhook to deleted, beside 64 clients and all who wait (bound %d ms)",
+		took.Seconds()*1000, deletionWithin.Milliseconds()), took <= deletionWithin)
 	return nil
 }
 

@@ -30,15 +30,19 @@ type source struct {
 	next   atomic.Int64
 }
 
-// post sends one signup, which must be taken in.
-func (s *source) post(ctx context.Context, client *http.Client, address string) error {
-	n := s.next.Add(1)
+// signUp posts the signup of a new user.
+func (s *source) signUp(ctx context.Context, client *http.Client, address string) error {
+	return s.post(ctx, client, address, signup.UserCreated, orchestrator.UserID(fmt.Sprintf("user-%d", s.next.Add(1))))
+}
+
+// post sends one event, which must be taken in.
+func (s *source) post(ctx context.Context, client *http.Client, address, kind string, user orchestrator.UserID) error {
 	now := time.Now()
-	body, err := signup.Event{Type: signup.UserCreated, At: now, User: orchestrator.UserID(fmt.Sprintf("user-%d", n))}.Encode()
+	body, err := signup.Event{Type: kind, At: now, User: user}.Encode()
 	if err != nil {
 		return err
 	}
-	header, err := s.secret.Sign(fmt.Sprintf("msg_%d", n), now, body)
+	header, err := s.secret.Sign("msg_"+kind+"_"+string(user), now, body)
 	if err != nil {
 		return err
 	}
@@ -79,7 +83,7 @@ func (s *source) send(ctx context.Context, address string, clients, count int, w
 	for range clients {
 		group.Go(func() error {
 			for (count == 0 && time.Since(began) < window) || begun.Add(1) <= int64(count) {
-				if err := s.post(ctx, client, address); err != nil {
+				if err := s.signUp(ctx, client, address); err != nil {
 					return err
 				}
 				done.Add(1)

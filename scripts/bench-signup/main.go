@@ -18,6 +18,7 @@ import (
 	"runtime"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // The parts that this program also is, as a child of itself.
@@ -74,6 +75,8 @@ const (
 	waitingAtMost = 0.02
 	readyAtMost   = 0.003
 	residentMiB   = 45
+	// deletionWithin holds however many wait.
+	deletionWithin = time.Second
 )
 
 // report collects lines for people, ratios for programs and broken bounds.
