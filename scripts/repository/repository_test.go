@@ -89,6 +89,10 @@ func TestLayers(t *testing.T) {
 	}{
 		{"./cmd/shed-agent", regexp.MustCompile(`^` + module + `(providers|orchestrator|imagebuild|toolshed)|aws-sdk|cloud\.google\.com|Azure|modernc\.org/sqlite|sigstore|riverqueue|huma`),
 			"the agent is measured code: no provider, no control plane, no cloud's SDK, nothing only a server needs"},
+		{"./cmd/shed", regexp.MustCompile(`^` + module + `(agent|providers|imagebuild|toolshed|orchestrator($|/[^a]|/api))|sqlite|riverqueue|grpc|go-plugin|go-hclog|huma|sigstore|aws-sdk|cloud\.google\.com|Azure|hashicorp/vault|prometheus`),
+			"what an owner has to trust stays small: no store, queue, gRPC, plugin host, cloud's SDK or image builder"},
+		{"./orchestrator/adminclient", regexp.MustCompile(`^` + module + `(agent|providers|imagebuild|toolshed|orchestrator)($|/[^a]|/api)|zap|huma`),
+			"the wire links nothing of the server's"},
 		{"./attest/...", regexp.MustCompile(`^` + module + `(agent|providers|orchestrator|imagebuild|toolshed|cmd)`),
 			"a client takes attest alone"},
 		{"./attest/...", regexp.MustCompile(`sigstore`), "a verifier by key needs a small parser only"},
