@@ -67,11 +67,15 @@ conformance: deps build ## the provider conformance suite; JSON on the last line
 	@scripts/conformance
 
 .PHONY: bench
-bench: bench-boot ## every benchmark, each beside its floor in the same run
+bench: bench-boot bench-signup ## every benchmark, each beside its floor in the same run
 
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
 	@$(LOCAL) bench-boot
+
+.PHONY: bench-signup
+bench-signup: deps ## signups taken in, started and waiting, beside their floors; JSON on the last line
+	@$(GO) run ./scripts/bench-signup
 
 # The kernel package, which tests read as the image builder fetched it.
 $(KERNEL): | build

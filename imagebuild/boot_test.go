@@ -12,6 +12,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
+	"github.com/toolshed-cloud/shed/imagebuild/debian"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
 )
 
@@ -23,7 +24,30 @@ const separatorOnly = "3d458cfe55cc03ea1f443f1562beec8df51c75e14a9fcf9a7234a13f1
 // of a machine that booted the image, with Debian's real kernel.
 func TestBootShowsTheExpectedRegisters(t *testing.T) {
 	needVM(t)
-	output, m := bootable(t, "")
+	output, m := bootable(t, func(*imagebuild.Options) {})
+	console := boot(t, plainFirmware, filepath.Join(output, imagebuild.DiskName))
+	checkConsole(t, console)
+	checkRegisters(t, console, m.Boots[0])
+}
+
+// TestBootWithLaterStub boots with Debian 13's stub, which measures more
+// sections and adds to the initrd.
+func TestBootWithLaterStub(t *testing.T) {
+	needVM(t)
+	p, err := debian.FetchFrom(t.Context(), "trixie", "systemd-boot-efi", kernelCache(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stub := filepath.Join(t.TempDir(), "later.stub")
+	err = debian.Files(t.Context(), p.Path, 1<<20, func(name string) bool { return "/"+name == imagebuild.DefaultStub },
+		func(_ string, data []byte) error { return os.WriteFile(stub, data, 0o600) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	output, m := bootable(t, func(o *imagebuild.Options) { o.Stub = stub })
+	if m.StubVersion < 257 {
+		t.Fatalf("the stub has version %d", m.StubVersion)
+	}
 	console := boot(t, plainFirmware, filepath.Join(output, imagebuild.DiskName))
 	checkConsole(t, console)
 	checkRegisters(t, console, m.Boots[0])
@@ -38,7 +62,7 @@ func TestBootWithSecureBoot(t *testing.T) {
 	if err != nil {
 		t.Skip("no sbsign: it is in the package sbsigntool")
 	}
-	output, m := bootable(t, enrolledKeys(t))
+	output, m := bootable(t, func(o *imagebuild.Options) { o.SecureBootKeys = enrolledKeys(t) })
 	if m.Boots[1].SHA256["7"] == "" || m.Boots[1].SHA384["7"] == "" {
 		t.Error("the manifest leaves register 7 out")
 	}
@@ -54,14 +78,15 @@ func TestBootWithSecureBoot(t *testing.T) {
 }
 
 // bootable builds an image whose init says what it finds.
-func bootable(t *testing.T, keys string) (output string, m *release.Manifest) {
+func bootable(t *testing.T, change func(*imagebuild.Options)) (output string, m *release.Manifest) {
 	t.Helper()
 	program := buildProgram(t, "./internal/testinit")
 	output = t.TempDir()
-	m, err := imagebuild.Build(t.Context(), imagebuild.Options{
+	o := imagebuild.Options{
 		Output: output, Version: "1.2.3", Epoch: 4, Agent: program, Toolshed: program, Cache: kernelCache(t),
-		SecureBootKeys: keys,
-	})
+	}
+	change(&o)
+	m, err := imagebuild.Build(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +175,7 @@ func checkConsole(t *testing.T, console []string) {
 	}
 	all := strings.Join(files, "\n")
 	for _, want := range []string{
-		`/etc/shed/release.json {"version":"1.2.3","epoch":4}`,
+		`/etc/shed/release.json {"version":"1.2.3","epoch":4`,
 		"module.sig_enforce=1", "[confidentiality]", "/proc/sys/kernel/tainted 0",
 	} {
 		if !strings.Contains(all, want) {

@@ -67,25 +67,33 @@ var (
 // machine printed until it powered itself off.
 func boot(t *testing.T, fw firmware, disk string) []string {
 	t.Helper()
+	vars := filepath.Join(t.TempDir(), "vars.fd")
+	copyFile(t, fw.vars, vars)
+	return start(t, append(slices.Clone(fw.arguments),
+		"-cpu", "Westmere,+rdrand", "-smp", "2", "-m", "512",
+		"-nodefaults", "-no-user-config", "-display", "none", "-serial", "stdio",
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+fw.code,
+		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
+		"-device", "tpm-crb,tpmdev=tpm",
+		"-drive", "if=none,id=system,format=raw,snapshot=on,file="+disk,
+		"-device", "virtio-blk-pci,drive=system,bootindex=0",
+		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile="))
+}
+
+// start runs a machine to its end, with a TPM behind the id tpm, and returns
+// what it printed.
+func start(t *testing.T, arguments []string) []string {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootDeadline)
 	defer cancel()
+	// Sockets have short paths; a test's own directory has a long one.
 	dir, err := os.MkdirTemp("", "shedvm")
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	vars := filepath.Join(dir, "vars.fd")
-	copyFile(t, fw.vars, vars)
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(slices.Clone(fw.arguments),
-		"-cpu", "Westmere,+rdrand", "-smp", "2", "-m", "512",
-		"-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-serial", "stdio",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file="+fw.code,
-		"-drive", "if=pflash,format=raw,unit=1,file="+vars,
-		"-chardev", "socket,id=tpm,path="+startTPM(ctx, t, dir),
-		"-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
-		"-drive", "if=none,id=system,format=raw,snapshot=on,file="+disk,
-		"-device", "virtio-blk-pci,drive=system,bootindex=0",
-		"-netdev", "user,id=net", "-device", "virtio-net-pci,netdev=net,romfile=")...)
+	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", append(slices.Clone(arguments), "-no-reboot",
+		"-chardev", "socket,id=tpm,path="+startTPM(ctx, t, dir), "-tpmdev", "emulator,id=tpm,chardev=tpm")...)
 	console, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

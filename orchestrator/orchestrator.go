@@ -12,9 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -78,17 +80,17 @@ const (
 // Plan is what a machine is made from, fixed before the provider hears of it
 // so that every repeated Create asks for the same.
 type Plan struct {
-	Release   attest.ReleaseDigest
-	Region    string
-	Size      string
-	DataBytes int64
+	Release   attest.ReleaseDigest `json:"release,omitzero"`
+	Region    string               `json:"region,omitempty"`
+	Size      string               `json:"size,omitempty"`
+	DataBytes int64                `json:"data_bytes,omitempty"`
 	// Config is what the machine reads of itself. It holds the enrolment
 	// token, and is wiped as soon as the machine is known to exist.
-	Config []byte
+	Config []byte `json:"config,omitempty"`
 	// ConfigDigest outlives it, and so does TokenHash until the machine has
 	// enrolled; from then on the token is void.
-	ConfigDigest attest.Digest
-	TokenHash    attest.Digest
+	ConfigDigest attest.Digest `json:"config_digest,omitzero"`
+	TokenHash    attest.Digest `json:"token_hash,omitzero"`
 }
 
 // Spec is the plan as the provider takes it.
@@ -103,66 +105,75 @@ func (p Plan) Spec() providers.Spec {
 type Enrolment struct {
 	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo. It
 	// never changes once set.
-	EK attest.Digest
+	EK attest.Digest `json:"ek,omitzero"`
 	// AK is the TPM name of the attestation key.
-	AK []byte
+	AK []byte `json:"ak,omitempty"`
 	// ChallengedAt is when the machine last introduced itself.
-	ChallengedAt time.Time
+	ChallengedAt time.Time `json:"challenged_at,omitzero"`
 	// Session is the SHA-256 of the TLS key that this boot enrolled with.
-	Session attest.Digest
+	Session attest.Digest `json:"session,omitzero"`
 	// Judged says that evidence of this boot was appraised, Accepted with
-	// which verdict, Verdict why. Appraisal is its JSON.
-	Judged            bool
-	Accepted          bool
-	Verdict           string
-	AttestationResult []byte
-	// LastSeen, Running and Healthy are the last heartbeat's.
-	LastSeen time.Time
-	Running  bool
-	Healthy  bool
+	// which verdict, Verdict why. AttestationResult is its JSON.
+	Judged            bool   `json:"judged,omitempty"`
+	Accepted          bool   `json:"accepted,omitempty"`
+	Verdict           string `json:"verdict,omitempty"`
+	AttestationResult []byte `json:"attestation_result,omitempty"`
+	// LastSeen is the wall clock's time of the last heartbeat. It has a column
+	// of its own, which Tx.Seen writes.
+	LastSeen time.Time `json:"-"`
+	// Running and Healthy are the last heartbeat's.
+	Running bool `json:"running,omitempty"`
+	Healthy bool `json:"healthy,omitempty"`
 }
 
 // NextBoot forgets what only held for the boot that ended.
 func (e Enrolment) NextBoot() Enrolment { return Enrolment{EK: e.EK, AK: e.AK} }
 
-// Instance is a user's row.
+// Instance is a user's row. Its JSON is what the store keeps: a field that is
+// added, renamed or gone is a new format of rows.
 type Instance struct {
-	ID   InstanceID
-	User UserID
+	ID   InstanceID `json:"id"`
+	User UserID     `json:"user,omitempty"`
 	// SignedUp is the time of the event that made the instance, by the
 	// source's clock: an older deletion cannot touch it.
-	SignedUp time.Time
-	Desired  Desired
-	// Generation counts the changes of Desired, Version every change of the row.
-	Generation uint64
-	Version    uint64
+	SignedUp time.Time `json:"signed_up,omitzero"`
+	Desired  Desired   `json:"desired"`
+	// Generation counts the changes of Desired.
+	Generation uint64 `json:"generation"`
+	// Version counts every change of the row and has a column of its own.
+	Version uint64 `json:"-"`
 
-	State  State
-	Reason string
-	Since  time.Time
-	// Deadline is when State has lasted too long; zero where it may last.
-	Deadline time.Time
-	// NextAt is when the row wants to be looked at again; zero where only a
-	// new request matters.
-	NextAt time.Time
+	State  State  `json:"state"`
+	Reason string `json:"reason,omitempty"`
+	// Since is when State was entered by the wall clock, for people to read:
+	// nothing is decided by it.
+	Since time.Time `json:"since,omitzero"`
+	// Entries counts the states that were entered, so that two stays in the
+	// same one can be told apart.
+	Entries uint64 `json:"entries,omitempty"`
+	// Limit is how long State may last, 0 where it may for ever; Lasted how
+	// long it had when the row was written, by clocks that are never set. Time
+	// in which no control plane ran does not count.
+	Limit  time.Duration `json:"limit_ns,omitempty"`
+	Lasted time.Duration `json:"lasted_ns,omitempty"`
 
-	Machine providers.MachineID
-	Plan    Plan
+	Machine providers.MachineID `json:"machine,omitempty"`
+	Plan    Plan                `json:"plan,omitzero"`
 	// Created says that the provider is known to have the machine, Uncertain
 	// that it was asked and the answer is not known.
-	Created   bool
-	Uncertain bool
+	Created   bool `json:"created,omitempty"`
+	Uncertain bool `json:"uncertain,omitempty"`
 	// Cycling says that the machine must be seen off before it is switched on.
-	Cycling bool
+	Cycling bool `json:"cycling,omitempty"`
 	// Attempts counts refusals in a row, Repairs restarts since the machine
 	// was last well.
-	Attempts int
-	Repairs  int
+	Attempts int `json:"attempts,omitempty"`
+	Repairs  int `json:"repairs,omitempty"`
 	// Endpoint is where clients reach the machine; shown while Ready only.
-	Endpoint string
+	Endpoint string `json:"endpoint,omitempty"`
 
-	Enrolment Enrolment
-	CreatedAt time.Time
+	Enrolment Enrolment `json:"enrolment,omitzero"`
+	CreatedAt time.Time `json:"created_at,omitzero"`
 }
 
 // URL is where the owner's client goes; empty unless the machine is routed to.
@@ -198,7 +209,24 @@ type Release struct {
 	AddedAt    time.Time
 }
 
-// Image is the release's disk as a provider takes it.
-func (r Release) Image() providers.Image {
-	return providers.Image{Release: r.Digest, Path: r.DiskPath, SHA256: r.DiskSHA256, Bytes: r.DiskBytes}
+// Image is the release's disk, with its firmware where it has its own, as a
+// provider takes it. The firmware lies beside the disk. Errors are those of
+// release.ParseManifest.
+func (r Release) Image() (providers.Image, error) {
+	image := providers.Image{Release: r.Digest, Path: r.DiskPath, SHA256: r.DiskSHA256, Bytes: r.DiskBytes}
+	m, err := release.ParseManifest(r.Manifest)
+	if err != nil {
+		return providers.Image{}, fmt.Errorf("reading the manifest of release %s: %w", r.Digest, err)
+	}
+	if m.Firmware == nil {
+		return image, nil
+	}
+	beside := func(f release.File) providers.File {
+		return providers.File{Path: filepath.Join(filepath.Dir(r.DiskPath), f.Name), SHA256: f.SHA256, Bytes: f.Bytes}
+	}
+	image.Firmware = &providers.Firmware{Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables)}
+	for _, s := range m.Firmware.Shapes {
+		image.Firmware.Shapes = append(image.Firmware.Shapes, s.Shape)
+	}
+	return image, nil
 }

@@ -2,7 +2,6 @@ package orchestrator
 
 import (
 	"fmt"
-	"slices"
 	"time"
 )
 
@@ -36,18 +35,11 @@ var States = [...]State{
 	StateQuarantined, StateStopped, StateFailed, StateDeleting, StateDeleted,
 }
 
-// Transient reports whether a state must end by a deadline.
-func (s State) Transient() bool {
-	return slices.Contains([]State{
-		StateRequested, StateCreating, StateBooting, StateEnrolling, StateDeleting,
-	}, s)
-}
-
 // HoldsPlace reports whether an instance in this state counts against the cap:
 // it has a machine, may have one or is about to.
 func (s State) HoldsPlace() bool { return s != StateWaiting && s != StateDeleted }
 
-// Limits are how long each transient state may last.
+// Limits are how long each state may last that must end.
 type Limits struct {
 	Requested time.Duration
 	Creating  time.Duration
@@ -66,27 +58,47 @@ func (l Limits) of(s State) time.Duration {
 	}[s]
 }
 
-// Enter moves the instance to a state and returns the event that says so.
+// Enter moves the instance to a state and returns the event that says so. Now
+// is the wall clock's.
 func (i *Instance) Enter(s State, reason string, now time.Time, limits Limits) Event {
 	e := Event{At: now, Instance: i.ID, From: i.State, To: s, Reason: reason}
 	i.State, i.Reason, i.Since = s, reason, now
-	i.Deadline = time.Time{}
-	if s.Transient() {
-		i.Deadline = now.Add(limits.of(s))
-	}
+	i.Entries++
+	i.Limit, i.Lasted = limits.of(s), 0
 	i.Attempts = 0
-	i.NextAt = now
 	return e
 }
 
+// Advance moves the instance on by what its machine has shown, which needs no
+// look at the provider, and returns the event that says so; ok is false where
+// nothing follows. A machine whose power is being cycled has shown nothing yet.
+func (i *Instance) Advance(now time.Time, limits Limits) (e Event, ok bool) {
+	shown := i.Enrolment
+	enter := func(s State, reason string) (Event, bool) { return i.Enter(s, reason, now, limits), true }
+	rising := i.State == StateBooting || i.State == StateEnrolling
+	judged := shown.Judged && i.Endpoint != ""
+	switch {
+	case rising && i.Cycling:
+		return e, false
+	case rising && judged && !shown.Accepted, i.State == StateReady && !shown.Accepted && shown.Judged:
+		return enter(StateQuarantined, shown.Verdict)
+	case rising && judged && shown.Healthy, i.State == StateQuarantined && shown.Accepted && shown.Healthy:
+		return enter(StateReady, shown.Verdict)
+	case i.State == StateBooting && judged, i.State == StateQuarantined && shown.Accepted:
+		return enter(StateEnrolling, "accepted, and not yet serving")
+	case i.State == StateBooting && !shown.ChallengedAt.IsZero():
+		return enter(StateEnrolling, "the machine has introduced itself")
+	}
+	return e, false
+}
+
 // SetDesired changes what should be. It reports whether that was news.
-func (i *Instance) SetDesired(d Desired, now time.Time) bool {
+func (i *Instance) SetDesired(d Desired) bool {
 	if i.Desired == d {
 		return false
 	}
 	i.Desired = d
 	i.Generation++
-	i.NextAt = now
 	return true
 }
 

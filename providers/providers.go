@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 )
 
 // ContractVersion is the version of this contract; the host refuses a plugin
@@ -57,8 +58,8 @@ type Catalog interface {
 	Configure(ctx context.Context, settings []byte) error
 	// Offerings lists what can be created and at what price.
 	Offerings(ctx context.Context) ([]Offering, error)
-	// EnsureImage makes a release's disk available, verifying its bytes
-	// against the image's digest. It is idempotent and reports progress.
+	// EnsureImage makes a release's disk and firmware available, verifying
+	// their bytes against the image's digests. It is idempotent and reports progress.
 	EnsureImage(ctx context.Context, image Image, progress func(done, total int64)) error
 }
 
@@ -112,11 +113,31 @@ type Offering struct {
 	Currency      string
 }
 
-// Image is a release's disk where the control plane has it.
+// Image is a release's disk, and its firmware, where the control plane has them.
 type Image struct {
 	Release attest.ReleaseDigest
 	// Path is a file readable by the plugin; SHA256 and Bytes are what it
 	// must hold.
+	Path   string
+	SHA256 attest.Digest
+	Bytes  int64
+	// Firmware is the release's own; nil leaves it to the provider.
+	Firmware *Firmware
+}
+
+// Firmware is what a release's machines start with. A machine keeps the one of
+// the release that it was made from.
+type Firmware struct {
+	Code File
+	// Variables are the firmware's variables as a new machine has them.
+	Variables File
+	// Shapes are the machines that the release knows the registers of: with
+	// this firmware no others are made.
+	Shapes []board.Shape
+}
+
+// File is a file readable by the plugin, with what it must hold.
+type File struct {
 	Path   string
 	SHA256 attest.Digest
 	Bytes  int64

@@ -20,7 +20,9 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 // Machine is what enrols.
@@ -67,21 +69,21 @@ const (
 // Run enrols, beats, and enrols again whenever the control plane is lost, until
 // ctx ends.
 func (e *Enroller) Run(ctx context.Context) {
-	for backoff := firstBackoff; ctx.Err() == nil; {
+	for failures := 1; ctx.Err() == nil; failures++ {
 		enrolled, err := e.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if enrolled {
-			backoff = firstBackoff
+			failures = 1
 		}
-		e.Log.Warn("control plane lost", zap.Error(err), zap.Duration("again_in", backoff))
+		pause := backoff.Pause(failures, firstBackoff, lastBackoff)
+		e.Log.Warn("control plane lost", zap.Error(err), zap.Duration("again_in", pause))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(backoff):
+		case <-time.After(pause):
 		}
-		backoff = min(2*backoff, lastBackoff)
 	}
 }
 
@@ -155,7 +157,7 @@ func call(ctx context.Context, conn *channel.Conn, path string, in, out any) err
 	}
 	answer, err := conn.Call(ctx, http.MethodPost, path, "application/json", body, api.MaxMessageBytes)
 	if err != nil {
-		return problem(err)
+		return explain(err)
 	}
 	if out == nil {
 		return nil
@@ -166,16 +168,14 @@ func call(ctx context.Context, conn *channel.Conn, path string, in, out any) err
 	return nil
 }
 
-// problem adds the detail of a problem document, which says why.
-func problem(err error) error {
+// explain adds the detail of a problem document, which says why.
+func explain(err error) error {
 	var status *channel.StatusError
 	if !errors.As(err, &status) {
 		return err
 	}
-	var document struct {
-		Detail string `json:"detail"`
-	}
-	if json.Unmarshal(status.Body, &document) != nil || document.Detail == "" {
+	document, parseErr := problem.Parse(status.Code, status.Body)
+	if parseErr != nil {
 		return err
 	}
 	return fmt.Errorf("%w: %.200s", err, document.Detail)

@@ -3,7 +3,6 @@ package ingress
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/ownership"
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 // session is what the ingress remembers of one connection.
@@ -53,14 +53,14 @@ func (d *Ingress) evidence(w http.ResponseWriter, r *http.Request) {
 	var nonce attest.Nonce
 	text := r.URL.Query().Get("nonce")
 	if n, err := hex.DecodeString(text); err != nil || len(n) != len(nonce) {
-		problem(w, http.StatusBadRequest, "bad-nonce", "nonce: want 64 hex digits")
+		refuse(w, http.StatusBadRequest, "bad-nonce", "nonce: want 64 hex digits")
 		return
 	} else {
 		copy(nonce[:], n)
 	}
 	ch, err := d.channel(r)
 	if err != nil {
-		problem(w, http.StatusBadRequest, "bad-channel", err.Error())
+		refuse(w, http.StatusBadRequest, "bad-channel", err.Error())
 		return
 	}
 	var b []byte
@@ -68,7 +68,7 @@ func (d *Ingress) evidence(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		problem(w, http.StatusInternalServerError, "tpm", "the tpm gave no evidence")
+		refuse(w, http.StatusInternalServerError, "tpm", "the tpm gave no evidence")
 		return
 	}
 	answer(w, http.StatusOK, b)
@@ -81,12 +81,12 @@ func (d *Ingress) activation(w http.ResponseWriter, r *http.Request) {
 	}
 	var req channel.ActivationRequest
 	if err := canon.Unmarshal("activation request", body, channel.MaxRequestBytes, &req); err != nil {
-		problem(w, http.StatusBadRequest, "malformed", err.Error())
+		refuse(w, http.StatusBadRequest, "malformed", err.Error())
 		return
 	}
 	ch, err := d.channel(r)
 	if err != nil {
-		problem(w, http.StatusBadRequest, "bad-channel", err.Error())
+		refuse(w, http.StatusBadRequest, "bad-channel", err.Error())
 		return
 	}
 	var opened attest.Digest
@@ -94,7 +94,7 @@ func (d *Ingress) activation(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if err != nil {
-		problem(w, http.StatusUnprocessableEntity, "not-activated", "the credential was not made for this machine's keys")
+		refuse(w, http.StatusUnprocessableEntity, "not-activated", "the credential was not made for this machine's keys")
 		return
 	}
 	answer(w, http.StatusOK, opened[:])
@@ -102,12 +102,12 @@ func (d *Ingress) activation(w http.ResponseWriter, r *http.Request) {
 
 func (d *Ingress) claimNonce(w http.ResponseWriter, r *http.Request) {
 	if d.Machine.Owner() != nil {
-		problem(w, http.StatusConflict, "claimed", "this machine has an owner already")
+		refuse(w, http.StatusConflict, "claimed", "this machine has an owner already")
 		return
 	}
 	var nonce attest.Nonce
 	if _, err := io.ReadFull(d.Rand, nonce[:]); err != nil {
-		problem(w, http.StatusInternalServerError, "random", "no nonce could be drawn")
+		refuse(w, http.StatusInternalServerError, "random", "no nonce could be drawn")
 		return
 	}
 	r.Context().Value(sessionKey{}).(*session).set(nonce)
@@ -135,7 +135,7 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 	}
 	c, err := ownership.Parse(body)
 	if err != nil {
-		problem(w, http.StatusBadRequest, "bad-claim", err.Error())
+		refuse(w, http.StatusBadRequest, "bad-claim", err.Error())
 		return
 	}
 	// Making the volume takes as long as it takes.
@@ -154,18 +154,18 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 	}
 	switch {
 	case errors.Is(err, errStaleClaim):
-		problem(w, http.StatusForbidden, "stale-claim", err.Error())
+		refuse(w, http.StatusForbidden, "stale-claim", err.Error())
 	case err == nil:
 		digest := c.Digest()
 		answer(w, http.StatusCreated, digest[:])
 	case errors.Is(err, seal.ErrClaimed):
-		problem(w, http.StatusConflict, "claimed", "this machine has an owner already")
+		refuse(w, http.StatusConflict, "claimed", "this machine has an owner already")
 	case errors.Is(err, seal.ErrNotBlank):
-		problem(w, http.StatusConflict, "disk-not-blank", "the data disk holds something already")
+		refuse(w, http.StatusConflict, "disk-not-blank", "the data disk holds something already")
 	case errors.Is(err, attest.ErrRefused):
-		problem(w, http.StatusForbidden, "refused", err.Error())
+		refuse(w, http.StatusForbidden, "refused", err.Error())
 	default:
-		problem(w, http.StatusInternalServerError, "claim-failed", "the claim could not be carried out; reconnect to see whether it holds")
+		refuse(w, http.StatusInternalServerError, "claim-failed", "the claim could not be carried out; reconnect to see whether it holds")
 	}
 }
 
@@ -175,9 +175,9 @@ func read(w http.ResponseWriter, r *http.Request) ([]byte, bool) {
 	var long *http.MaxBytesError
 	switch {
 	case errors.As(err, &long):
-		problem(w, http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has more than %d bytes", channel.MaxRequestBytes))
+		refuse(w, http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has more than %d bytes", channel.MaxRequestBytes))
 	case err != nil:
-		problem(w, http.StatusRequestTimeout, "incomplete", "the body did not arrive")
+		refuse(w, http.StatusRequestTimeout, "incomplete", "the body did not arrive")
 	}
 	return b, err == nil
 }
@@ -189,16 +189,6 @@ func answer(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body) //nolint:errcheck // the other side is gone, and nothing is kept for it
 }
 
-// problem answers an RFC 9457 problem document.
-func problem(w http.ResponseWriter, status int, code, detail string) {
-	body, err := json.Marshal(map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
-	})
-	if err != nil {
-		http.Error(w, detail, status)
-		return
-	}
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.WriteHeader(status)
-	w.Write(body) //nolint:errcheck // the other side is gone
+func refuse(w http.ResponseWriter, status int, code, detail string) {
+	problem.New(status, code, detail).Write(w)
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/connlimit"
 	"github.com/toolshed-cloud/shed/attest/ownership"
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 // Machine is what the ingress opens on.
@@ -115,14 +116,11 @@ func (d *Ingress) handler() http.Handler {
 	mux.Handle("GET "+channel.ClaimDocumentPath, d.requireOwner(http.HandlerFunc(d.claimDocument)))
 	mux.Handle("GET "+channel.OutputPath, d.requireOwner(http.HandlerFunc(d.output)))
 	// These paths are the machine's own, whatever the method.
-	for path, allowed := range map[string]string{
-		channel.EvidencePath: "GET, HEAD", channel.ActivationPath: "POST", channel.ClaimPath: "GET, HEAD, POST",
-		channel.ClaimDocumentPath: "GET, HEAD", channel.OutputPath: "GET, HEAD",
+	for path, methods := range map[string][]string{
+		channel.EvidencePath: {"GET"}, channel.ActivationPath: {"POST"}, channel.ClaimPath: {"GET", "POST"},
+		channel.ClaimDocumentPath: {"GET"}, channel.OutputPath: {"GET"},
 	} {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", allowed)
-			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "this path takes "+allowed)
-		})
+		mux.HandleFunc(path, problem.MethodNotAllowed(methods...))
 	}
 	mux.Handle("/", d.requireOwner(d.proxy()))
 	return mux
@@ -154,7 +152,7 @@ func (d *Ingress) withTPMSlot(w http.ResponseWriter, work func()) bool {
 		return true
 	default:
 		w.Header().Set("Retry-After", "1")
-		problem(w, http.StatusServiceUnavailable, "busy", "too many requests for the tpm at once")
+		refuse(w, http.StatusServiceUnavailable, "busy", "too many requests for the tpm at once")
 		return false
 	}
 }
@@ -164,7 +162,7 @@ func (d *Ingress) requireOwner(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		owner := d.Machine.Owner()
 		if owner == nil {
-			problem(w, http.StatusForbidden, "unclaimed", "this machine has no owner yet: claim it first")
+			refuse(w, http.StatusForbidden, "unclaimed", "this machine has no owner yet: claim it first")
 			return
 		}
 		ch, err := d.channel(r)
@@ -173,7 +171,7 @@ func (d *Ingress) requireOwner(next http.Handler) http.Handler {
 		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", ownership.Scheme)
-			problem(w, http.StatusUnauthorized, "not-owner", "the request bears no token of the owner's for this connection")
+			refuse(w, http.StatusUnauthorized, "not-owner", "the request bears no token of the owner's for this connection")
 			return
 		}
 		setDeadlines(w, time.Time{})
@@ -194,7 +192,7 @@ func (d *Ingress) proxy() http.Handler {
 		ErrorLog:      log.New(io.Discard, "", 0),
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
 			w.Header().Set("Retry-After", "1")
-			problem(w, http.StatusBadGateway, "payload-down", "the toolshed does not answer")
+			refuse(w, http.StatusBadGateway, "payload-down", "the toolshed does not answer")
 		},
 	}
 }

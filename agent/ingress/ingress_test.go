@@ -17,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/ownership"
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 // still is an unclaimed machine whose TPM answers at once.
@@ -32,11 +33,16 @@ func (still) Claim(context.Context, *ownership.Claim) error { return attest.ErrC
 // open serves an ingress that waits for a stranger as long as patience.
 func open(t *testing.T, patience time.Duration) string {
 	t.Helper()
+	return openOn(t, still{}, patience)
+}
+
+func openOn(t *testing.T, m Machine, patience time.Duration) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Ingress{Machine: still{}, Rand: rand.Reader, Payload: http.DefaultTransport, patience: patience}
+	d := &Ingress{Machine: m, Rand: rand.Reader, Payload: http.DefaultTransport, patience: patience}
 	if d.Certificate, d.SPKI, err = channel.NewCertificate(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
@@ -86,6 +92,49 @@ func TestSlowBodiesHoldNothingUp(t *testing.T) {
 	}
 }
 
+// held is a machine whose TPM answers once it is let go.
+type held struct {
+	still
+	entered, release chan struct{}
+}
+
+func (m held) Evidence(attest.Channel, attest.Nonce) ([]byte, error) {
+	m.entered <- struct{}{}
+	<-m.release
+	return []byte("evidence"), nil
+}
+
+// The TPM works for so many at once; whoever comes after them is told when to
+// come again, at once.
+func TestWorkForTheTPMIsCapped(t *testing.T) {
+	m := held{entered: make(chan struct{}), release: make(chan struct{})}
+	address := openOn(t, m, time.Minute)
+	ask := func() error {
+		conn, err := channel.Dial(t.Context(), &url.URL{Scheme: "https", Host: address})
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, err = conn.Call(t.Context(), "GET", channel.EvidencePath+"?nonce="+strings.Repeat("0", 64), "", nil, 1<<10)
+		return err
+	}
+	answers := make(chan error, maxBusy)
+	for range maxBusy {
+		go func() { answers <- ask() }()
+		<-m.entered
+	}
+	var status *channel.StatusError
+	if err := ask(); !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable || status.RetryAfter <= 0 {
+		t.Errorf("one more than %d: %v", maxBusy, err)
+	}
+	close(m.release)
+	for range maxBusy {
+		if err := <-answers; err != nil {
+			t.Errorf("one of the first %d: %v", maxBusy, err)
+		}
+	}
+}
+
 // A request that never ends is ended.
 func TestSlowBodiesAreCutOff(t *testing.T) {
 	address := open(t, 50*time.Millisecond)
@@ -116,5 +165,34 @@ func TestOnlyHTTP1(t *testing.T) {
 	defer conn.Close()
 	if got := conn.ConnectionState().NegotiatedProtocol; got != "http/1.1" {
 		t.Errorf("the ingress speaks %q", got)
+	}
+}
+
+// A path of the machine's own takes its methods alone, and says which: nothing
+// of it reaches the payload.
+func TestWrongMethods(t *testing.T) {
+	address := open(t, time.Minute)
+	for path, allow := range map[string]string{
+		channel.EvidencePath: "GET, HEAD", channel.ActivationPath: "POST", channel.ClaimPath: "GET, HEAD, POST",
+		channel.ClaimDocumentPath: "GET, HEAD", channel.OutputPath: "GET, HEAD",
+	} {
+		conn, err := channel.Dial(t.Context(), &url.URL{Scheme: "https", Host: address})
+		if err != nil {
+			t.Fatal(err)
+		}
+		req, err := conn.Request(t.Context(), http.MethodPut, path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := conn.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != http.StatusMethodNotAllowed || resp.Header.Get("Allow") != allow ||
+			resp.Header.Get("Content-Type") != problem.ContentType {
+			t.Errorf("%s: %s, allow %q, %s", path, resp.Status, resp.Header.Get("Allow"), resp.Header.Get("Content-Type"))
+		}
+		resp.Body.Close()
+		conn.Close()
 	}
 }

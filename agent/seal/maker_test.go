@@ -104,7 +104,7 @@ func TestKeySealedByAnotherImage(t *testing.T) {
 		"no ticket":           func(s *Sealed) { s.Ticket = nil },
 		"no creation":         func(s *Sealed) { s.Creation = nil },
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(name, func(*testing.T) {
 			h := forged
 			mix(&h.Sealed)
 			m.replaceHeader(h)

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/attest/backoff"
 )
 
 // Payload is what to run.
@@ -153,8 +155,7 @@ func (s *Supervisor) Stop() {
 
 func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
 	defer close(done)
-	backoff := firstBackoff
-	for {
+	for failures := 1; ; failures++ {
 		started := time.Now()
 		err := s.runOnce(ctx)
 		if ctx.Err() != nil {
@@ -162,16 +163,16 @@ func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
 		}
 		s.restarts.Add(1)
 		if time.Since(started) > settled {
-			backoff = firstBackoff
+			failures = 1
 		}
+		pause := backoff.Pause(failures, firstBackoff, lastBackoff)
 		fmt.Fprintf(&s.output, "\n[the payload ended: %v]\n", err)
-		s.payload.Log.Warn("payload ended", zap.Duration("again_in", backoff))
+		s.payload.Log.Warn("payload ended", zap.Duration("again_in", pause))
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(backoff):
+		case <-time.After(pause):
 		}
-		backoff = min(2*backoff, lastBackoff)
 	}
 }
 

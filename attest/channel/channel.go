@@ -123,9 +123,10 @@ func PinSPKI(want attest.Digest) func(tls.ConnectionState) error {
 	}
 }
 
-// NewCertificate draws a P-256 key and wraps it in a certificate that says
-// nothing: no name and all of time, because only its key is ever looked at.
-// It also returns the key's DER SubjectPublicKeyInfo.
+// NewCertificate draws a P-256 key and wraps it in a certificate for all of
+// time, whose name is the same on every machine: only its key is ever looked
+// at. It also returns the key's DER SubjectPublicKeyInfo. Errors are those of
+// rand.
 func NewCertificate(rand io.Reader) (tls.Certificate, []byte, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand)
 	if err != nil {
@@ -134,7 +135,7 @@ func NewCertificate(rand io.Reader) (tls.Certificate, []byte, error) {
 	return CertificateFor(rand, key)
 }
 
-// CertificateFor wraps a key as NewCertificate does.
+// CertificateFor wraps a key as NewCertificate does. Errors are those of rand.
 func CertificateFor(rand io.Reader, key *ecdsa.PrivateKey) (tls.Certificate, []byte, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),

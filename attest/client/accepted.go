@@ -1,7 +1,6 @@
 package client
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
 	"encoding/json"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/statefile"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 const (
@@ -139,10 +139,10 @@ func decodeAccepted(b []byte) (accepted, error) {
 		if *probe.Version != acceptedVersion {
 			return a, fmt.Errorf("version %d, want %d", *probe.Version, acceptedVersion)
 		}
-		return a, strict(b, &a)
+		return a, strictjson.Unmarshal(b, &a)
 	}
 	var first accepted1
-	if err := strict(b, &first); err != nil {
+	if err := strictjson.Unmarshal(b, &first); err != nil {
 		return a, err
 	}
 	for host, pin := range first {
@@ -150,19 +150,6 @@ func decodeAccepted(b []byte) (accepted, error) {
 		a.Epochs[attest.Digest{}] = max(a.Epochs[attest.Digest{}], pin.Epoch)
 	}
 	return a, nil
-}
-
-// strict decodes one JSON value with no unknown field and nothing behind it.
-func strict(b []byte, into any) error {
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
-		return err
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the document")
-	}
-	return nil
 }
 
 // keyID is the SHA-256 of a key's SubjectPublicKeyInfo.

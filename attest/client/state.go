@@ -23,7 +23,7 @@ type Keys struct {
 func (k Keys) recipient() [32]byte { return [32]byte(k.Recovery.PublicKey().Bytes()) }
 
 // ClientState is the directory in which a client keeps its keys and what it accepted.
-type ClientState struct{ Dir string }
+type ClientState struct{ Dir string } //nolint:revive // "State" alone would be anything's
 
 const (
 	ownerKeyFile    = "owner.key"

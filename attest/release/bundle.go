@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 // BundleMediaType is the one format of signature bundle that is read:
@@ -47,7 +48,7 @@ func parseBundle(b []byte) (*bundle, error) {
 		return nil, malformed("bundle has %d bytes, at most %d", len(b), MaxBundleBytes)
 	}
 	var parsed bundle
-	if err := decodeStrict(b, &parsed); err != nil {
+	if err := strictjson.Unmarshal(b, &parsed); err != nil {
 		return nil, malformed("bundle: %w", err)
 	}
 	sig := parsed.MessageSignature

@@ -4,9 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 // Encode returns the manifest's canonical bytes, which ParseManifest reads
@@ -41,7 +41,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		return nil, malformed("manifest has %d bytes, at most %d", len(b), MaxManifestBytes)
 	}
 	var m Manifest
-	if err := decodeStrict(b, &m); err != nil {
+	if err := strictjson.Unmarshal(b, &m); err != nil {
 		return nil, malformed("manifest: %w", err)
 	}
 	if err := m.validate(); err != nil {
@@ -55,19 +55,6 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		return nil, malformed("manifest is not in its canonical form")
 	}
 	return &m, nil
-}
-
-// decodeStrict reads exactly one JSON value without unknown fields.
-func decodeStrict(b []byte, v any) error {
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return fmt.Errorf("data after the JSON value")
-	}
-	return nil
 }
 
 func malformed(format string, args ...any) error {

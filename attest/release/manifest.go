@@ -1,10 +1,11 @@
 // Package release reads what a signed release says of itself: the registers a
 // machine must show, the inputs it was built from, its version and its epoch.
 //
-// Invariants: a manifest is only ever returned together with a signature that
-// verified, its digest is taken over the bytes as signed, and unknown fields
-// and versions are refused. There is no network here: verification is by key,
-// from bytes the caller holds.
+// Invariants: Verify returns a manifest only where its signature verified, and
+// its digest is that of the bytes as signed; ParseManifest looks at no
+// signature and is for manifests that were verified before they were stored.
+// Unknown fields and versions are refused. There is no network here:
+// verification is by key, from bytes the caller holds.
 package release
 
 import (

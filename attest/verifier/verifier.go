@@ -36,7 +36,7 @@ type Policy struct {
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
-	// Now is what the verifier takes for the time, for the validity of certificates.
+	// The verifier's time, at which certificates must be valid.
 	Now time.Time
 }
 

@@ -80,9 +80,9 @@ func explainBuild(err error) error {
 	case errors.Is(err, imagebuild.ErrOptions):
 		return cli.Usage(err)
 	case errors.Is(err, debian.ErrLists):
-		return cli.Hinted(err, "apt-get update, or name package files with --kernel-package and --firmware-package")
+		return cli.Hinted(err, "apt-get update, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, debian.ErrDownload):
-		return cli.Hinted(err, "check the network, or name package files with --kernel-package and --firmware-package")
+		return cli.Hinted(err, "check the network, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, exec.ErrNotFound):
 		return cli.Hinted(err, "the image is built on Debian, with apt and dpkg")
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -37,7 +36,7 @@ type operator struct {
 
 func newOperator(t *testing.T) *operator {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler))
+	s, err := sqlite.Open(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +60,7 @@ func newOperator(t *testing.T) *operator {
 	d.http = httptest.NewServer(api.New(api.Parts{
 		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Console: consoles{},
 		ReleaseKey: public, Ready: func(context.Context) error { return errors.New("no release has been added") },
-		Metrics: monitor.New(s).Handler(), Clock: time.Now, Logger: zap.NewNop(),
+		Metrics: monitor.New(s).Handler(), Obstacle: func() string { return "" }, Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(d.http.Close)
 	return d

@@ -8,8 +8,8 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
 
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
@@ -51,7 +51,7 @@ func (s *Server) list(ctx context.Context, in *pageInput) (*body[Instances], err
 				out.Next = out.Instances[n-1].ID
 				break
 			}
-			out.Instances = append(out.Instances, viewInstance(i))
+			out.Instances = append(out.Instances, s.view(i))
 		}
 		return err
 	})
@@ -80,7 +80,7 @@ func (s *Server) create(ctx context.Context, in *struct{ Body NewInstance }) (*b
 			out.Status = http.StatusCreated
 		}
 		i, err := tx.Instance(outcome.Instance)
-		out.Body = viewInstance(i)
+		out.Body = s.view(i)
 		return err
 	})
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *Server) show(ctx context.Context, in *idInput) (*body[Instance], error)
 	if err != nil {
 		return nil, s.problem(err)
 	}
-	return &body[Instance]{Status: http.StatusOK, Body: viewInstance(i)}, nil
+	return &body[Instance]{Status: http.StatusOK, Body: s.view(i)}, nil
 }
 
 func (s *Server) remove(ctx context.Context, in *idInput) (*body[Instance], error) {
@@ -138,7 +138,7 @@ func (s *Server) change(ctx context.Context, id string, f func(store.Tx, orchest
 			return err
 		}
 		i, err := tx.Instance(orchestrator.InstanceID(id))
-		out.Body = viewInstance(i)
+		out.Body = s.view(i)
 		return err
 	})
 	if err != nil {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -10,10 +11,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // maxReleaseBody has room for manifest and bundle in base64.
@@ -73,29 +75,48 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	if err != nil {
 		return nil, s.problem(err)
 	}
-	if err := checkDisk(r); err != nil {
+	if err := checkFiles(r); err != nil {
 		return nil, err
 	}
-	if err := s.Store.Update(ctx, func(tx store.Tx) error { return tx.PutRelease(r) }); err != nil {
+	if err := s.Store.Update(ctx, func(tx store.Tx) error { return errors.Join(tx.PutRelease(r), tx.Enqueue(store.Admission)) }); err != nil {
 		return nil, s.problem(err)
 	}
 	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil
 }
 
-func checkDisk(r orchestrator.Release) error {
-	const code = "disk-invalid"
-	if !filepath.IsAbs(r.DiskPath) {
-		return problem.New(http.StatusUnprocessableEntity, code, "disk_path is not absolute")
+// checkFiles wants the disk where it was said to be, and the firmware beside it.
+func checkFiles(r orchestrator.Release) error {
+	image, err := r.Image()
+	if err != nil {
+		return problem.New(http.StatusUnprocessableEntity, "release-invalid", err.Error())
 	}
-	info, err := os.Stat(r.DiskPath)
+	if err := checkFile("disk-invalid", "disk_path", image.Path, image.Bytes); err != nil {
+		return err
+	}
+	if f := image.Firmware; f != nil {
+		for _, file := range []providers.File{f.Code, f.Variables} {
+			what := filepath.Base(file.Path) + " beside disk_path"
+			if err := checkFile("firmware-invalid", what, file.Path, file.Bytes); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func checkFile(code, what, path string, bytes int64) error {
+	if !filepath.IsAbs(path) {
+		return problem.New(http.StatusUnprocessableEntity, code, what+" is not absolute")
+	}
+	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return problem.New(http.StatusUnprocessableEntity, code, "disk_path cannot be read: "+err.Error())
+		return problem.New(http.StatusUnprocessableEntity, code, what+" cannot be read: "+err.Error())
 	case !info.Mode().IsRegular():
-		return problem.New(http.StatusUnprocessableEntity, code, "disk_path is no file")
-	case info.Size() != r.DiskBytes:
+		return problem.New(http.StatusUnprocessableEntity, code, what+" is no file")
+	case info.Size() != bytes:
 		return problem.New(http.StatusUnprocessableEntity, code,
-			fmt.Sprintf("disk_path holds %d bytes, and the manifest says %d", info.Size(), r.DiskBytes))
+			fmt.Sprintf("%s holds %d bytes, and the manifest says %d", what, info.Size(), bytes))
 	}
 	return nil
 }

@@ -20,9 +20,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
@@ -41,6 +42,9 @@ type Parts struct {
 	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
 	ReleaseKey     crypto.PublicKey
 	DefaultRelease attest.ReleaseDigest
+	// Obstacle says why those who wait for room are not let in; empty where
+	// nothing is known to keep them.
+	Obstacle func() string
 	// Ready says what keeps the control plane from its work.
 	Ready   func(context.Context) error
 	Metrics http.Handler
@@ -79,7 +83,7 @@ func New(p Parts) http.Handler {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", p.Metrics)
-	return s.authorized(mux)
+	return s.authorized(problem.Routes(mux))
 }
 
 func codeOf(status int) string {
@@ -102,15 +106,16 @@ func (s *Server) authorized(next http.Handler) http.Handler {
 }
 
 func (s *Server) authorize(r *http.Request) error {
-	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || token == "" {
+	// The scheme is written in any case (RFC 9110, section 11.1).
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "bearer") || token == "" {
 		return problem.New(http.StatusUnauthorized, "token-missing", "this needs a bearer token")
 	}
 	err := s.Store.View(r.Context(), func(v store.Reader) error {
 		_, err := v.TokenName(attest.Sum([]byte(token)))
 		return err
 	})
-	if p := problem.Of(err); err != nil && p.Status == http.StatusNotFound {
+	if p := refusal.Of(err); err != nil && p.Status == http.StatusNotFound {
 		return problem.New(http.StatusUnauthorized, "token-unknown", "this bearer token is not known here")
 	}
 	return err
@@ -118,7 +123,7 @@ func (s *Server) authorize(r *http.Request) error {
 
 // problem turns an error into what a client sees, and logs what it does not.
 func (s *Server) problem(err error) *problem.Problem {
-	p := problem.Of(err)
+	p := refusal.Of(err)
 	if p.Status >= http.StatusInternalServerError {
 		s.Logger.Error("admin request failed", zap.Error(err))
 	}

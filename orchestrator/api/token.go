@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/durable"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
@@ -27,7 +27,7 @@ func AdminToken(ctx context.Context, s store.Store, path string, random io.Reade
 		if token, err = drawToken(random); err != nil {
 			return err
 		}
-		if err := durable.WriteFile(path, []byte(token+"\n")); err != nil {
+		if err := statefile.Write(path, 0o600, []byte(token+"\n")); err != nil {
 			return err
 		}
 	case err != nil:

@@ -25,10 +25,22 @@ type (
 	Time = adminclient.Time
 )
 
+// view shows an instance. Why one waits is the same for all who do, and is in
+// no row.
+func (s *Server) view(i orchestrator.Instance) Instance {
+	v := viewInstance(i)
+	if i.State == orchestrator.StateWaiting && i.Desired == orchestrator.Present {
+		if obstacle := s.Obstacle(); obstacle != "" {
+			v.Reason = obstacle
+		}
+	}
+	return v
+}
+
 func viewInstance(i orchestrator.Instance) Instance {
 	v := Instance{
 		ID: string(i.ID), UserID: string(i.User), State: string(i.State), Reason: i.Reason, Since: i.Since,
-		Deadline: i.Deadline, Desired: string(i.Desired), Generation: i.Generation, Machine: string(i.Machine),
+		Deadline: deadline(i), Desired: string(i.Desired), Generation: i.Generation, Machine: string(i.Machine),
 		URL: i.URL(), Running: i.Enrolment.Running, Healthy: i.Enrolment.Healthy, Repairs: i.Repairs,
 		LastSeen: i.Enrolment.LastSeen, CreatedAt: i.CreatedAt,
 	}
@@ -43,6 +55,14 @@ func viewInstance(i orchestrator.Instance) Instance {
 		v.Tier = tierOf(i.Enrolment.AttestationResult)
 	}
 	return v
+}
+
+// deadline is when a state has lasted too long if the wall clock is not set.
+func deadline(i orchestrator.Instance) Time {
+	if i.Limit == 0 {
+		return Time{}
+	}
+	return i.Since.Add(i.Limit)
 }
 
 func viewRelease(r orchestrator.Release) Release {

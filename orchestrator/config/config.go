@@ -65,6 +65,18 @@ type Config struct {
 	HeartbeatLost time.Duration
 	OrphanGrace   time.Duration
 	LogLevel      zapcore.Level
+
+	// sources say where each key's value came from.
+	sources map[string]string
+}
+
+// Errorf is ErrConfig about one key, and says where its value came from.
+func (c *Config) Errorf(key string, err error) error {
+	source := c.sources[key]
+	if source == "" {
+		source = "default"
+	}
+	return fmt.Errorf("%w: %s (from %s): %w", ErrConfig, key, source, err)
 }
 
 // key is one row of the table.
@@ -82,7 +94,7 @@ var table = []key{
 	{"listen.webhooks", "127.0.0.1:7481", "where signup webhooks are posted; port 0 for any", text(func(c *Config) *string { return &c.WebhooksListen }, address)},
 	{"listen.agents", "127.0.0.1:7482", "where machines report; port 0 for any, and then the same ever after", text(func(c *Config) *string { return &c.AgentsListen }, address)},
 	{"agents.advertise", "10.0.2.2:0", "the host:port that machines dial; port 0 for that of listen.agents", text(func(c *Config) *string { return &c.Advertise }, address)},
-	{"agents.heartbeat", "5s", "how often machines report", duration(func(c *Config) *time.Duration { return &c.Heartbeat })},
+	{"agents.heartbeat", "5s", "how often machines report", duration(func(c *Config) *time.Duration { return &c.Heartbeat }, minHeartbeat, maxHeartbeat)},
 	{"webhook.secret_file", "", "file with the whsec_ secret; empty for one that is drawn and kept in the state directory", path(func(c *Config) *string { return &c.SecretFile })},
 	{"release.key_file", "", "public key, PEM, that releases must be signed with; needed", path(func(c *Config) *string { return &c.ReleaseKeyFile })},
 	{"release.default", "", "digest of the release for new machines; empty for the newest", digest(func(c *Config) *attest.ReleaseDigest { return &c.DefaultRelease })},
@@ -97,15 +109,24 @@ var table = []key{
 	{"instance.region", "local", "where machines are made", text(func(c *Config) *string { return &c.Region }, nil)},
 	{"instance.size", "standard", "which size machines have", text(func(c *Config) *string { return &c.Size }, nil)},
 	{"instance.data_bytes", "1073741824", "size of the data disk", size(func(c *Config) *int64 { return &c.DataBytes })},
-	{"timeouts.requested", "30m", "until the image is at the provider", duration(func(c *Config) *time.Duration { return &c.Limits.Requested })},
-	{"timeouts.creating", "10m", "until the provider has accepted the machine", duration(func(c *Config) *time.Duration { return &c.Limits.Creating })},
-	{"timeouts.booting", "5m", "until the machine introduces itself", duration(func(c *Config) *time.Duration { return &c.Limits.Booting })},
-	{"timeouts.enrolling", "2m", "until the machine has proved itself and serves", duration(func(c *Config) *time.Duration { return &c.Limits.Enrolling })},
-	{"timeouts.deleting", "10m", "until a deletion that is not done is reported as overdue", duration(func(c *Config) *time.Duration { return &c.Limits.Deleting })},
-	{"timeouts.heartbeat_lost", "90s", "how long a ready machine may be silent", duration(func(c *Config) *time.Duration { return &c.HeartbeatLost })},
-	{"timeouts.orphan_grace", "10m", "how long a leftover at the provider must be nobody's before it is deleted", duration(func(c *Config) *time.Duration { return &c.OrphanGrace })},
+	{"timeouts.requested", "30m", "until the image is at the provider", duration(func(c *Config) *time.Duration { return &c.Limits.Requested }, minTimeout, maxTimeout)},
+	{"timeouts.creating", "10m", "until the provider has accepted the machine", duration(func(c *Config) *time.Duration { return &c.Limits.Creating }, minTimeout, maxTimeout)},
+	{"timeouts.booting", "5m", "until the machine introduces itself", duration(func(c *Config) *time.Duration { return &c.Limits.Booting }, minTimeout, maxTimeout)},
+	{"timeouts.enrolling", "2m", "until the machine has proved itself and serves", duration(func(c *Config) *time.Duration { return &c.Limits.Enrolling }, minTimeout, maxTimeout)},
+	{"timeouts.deleting", "10m", "until a deletion that is not done is reported as overdue", duration(func(c *Config) *time.Duration { return &c.Limits.Deleting }, minTimeout, maxTimeout)},
+	{"timeouts.heartbeat_lost", "90s", "how long a ready machine may be silent", duration(func(c *Config) *time.Duration { return &c.HeartbeatLost }, minTimeout, maxTimeout)},
+	{"timeouts.orphan_grace", "10m", "how long a leftover at the provider must be nobody's before it is deleted", duration(func(c *Config) *time.Duration { return &c.OrphanGrace }, minTimeout, maxTimeout)},
 	{"log.level", "info", "debug, info, warn or error", level},
 }
+
+// What machines take for a heartbeat's interval (agent/enrol), and what makes
+// sense of a timeout.
+const (
+	minHeartbeat = 200 * time.Millisecond
+	maxHeartbeat = 5 * time.Minute
+	minTimeout   = time.Second
+	maxTimeout   = 30 * 24 * time.Hour
+)
 
 func text(field func(*Config) *string, check func(string) error) func(*Config, string, string) error {
 	return func(c *Config, s, _ string) error {
@@ -149,11 +170,11 @@ func from(dir, path string) string {
 	return filepath.Join(dir, path)
 }
 
-func duration(field func(*Config) *time.Duration) func(*Config, string, string) error {
+func duration(field func(*Config) *time.Duration, least, most time.Duration) func(*Config, string, string) error {
 	return func(c *Config, s, _ string) error {
 		d, err := time.ParseDuration(s)
-		if err != nil || d <= 0 {
-			return fmt.Errorf("%q is no duration above zero, such as 90s", s)
+		if err != nil || d < least || d > most {
+			return fmt.Errorf("%q is no duration from %s to %s, such as 90s", s, least, most)
 		}
 		*field(c) = d
 		return nil
@@ -171,11 +192,18 @@ func number(field func(*Config) *int, least, most int) func(*Config, string, str
 	}
 }
 
+// A data disk has whole sectors, and room for a file system.
+const (
+	sectorBytes  = 512
+	minDataBytes = 16 << 20
+	maxDataBytes = 16 << 40
+)
+
 func size(field func(*Config) *int64) func(*Config, string, string) error {
 	return func(c *Config, s, _ string) error {
 		n, err := strconv.ParseInt(s, 10, 64)
-		if err != nil || n <= 0 {
-			return fmt.Errorf("%q is no number of bytes above zero", s)
+		if err != nil || n < minDataBytes || n > maxDataBytes || n%sectorBytes != 0 {
+			return fmt.Errorf("%q is no multiple of %d bytes from %d to %d", s, sectorBytes, minDataBytes, maxDataBytes)
 		}
 		*field(c) = n
 		return nil

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +12,8 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 // maxFile caps the file.
@@ -52,12 +53,13 @@ func Load(s Sources) (Config, []Value, error) {
 	if err := s.fromFlags(values); err != nil {
 		return Config{}, nil, err
 	}
-	var c Config
+	c := Config{sources: make(map[string]string, len(table))}
 	explained := make([]Value, 0, len(table))
 	for _, k := range table {
 		v := values[k.name]
+		c.sources[k.name] = v.Source
 		if err := k.set(&c, v.Value, v.dir); err != nil {
-			return Config{}, nil, fmt.Errorf("%w: %s (from %s): %w", ErrConfig, k.name, v.Source, err)
+			return Config{}, nil, c.Errorf(k.name, err)
 		}
 		explained = append(explained, v)
 	}
@@ -263,9 +265,7 @@ func scalarOrJSON(n ast.Node) (string, error) {
 }
 
 func strictJSON(s string, into any) error {
-	d := json.NewDecoder(bytes.NewReader([]byte(s)))
-	d.DisallowUnknownFields()
-	if err := d.Decode(into); err != nil {
+	if err := strictjson.Unmarshal([]byte(s), into); err != nil {
 		return fmt.Errorf("is not as it should be: %w", err)
 	}
 	return nil

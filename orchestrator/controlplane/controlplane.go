@@ -22,13 +22,13 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/enrol"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/durable"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/monitor"
 	"github.com/toolshed-cloud/shed/orchestrator/reconcile"
@@ -52,6 +52,9 @@ type Options struct {
 // Addresses are where a running control plane listens, as its directory tells
 // its clients.
 type Addresses = adminclient.Addresses
+
+// installationKey is the meta key of this control plane's id at providers.
+const installationKey = "installation"
 
 // The files in the directory.
 const (
@@ -77,14 +80,14 @@ type ControlPlane struct {
 
 // Open takes the directory and the addresses and starts the provider.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
-	return open(ctx, o, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).openProvider,
-		(*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
+	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys,
+		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
 // OpenToPowerOff takes the directory and starts the provider, and listens
 // nowhere.
 func OpenToPowerOff(ctx context.Context, o Options) (*ControlPlane, error) {
-	p, err := open(ctx, o, (*ControlPlane).openStore, (*ControlPlane).openProvider)
+	p, err := open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).openProvider)
 	if err != nil {
 		return nil, err
 	}
@@ -126,7 +129,7 @@ func (p *ControlPlane) Addresses() Addresses { return p.listeners.addresses() }
 func (p *ControlPlane) PowerOff(ctx context.Context) error { return p.rec.Halt(ctx) }
 
 func (p *ControlPlane) openStore(ctx context.Context) (err error) {
-	p.store, err = sqlite.Open(ctx, p.Dir, queueLogger(p.Logger))
+	p.store, err = sqlite.Open(ctx, p.Dir)
 	if err != nil {
 		return fmt.Errorf("opening the store: %w", err)
 	}
@@ -138,15 +141,16 @@ func (p *ControlPlane) readKeys(ctx context.Context) (err error) {
 	if p.secret, err = p.readSecret(); err != nil {
 		return err
 	}
+	const key = "release.key_file"
 	if p.Config.ReleaseKeyFile == "" {
-		return fmt.Errorf("%w: release.key_file is not set: without it no release can be accepted", config.ErrConfig)
+		return p.Config.Errorf(key, errors.New("is not set: without it no release can be accepted"))
 	}
 	text, err := os.ReadFile(p.Config.ReleaseKeyFile)
 	if err != nil {
-		return fmt.Errorf("%w: release.key_file: %w", config.ErrConfig, err)
+		return p.Config.Errorf(key, err)
 	}
 	if p.key, err = release.ParsePublicKey(text); err != nil {
-		return fmt.Errorf("%w: release.key_file %s: %w", config.ErrConfig, p.Config.ReleaseKeyFile, err)
+		return p.Config.Errorf(key, fmt.Errorf("%s: %w", p.Config.ReleaseKeyFile, err))
 	}
 	return api.AdminToken(ctx, p.store, filepath.Join(p.Dir, TokenFile), p.Random)
 }
@@ -165,17 +169,21 @@ func (p *ControlPlane) readSecret() (signup.Secret, error) {
 		if err != nil {
 			return signup.Secret{}, err
 		}
-		if err := durable.WriteFile(name, []byte(fresh+"\n")); err != nil {
+		if err := statefile.Write(name, 0o600, []byte(fresh+"\n")); err != nil {
 			return signup.Secret{}, err
 		}
 		return signup.ParseSecret(fresh)
 	}
+	const key = "webhook.secret_file"
 	if err != nil {
-		return signup.Secret{}, fmt.Errorf("%w: webhook.secret_file: %w", config.ErrConfig, err)
+		return signup.Secret{}, p.Config.Errorf(key, err)
+	}
+	if err := p.checkSecret(key, name); err != nil {
+		return signup.Secret{}, err
 	}
 	secret, err := signup.ParseSecret(string(text))
 	if err != nil {
-		return secret, fmt.Errorf("%w: webhook.secret_file %s: %w", config.ErrConfig, name, err)
+		return secret, p.Config.Errorf(key, fmt.Errorf("%s: %w", name, err))
 	}
 	return secret, nil
 }
@@ -198,21 +206,28 @@ func (p *ControlPlane) openProvider(ctx context.Context) (err error) {
 	return nil
 }
 
+// steady is time that goes on evenly whatever the wall clock is set to.
+func steady() func() time.Duration {
+	began := time.Now()
+	return func() time.Duration { return time.Since(began) }
+}
+
 func (p *ControlPlane) parts(policy reconcile.Policy) reconcile.Parts {
 	return reconcile.Parts{
 		Store: p.store, Queue: monitor.Queue{Queue: p.store, Metrics: p.metrics},
 		Machines: monitor.Machines{Machines: p.provider, Metrics: p.metrics}, Images: p.provider,
-		Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
+		Clock: p.Clock, Steady: steady(), Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
 	}
 }
 
 func (p *ControlPlane) assemble(ctx context.Context) error {
 	c := p.Config
-	installation, err := p.meta(ctx, "installation", func() (string, error) { return orchestrator.NewID(p.Random) })
+	// Before the installation's id, which says that there may be machines.
+	certificate, spki, err := p.agentCertificate(ctx)
 	if err != nil {
 		return err
 	}
-	certificate, spki, err := enrol.LoadCertificate(filepath.Join(p.Dir, agentKeyFile), p.Random)
+	installation, err := p.meta(ctx, installationKey, func() (string, error) { return orchestrator.NewID(p.Random) })
 	if err != nil {
 		return err
 	}
@@ -226,7 +241,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.enrol = enrol.New(enrol.Parts{
 		Store: p.store, Certificate: certificate, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
-		HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")
@@ -266,7 +281,7 @@ func (p *ControlPlane) publish() error {
 	if err != nil {
 		return fmt.Errorf("encoding the addresses: %w", err)
 	}
-	return durable.WriteFile(filepath.Join(p.Dir, AddressesFile), append(b, '\n'))
+	return statefile.Write(filepath.Join(p.Dir, AddressesFile), 0o600, append(b, '\n'))
 }
 
 // console is the provider's where it has one.

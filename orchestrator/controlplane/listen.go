@@ -8,6 +8,9 @@ import (
 	"os"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/toolshed-cloud/shed/attest/connlimit"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
@@ -56,7 +59,28 @@ func (e *AddressError) Error() string {
 
 func (e *AddressError) Unwrap() error { return e.Err }
 
-func bind(ctx context.Context, key, address string) (net.Listener, error) {
+// maxOpenFiles is what is shared out at the most: more connections than that
+// one process does not serve.
+const maxOpenFiles = 1 << 17
+
+// openFiles is how many files the process may have open at once. The listeners
+// share out most of it, so that no flood keeps the store, the plugin or another
+// listener from what they need.
+func openFiles() (int, error) {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 0, fmt.Errorf("reading the limit of open files: %w", err)
+	}
+	const least = 64
+	if limit.Cur < least {
+		return 0, fmt.Errorf("the limit of open files is %d, want at least %d", limit.Cur, least)
+	}
+	return int(min(limit.Cur, maxOpenFiles)), nil
+}
+
+// bind listens for at most so many connections, half of them from one source:
+// machines on one host come from one address.
+func bind(ctx context.Context, key, address string, connections int) (net.Listener, error) {
 	var c net.ListenConfig
 	l, err := c.Listen(ctx, "tcp", address)
 	if err != nil {
@@ -67,21 +91,25 @@ func bind(ctx context.Context, key, address string) (net.Listener, error) {
 		}
 		return nil, &AddressError{Key: key, Address: address, Err: err}
 	}
-	return l, nil
+	return connlimit.Listen(l, connections, connections/2), nil
 }
 
 func (p *ControlPlane) listen(ctx context.Context) (err error) {
-	if p.listeners.admin, err = bind(ctx, "listen.admin", p.Config.AdminListen); err != nil {
+	files, err := openFiles()
+	if err != nil {
 		return err
 	}
-	if p.listeners.webhooks, err = bind(ctx, "listen.webhooks", p.Config.WebhooksListen); err != nil {
+	if p.listeners.admin, err = bind(ctx, "listen.admin", p.Config.AdminListen, files/16); err != nil {
+		return err
+	}
+	if p.listeners.webhooks, err = bind(ctx, "listen.webhooks", p.Config.WebhooksListen, files/8); err != nil {
 		return err
 	}
 	address, err := p.agentsAddress(ctx)
 	if err != nil {
 		return err
 	}
-	if p.listeners.agents, err = bind(ctx, "listen.agents", address); err != nil {
+	if p.listeners.agents, err = bind(ctx, "listen.agents", address, files/2); err != nil {
 		return err
 	}
 	_, port, err := net.SplitHostPort(p.listeners.agents.Addr().String())

@@ -58,16 +58,28 @@ func (p *ControlPlane) webhooks() http.Handler {
 
 func (p *ControlPlane) admin() http.Handler {
 	return api.New(api.Parts{
-		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Console: p.console(),
+		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Console: p.console(), Obstacle: p.rec.Obstacle,
 		ReleaseKey: p.key, DefaultRelease: p.Config.DefaultRelease, Ready: p.ready,
 		Metrics: p.metrics.Handler(), Clock: p.Clock, Logger: p.Logger.Named("admin"),
 	})
 }
 
-// ready says what keeps signups from becoming machines.
+// readyKey is the meta key that ready writes to, and readyBytes how much: more
+// than fits into what is left of a page, as a webhook's rows may need.
+const (
+	readyKey   = "ready"
+	readyBytes = 8 << 10
+)
+
+// ready says what keeps signups from becoming machines. It writes, since that
+// is what a webhook needs.
 func (p *ControlPlane) ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
+	mark := fmt.Sprintf("%-*s", readyBytes, p.Clock().UTC().Format(time.RFC3339Nano))
+	if err := p.store.Update(ctx, func(tx store.Tx) error { return tx.PutMeta(readyKey, mark) }); err != nil {
+		return fmt.Errorf("storing a mark: %w", err)
+	}
 	err := p.store.View(ctx, func(v store.Reader) error {
 		releases, err := v.Releases()
 		if err == nil && len(releases) == 0 {

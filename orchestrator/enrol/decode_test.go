@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/toolshed-cloud/shed/agent/api"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 )
 
 // FuzzDecode holds that whatever a machine sends is taken whole or refused
@@ -23,7 +23,7 @@ func FuzzDecode(f *testing.F) {
 		if err == nil {
 			return
 		}
-		if p := problem.Of(err); p.Status < 400 || p.Status >= 500 {
+		if p := refusal.Of(err); p.Status < 400 || p.Status >= 500 {
 			t.Errorf("%d: %s", p.Status, p.Detail)
 		}
 	})

@@ -10,17 +10,18 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -107,9 +108,11 @@ func (s *Server) instance(ctx context.Context, id providers.MachineID) (i orches
 // errOtherEK refuses a machine that has changed its endorsement key.
 var errOtherEK = fmt.Errorf("%w: the endorsement key is not the one this machine enrolled with", attest.ErrIdentity)
 
-// observe writes down what was learned of a machine and has it looked at.
+// observe writes down what was learned of a machine and what follows from it,
+// and has it looked at.
 func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func(*orchestrator.Instance) error) error {
-	return s.Store.Update(ctx, func(tx store.Tx) error {
+	var moved orchestrator.Event
+	err := s.Store.Update(ctx, func(tx store.Tx) error {
 		i, err := tx.InstanceOfMachine(id)
 		if err != nil {
 			return err
@@ -120,12 +123,27 @@ func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func
 		if err := learn(&i); err != nil {
 			return err
 		}
-		i.NextAt = s.Clock()
+		if e, ok := i.Advance(s.Clock(), s.Limits); ok {
+			if moved = e; e.To == orchestrator.StateReady {
+				s.Trap(failpoint.BeforeReady)
+			}
+			if err := tx.Note(e); err != nil {
+				return err
+			}
+		}
 		if err := tx.Replace(&i); err != nil {
+			return err
+		}
+		if err := tx.Seen(map[providers.MachineID]time.Time{id: s.Clock()}); err != nil {
 			return err
 		}
 		return tx.Enqueue(i.ID)
 	})
+	if err == nil && moved.To != "" {
+		s.Logger.Info("instance moved", zap.String("instance", string(moved.Instance)),
+			zap.String("from", string(moved.From)), zap.String("to", string(moved.To)), zap.String("reason", moved.Reason))
+	}
+	return err
 }
 
 // finish judges the machine that answered its challenge on this connection.
@@ -165,7 +183,7 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	}
 	v, err := s.judge(i, rel, evidence)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, s.explain(r.Context(), machine, err))
 	}
 	if err := s.record(r.Context(), machine, evidence, attest.Sum(spki), v); err != nil {
 		return nil, err
@@ -175,6 +193,15 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 		Accepted: v.accepted, Reason: v.reason, Manifest: rel.Manifest, Bundle: rel.Bundle,
 		HeartbeatMS: s.HeartbeatEvery.Milliseconds(),
 	}, nil
+}
+
+// explain shows the operator in the row what keeps a machine from its verdict:
+// the fault is on this side, and so is whoever can mend it.
+func (s *Server) explain(ctx context.Context, machine providers.MachineID, fault error) error {
+	return s.observe(ctx, machine, func(i *orchestrator.Instance) error {
+		i.Reason = "the control plane cannot judge the machine: " + fault.Error()
+		return nil
+	})
 }
 
 func (s *Server) release(ctx context.Context, d attest.ReleaseDigest) (rel orchestrator.Release, err error) {
@@ -229,7 +256,6 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 	}
 	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
 		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
-		i.Enrolment.LastSeen = s.Clock()
 		return nil
 	})
 }

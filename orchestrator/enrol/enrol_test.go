@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -53,7 +52,7 @@ func newGate(t *testing.T) *gate {
 	t.Helper()
 	g := &gate{t: t, device: swtpmtest.Start(t)}
 	var err error
-	if g.store, err = sqlite.Open(t.Context(), t.TempDir(), slog.New(slog.DiscardHandler)); err != nil {
+	if g.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { g.store.Close() }) //nolint:errcheck // the test is over
@@ -526,8 +525,12 @@ func TestIncompletePolicyGivesNoVerdict(t *testing.T) {
 	if got := a.call(api.EnrolFinishPath, a.answer(a.begin()), nil); got != http.StatusInternalServerError {
 		t.Errorf("%d", got)
 	}
-	if g.instance().Enrolment.Judged {
+	i := g.instance()
+	if i.Enrolment.Judged {
 		t.Error("a verdict was written")
+	}
+	if !strings.Contains(i.Reason, "cannot judge the machine") {
+		t.Errorf("the row says %q", i.Reason)
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/durable"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 )
 
 // LoadCertificate reads the key that machines know the control plane by,
@@ -62,5 +62,5 @@ func drawKey(path string, random io.Reader) (*ecdsa.PrivateKey, error) {
 		return nil, fmt.Errorf("encoding the key that machines expect: %w", err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
-	return key, durable.WriteFile(path, text)
+	return key, statefile.Write(path, 0o600, text)
 }

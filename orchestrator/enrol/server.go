@@ -4,9 +4,9 @@
 // Invariants: a machine is taken at its word in nothing: the token says which
 // row it may speak for, the challenge that its keys live in one TPM, the
 // evidence what it runs, all on one connection. The endorsement key of a
-// machine never changes. What is learned is written down as an observation;
-// what follows from it is decided by package reconcile. The operator's verdict
-// convinces nobody but the operator.
+// machine never changes. What is learned is written down as an observation,
+// with what follows from it alone; everything else is decided by package
+// reconcile. The operator's verdict convinces nobody but the operator.
 package enrol
 
 import (
@@ -27,10 +27,12 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -55,6 +57,8 @@ type Parts struct {
 	// TrustAnchors reads the accepted endorsement roots.
 	TrustAnchors func() ([]verifier.TrustAnchor, error)
 	MinimumTier  attest.Tier
+	// Limits are how long the states may last that a machine moves on to.
+	Limits orchestrator.Limits
 	// HeartbeatEvery is how often machines are asked to report.
 	HeartbeatEvery time.Duration
 	Clock          func() time.Time
@@ -138,7 +142,7 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST "+api.EnrolBeginPath, answer(s, s.begin))
 	mux.HandleFunc("POST "+api.EnrolFinishPath, answer(s, s.finish))
 	mux.HandleFunc("POST "+api.HeartbeatPath, answer(s, s.heartbeat))
-	return mux
+	return problem.Routes(mux)
 }
 
 // answer decodes a message strictly, and encodes what f returns for it; an
@@ -189,7 +193,7 @@ func classify(err error) *problem.Problem {
 	if errors.Is(err, attest.ErrRefused) {
 		return problem.New(http.StatusForbidden, "refused", err.Error())
 	}
-	return problem.Of(err)
+	return refusal.Of(err)
 }
 
 func (s *Server) flushUntil(ctx context.Context) {

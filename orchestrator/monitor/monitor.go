@@ -58,21 +58,18 @@ func (m *Metrics) Handler() http.Handler {
 func (m *Metrics) Webhook(result string) { m.webhooks.WithLabelValues(result).Inc() }
 
 // Reconcile times looks at instances.
-func (m *Metrics) Reconcile(look Look) Look {
-	return func(ctx context.Context, id orchestrator.InstanceID) error {
+func (m *Metrics) Reconcile(look store.Look) store.Look {
+	return func(ctx context.Context, id orchestrator.InstanceID) (time.Duration, error) {
 		start := time.Now()
-		err := look(ctx, id)
+		again, err := look(ctx, id)
 		outcome := "ok"
 		if err != nil {
 			outcome = "error"
 		}
 		m.reconcile.WithLabelValues(outcome).Observe(time.Since(start).Seconds())
-		return err
+		return again, err
 	}
 }
-
-// Look is what a queue calls for each hint.
-type Look = func(context.Context, orchestrator.InstanceID) error
 
 // Queue times what it hands out.
 type Queue struct {
@@ -83,8 +80,8 @@ type Queue struct {
 var _ store.Queue = Queue{}
 
 // Work implements store.Queue.
-func (q Queue) Work(ctx context.Context, handle func(context.Context, orchestrator.InstanceID) error) error {
-	return q.Queue.Work(ctx, q.Metrics.Reconcile(handle))
+func (q Queue) Work(ctx context.Context, look store.Look) error {
+	return q.Queue.Work(ctx, q.Metrics.Reconcile(look))
 }
 
 // Machines times a provider's calls.

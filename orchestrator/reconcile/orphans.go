@@ -116,8 +116,7 @@ func (r *Reconciler) ownership(ctx context.Context, id providers.MachineID) (kin
 }
 
 func (r *Reconciler) collect(ctx context.Context, id providers.MachineID, i orchestrator.Instance) error {
-	now := r.Clock()
-	if !r.expired(id, now) {
+	if !r.expired(id, r.Steady()) {
 		return nil
 	}
 	if err := r.Machines.Delete(ctx, id, false); err != nil {
@@ -126,14 +125,14 @@ func (r *Reconciler) collect(ctx context.Context, id providers.MachineID, i orch
 	r.Logger.Info("deleted a leftover", zap.String("machine", string(id)), zap.String("instance", string(i.ID)))
 	return r.Store.Update(ctx, func(tx store.Tx) error {
 		return tx.Note(orchestrator.Event{
-			At: now, Instance: i.ID, From: i.State, To: i.State,
+			At: r.Clock(), Instance: i.ID, From: i.State, To: i.State,
 			Reason: "deleted what was left of machine " + string(id),
 		})
 	})
 }
 
 // expired notes a suspect, and reports whether it was one long enough ago.
-func (r *Reconciler) expired(id providers.MachineID, now time.Time) bool {
+func (r *Reconciler) expired(id providers.MachineID, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	first, known := r.suspects[id]
@@ -141,5 +140,5 @@ func (r *Reconciler) expired(id providers.MachineID, now time.Time) bool {
 		r.suspects[id] = now
 		return false
 	}
-	return now.Sub(first) >= r.Policy.OrphanGrace
+	return now-first >= r.Policy.OrphanGrace
 }

@@ -14,7 +14,7 @@ func TestSweepDeletesLeftoversTwiceConfirmedAndNothingElse(t *testing.T) {
 	id := w.join(user).Instance
 	w.reach(id, orchestrator.StateReady)
 	machine := *w.onlyMachine()
-	w.now = w.now.Add(time.Second)
+	w.sleep(time.Second)
 	w.leave(user)
 	w.reach(id, orchestrator.StateDeleted)
 	kept := w.join("other").Instance
@@ -28,12 +28,12 @@ func TestSweepDeletesLeftoversTwiceConfirmedAndNothingElse(t *testing.T) {
 	if w.cloud.machines[machine.ID] == nil {
 		t.Fatal("deleted at first sight")
 	}
-	w.now = w.now.Add(w.policy.OrphanGrace / 2)
+	w.sleep(w.policy.OrphanGrace / 2)
 	w.sweep()
 	if w.cloud.machines[machine.ID] == nil {
 		t.Fatal("deleted within the grace period")
 	}
-	w.now = w.now.Add(w.policy.OrphanGrace)
+	w.sleep(w.policy.OrphanGrace)
 	w.sweep()
 	if w.cloud.machines[machine.ID] != nil {
 		t.Error("a leftover stays")

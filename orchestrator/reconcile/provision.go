@@ -14,60 +14,8 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// admit lets an instance in where there is room, oldest first. The places are
-// counted in the transaction that takes one, so the cap holds whoever asks at
-// the same time.
-func (r *Reconciler) admit(ctx context.Context, t *step) error {
-	err := r.Store.Update(ctx, func(tx store.Tx) error {
-		obstacle, err := r.obstacle(tx, t)
-		if err != nil {
-			return err
-		}
-		if obstacle == "" {
-			t.enter(orchestrator.StateRequested, "there is room for it")
-		} else {
-			t.Reason = obstacle
-			t.again(pollSoon)
-		}
-		return write(tx, t)
-	})
-	if err != nil {
-		return err
-	}
-	r.logEvents(t)
-	return nil
-}
-
-// obstacle says why an instance cannot be let in yet; empty where it can.
-func (r *Reconciler) obstacle(v store.Reader, t *step) (string, error) {
-	all, err := v.Instances(store.Filter{})
-	if err != nil {
-		return "", err
-	}
-	taken, older := 0, true
-	for _, i := range all {
-		older = older && i.ID != t.ID
-		switch {
-		case i.State.HoldsPlace(), older && i.Desired == orchestrator.Present:
-			taken++
-		}
-		if i.User == t.User && i.ID != t.ID {
-			return "the same user's machine before it is still being deleted", nil
-		}
-	}
-	if taken >= r.Policy.Machines {
-		return fmt.Sprintf("the cap of %d machines is reached", r.Policy.Machines), nil
-	}
-	if _, err := r.release(v); errors.Is(err, orchestrator.ErrNotFound) {
-		return "there is no release to make it from", nil
-	} else if err != nil {
-		return "", err
-	}
-	return "", nil
-}
-
 // release is what a new machine is made from.
-func (r *Reconciler) release(v store.ReleaseReader) (orchestrator.Release, error) {
+func (r *Reconciler) release(v store.Reader) (orchestrator.Release, error) {
 	if !r.Policy.Release.IsZero() {
 		return v.Release(r.Policy.Release)
 	}
@@ -99,8 +47,13 @@ func (r *Reconciler) requested(ctx context.Context, t *step) error {
 	if err != nil {
 		return err
 	}
-	if err := r.ensure(ctx, rel); err != nil {
+	switch present, err := r.ensure(ctx, rel); {
+	case err != nil:
 		return r.refused(ctx, t, "making the image available", err)
+	case !present:
+		t.Reason = "the image is being made available"
+		t.again(pollSoon)
+		return nil
 	}
 	return r.plan(t, rel)
 }
@@ -117,26 +70,6 @@ func (r *Reconciler) revisit(ctx context.Context, t *step) error {
 		return r.refused(ctx, t, "looking for the machine of an earlier try", err)
 	}
 	return r.created(t, m)
-}
-
-// ensure makes the image available once, however many instances wait for it.
-func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) error {
-	r.mu.Lock()
-	present := r.present[rel.Digest]
-	r.mu.Unlock()
-	if present {
-		return nil
-	}
-	_, err, _ := r.images.Do(rel.Digest.String(), func() (any, error) {
-		return nil, r.Images.EnsureImage(ctx, rel.Image(), func(int64, int64) {})
-	})
-	if err != nil {
-		return err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.present[rel.Digest] = true
-	return nil
 }
 
 func (r *Reconciler) forgetImage(d attest.ReleaseDigest) {
@@ -174,18 +107,24 @@ func (r *Reconciler) plan(t *step, rel orchestrator.Release) error {
 		Config: drive, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: config.TokenHash,
 	}
 	t.enter(orchestrator.StateCreating, "made from release "+rel.Version)
+	t.announce()
 	return nil
 }
 
-// creating asks for the machine, and first writes down that it may be there.
+// announce writes down that the machine may be there, for the step after this
+// one to ask for it.
+func (t *step) announce() { t.Uncertain, t.announced = true, true }
+
+// creating asks for the machine once that is written down.
 func (r *Reconciler) creating(ctx context.Context, t *step) error {
-	if t.Uncertain {
+	switch {
+	case !t.Uncertain:
+		t.announce()
+		return nil
+	case !t.announced:
 		return r.settle(ctx, t)
 	}
-	t.Uncertain = true
-	if err := r.persist(ctx, t); err != nil {
-		return err
-	}
+	t.announced = false
 	m, err := r.Machines.Create(ctx, providers.CreateRequest{
 		Installation: r.Policy.Installation, Machine: t.Machine, Generation: t.Generation, Spec: t.Plan.Spec(),
 	})
@@ -217,7 +156,8 @@ func (r *Reconciler) settle(ctx context.Context, t *step) error {
 	m, err := r.Machines.Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
-		t.Uncertain = false
+		// It is still written down that the machine may be there.
+		t.announced = true
 		return nil
 	case err != nil:
 		return r.refused(ctx, t, "looking for a machine that may have been created", err)

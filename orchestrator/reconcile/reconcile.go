@@ -3,9 +3,11 @@
 //
 // Invariants: a step reads what is desired and what the provider shows, makes
 // at most one call that changes something, and persists over the version that
-// it read; it can die anywhere and be taken again. A machine's id is stored
-// before the provider hears of it. Every instance that wants anything has a
-// time at which it is looked at again, so a lost hint delays and never loses.
+// it read, if there is anything to persist; it can die anywhere and be taken
+// again. A machine's id is stored before the provider hears of it. What is
+// looked at follows from the rows alone: a process that starts looks at every
+// row that is not at rest. How long something has lasted is told by a clock
+// that is never set.
 package reconcile
 
 import (
@@ -13,13 +15,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"reflect"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sync/singleflight"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
@@ -59,20 +62,25 @@ type Parts struct {
 	Queue    store.Queue
 	Machines providers.Machines
 	Images   Imager
-	Clock    func() time.Time
-	Random   io.Reader
-	Logger   *zap.Logger
-	Trap     failpoint.Trap
-	Policy   Policy
+	// Clock is the wall clock, for what people read. Steady is time that only
+	// goes on, from any moment before the process began its work.
+	Clock  func() time.Time
+	Steady func() time.Duration
+	Random io.Reader
+	Logger *zap.Logger
+	Trap   failpoint.Trap
+	Policy Policy
 }
 
 const (
 	// maxSteps bounds what one hint can make happen; the rest is taken up by
 	// the next look.
 	maxSteps = 32
-	// How soon an instance is looked at again where nothing will say so.
-	pollSoon  = time.Second
-	pollReady = 10 * time.Second
+	// How soon an instance is looked at again where nothing will say so: while
+	// its power changes, while it boots, while it serves.
+	pollSoon    = time.Second
+	pollBooting = 5 * time.Second
+	pollReady   = 10 * time.Second
 	// wellFor is how long a machine must have been ready for its restarts to
 	// be forgiven.
 	wellFor = 10 * time.Minute
@@ -83,117 +91,117 @@ const (
 // Reconciler owns the state of instances: nothing else moves them on.
 type Reconciler struct {
 	Parts
-	started time.Time
-	images  singleflight.Group
+	started time.Duration
 
 	mu sync.Mutex
-	// active holds the instances under way; true where another hint came in
-	// meanwhile. queued holds those that Tick left hints for. Guarded by mu.
-	active map[orchestrator.InstanceID]bool
-	queued map[orchestrator.InstanceID]bool
+	// stays are the instances' stays in their states. Guarded by mu.
+	stays map[orchestrator.InstanceID]stay
+	// obstacle says why those who wait are not let in; empty where none does.
+	// Guarded by mu.
+	obstacle string
 	// present are the releases whose image this process has seen at the
 	// provider. Guarded by mu.
 	present map[attest.ReleaseDigest]bool
-	// suspects are resources that were nobody's when first seen. Guarded by mu.
-	suspects map[providers.MachineID]time.Time
+	// uploads are those under way, and those that failed and of which no look
+	// has heard yet. Guarded by mu.
+	uploads map[attest.ReleaseDigest]*upload
+	// suspects are resources that were nobody's when first seen, by the steady
+	// clock. Guarded by mu.
+	suspects map[providers.MachineID]time.Duration
 }
 
 // New makes a Reconciler.
 func New(p Parts) *Reconciler {
 	return &Reconciler{
 		Parts:    p,
-		started:  p.Clock(),
-		active:   make(map[orchestrator.InstanceID]bool),
-		queued:   make(map[orchestrator.InstanceID]bool),
+		started:  p.Steady(),
+		stays:    make(map[orchestrator.InstanceID]stay),
 		present:  make(map[attest.ReleaseDigest]bool),
-		suspects: make(map[providers.MachineID]time.Time),
+		uploads:  make(map[attest.ReleaseDigest]*upload),
+		suspects: make(map[providers.MachineID]time.Duration),
 	}
 }
 
-// Reconcile looks at one instance until nothing is due. Looking twice at once
-// is harmless: the second look becomes another round of the first.
-func (r *Reconciler) Reconcile(ctx context.Context, id orchestrator.InstanceID) error {
-	if !r.claim(id) {
-		return nil
+// Reconcile brings one instance as far as it goes now, or lets in who waits,
+// and answers after how long to look again, or store.Never. It must not be
+// called for the same instance twice at once.
+func (r *Reconciler) Reconcile(ctx context.Context, id orchestrator.InstanceID) (time.Duration, error) {
+	if id == store.Admission {
+		return store.Never, r.admit(ctx)
 	}
+	var t *step
 	for range maxSteps {
-		due, err := r.step(ctx, id)
-		if errors.Is(err, orchestrator.ErrStale) {
-			continue
+		if t == nil {
+			var err error
+			if t, err = r.read(ctx, id); err != nil {
+				return store.Never, fmt.Errorf("reconciling instance %s: %w", id, err)
+			}
 		}
-		if err != nil {
-			r.abandon(id)
-			return fmt.Errorf("reconciling instance %s: %w", id, err)
-		}
-		if !due && r.finish(id) {
-			return nil
+		err := r.take(ctx, t)
+		switch {
+		case errors.Is(err, orchestrator.ErrStale):
+			t = nil
+		case err != nil:
+			return store.Never, fmt.Errorf("reconciling instance %s: %w", id, err)
+		case t.next != 0:
+			return t.next, nil
 		}
 	}
-	r.abandon(id)
-	return nil
+	return pollSoon, nil
 }
 
-func (r *Reconciler) claim(id orchestrator.InstanceID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.queued, id)
-	_, busy := r.active[id]
-	r.active[id] = busy
-	return !busy
-}
-
-// finish ends a look unless another hint came in since it began.
-func (r *Reconciler) finish(id orchestrator.InstanceID) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.active[id] {
-		r.active[id] = false
-		return false
-	}
-	delete(r.active, id)
-	return true
-}
-
-func (r *Reconciler) abandon(id orchestrator.InstanceID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.active, id)
-}
-
-// step is one look at of one instance.
+// step is one step of one instance, and the same for the next one.
 type step struct {
 	orchestrator.Instance
 	now    time.Time
 	limits orchestrator.Limits
 	events []orchestrator.Event
+	// lasted is how long the instance has been in its state; quiet how long
+	// its machine has said nothing that this process could have heard.
+	lasted, quiet time.Duration
+	// next is after how long to look again: 0 for at once.
+	next time.Duration
+	// announced says that this look has written down, and not yet done, that
+	// the provider is asked for the machine.
+	announced bool
+	// held says that the row, as it was read or written last, holds a place.
+	held bool
 }
 
 func (t *step) enter(s orchestrator.State, reason string) {
 	t.events = append(t.events, t.Enter(s, reason, t.now, t.limits))
+	t.lasted, t.next = 0, 0
 }
 
-func (t *step) again(in time.Duration) { t.NextAt = t.now.Add(in) }
+func (t *step) again(in time.Duration) { t.next = in }
 
-// step reports whether anything was due.
-func (r *Reconciler) step(ctx context.Context, id orchestrator.InstanceID) (bool, error) {
-	t := &step{now: r.Clock(), limits: r.Policy.Limits}
+// rest is for an instance that only a request can move on.
+func (t *step) rest() { t.next = store.Never }
+
+func (r *Reconciler) read(ctx context.Context, id orchestrator.InstanceID) (*step, error) {
+	t := &step{limits: r.Policy.Limits}
 	err := r.Store.View(ctx, func(v store.Reader) (err error) {
 		t.Instance, err = v.Instance(id)
 		return err
 	})
-	if err != nil {
-		return false, err
-	}
-	if t.NextAt.IsZero() || t.NextAt.After(t.now) {
-		return false, nil
-	}
-	if t.State == orchestrator.StateWaiting && t.Desired == orchestrator.Present {
-		return true, r.admit(ctx, t)
-	}
+	t.held = t.State.HoldsPlace()
+	return t, err
+}
+
+// take takes one step, and persists it if it changed anything.
+func (r *Reconciler) take(ctx context.Context, t *step) error {
+	t.now, t.next = r.Clock(), 0
+	t.lasted, t.quiet = r.times(t.Instance)
+	before := t.Instance
 	if err := r.act(ctx, t); err != nil {
-		return false, err
+		return err
 	}
-	return true, r.persist(ctx, t)
+	// A process that dies often must not begin a limit anew each time.
+	overtime := t.Limit > 0 && t.lasted-t.Lasted >= t.Limit/8
+	if !overtime && reflect.DeepEqual(before, t.Instance) {
+		return nil
+	}
+	return r.persist(ctx, t)
 }
 
 func (r *Reconciler) persist(ctx context.Context, t *step) error {
@@ -215,8 +223,9 @@ func (r *Reconciler) logEvents(t *step) {
 }
 
 func write(tx store.Tx, t *step) error {
-	// What Replace raises must not stay raised when the transaction fails.
+	// What is raised here must not stay raised when the transaction fails.
 	i := t.Instance
+	i.Lasted = t.lasted
 	if err := tx.Replace(&i); err != nil {
 		return err
 	}
@@ -225,7 +234,14 @@ func write(tx store.Tx, t *step) error {
 			return err
 		}
 	}
-	t.Version = i.Version
+	// Whoever is deleted may have kept the same user's next one waiting.
+	if freed := t.held && !i.State.HoldsPlace(); freed || i.State == orchestrator.StateDeleted {
+		if err := tx.Enqueue(store.Admission); err != nil {
+			return err
+		}
+	}
+	t.held = i.State.HoldsPlace()
+	t.Lasted, t.Version = i.Lasted, i.Version
 	return nil
 }
 
@@ -233,13 +249,20 @@ func write(tx store.Tx, t *step) error {
 func (r *Reconciler) act(ctx context.Context, t *step) error {
 	if t.Desired == orchestrator.Absent && t.State != orchestrator.StateDeleting && t.State != orchestrator.StateDeleted {
 		t.enter(orchestrator.StateDeleting, "deletion requested")
+		if t.Machine == "" {
+			t.gone()
+		}
 		return nil
 	}
-	if !t.Deadline.IsZero() && t.now.After(t.Deadline) {
+	if t.Limit > 0 && t.lasted > t.Limit {
 		r.overdue(t)
 		return nil
 	}
 	switch t.State {
+	case orchestrator.StateWaiting:
+		// Whoever waits is let in by the order of all who do.
+		t.rest()
+		return r.admit(ctx)
 	case orchestrator.StateRequested:
 		return r.requested(ctx, t)
 	case orchestrator.StateCreating:
@@ -256,7 +279,7 @@ func (r *Reconciler) act(ctx context.Context, t *step) error {
 	case orchestrator.StateDeleting:
 		return r.deleting(ctx, t)
 	default:
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	}
 }
@@ -264,7 +287,7 @@ func (r *Reconciler) act(ctx context.Context, t *step) error {
 // overdue ends a state that lasted too long. A machine that does not come up
 // is restarted before it is given up.
 func (r *Reconciler) overdue(t *step) {
-	last := fmt.Sprintf("%s for more than %s (%s)", t.State, t.Deadline.Sub(t.Since).Round(time.Second), t.Reason)
+	last := fmt.Sprintf("%s for more than %s (%s)", t.State, t.Limit.Round(time.Second), t.Reason)
 	switch {
 	case t.State == orchestrator.StateDeleting:
 		t.enter(orchestrator.StateDeleting, "still trying: "+last)
@@ -302,14 +325,14 @@ func (r *Reconciler) refused(ctx context.Context, t *step, doing string, err err
 	}
 	t.Reason = reason
 	t.Attempts++
-	t.again(backoff(t.Attempts, err))
+	t.again(pause(t.Attempts, err))
 	return nil
 }
 
-func backoff(attempts int, err error) time.Duration {
+func pause(attempts int, err error) time.Duration {
 	var e *providers.Error
 	if errors.As(err, &e) && e.Code == providers.CodeThrottled && e.RetryAfter > 0 {
 		return min(e.RetryAfter, backoffMax)
 	}
-	return min(time.Second<<min(attempts-1, 16), backoffMax)
+	return backoff.Pause(attempts, time.Second, backoffMax)
 }

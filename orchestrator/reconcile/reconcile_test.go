@@ -94,7 +94,7 @@ func TestRandomCrashesLeaveOneMachineAndThenNone(t *testing.T) {
 			if w.cloud.created != 1 {
 				t.Errorf("%d machines were created", w.cloud.created)
 			}
-			w.now = w.now.Add(time.Second)
+			w.sleep(time.Second)
 			w.leave(user)
 			crashing(w, rng, id, orchestrator.StateDeleted)
 			if len(w.cloud.machines) != 0 {
@@ -131,8 +131,8 @@ func TestPassingRefusalsOnlyDelay(t *testing.T) {
 			}
 			id := w.join(user).Instance
 			w.pass()
-			if i := w.instance(id); !strings.Contains(i.Reason, "not now") || i.NextAt.IsZero() {
-				t.Errorf("reason %q, next look %v", i.Reason, i.NextAt)
+			if i := w.instance(id); !strings.Contains(i.Reason, "not now") || !w.due(id) {
+				t.Errorf("reason %q, next look %v", i.Reason, w.line.due[id])
 			}
 			w.reach(id, orchestrator.StateReady)
 			w.onlyMachine()
@@ -207,7 +207,7 @@ func TestCapKeepsTheExcessWaitingInOrder(t *testing.T) {
 	third := w.join("three").Instance
 	w.reach(first, orchestrator.StateReady)
 	for _, id := range []orchestrator.InstanceID{second, third} {
-		if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(i.Reason, "cap of 1") {
+		if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(w.rec.Obstacle(), "cap of 1") {
 			t.Errorf("%s: %s", i.State, i.Reason)
 		}
 	}
@@ -225,7 +225,7 @@ func TestWithoutAReleaseItWaits(t *testing.T) {
 	w.restart()
 	id := w.join(user).Instance
 	w.pass()
-	if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(i.Reason, "release") {
+	if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(w.rec.Obstacle(), "release") {
 		t.Errorf("%s: %s", i.State, i.Reason)
 	}
 }
@@ -257,7 +257,7 @@ func TestDeleteFromEveryStateLeavesNothing(t *testing.T) {
 				w.reach(id, state)
 			}
 			w.cloud.fail, w.cloud.mute = nil, false
-			w.now = w.now.Add(time.Second)
+			w.sleep(time.Second)
 			w.leave(user)
 			w.reach(id, orchestrator.StateDeleted)
 			if len(w.cloud.machines) != 0 {
@@ -290,7 +290,7 @@ func TestDeletingNeverGivesUp(t *testing.T) {
 		}
 		return nil
 	}
-	w.now = w.now.Add(time.Second)
+	w.sleep(time.Second)
 	w.leave(user)
 	w.until("it is overdue", func() bool {
 		return slices.ContainsFunc(w.events(id), func(e orchestrator.Event) bool { return strings.HasPrefix(e.Reason, "still trying") })
@@ -322,7 +322,7 @@ func TestSilentMachineIsRestartedOnceThenFailsAndIsOff(t *testing.T) {
 	w.cloud.mute = true
 	id := w.join(user).Instance
 	w.reach(id, orchestrator.StateFailed)
-	w.until("it settles", func() bool { return w.instance(id).NextAt.IsZero() })
+	w.until("it settles", func() bool { return !w.due(id) })
 	if p := w.onlyMachine().Power; p != providers.PowerOff {
 		t.Errorf("the failed machine is %s", p)
 	}
@@ -393,7 +393,7 @@ func TestHaltPowersOffAndTheNextStartBringsTheSameBack(t *testing.T) {
 	if i := w.instance(id); i.State != orchestrator.StateStopped || i.URL() != "" {
 		t.Errorf("%s, url %q", i.State, i.URL())
 	}
-	w.now = w.now.Add(30 * 24 * time.Hour)
+	w.sleep(30 * 24 * time.Hour)
 	w.restart()
 	w.reach(id, orchestrator.StateReady)
 	after := w.instance(id)
@@ -419,9 +419,9 @@ func TestOneMachinePerUserAcrossADeletion(t *testing.T) {
 	w := newWorld(t)
 	first := w.join(user).Instance
 	w.reach(first, orchestrator.StateReady)
-	w.now = w.now.Add(time.Second)
+	w.sleep(time.Second)
 	w.leave(user)
-	w.now = w.now.Add(time.Second)
+	w.sleep(time.Second)
 	o := w.join(user)
 	if o.Result != signup.Created {
 		t.Fatalf("%+v", o)
@@ -441,7 +441,7 @@ func TestRunFollowsHints(t *testing.T) {
 	w := newWorld(t)
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- w.rec.Run(ctx) }()
+	go func() { ended <- w.reconciler(w.store).Run(ctx) }()
 	id := w.join(user).Instance
 	for {
 		changed := w.store.Changed()
@@ -502,7 +502,7 @@ func (w *world) verdict(id orchestrator.InstanceID, accepted bool) {
 		if err != nil {
 			return err
 		}
-		i.Enrolment.Accepted, i.Enrolment.Verdict, i.NextAt = accepted, "another verdict", w.now
+		i.Enrolment.Accepted, i.Enrolment.Verdict = accepted, "another verdict"
 		return tx.Replace(&i)
 	})
 }

@@ -15,27 +15,50 @@ import (
 )
 
 const (
-	tickEvery  = 500 * time.Millisecond
 	sweepEvery = time.Minute
 	haltPoll   = 200 * time.Millisecond
 )
 
-// Run works until ctx ends: first it makes everything due, since what happened
-// while no process ran is not known, and then follows hints and times.
+// Run works until ctx ends: first it looks at everything that is not at rest,
+// since what happened while no process ran is not known, and then follows
+// hints and its own times.
 func (r *Reconciler) Run(ctx context.Context) error {
 	if err := r.Resume(ctx); err != nil {
 		return err
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return r.Queue.Work(ctx, r.Reconcile) })
-	group.Go(func() error { r.every(ctx, tickEvery, "leaving hints", r.Tick); return nil })
-	group.Go(func() error { r.every(ctx, sweepEvery, "looking for orphans", r.Sweep); return nil })
+	group.Go(func() error { return r.Queue.Work(ctx, r.look) })
+	group.Go(func() error { r.sweepEach(ctx, sweepEvery); return nil })
 	return group.Wait()
 }
 
-// every calls f until ctx ends. A failure is for the log: the next call does
-// all of what this one should have done.
-func (r *Reconciler) every(ctx context.Context, d time.Duration, doing string, f func(context.Context) error) {
+// Resume puts everything that is not at rest in line.
+func (r *Reconciler) Resume(ctx context.Context) error {
+	var ids []orchestrator.InstanceID
+	err := r.Store.View(ctx, func(v store.Reader) (err error) {
+		ids, err = v.Unfinished()
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	r.Queue.Add(ids...)
+	r.Queue.Add(store.Admission)
+	return nil
+}
+
+// look is Reconcile with its failure logged.
+func (r *Reconciler) look(ctx context.Context, id orchestrator.InstanceID) (time.Duration, error) {
+	again, err := r.Reconcile(ctx, id)
+	if err != nil && ctx.Err() == nil {
+		r.Logger.Error("looking at an instance", zap.String("instance", string(id)), zap.Error(err))
+	}
+	return again, err
+}
+
+// sweepEach looks for orphans until ctx ends. A failure is for the log: the
+// next sweep does all of what this one should have done.
+func (r *Reconciler) sweepEach(ctx context.Context, d time.Duration) {
 	ticker := time.NewTicker(d)
 	defer ticker.Stop()
 	for {
@@ -44,88 +67,9 @@ func (r *Reconciler) every(ctx context.Context, d time.Duration, doing string, f
 			return
 		case <-ticker.C:
 		}
-		if err := f(ctx); err != nil && ctx.Err() == nil {
-			r.Logger.Error(doing, zap.Error(err))
+		if err := r.Sweep(ctx); err != nil && ctx.Err() == nil {
+			r.Logger.Error("looking for orphans", zap.Error(err))
 		}
-	}
-}
-
-// Resume makes every instance that is not gone due now.
-func (r *Reconciler) Resume(ctx context.Context) error {
-	return r.Store.Update(ctx, func(tx store.Tx) error {
-		all, err := tx.Instances(store.Filter{})
-		if err != nil {
-			return err
-		}
-		for _, i := range all {
-			i.NextAt = r.Clock()
-			if err := tx.Replace(&i); err != nil {
-				return err
-			}
-			if err := tx.Enqueue(i.ID); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-// Tick leaves a hint for each instance whose time has come and that has none.
-func (r *Reconciler) Tick(ctx context.Context) error {
-	due, err := r.Due(ctx)
-	if err != nil || len(due) == 0 {
-		return err
-	}
-	due = r.unqueued(due)
-	if len(due) == 0 {
-		return nil
-	}
-	err = r.Store.Update(ctx, func(tx store.Tx) error {
-		for _, id := range due {
-			if err := tx.Enqueue(id); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
-		r.unqueue(due)
-	}
-	return err
-}
-
-// Due lists the instances whose time has come.
-func (r *Reconciler) Due(ctx context.Context) ([]orchestrator.InstanceID, error) {
-	var ids []orchestrator.InstanceID
-	return ids, r.Store.View(ctx, func(v store.Reader) error {
-		due, err := v.Instances(store.Filter{DueBy: r.Clock()})
-		for _, i := range due {
-			ids = append(ids, i.ID)
-		}
-		return err
-	})
-}
-
-func (r *Reconciler) unqueued(ids []orchestrator.InstanceID) []orchestrator.InstanceID {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var fresh []orchestrator.InstanceID
-	for _, id := range ids {
-		_, active := r.active[id]
-		if active || r.queued[id] {
-			continue
-		}
-		r.queued[id] = true
-		fresh = append(fresh, id)
-	}
-	return fresh
-}
-
-func (r *Reconciler) unqueue(ids []orchestrator.InstanceID) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, id := range ids {
-		delete(r.queued, id)
 	}
 }
 
@@ -172,6 +116,7 @@ func (r *Reconciler) stopped(ctx context.Context, id orchestrator.InstanceID) er
 		default:
 			return nil
 		}
+		t.held = true
 		t.Enrolment = t.Enrolment.NextBoot()
 		t.Cycling = false
 		t.enter(orchestrator.StateStopped, "powered off with the control plane")

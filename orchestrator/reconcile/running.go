@@ -13,7 +13,7 @@ import (
 // booting brings a machine from power to a verdict.
 func (r *Reconciler) booting(ctx context.Context, t *step) error {
 	r.Trap(failpoint.WhileBooting)
-	if !t.Cycling && t.Endpoint != "" && r.judged(t) {
+	if r.advance(t) {
 		return nil
 	}
 	m, ok, err := r.observe(ctx, t)
@@ -29,30 +29,29 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 		return r.power(ctx, t, false)
 	case off:
 		return r.power(ctx, t, true)
-	case t.State == orchestrator.StateBooting && !t.Enrolment.ChallengedAt.IsZero():
-		t.enter(orchestrator.StateEnrolling, "the machine has introduced itself")
+	case degraded(m):
+		r.repair(t, "the machine is on and not well: "+m.Reason)
+	case r.advance(t):
+		// It only lacked the endpoint that was just seen.
+	case m.Power == providers.PowerOn:
+		t.again(pollBooting)
 	default:
 		t.again(pollSoon)
 	}
 	return nil
 }
 
-// judged moves a machine on whose evidence was appraised. It reports whether
-// that decided anything.
-func (r *Reconciler) judged(t *step) bool {
-	e := t.Enrolment
-	switch {
-	case !e.Judged:
+// advance moves an instance on by what its machine has shown. It reports
+// whether that decided anything.
+func (r *Reconciler) advance(t *step) bool {
+	e, ok := t.Advance(t.now, t.limits)
+	if !ok {
 		return false
-	case !e.Accepted:
-		t.enter(orchestrator.StateQuarantined, e.Verdict)
-	case e.Healthy:
+	}
+	t.events = append(t.events, e)
+	t.lasted = 0
+	if t.State == orchestrator.StateReady {
 		r.Trap(failpoint.BeforeReady)
-		t.enter(orchestrator.StateReady, e.Verdict)
-	case t.State != orchestrator.StateEnrolling:
-		t.enter(orchestrator.StateEnrolling, "accepted, and not yet serving")
-	default:
-		return false
 	}
 	return true
 }
@@ -65,8 +64,7 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	case !e.Judged:
 		t.enter(orchestrator.StateEnrolling, "the machine has booted again")
 		return nil
-	case ready != e.Accepted:
-		r.judged(t)
+	case r.advance(t):
 		return nil
 	}
 	m, ok, err := r.observe(ctx, t)
@@ -76,9 +74,11 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	switch {
 	case ready && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed):
 		r.repair(t, fmt.Sprintf("the machine is %s%s", m.Power, because(m.Reason)))
-	case ready && r.silent(t) > r.Policy.HeartbeatLost:
-		r.repair(t, fmt.Sprintf("no heartbeat for %s", r.silent(t).Round(time.Second)))
-	case ready && t.Repairs > 0 && t.now.Sub(t.Since) > wellFor:
+	case ready && degraded(m):
+		r.repair(t, "the machine is on and not well: "+m.Reason)
+	case ready && t.quiet > r.Policy.HeartbeatLost:
+		r.repair(t, fmt.Sprintf("no heartbeat for %s", t.quiet.Round(time.Second)))
+	case ready && t.Repairs > 0 && t.lasted > wellFor:
 		t.Repairs = 0
 		t.again(pollReady)
 	default:
@@ -87,23 +87,15 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	return nil
 }
 
+// degraded reports whether the provider sees that a machine which is on is not
+// what it should be, as when its TPM has ended. No heartbeat says so.
+func degraded(m providers.Machine) bool { return m.Power == providers.PowerOn && m.Reason != "" }
+
 func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
 	return ": " + reason
-}
-
-// silent is how long a machine has said nothing that this process could have
-// heard.
-func (r *Reconciler) silent(t *step) time.Duration {
-	since := t.Since
-	for _, at := range []time.Time{t.Enrolment.LastSeen, r.started} {
-		if at.After(since) {
-			since = at
-		}
-	}
-	return t.now.Sub(since)
 }
 
 // repair restarts a machine within its budget. It never replaces one: the
@@ -145,20 +137,20 @@ func (r *Reconciler) power(ctx context.Context, t *step, on bool) error {
 // disks: they are the user's.
 func (r *Reconciler) failed(ctx context.Context, t *step) error {
 	if t.Machine == "" {
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	}
 	m, err := r.Machines.Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	case err != nil:
 		return r.lookAgain(ctx, t, err)
 	}
 	t.Created = true
 	if m.Power == providers.PowerOff || m.Power == providers.PowerCrashed {
-		t.NextAt = time.Time{}
+		t.rest()
 		return nil
 	}
 	t.Enrolment = t.Enrolment.NextBoot()
@@ -196,7 +188,7 @@ func (r *Reconciler) deleting(ctx context.Context, t *step) error {
 		return r.refused(ctx, t, "seeing that the machine is gone", err)
 	default:
 		t.Attempts++
-		t.again(backoff(t.Attempts, nil))
+		t.again(pause(t.Attempts, nil))
 	}
 	return nil
 }
@@ -204,7 +196,6 @@ func (r *Reconciler) deleting(ctx context.Context, t *step) error {
 // gone keeps of an instance what its history needs, and no secret and no user.
 func (t *step) gone() {
 	t.enter(orchestrator.StateDeleted, "deleted")
-	t.NextAt = time.Time{}
 	t.User = ""
 	t.Plan.Config, t.Plan.TokenHash = nil, [32]byte{}
 	t.Enrolment = orchestrator.Enrolment{}

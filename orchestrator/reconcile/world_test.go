@@ -5,7 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"log/slog"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -30,15 +30,19 @@ func (c crash) Error() string { return "killed " + c.at }
 
 // world is a control plane over a cloud that survives it.
 type world struct {
-	t      *testing.T
-	dir    string
+	t   *testing.T
+	dir string
+	// now is the wall clock's, which tests may set; steady goes on with sleep.
 	now    time.Time
+	steady time.Duration
+	line   *line
 	cloud  *cloud
 	policy reconcile.Policy
 	// killAt is where the process dies next; empty for nowhere.
 	killAt failpoint.Point
 
 	store *sqlite.Store
+	hints *hints
 	rec   *reconcile.Reconciler
 }
 
@@ -63,7 +67,7 @@ func newWorld(t *testing.T) *world {
 	w.update(func(tx store.Tx) error {
 		return tx.PutRelease(orchestrator.Release{
 			Digest: attest.ReleaseDigest{1}, Version: "1.0.0", Epoch: 1, AddedAt: w.now,
-			Manifest: []byte("manifest"), Bundle: []byte("bundle"), DiskPath: "disk.raw",
+			Manifest: sampleManifest(t), Bundle: []byte("bundle"), DiskPath: "disk.raw",
 		})
 	})
 	return w
@@ -72,12 +76,18 @@ func newWorld(t *testing.T) *world {
 func (w *world) open() {
 	w.t.Helper()
 	var err error
-	if w.store, err = sqlite.Open(w.t.Context(), w.dir, slog.New(slog.DiscardHandler)); err != nil {
+	if w.store, err = sqlite.Open(w.t.Context(), w.dir); err != nil {
 		w.t.Fatal(err)
 	}
-	w.rec = reconcile.New(reconcile.Parts{
-		Store: w.store, Queue: w.store, Machines: w.cloud, Images: w.cloud,
-		Clock: func() time.Time { return w.now }, Random: rand.Reader, Logger: zaptest.NewLogger(w.t, zaptest.Level(zapError)),
+	w.hints = &hints{Store: w.store}
+	w.line = &line{w: w, due: map[orchestrator.InstanceID]time.Duration{}, seen: map[orchestrator.InstanceID]uint64{}}
+	w.rec = w.reconciler(w.line)
+}
+
+func (w *world) reconciler(queue store.Queue) *reconcile.Reconciler {
+	return reconcile.New(reconcile.Parts{
+		Store: w.hints, Queue: queue, Machines: w.cloud, Images: w.cloud,
+		Clock: func() time.Time { return w.now }, Steady: func() time.Duration { return w.steady }, Random: rand.Reader, Logger: zaptest.NewLogger(w.t, zaptest.Level(zapError)),
 		Trap: func(p failpoint.Point) {
 			if p == w.killAt {
 				panic(crash{at: string(p)})
@@ -85,6 +95,50 @@ func (w *world) open() {
 		},
 		Policy: w.policy,
 	})
+}
+
+// line stands in for the queue: it is driven by the tests' clock.
+type line struct {
+	w   *world
+	due map[orchestrator.InstanceID]time.Duration
+	// seen are the versions that the last looks left. A row that has moved on
+	// since was written by somebody who left a hint.
+	seen map[orchestrator.InstanceID]uint64
+}
+
+var _ store.Queue = (*line)(nil)
+
+func (l *line) Add(ids ...orchestrator.InstanceID) {
+	for _, id := range ids {
+		l.due[id] = l.w.steady
+	}
+}
+
+func (l *line) Work(context.Context, store.Look) error {
+	return errors.New("the tests drive this line")
+}
+
+// ready lists what is due, in the order in which it came.
+func (l *line) ready() (ids []orchestrator.InstanceID) {
+	for _, i := range l.w.all() {
+		at, due := l.due[i.ID]
+		if due && at <= l.w.steady || l.seen[i.ID] != i.Version {
+			ids = append(ids, i.ID)
+		}
+	}
+	return ids
+}
+
+// due reports whether an instance wants another look without a hint.
+func (w *world) due(id orchestrator.InstanceID) bool {
+	_, due := w.line.due[id]
+	return due
+}
+
+// sleep lets time go by on both clocks.
+func (w *world) sleep(d time.Duration) {
+	w.now = w.now.Add(d)
+	w.steady += d
 }
 
 // restart is a process that was killed and started again.
@@ -118,7 +172,7 @@ func (w *world) survive(f func()) (died bool) {
 
 func (w *world) update(f func(store.Tx) error) {
 	w.t.Helper()
-	if err := w.store.Update(w.t.Context(), f); err != nil {
+	if err := w.hints.Update(w.t.Context(), f); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -172,15 +226,25 @@ func (w *world) events(id orchestrator.InstanceID) (events []orchestrator.Event)
 // pass looks at everything that is due, once.
 func (w *world) pass() {
 	w.t.Helper()
-	due, err := w.rec.Due(w.t.Context())
+	for _, id := range append([]orchestrator.InstanceID{store.Admission}, w.line.ready()...) {
+		w.look(id)
+	}
+}
+
+func (w *world) look(id orchestrator.InstanceID) {
+	w.t.Helper()
+	delete(w.line.due, id)
+	again, err := w.rec.Reconcile(w.t.Context(), id)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	for _, id := range due {
-		if err := w.rec.Reconcile(w.t.Context(), id); err != nil {
-			w.t.Fatal(err)
-		}
+	if id == store.Admission {
+		return
 	}
+	if added := w.due(id); again >= 0 && !added {
+		w.line.due[id] = w.steady + again
+	}
+	w.line.seen[id] = w.instance(id).Version
 }
 
 // until lets time go by, with the agents doing their part, until ok.
@@ -192,7 +256,7 @@ func (w *world) until(what string, ok func() bool) {
 			return
 		}
 		w.agents()
-		w.now = w.now.Add(time.Second)
+		w.sleep(time.Second)
 	}
 	w.t.Fatalf("never happened: %s; instances: %+v", what, w.all())
 }
@@ -247,8 +311,7 @@ func (w *world) agents() {
 			default:
 				e.Running, e.Healthy = true, true
 			}
-			e.LastSeen, i.NextAt = w.now, w.now
-			return tx.Replace(&i)
+			return errors.Join(tx.Replace(&i), tx.Seen(map[providers.MachineID]time.Time{id: w.now}))
 		})
 		if missing {
 			w.t.Logf("machine %s has no row", id)
@@ -275,6 +338,9 @@ type cloud struct {
 	altered string
 	mute    bool
 	deaf    bool
+	// upload, where it is set, keeps EnsureImage until it is closed.
+	upload  chan struct{}
+	uploads atomic.Int32
 	calls   []string
 	created int
 }
@@ -312,6 +378,10 @@ func (c *cloud) do(call string, effect func() error) error {
 }
 
 func (c *cloud) EnsureImage(_ context.Context, image providers.Image, _ func(int64, int64)) error {
+	if c.upload != nil {
+		c.uploads.Add(1)
+		<-c.upload
+	}
 	return c.do("EnsureImage", func() error { c.images[image.Release] = true; return nil })
 }
 
@@ -374,7 +444,7 @@ func (c *cloud) SetPower(_ context.Context, id providers.MachineID, on bool) err
 		if c.deaf {
 			return nil
 		}
-		m.Power = providers.PowerOff
+		m.Power, m.Reason = providers.PowerOff, ""
 		if on {
 			m.Power = providers.PowerOn
 		}

@@ -20,10 +20,11 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
-	"github.com/toolshed-cloud/shed/orchestrator/internal/problem"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
@@ -50,7 +51,7 @@ var _ http.Handler = (*Handler)(nil)
 func (h *Handler) Routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("POST "+Path, h)
-	return mux
+	return problem.Routes(mux)
 }
 
 // ServeHTTP takes one message in.
@@ -78,7 +79,7 @@ func classify(err error) *problem.Problem {
 	case errors.Is(err, ErrEvent):
 		return problem.New(http.StatusBadRequest, "event-invalid", err.Error())
 	default:
-		return problem.Of(err)
+		return refusal.Of(err)
 	}
 }
 

@@ -2,7 +2,6 @@ package signup
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
@@ -50,7 +49,7 @@ func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	if !at.After(void) {
 		return Outcome{Result: Ignored, Reason: "the user was deleted at that time or later"}, nil
 	}
-	have, err := present(tx, user)
+	have, err := tx.InstanceOfUser(user)
 	if err == nil {
 		return d.known(tx, have, at)
 	}
@@ -76,19 +75,27 @@ func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outc
 	if err != nil {
 		return Outcome{}, err
 	}
+	reason := "signed up"
+	before, err := tx.Instances(store.Filter{User: user, Limit: 1})
+	if err != nil {
+		return Outcome{}, err
+	}
+	if len(before) > 0 {
+		reason += "; the same user's machine before it is still being deleted"
+	}
 	now := d.Clock()
 	i := orchestrator.Instance{
 		ID: orchestrator.InstanceID(id), User: user, SignedUp: at, CreatedAt: now,
 		Desired: orchestrator.Present, Generation: 1,
 	}
-	event := i.Enter(orchestrator.StateWaiting, "signed up", now, orchestrator.Limits{})
+	event := i.Enter(orchestrator.StateWaiting, reason, now, orchestrator.Limits{})
 	if err := tx.Insert(i); err != nil {
 		return Outcome{}, err
 	}
 	if err := tx.Note(event); err != nil {
 		return Outcome{}, err
 	}
-	return Outcome{Result: Created, Instance: i.ID}, tx.Enqueue(i.ID)
+	return Outcome{Result: Created, Instance: i.ID}, tx.Enqueue(store.Admission)
 }
 
 // Delete asks for the end of a user's instance, by an event of the given time.
@@ -97,7 +104,7 @@ func (d Service) Delete(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	if err := tx.PutTombstone(user, at); err != nil {
 		return Outcome{}, err
 	}
-	have, err := present(tx, user)
+	have, err := tx.InstanceOfUser(user)
 	if errors.Is(err, orchestrator.ErrNotFound) {
 		return Outcome{Result: Ignored, Reason: "the user has no instance"}, nil
 	}
@@ -132,7 +139,7 @@ func (d Service) Remove(tx store.Tx, id orchestrator.InstanceID) (Outcome, error
 
 func (d Service) away(tx store.Tx, i orchestrator.Instance) (Outcome, error) {
 	outcome := Outcome{Result: Deleting, Instance: i.ID}
-	if !i.SetDesired(orchestrator.Absent, d.Clock()) {
+	if !i.SetDesired(orchestrator.Absent) {
 		outcome.Reason = "it was being deleted already"
 		return outcome, nil
 	}
@@ -140,15 +147,4 @@ func (d Service) away(tx store.Tx, i orchestrator.Instance) (Outcome, error) {
 		return Outcome{}, err
 	}
 	return outcome, tx.Enqueue(i.ID)
-}
-
-func present(v store.InstanceReader, user orchestrator.UserID) (orchestrator.Instance, error) {
-	found, err := v.Instances(store.Filter{User: user, Desired: orchestrator.Present, Limit: 1})
-	if err == nil && len(found) == 0 {
-		err = fmt.Errorf("instance of the user: %w", orchestrator.ErrNotFound)
-	}
-	if err != nil {
-		return orchestrator.Instance{}, err
-	}
-	return found[0], nil
 }

@@ -9,7 +9,6 @@ package memory
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -168,9 +168,7 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 func (p *Provider) Configure(ctx context.Context, settings []byte) error {
 	return p.call(ctx, CallConfigure, func() error {
 		var none struct{}
-		d := json.NewDecoder(bytes.NewReader(settings))
-		d.DisallowUnknownFields()
-		if err := d.Decode(&none); err != nil {
+		if err := strictjson.Unmarshal(settings, &none); err != nil {
 			return providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
 		}
 		p.configured = true
@@ -181,7 +179,7 @@ func (p *Provider) Configure(ctx context.Context, settings []byte) error {
 // Offerings answers one size without a limit.
 func (p *Provider) Offerings(ctx context.Context) (out []providers.Offering, err error) {
 	err = p.call(ctx, CallOfferings, func() error {
-		out = []providers.Offering{{Region: "memory", Size: "standard", VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
+		out = []providers.Offering{{Region: "local", Size: "standard", VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
 		return nil
 	})
 	return out, err

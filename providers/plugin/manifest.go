@@ -1,8 +1,6 @@
 package plugin
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +9,7 @@ import (
 	"regexp"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 // ManifestVersion is the only version of plugins.json that is read.
@@ -60,13 +59,8 @@ func ParseManifest(b []byte) (Manifest, error) {
 	if len(b) > maxManifestBytes {
 		return m, fmt.Errorf("%w: more than %d bytes", ErrManifest, maxManifestBytes)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
+	if err := strictjson.Unmarshal(b, &m); err != nil {
 		return Manifest{}, fmt.Errorf("%w: %w", ErrManifest, err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return Manifest{}, fmt.Errorf("%w: data after its end", ErrManifest)
 	}
 	if m.Version != ManifestVersion {
 		return Manifest{}, fmt.Errorf("%w: version %d, want %d", ErrManifest, m.Version, ManifestVersion)

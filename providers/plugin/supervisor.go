@@ -11,13 +11,15 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// Supervisor is a provider that runs in a plugin process and is started again
-// when it dies, with the settings it had. One that hangs is made to die. A call in flight at that moment gets
-// CodeUnavailable, or CodeOutcomeUnknown where it may have made something; a
-// call made while there is no process waits for the next attempt to start one.
+// Supervisor is a provider in a process of its own. A process that ends is
+// started again, with the settings it had; one that does not answer in time is
+// killed, and so started again. Calls that were under way then fail with
+// CodeUnavailable, or with CodeOutcomeUnknown where they may have made
+// something; calls made meanwhile wait for the next attempt to start it.
 type Supervisor struct {
 	opts Options
 	// cancel ends run; done is closed when it has returned.
@@ -83,7 +85,7 @@ func (s *Supervisor) Pid() int {
 // run watches one process after the other.
 func (s *Supervisor) run(ctx context.Context, p *process) {
 	defer close(s.done)
-	pause := s.opts.Backoff
+	failures := 1
 	for {
 		started := time.Now()
 		select {
@@ -99,9 +101,9 @@ func (s *Supervisor) run(ctx context.Context, p *process) {
 			s.opts.Log.Warn("cleaning up after a plugin", zap.Error(err))
 		}
 		if time.Since(started) > s.opts.BackoffLimit {
-			pause = s.opts.Backoff
+			failures = 1
 		}
-		next, ok := s.revive(ctx, &pause)
+		next, ok := s.revive(ctx, &failures)
 		if !ok {
 			return
 		}
@@ -109,16 +111,16 @@ func (s *Supervisor) run(ctx context.Context, p *process) {
 	}
 }
 
-// revive tries until a process runs and is configured, or ctx ends.
-func (s *Supervisor) revive(ctx context.Context, pause *time.Duration) (*process, bool) {
-	for {
+// revive tries until a process runs and is configured, or ctx ends. It counts
+// each try as a failure, until the process has held out.
+func (s *Supervisor) revive(ctx context.Context, failures *int) (*process, bool) {
+	for ; ; *failures++ {
 		select {
 		case <-ctx.Done():
 			s.set(nil, providers.Errorf(providers.CodeUnavailable, "plugin %s is closed", s.opts.Name))
 			return nil, false
-		case <-time.After(*pause):
+		case <-time.After(backoff.Pause(*failures, s.opts.Backoff, s.opts.BackoffLimit)):
 		}
-		*pause = min(2**pause, s.opts.BackoffLimit)
 		p, err := s.restart(ctx)
 		if err == nil {
 			s.opts.Log.Info("plugin runs again", zap.String("plugin", s.opts.Name), zap.Int("pid", p.pid))

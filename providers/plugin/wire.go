@@ -87,7 +87,9 @@ func offeringsFromPB(r *pb.OfferingsResponse) []providers.Offering {
 }
 
 func imageToPB(i providers.Image) *pb.EnsureImageRequest {
-	return &pb.EnsureImageRequest{Release: i.Release[:], Path: i.Path, Sha256: i.SHA256[:], Bytes: i.Bytes}
+	return &pb.EnsureImageRequest{
+		Release: i.Release[:], Path: i.Path, Sha256: i.SHA256[:], Bytes: i.Bytes, Firmware: firmwareToPB(i.Firmware),
+	}
 }
 
 func imageFromPB(r *pb.EnsureImageRequest) (providers.Image, error) {
@@ -99,12 +101,14 @@ func imageFromPB(r *pb.EnsureImageRequest) (providers.Image, error) {
 	if err != nil {
 		return providers.Image{}, err
 	}
+	firmware, err := firmwareFromPB(r.GetFirmware())
 	return providers.Image{
-		Release: attest.ReleaseDigest(release),
-		Path:    r.GetPath(),
-		SHA256:  sum,
-		Bytes:   r.GetBytes(),
-	}, nil
+		Release:  attest.ReleaseDigest(release),
+		Path:     r.GetPath(),
+		SHA256:   sum,
+		Bytes:    r.GetBytes(),
+		Firmware: firmware,
+	}, err
 }
 
 func createToPB(r providers.CreateRequest) *pb.CreateRequest {

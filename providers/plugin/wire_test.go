@@ -43,6 +43,9 @@ func full(t *testing.T, v reflect.Value) {
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 		full(t, v.Index(0))
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
+		full(t, v.Elem())
 	default:
 		t.Fatalf("no value for a %s", v.Type())
 	}
@@ -67,6 +70,9 @@ func TestEveryFieldTravels(t *testing.T) {
 
 	image := filled[providers.Image](t)
 	gotImage, err := imageFromPB(imageToPB(image))
+	check(t, gotImage, image, err)
+	image.Firmware = nil
+	gotImage, err = imageFromPB(imageToPB(image))
 	check(t, gotImage, image, err)
 
 	info := filled[providers.Info](t)

@@ -169,7 +169,7 @@ func (c *config) makeDisks(ctx context.Context, r record) error {
 		name string
 		fill func(path string) error
 	}{
-		{variablesFile, c.copyVariables},
+		{variablesFile, func(path string) error { return c.copyVariables(r, path) }},
 		{systemFile, func(path string) error { return c.makeOverlay(ctx, r, path) }},
 		{dataFile, func(path string) error { return makeBlank(path, r.DataBytes) }},
 	} {
@@ -202,12 +202,16 @@ func (c *config) makeFile(path string, fill func(path string) error) (err error)
 }
 
 // copyVariables gives each machine its own: the firmware writes into them.
-func (c *config) copyVariables(path string) error {
-	pristine, err := os.ReadFile(c.tools.variables)
+func (c *config) copyVariables(r record, path string) error {
+	_, pristine, err := c.firmware(r.Release)
 	if err != nil {
 		return err
 	}
-	return writeFile(path, pristine, 0o600)
+	variables, err := os.ReadFile(pristine)
+	if err != nil {
+		return err
+	}
+	return writeFile(path, variables, 0o600)
 }
 
 // makeOverlay names the image by a path relative to the machine's directory,

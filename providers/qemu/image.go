@@ -10,15 +10,22 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
 const (
 	diskFile      = "disk.raw"
 	imageInfoFile = "image.json"
+	// codeFile and pristineFile are the release's own firmware and its
+	// variables as a new machine has them.
+	codeFile     = "firmware.fd"
+	pristineFile = "variables.fd"
 	// progressBytes is how much is read between two reports of progress.
 	progressBytes = 8 << 20
 )
@@ -27,26 +34,61 @@ const (
 type imageInfo struct {
 	SHA256 attest.Digest `json:"sha256"`
 	Bytes  int64         `json:"bytes"`
+	// Firmware is nil where the release leaves it to this host.
+	Firmware *firmwareInfo `json:"firmware,omitempty"`
+}
+
+type firmwareInfo struct {
+	Code      attest.Digest `json:"code"`
+	Variables attest.Digest `json:"variables"`
+	Shapes    []board.Shape `json:"shapes"`
+}
+
+func infoOf(image providers.Image) imageInfo {
+	info := imageInfo{SHA256: image.SHA256, Bytes: image.Bytes}
+	if f := image.Firmware; f != nil {
+		info.Firmware = &firmwareInfo{Code: f.Code.SHA256, Variables: f.Variables.SHA256, Shapes: f.Shapes}
+	}
+	return info
 }
 
 func (c *config) imagePath(release attest.ReleaseDigest) string {
 	return c.path(imagesDir, release.String(), diskFile)
 }
 
-// haveImage refuses a release whose disk is not here.
+// haveImage refuses a release whose disk is not here, or that does not know
+// what its firmware measures on the machines that are made now.
 func (c *config) haveImage(release attest.ReleaseDigest) error {
-	there, err := exists(c.imagePath(release))
+	info, err := c.readImageInfo(release)
 	if err != nil {
 		return failure(err, "looking for the image")
 	}
-	if !there {
+	if info == nil {
 		return providers.Errorf(providers.CodeInvalid, "the image of release %s is not here: EnsureImage comes first", release)
+	}
+	if info.Firmware != nil && !slices.Contains(info.Firmware.Shapes, c.shape()) {
+		return providers.Errorf(providers.CodeInvalid, "release %s was built for machines of %v, and vcpus and memory_bytes make %s",
+			release, info.Firmware.Shapes, c.shape())
 	}
 	return nil
 }
 
-// EnsureImage copies the disk and verifies what it copied: the original is the
-// caller's, who may change it.
+// firmware answers the files that a machine of the release starts with: the
+// release's own, or this host's.
+func (c *config) firmware(release attest.ReleaseDigest) (code, variables string, err error) {
+	info, err := c.readImageInfo(release)
+	if err != nil {
+		return "", "", fmt.Errorf("looking for the firmware: %w", err)
+	}
+	if info == nil || info.Firmware == nil {
+		return c.tools.firmware, c.tools.variables, nil
+	}
+	dir := filepath.Dir(c.imagePath(release))
+	return filepath.Join(dir, codeFile), filepath.Join(dir, pristineFile), nil
+}
+
+// EnsureImage copies disk and firmware and verifies what it copied: the
+// originals are the caller's, who may change them.
 func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
 	c, err := p.configured()
 	if err != nil {
@@ -65,8 +107,8 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 	if known == nil {
 		return failure(c.importImage(ctx, image, progress), "importing the image")
 	}
-	if known.SHA256 != image.SHA256 || known.Bytes != image.Bytes {
-		return providers.Errorf(providers.CodeConflict, "release %s has another image here: sha256 %s", image.Release, known.SHA256)
+	if !reflect.DeepEqual(*known, infoOf(image)) {
+		return providers.Errorf(providers.CodeConflict, "release %s has another image or firmware here: sha256 %s", image.Release, known.SHA256)
 	}
 	progress(image.Bytes, image.Bytes)
 	return nil
@@ -101,20 +143,25 @@ func (c *config) readImageInfo(release attest.ReleaseDigest) (*imageInfo, error)
 }
 
 func (c *config) importImage(ctx context.Context, image providers.Image, progress func(done, total int64)) (err error) {
-	source, err := os.Open(image.Path)
-	if err != nil {
-		return providers.Errorf(providers.CodeInvalid, "image: %s", err)
-	}
-	defer source.Close()
 	fresh, err := os.MkdirTemp(c.path(tempDir), "image-")
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
-	if err := copyImage(ctx, filepath.Join(fresh, diskFile), source, image, progress); err != nil {
+	quiet := func(int64, int64) {}
+	if f := image.Firmware; f != nil {
+		if err := copyImage(ctx, filepath.Join(fresh, codeFile), "firmware", f.Code, quiet); err != nil {
+			return err
+		}
+		if err := copyImage(ctx, filepath.Join(fresh, pristineFile), "firmware's variables", f.Variables, quiet); err != nil {
+			return err
+		}
+	}
+	disk := providers.File{Path: image.Path, SHA256: image.SHA256, Bytes: image.Bytes}
+	if err := copyImage(ctx, filepath.Join(fresh, diskFile), "image", disk, progress); err != nil {
 		return err
 	}
-	info, err := json.Marshal(imageInfo{SHA256: image.SHA256, Bytes: image.Bytes})
+	info, err := json.Marshal(infoOf(image))
 	if err != nil {
 		return err
 	}
@@ -127,9 +174,14 @@ func (c *config) importImage(ctx context.Context, image providers.Image, progres
 	return syncDir(c.path(imagesDir))
 }
 
-// copyImage writes the disk to path and refuses it unless the bytes written
-// are the ones asked for.
-func copyImage(ctx context.Context, path string, source io.Reader, image providers.Image, progress func(done, total int64)) (err error) {
+// copyImage writes a file to path and refuses it unless the bytes written are
+// the ones asked for. what names it in errors.
+func copyImage(ctx context.Context, path, what string, want providers.File, progress func(done, total int64)) (err error) {
+	original, err := os.Open(want.Path)
+	if err != nil {
+		return providers.Errorf(providers.CodeInvalid, "%s: %s", what, err)
+	}
+	defer original.Close()
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o400)
 	if err != nil {
 		return err
@@ -138,13 +190,13 @@ func copyImage(ctx context.Context, path string, source io.Reader, image provide
 	w := &sparseWriter{file: f}
 	sum := sha256.New()
 	// One byte more than promised tells a longer file from a right one.
-	source = io.LimitReader(source, image.Bytes+1)
+	source := io.LimitReader(original, want.Bytes+1)
 	for {
 		n, err := io.CopyN(io.MultiWriter(sum, w), source, progressBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		progress(min(w.size, image.Bytes), image.Bytes)
+		progress(min(w.size, want.Bytes), want.Bytes)
 		if n < progressBytes {
 			break
 		}
@@ -152,11 +204,11 @@ func copyImage(ctx context.Context, path string, source io.Reader, image provide
 			return err
 		}
 	}
-	if w.size != image.Bytes {
-		return providers.Errorf(providers.CodeInvalid, "image has not the %d bytes it should have", image.Bytes)
+	if w.size != want.Bytes {
+		return providers.Errorf(providers.CodeInvalid, "%s has not the %d bytes it should have", what, want.Bytes)
 	}
-	if got := attest.Digest(sum.Sum(nil)); got != image.SHA256 {
-		return providers.Errorf(providers.CodeInvalid, "image has sha256 %s, want %s", got, image.SHA256)
+	if got := attest.Digest(sum.Sum(nil)); got != want.SHA256 {
+		return providers.Errorf(providers.CodeInvalid, "%s has sha256 %s, want %s", what, got, want.SHA256)
 	}
 	return w.finish()
 }

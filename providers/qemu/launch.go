@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
@@ -103,6 +105,10 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	}
 	defer monitor.Close()
 
+	firmware, _, err := c.firmware(r.Release)
+	if err != nil {
+		return nil, err
+	}
 	dir := c.machineDir(r.Machine)
 	if err := boundLog(filepath.Join(dir, consoleFile)); err != nil {
 		return nil, err
@@ -113,7 +119,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	if err != nil {
 		return nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r)...), filepath.Join(dir, qemuLogFile), qemuEnd, monitor)
+	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), qemuEnd, monitor)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
@@ -194,49 +200,35 @@ func (c *config) swtpmArgs(r record) []string {
 	}
 }
 
-func (c *config) qemuArgs(r record) []string {
+// qemuArgs puts behind the parts of the board what is this machine's own.
+func (c *config) qemuArgs(r record, firmware string) []string {
 	dir := c.machineDir(r.Machine)
 	in := func(name string) string { return filepath.Join(dir, name) }
 	args := []string{
 		"-name", r.tag(),
-		"-machine", "q35,smm=off,vmport=off",
-		"-m", strconv.FormatInt(r.MemoryBytes>>20, 10),
-		"-smp", strconv.Itoa(r.VCPUs),
-		"-nodefaults", "-no-user-config", "-display", "none",
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-boot", "menu=off,splash-time=0",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + c.tools.firmware,
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmware,
 		"-drive", "if=pflash,unit=1,format=raw,file=" + in(variablesFile),
-		"-drive", "if=none,id=system,format=qcow2,discard=unmap,file=" + in(systemFile),
-		"-device", "virtio-blk-pci,drive=system,serial=shed-system,bootindex=1",
-		"-drive", "if=none,id=data,format=raw,discard=unmap,file=" + in(dataFile),
-		"-device", "virtio-blk-pci,drive=data,serial=shed-data",
-		"-drive", "if=none,id=config,format=raw,readonly=on,file=" + in(configFile),
-		"-device", "virtio-blk-pci,drive=config,serial=shed-config",
-		// An option ROM would run before the release and show in PCR 2.
-		"-netdev", fmt.Sprintf("user,id=net,hostfwd=tcp:%s-:443", endpoint(r.Port)),
-		"-device", "virtio-net-pci,netdev=net,romfile=",
-		"-object", "rng-random,id=rng,filename=/dev/urandom",
-		"-device", "virtio-rng-pci,rng=rng",
+		"-drive", "if=none,format=qcow2,discard=unmap,file=" + in(systemFile) + ",id=" + board.SystemDrive,
+		"-drive", "if=none,format=raw,discard=unmap,file=" + in(dataFile) + ",id=" + board.DataDrive,
+		"-drive", "if=none,format=raw,readonly=on,file=" + in(configFile) + ",id=" + board.ConfigDrive,
+		"-netdev", fmt.Sprintf("user,id=%s,hostfwd=tcp:%s-:443", board.Network, endpoint(r.Port)),
+		"-object", "rng-random,filename=/dev/urandom,id=" + board.Randomness,
 		"-chardev", fmt.Sprintf("socket,id=tpm,fd=%d", firstExtra),
-		"-tpmdev", "emulator,id=tpm,chardev=tpm",
-		"-device", "tpm-crb,tpmdev=tpm",
-		"-chardev", "file,id=console,append=on,path=" + in(consoleFile),
-		"-serial", "chardev:console",
+		"-tpmdev", "emulator,chardev=tpm,id=" + board.TPM,
+		"-chardev", "file,append=on,path=" + in(consoleFile) + ",id=" + board.Console,
 		"-chardev", fmt.Sprintf("socket,id=monitor,server=on,wait=off,fd=%d", secondExtra),
 		"-mon", "chardev=monitor,mode=control",
 	}
-	return append(args, c.Accel.args()...)
+	return slices.Concat(args, r.shape().Args(), c.Accel.args())
 }
 
-// args is how QEMU is told. What a guest sees of the processor does not depend
-// on the host's where it is emulated: the oldest model with AES, since newer
-// ones have more to emulate and boot a sixth slower.
+// args is how QEMU is told.
 func (a accelerator) args() []string {
 	if a == accelKVM {
-		return []string{"-accel", "kvm", "-cpu", "host"}
+		return board.Virtualised()
 	}
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "Westmere,+rdrand"}
+	return board.Emulated()
 }
 
 // endTPM waits for the TPM of the last run, which ends with its QEMU.

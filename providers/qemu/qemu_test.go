@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 )
@@ -150,7 +151,7 @@ func exampleRecord() record {
 
 func TestProcessesAreKnownByTheirCommandLine(t *testing.T) {
 	c, r := exampleConfig(), exampleRecord()
-	for program, args := range map[string][]string{programQEMU: c.qemuArgs(r), programSWTPM: c.swtpmArgs(r)} {
+	for program, args := range map[string][]string{programQEMU: c.qemuArgs(r, "/firmware"), programSWTPM: c.swtpmArgs(r)} {
 		o, ok := c.claim(append([]string{"/usr/bin/" + program}, args...))
 		if !ok || o.program != program || o.machine != r.Machine || o.installation != r.Installation {
 			t.Errorf("%s was taken for %+v, %t", program, o, ok)
@@ -172,7 +173,7 @@ func TestProcessesAreKnownByTheirCommandLine(t *testing.T) {
 // The machine has nothing that would run before the release, and nobody but
 // this host can reach it.
 func TestMachineHasOnlyWhatItNeeds(t *testing.T) {
-	args := strings.Join(exampleConfig().qemuArgs(exampleRecord()), " ")
+	args := strings.Join(exampleConfig().qemuArgs(exampleRecord(), "/firmware"), " ")
 	for _, needed := range []string{
 		"-nodefaults", "-no-user-config", "romfile=", "hostfwd=tcp:127.0.0.1:20000-:443", "-sandbox on",
 		"serial=shed-system", "serial=shed-data", "serial=shed-config", "tpm-crb",
@@ -217,15 +218,10 @@ func TestImageIsCopiedSparselyAndVerified(t *testing.T) {
 	if err := os.WriteFile(source, disk, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	image := providers.Image{SHA256: attest.Sum(disk), Bytes: int64(len(disk))}
-	copied := func(image providers.Image) (string, error) {
-		f, err := os.Open(source)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
+	image := providers.File{Path: source, SHA256: attest.Sum(disk), Bytes: int64(len(disk))}
+	copied := func(image providers.File) (string, error) {
 		path := filepath.Join(t.TempDir(), "copy")
-		return path, copyImage(t.Context(), path, f, image, func(int64, int64) {})
+		return path, copyImage(t.Context(), path, "image", image, func(int64, int64) {})
 	}
 	path, err := copied(image)
 	if err != nil {
@@ -238,10 +234,10 @@ func TestImageIsCopiedSparselyAndVerified(t *testing.T) {
 	if used := usedBytes(path); used >= int64(len(disk)) {
 		t.Errorf("the copy takes %d bytes", used)
 	}
-	for name, change := range map[string]func(*providers.Image){
-		"another digest": func(i *providers.Image) { i.SHA256[0] ^= 1 },
-		"too long":       func(i *providers.Image) { i.Bytes-- },
-		"too short":      func(i *providers.Image) { i.Bytes++ },
+	for name, change := range map[string]func(*providers.File){
+		"another digest": func(i *providers.File) { i.SHA256[0] ^= 1 },
+		"too long":       func(i *providers.File) { i.Bytes-- },
+		"too short":      func(i *providers.File) { i.Bytes++ },
 	} {
 		wrong := image
 		change(&wrong)
@@ -316,5 +312,70 @@ func TestConsoleThatGrewTooLargeIsEmptied(t *testing.T) {
 		if err := os.Truncate(path, maxConsoleBytes+1); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// TestFirmwareIsTheReleases has a machine start with the firmware of its own
+// release, on a board that the release was measured on, and on no other.
+func TestFirmwareIsTheReleases(t *testing.T) {
+	c := exampleConfig()
+	c.StateDir, c.VCPUs, c.MemoryBytes = t.TempDir(), 2, 512<<20
+	c.tools.firmware, c.tools.variables = "/host/firmware", "/host/variables"
+	if err := c.makeDirs(); err != nil {
+		t.Fatal(err)
+	}
+	file := func(content string) providers.File {
+		path := filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return providers.File{Path: path, SHA256: attest.Sum([]byte(content)), Bytes: int64(len(content))}
+	}
+	disk := file("disk")
+	plain := providers.Image{Release: attest.ReleaseDigest{1}, Path: disk.Path, SHA256: disk.SHA256, Bytes: disk.Bytes}
+	own := plain
+	own.Release = attest.ReleaseDigest{2}
+	own.Firmware = &providers.Firmware{Code: file("code"), Variables: file("vars"), Shapes: []board.Shape{c.shape()}}
+	altered := own
+	altered.Release = attest.ReleaseDigest{3}
+	altered.Firmware = &providers.Firmware{Code: own.Firmware.Code, Variables: file("vars"), Shapes: own.Firmware.Shapes}
+	altered.Firmware.Code.SHA256[0] ^= 1
+	p := New(Options{})
+	p.config = c
+	for _, image := range []providers.Image{plain, own, own} {
+		if err := p.EnsureImage(t.Context(), image, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := p.EnsureImage(t.Context(), altered, nil); providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(fmt.Sprint(err), "firmware has sha256") {
+		t.Errorf("altered firmware: %v", err)
+	}
+	code, variables, err := c.firmware(plain.Release)
+	if code != "/host/firmware" || variables != "/host/variables" || err != nil {
+		t.Errorf("without firmware: %s, %s, %v", code, variables, err)
+	}
+	code, variables, err = c.firmware(own.Release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{code: "code", variables: "vars"} {
+		if got, err := os.ReadFile(path); string(got) != want || err != nil {
+			t.Errorf("%s holds %q, %v", path, got, err)
+		}
+	}
+	another := own
+	another.Firmware = altered.Firmware
+	if err := p.EnsureImage(t.Context(), another, nil); providers.CodeOf(err) != providers.CodeConflict {
+		t.Errorf("another firmware for the same release: %v", err)
+	}
+	if err := c.haveImage(own.Release); err != nil {
+		t.Error(err)
+	}
+	c.MemoryBytes = 1 << 30
+	if err := c.haveImage(plain.Release); err != nil {
+		t.Error(err)
+	}
+	if err := c.haveImage(own.Release); providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(fmt.Sprint(err), "built for machines of [2x512MiB]") {
+		t.Errorf("another shape: %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 )
@@ -55,6 +56,11 @@ type record struct {
 	SWTPM proc.ID `json:"swtpm"`
 	// Failure is why the last attempt to start came to nothing.
 	Failure string `json:"failure"`
+}
+
+// shape is that of the machine's board.
+func (r record) shape() board.Shape {
+	return board.Shape{VCPUs: r.VCPUs, MemoryBytes: r.MemoryBytes}
 }
 
 func parseRecord(b []byte) (record, error) {

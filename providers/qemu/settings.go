@@ -12,6 +12,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -22,8 +23,6 @@ var schema []byte
 
 const (
 	maxSettingsBytes = 64 << 10
-	minMemoryBytes   = 128 << 20
-	maxVCPUs         = 64
 	maxGrace         = 10 * time.Minute
 	// maxSocketPath is what sockaddr_un holds, less its terminating zero.
 	maxSocketPath = 107
@@ -91,6 +90,11 @@ func parseSettings(b []byte) (settings, error) {
 	return s, nil
 }
 
+// shape is that of machines made from now on.
+func (s settings) shape() board.Shape {
+	return board.Shape{VCPUs: s.VCPUs, MemoryBytes: s.MemoryBytes}
+}
+
 func (s settings) check() error {
 	longest := len(filepath.Join(s.RuntimeDir, socketName(machineIDExample)))
 	switch {
@@ -104,10 +108,8 @@ func (s settings) check() error {
 		return fmt.Errorf("runtime_dir %q holds a control character or one of %s", s.RuntimeDir, special)
 	case longest > maxSocketPath:
 		return fmt.Errorf("runtime_dir is too long: a socket's path there has %d characters, at most %d", longest, maxSocketPath)
-	case s.MemoryBytes < minMemoryBytes:
-		return fmt.Errorf("memory_bytes is %d, at least %d", s.MemoryBytes, minMemoryBytes)
-	case s.VCPUs < 1 || s.VCPUs > maxVCPUs:
-		return fmt.Errorf("vcpus is %d, want 1 to %d", s.VCPUs, maxVCPUs)
+	case s.shape().Check() != nil:
+		return s.shape().Check()
 	case s.Accel != accelAuto && s.Accel != accelKVM && s.Accel != accelTCG:
 		return fmt.Errorf("accel is %q, want auto, kvm or tcg", s.Accel)
 	case s.Grace < 0 || time.Duration(s.Grace) > maxGrace:

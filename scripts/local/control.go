@@ -57,7 +57,8 @@ provider:
   settings:
     state_dir: {{.Provider}}
     runtime_dir: {{.Runtime}}
-    memory_bytes: 536870912
+    memory_bytes: {{.Shape.MemoryBytes}}
+    vcpus: {{.Shape.VCPUs}}
     grace: 8s
 instance:
   data_bytes: 268435456
@@ -81,7 +82,7 @@ func (p place) configure() (ports, error) {
 		return ports{}, fmt.Errorf("writing the configuration: %w", err)
 	}
 	err = configTemplate.Execute(f, map[string]any{
-		"Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
+		"Shape": localShape, "Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
 		"Provider": p.provider(), "Runtime": p.runtime,
 	})
 	if err := errors.Join(err, f.Close()); err != nil {

@@ -63,7 +63,7 @@ func (w *world) releaseWith(payload string) {
 	}
 	dir := filepath.Join(w.place.root, "releases", "other")
 	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", w.place.cache, "--version", "9.9.9",
-		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed")))
+		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed"), "--shapes", localShape.String()))
 	key := filepath.Join(built.dir, "keys", "dev-release.key")
 	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", key, dir))
 	w.releaseDir = dir

@@ -161,7 +161,7 @@ func (m *plainMachine) disks(ctx context.Context, dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "config.img"), m.config, 0o600); err != nil {
 		return fmt.Errorf("making the config drive: %w", err)
 	}
-	variables, err := os.ReadFile("/usr/share/OVMF/OVMF_VARS_4M.fd")
+	variables, err := os.ReadFile(filepath.Join(m.place.release(), "variables.fd"))
 	if err != nil {
 		return fmt.Errorf("making the firmware's variables: %w", err)
 	}

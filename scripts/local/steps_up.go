@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/board"
 )
 
 func (p place) releasePublicKey() string { return p.in("releases", "release.pub") }
@@ -40,11 +42,15 @@ func decode(cmd *exec.Cmd, out any) error {
 	return nil
 }
 
+// localShape is that of every machine of a local run: small, since several run
+// side by side.
+var localShape = board.Shape{VCPUs: 2, MemoryBytes: 512 << 20}
+
 // buildRelease builds the image and signs it with a key for development that
 // is labelled so.
 func (p place) buildRelease(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, p.program("shed"), "image", "build", "--output", p.release(), "--cache", p.cache,
-		"--agent", p.program("shed-agent"), "--toolshed", p.program("toolshed"))
+		"--agent", p.program("shed-agent"), "--toolshed", p.program("toolshed"), "--shapes", localShape.String())
 	if interactive() {
 		fmt.Println()
 		cmd.Stderr = os.Stderr

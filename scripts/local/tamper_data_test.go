@@ -125,7 +125,7 @@ func (w *world) buildOther() string {
 	w.must(err)
 	ours := place{root: built.dir}
 	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", cache, "--version", "0.0.1-other",
-		"--agent", w.place.program("shed-agent"), "--toolshed", w.place.program("toolshed")))
+		"--agent", w.place.program("shed-agent"), "--toolshed", w.place.program("toolshed"), "--shapes", localShape.String()))
 	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", ours.releaseKey(), dir))
 	return dir
 }

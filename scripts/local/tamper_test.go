@@ -19,7 +19,7 @@ import (
 type shown struct {
 	instance
 	UnroutedInbound string                   `json:"unrouted_inbound"`
-	Appraisal       attest.AttestationResult `json:"appraisal"`
+	Appraisal       attest.AttestationResult `json:"attestation_result"`
 }
 
 func (w *world) show(id string) shown {

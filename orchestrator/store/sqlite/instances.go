@@ -2,8 +2,8 @@ package sqlite
 
 import (
 	"database/sql"
-	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -11,17 +11,22 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// Instance implements store.InstanceReader.
+// Instance implements store.Reader.
 func (r *reader) Instance(id orchestrator.InstanceID) (orchestrator.Instance, error) {
 	return r.one("instance "+string(id), "WHERE id = ?", string(id))
 }
 
-// InstanceOfMachine implements store.InstanceReader.
+// InstanceOfMachine implements store.Reader.
 func (r *reader) InstanceOfMachine(id providers.MachineID) (orchestrator.Instance, error) {
 	if id == "" {
 		return orchestrator.Instance{}, fmt.Errorf("machine without an id: %w", orchestrator.ErrNotFound)
 	}
-	return r.one("machine "+string(id), "WHERE machine = ?", string(id))
+	return r.one("machine "+string(id), "WHERE machine = ? AND machine <> ''", string(id))
+}
+
+// InstanceOfUser implements store.Reader.
+func (r *reader) InstanceOfUser(user orchestrator.UserID) (orchestrator.Instance, error) {
+	return r.one("instance of the user", "WHERE user = ? AND desired = 'present'", string(user))
 }
 
 func (r *reader) one(what, rest string, args ...any) (orchestrator.Instance, error) {
@@ -35,87 +40,129 @@ func (r *reader) one(what, rest string, args ...any) (orchestrator.Instance, err
 	return found[0], nil
 }
 
-// Instances implements store.InstanceReader.
+// Instances implements store.Reader. Only the conditions that are asked for
+// are in the statement: SQLite uses an index for no others.
 func (r *reader) Instances(f store.Filter) ([]orchestrator.Instance, error) {
+	where, args := []string{"TRUE"}, []any{}
+	if f.User != "" {
+		// A deleted one has no user any more.
+		where = append(where, "(user = ? AND desired = 'present' OR user = ? AND desired = 'absent' AND state <> 'deleted')")
+		args = append(args, string(f.User), string(f.User))
+	}
+	if !f.Deleted {
+		where = append(where, "state <> 'deleted'")
+	}
+	if f.After != "" {
+		where, args = append(where, "seq > (SELECT seq FROM instances WHERE id = ?)"), append(args, string(f.After))
+	}
 	limit := f.Limit
 	if limit == 0 {
 		limit = -1 // SQLite's word for no limit
 	}
-	return r.instances(`WHERE (?1 = '' OR user = ?1)
-		AND (?2 = '' OR desired = ?2)
-		AND (?3 OR state <> 'deleted')
-		AND (?4 = 0 OR next_at BETWEEN 1 AND ?4)
-		AND (?5 = '' OR seq > (SELECT seq FROM instances WHERE id = ?5))
-		ORDER BY seq LIMIT ?6`,
-		string(f.User), string(f.Desired), f.Deleted, micros(f.DueBy), string(f.After), limit)
+	return r.instances("WHERE "+strings.Join(where, " AND ")+" ORDER BY seq LIMIT ?", append(args, limit)...)
+}
+
+// Admissible implements store.Reader.
+func (r *reader) Admissible(limit int) ([]orchestrator.Instance, error) {
+	return r.instances(`AS this WHERE state = 'waiting' AND desired = 'present' AND NOT EXISTS (
+		SELECT 1 FROM instances AS before
+		WHERE before.user = this.user AND before.desired = 'absent' AND before.state <> 'deleted')
+		ORDER BY seq LIMIT ?`, limit)
+}
+
+// placeHolders lists the states that hold a place, as SQL has it.
+var placeHolders = func() string {
+	var quoted []string
+	for _, s := range orchestrator.States {
+		if s.HoldsPlace() {
+			quoted = append(quoted, "'"+string(s)+"'")
+		}
+	}
+	return "(" + strings.Join(quoted, ", ") + ")"
+}()
+
+// Places implements store.Reader.
+func (r *reader) Places() (int, error) {
+	var n int
+	return n, r.scalar("places", &n, "SELECT count(*) FROM instances WHERE state IN "+placeHolders)
+}
+
+// Unfinished implements store.Reader.
+func (r *reader) Unfinished() ([]orchestrator.InstanceID, error) {
+	var ids []orchestrator.InstanceID
+	scan := func(rows *sql.Rows) error {
+		var id orchestrator.InstanceID
+		err := rows.Scan(&id)
+		ids = append(ids, id)
+		return err
+	}
+	return ids, r.each("unfinished instances", scan, "SELECT id FROM instances WHERE state IN "+placeHolders+
+		" UNION ALL SELECT id FROM instances WHERE state = 'waiting' AND desired = 'absent'")
 }
 
 func (r *reader) instances(rest string, args ...any) ([]orchestrator.Instance, error) {
 	var all []orchestrator.Instance
 	scan := func(rows *sql.Rows) error {
-		var document string
+		var id, document string
 		var version uint64
 		var seen int64
-		if err := rows.Scan(&version, &seen, &document); err != nil {
+		if err := rows.Scan(&id, &version, &seen, &document); err != nil {
 			return err
 		}
-		var i orchestrator.Instance
-		if err := json.Unmarshal([]byte(document), &i); err != nil {
-			return err
+		i, err := decode(document)
+		if err != nil {
+			return fmt.Errorf("instance %s: %w", id, err)
 		}
 		i.Version = version
 		i.Enrolment.LastSeen = fromMicros(seen)
 		all = append(all, i)
 		return nil
 	}
-	return all, r.each("instances", scan, "SELECT version, last_seen, document FROM instances "+rest, args...)
+	return all, r.each("instances", scan, "SELECT id, version, last_seen, document FROM instances "+rest, args...)
 }
 
-// Insert implements store.InstanceWriter.
+// Insert implements store.Tx.
 func (t *tx) Insert(i orchestrator.Instance) error {
-	i.Version = 1
-	document, err := encode(&i)
+	document, err := encode(i)
 	if err != nil {
 		return err
 	}
 	if err := t.exec("adding an instance",
-		`INSERT INTO instances (id, user, desired, state, version, machine, next_at, last_seen, document)
-		 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
-		string(i.ID), string(i.User), string(i.Desired), string(i.State), i.Version,
-		string(i.Machine), micros(i.NextAt), micros(i.Enrolment.LastSeen), document); err != nil {
+		`INSERT INTO instances (id, user, desired, state, version, machine, last_seen, document)
+		 VALUES (?, ?, ?, ?, 1, ?, ?, ?)`,
+		string(i.ID), string(i.User), string(i.Desired), string(i.State),
+		string(i.Machine), micros(i.Enrolment.LastSeen), document); err != nil {
 		return err
 	}
 	return t.remember(&i)
 }
 
-// Replace implements store.InstanceWriter.
+// Replace implements store.Tx.
 func (t *tx) Replace(i *orchestrator.Instance) error {
-	next := *i
-	next.Version++
-	document, err := encode(&next)
+	document, err := encode(*i)
 	if err != nil {
 		return err
 	}
 	n, err := t.changes("writing an instance",
-		`UPDATE instances SET user = ?, desired = ?, state = ?, version = ?, machine = ?, next_at = ?,
-		 last_seen = max(last_seen, ?), document = ? WHERE id = ? AND version = ?`,
-		string(next.User), string(next.Desired), string(next.State), next.Version, string(next.Machine),
-		micros(next.NextAt), micros(next.Enrolment.LastSeen), document, string(i.ID), i.Version)
+		`UPDATE instances SET user = ?, desired = ?, state = ?, version = version + 1, machine = ?,
+		 last_seen = iif(?, last_seen, 0), document = ? WHERE id = ? AND version = ?`,
+		string(i.User), string(i.Desired), string(i.State), string(i.Machine),
+		!i.Enrolment.LastSeen.IsZero(), document, string(i.ID), i.Version)
 	if err != nil {
 		return err
 	}
 	if n == 0 {
 		return fmt.Errorf("writing instance %s over version %d: %w", i.ID, i.Version, orchestrator.ErrStale)
 	}
-	i.Version = next.Version
+	i.Version++
 	return t.remember(i)
 }
 
-// Seen implements store.InstanceWriter.
+// Seen implements store.Tx.
 func (t *tx) Seen(beats map[providers.MachineID]time.Time) error {
 	for machine, at := range beats {
 		if err := t.exec("recording a heartbeat",
-			"UPDATE instances SET last_seen = max(last_seen, ?) WHERE machine = ?", micros(at), string(machine)); err != nil {
+			"UPDATE instances SET last_seen = ? WHERE machine = ? AND machine <> ''", micros(at), string(machine)); err != nil {
 			return err
 		}
 	}

@@ -3,13 +3,12 @@ package sqlite
 import (
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 
-	"golang.org/x/sys/unix"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 )
 
 // LockedError says that another process has the state directory.
@@ -23,33 +22,25 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("state directory %s is in use by process %d", e.Dir, e.PID)
 }
 
-// lock is held as long as its file is open: a killed process leaves none.
-type lock struct{ file *os.File }
-
-func acquire(dir string) (*lock, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+// acquire takes the directory for this process, and writes down which it is,
+// for people only. It fails with a *LockedError.
+func acquire(dir string) (release func() error, err error) {
+	path := filepath.Join(dir, "lock")
+	release, err = statefile.TryLock(path)
+	if errors.Is(err, statefile.ErrLocked) {
+		return nil, &LockedError{Dir: dir, PID: holder(path)}
+	}
 	if err != nil {
-		return nil, fmt.Errorf("opening the state directory's lock: %w", err)
+		return nil, fmt.Errorf("taking the state directory: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		defer f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, &LockedError{Dir: dir, PID: holder(f)}
-		}
-		return nil, fmt.Errorf("locking the state directory: %w", err)
+	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("writing the state directory's lock: %w", err), release())
 	}
-	if err := f.Truncate(0); err != nil {
-		return nil, errors.Join(fmt.Errorf("writing the state directory's lock: %w", err), f.Close())
-	}
-	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0); err != nil {
-		return nil, errors.Join(fmt.Errorf("writing the state directory's lock: %w", err), f.Close())
-	}
-	return &lock{file: f}, nil
+	return release, nil
 }
 
-// holder reads who wrote the lock; it is for people only.
-func holder(r io.Reader) int {
-	b, err := io.ReadAll(io.LimitReader(r, 32))
+func holder(path string) int {
+	b, err := os.ReadFile(path)
 	if err != nil {
 		return 0
 	}
@@ -59,5 +50,3 @@ func holder(r io.Reader) int {
 	}
 	return pid
 }
-
-func (l *lock) release() error { return l.file.Close() }

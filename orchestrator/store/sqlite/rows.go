@@ -1,18 +1,14 @@
 package sqlite
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
 	"time"
-
-	"github.com/riverqueue/river"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -20,23 +16,15 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// querier is the part of *sql.Tx that reading needs.
-type querier interface {
-	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
-	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
-}
-
 type reader struct {
-	// ctx is the call's that the reader was made for and ends with.
-	ctx  context.Context
-	q    querier
+	conn *conn
 	salt []byte
 }
 
 type tx struct {
 	reader
-	tx       *sql.Tx
-	inserter *river.Client[*sql.Tx]
+	// hints are handed out once the transaction holds.
+	hints []orchestrator.InstanceID
 }
 
 var (
@@ -64,42 +52,37 @@ func (t *tx) exec(what, query string, args ...any) error {
 }
 
 func (t *tx) changes(what, query string, args ...any) (int64, error) {
-	result, err := t.tx.ExecContext(t.ctx, query, args...)
+	n, err := t.conn.changes(query, args...)
 	if err != nil {
 		return 0, fmt.Errorf("%s: %w", what, translate(err))
-	}
-	n, err := result.RowsAffected()
-	if err != nil {
-		return 0, fmt.Errorf("%s: %w", what, err)
 	}
 	return n, nil
 }
 
 // scalar reads one value; orchestrator.ErrNotFound where there is none.
 func (r *reader) scalar(what string, into any, query string, args ...any) error {
-	err := r.q.QueryRowContext(r.ctx, query, args...).Scan(into)
-	if errors.Is(err, sql.ErrNoRows) {
-		return fmt.Errorf("%s: %w", what, orchestrator.ErrNotFound)
+	return r.row(what, []any{into}, query, args...)
+}
+
+// row reads one row; orchestrator.ErrNotFound where there is none.
+func (r *reader) row(what string, into []any, query string, args ...any) error {
+	found := false
+	scan := func(rows *sql.Rows) error {
+		found = true
+		return rows.Scan(into...)
 	}
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", what, err)
+	if err := r.each(what, scan, query, args...); err != nil {
+		return err
+	}
+	if !found {
+		return fmt.Errorf("%s: %w", what, orchestrator.ErrNotFound)
 	}
 	return nil
 }
 
 // each calls scan for each row of a query.
-func (r *reader) each(what string, scan func(*sql.Rows) error, query string, args ...any) (err error) {
-	rows, err := r.q.QueryContext(r.ctx, query, args...)
-	if err != nil {
-		return fmt.Errorf("reading %s: %w", what, err)
-	}
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	for rows.Next() {
-		if err := scan(rows); err != nil {
-			return fmt.Errorf("reading %s: %w", what, err)
-		}
-	}
-	if err := rows.Err(); err != nil {
+func (r *reader) each(what string, scan func(*sql.Rows) error, query string, args ...any) error {
+	if err := r.conn.each(scan, query, args...); err != nil {
 		return fmt.Errorf("reading %s: %w", what, err)
 	}
 	return nil
@@ -129,18 +112,14 @@ func (t *tx) PutToken(hash attest.Digest, name string) error {
 		"INSERT INTO tokens (hash, name) VALUES (?, ?) ON CONFLICT (hash) DO NOTHING", hash.String(), name)
 }
 
-// Receipt implements store.SignupReader.
+// Receipt implements store.Reader.
 func (r *reader) Receipt(id string) (store.Receipt, error) {
 	var body string
 	var at int64
 	receipt := store.Receipt{ID: id}
-	err := r.q.QueryRowContext(r.ctx, "SELECT body, at, result FROM receipts WHERE id = ?", id).
-		Scan(&body, &at, &receipt.Result)
-	if errors.Is(err, sql.ErrNoRows) {
-		return receipt, fmt.Errorf("receipt: %w", orchestrator.ErrNotFound)
-	}
+	err := r.row("receipt", []any{&body, &at, &receipt.Result}, "SELECT body, at, result FROM receipts WHERE id = ?", id)
 	if err != nil {
-		return receipt, fmt.Errorf("reading a receipt: %w", err)
+		return receipt, err
 	}
 	receipt.At = fromMicros(at)
 	return receipt, receipt.Body.UnmarshalText([]byte(body))
@@ -150,7 +129,7 @@ func (r *reader) Receipt(id string) (store.Receipt, error) {
 // signed anew after that is ordered by its event's time all the same.
 const receiptsKept = 30 * 24 * time.Hour
 
-// PutReceipt implements store.SignupWriter.
+// PutReceipt implements store.Tx.
 func (t *tx) PutReceipt(r store.Receipt) error {
 	if err := t.exec("forgetting old receipts", "DELETE FROM receipts WHERE at < ?", micros(r.At.Add(-receiptsKept))); err != nil {
 		return err
@@ -159,7 +138,7 @@ func (t *tx) PutReceipt(r store.Receipt) error {
 		r.ID, r.Body.String(), micros(r.At), r.Result)
 }
 
-// Tombstone implements store.SignupReader.
+// Tombstone implements store.Reader.
 func (r *reader) Tombstone(user orchestrator.UserID) (time.Time, error) {
 	var upTo int64
 	err := r.scalar("tombstone", &upTo, "SELECT up_to FROM tombstones WHERE user = ?", r.graveOf(user))
@@ -169,7 +148,7 @@ func (r *reader) Tombstone(user orchestrator.UserID) (time.Time, error) {
 	return fromMicros(upTo), err
 }
 
-// PutTombstone implements store.SignupWriter.
+// PutTombstone implements store.Tx.
 func (t *tx) PutTombstone(user orchestrator.UserID, upTo time.Time) error {
 	return t.exec("writing a tombstone",
 		`INSERT INTO tombstones (user, up_to) VALUES (?, ?)
@@ -182,22 +161,21 @@ func (r *reader) graveOf(user orchestrator.UserID) string {
 	return hex.EncodeToString(mac.Sum(nil))
 }
 
-// Note implements store.Journal.
+// Note implements store.Tx.
 func (t *tx) Note(e orchestrator.Event) error {
 	return t.exec("writing an event",
 		"INSERT INTO events (at, instance, from_state, to_state, reason) VALUES (?, ?, ?, ?, ?)",
 		micros(e.At), string(e.Instance), string(e.From), string(e.To), e.Reason)
 }
 
-// Enqueue implements store.Journal.
+// Enqueue implements store.Tx. The row that the transaction wrote is what is
+// left of it after a crash.
 func (t *tx) Enqueue(id orchestrator.InstanceID) error {
-	if _, err := t.inserter.InsertTx(t.ctx, t.tx, hint{Instance: id}, nil); err != nil {
-		return fmt.Errorf("leaving a hint: %w", translate(err))
-	}
+	t.hints = append(t.hints, id)
 	return nil
 }
 
-// Events implements store.EventReader.
+// Events implements store.Reader.
 func (r *reader) Events(after int64, of orchestrator.InstanceID, limit int) ([]orchestrator.Event, error) {
 	var events []orchestrator.Event
 	scan := func(rows *sql.Rows) error {
@@ -210,12 +188,14 @@ func (r *reader) Events(after int64, of orchestrator.InstanceID, limit int) ([]o
 		events = append(events, e)
 		return nil
 	}
-	return events, r.each("events", scan,
-		`SELECT id, at, instance, from_state, to_state, reason FROM events
-		 WHERE id > ?1 AND (?2 = '' OR instance = ?2) ORDER BY id LIMIT ?3`, after, string(of), limit)
+	const columns = "SELECT id, at, instance, from_state, to_state, reason FROM events WHERE id > ?1"
+	if of == "" {
+		return events, r.each("events", scan, columns+" ORDER BY id LIMIT ?2", after, limit)
+	}
+	return events, r.each("events", scan, columns+" AND instance = ?2 ORDER BY id LIMIT ?3", after, string(of), limit)
 }
 
-// States implements store.EventReader.
+// States implements store.Reader.
 func (r *reader) States() (map[orchestrator.State]int, error) {
 	counts := make(map[orchestrator.State]int)
 	scan := func(rows *sql.Rows) error {
@@ -232,7 +212,7 @@ func (r *reader) States() (map[orchestrator.State]int, error) {
 
 const releaseColumns = "digest, version, epoch, manifest, bundle, disk_path, disk_sha256, disk_bytes, added_at"
 
-// Release implements store.ReleaseReader.
+// Release implements store.Reader.
 func (r *reader) Release(d attest.ReleaseDigest) (orchestrator.Release, error) {
 	found, err := r.releases("WHERE digest = ?", d.String())
 	if err == nil && len(found) == 0 {
@@ -244,7 +224,7 @@ func (r *reader) Release(d attest.ReleaseDigest) (orchestrator.Release, error) {
 	return found[0], nil
 }
 
-// Releases implements store.ReleaseReader.
+// Releases implements store.Reader.
 func (r *reader) Releases() ([]orchestrator.Release, error) {
 	return r.releases("ORDER BY epoch DESC, added_at DESC")
 }
@@ -289,16 +269,8 @@ func (t *tx) remember(i *orchestrator.Instance) error {
 		"INSERT INTO machines (id, instance) VALUES (?, ?) ON CONFLICT (id) DO NOTHING", string(i.Machine), string(i.ID))
 }
 
-// Machine implements store.InstanceReader.
+// Machine implements store.Reader.
 func (r *reader) Machine(id providers.MachineID) (orchestrator.InstanceID, error) {
 	var instance orchestrator.InstanceID
 	return instance, r.scalar("machine", &instance, "SELECT instance FROM machines WHERE id = ?", string(id))
-}
-
-func encode(i *orchestrator.Instance) (string, error) {
-	b, err := json.Marshal(i)
-	if err != nil {
-		return "", fmt.Errorf("encoding an instance: %w", err)
-	}
-	return string(b), nil
 }

@@ -1,49 +1,58 @@
-// Package sqlite keeps the control plane's state in one SQLite file and its
-// jobs in River beside it.
+// Package sqlite keeps the control plane's state in one SQLite file.
 //
 // Invariants: one process has the state directory, and one connection in it
-// writes; a transaction that Update reports as done is on the disk; River and
-// its types are not seen outside of this package.
+// writes; a transaction that Update reports as done is on the disk; a hint is
+// handed out only once its transaction is; rows have a format with a number,
+// and one that is not known is refused rather than read by halves.
 package sqlite
 
 import (
 	"context"
 	"crypto/rand"
-	"database/sql"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
-	"github.com/riverqueue/river"
 	"modernc.org/sqlite"
 	sqlite3 "modernc.org/sqlite/lib"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/internal/workqueue"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
+// DatabaseFile is the database's name in the state directory, and CommitsFile
+// that of the count of what was committed to it.
 const (
-	databaseFile = "control.db"
-	readers      = 4
+	DatabaseFile = "control.db"
+	CommitsFile  = "control.commits"
+)
+
+const (
+	// readers is how many states can be read side by side.
+	readers = 4
+	// workers is how many instances are looked at side by side. They wait for
+	// the provider far more than they compute.
+	workers = 16
+	// softStop is how long a stop waits for the looks under way.
+	softStop = 3 * time.Second
 	// saltKey is the meta key of what tombstones are hashed with.
 	saltKey = "tombstone_salt"
 )
 
 // Store is a store.Store on a directory of its own.
 type Store struct {
-	lock   *lock
-	writer *sql.DB
-	reader *sql.DB
-	// inserter leaves hints; workers are clients of their own.
-	inserter *river.Client[*sql.Tx]
-	logger   *slog.Logger
-	salt     []byte
+	// unlock gives the directory back; nil once it has.
+	unlock func() error
+	writer *writer
+	// idle holds the reading connections that nobody uses.
+	idle  chan *conn
+	queue *workqueue.Queue[orchestrator.InstanceID]
 
 	mu      sync.Mutex
 	changed chan struct{} // guarded by mu
@@ -58,97 +67,138 @@ var (
 
 // Open takes the directory, making it where it is missing, and brings its
 // schema up to date. It fails with a *LockedError while another process has it.
-func Open(ctx context.Context, dir string, logger *slog.Logger) (_ *Store, err error) {
+func Open(ctx context.Context, dir string) (_ *Store, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the state directory: %w", err)
 	}
-	s := &Store{logger: logger, changed: make(chan struct{})}
+	s := &Store{
+		idle: make(chan *conn, readers), queue: workqueue.New[orchestrator.InstanceID](), changed: make(chan struct{}),
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(translate(err), s.Close())
 		}
 	}()
-	if s.lock, err = acquire(dir); err != nil {
+	if s.unlock, err = acquire(dir); err != nil {
 		return nil, err
 	}
-	path := filepath.Join(dir, databaseFile)
-	if s.writer, err = open(path, 1, "_txlock=immediate"); err != nil {
+	path := filepath.Join(dir, DatabaseFile)
+	if err := forOwnerAlone(path); err != nil {
 		return nil, err
 	}
-	if err := s.migrate(ctx); err != nil {
-		return nil, err
-	}
-	if s.reader, err = open(path, readers, "_pragma=query_only(1)"); err != nil {
-		return nil, err
-	}
-	if s.inserter, err = newInserter(s.writer, logger); err != nil {
-		return nil, err
-	}
-	if s.salt, err = s.loadSalt(ctx); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
-
-func open(path string, connections int, option string) (*sql.DB, error) {
-	const pragmas = "?_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)" +
-		"&_pragma=foreign_keys(1)&_pragma=secure_delete(1)&"
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+pragmas+option)
+	writing, err := connect(ctx, path, "_pragma=temp_store(2)")
 	if err != nil {
-		return nil, fmt.Errorf("opening %s: %w", path, err)
+		return nil, err
 	}
-	db.SetMaxOpenConns(connections)
-	return db, nil
+	s.writer = newWriter(writing, s.committed)
+	if err := migrate(ctx, writing); err != nil {
+		return nil, err
+	}
+	if s.writer.count, err = openCommits(ctx, dir, writing); err != nil {
+		return nil, err
+	}
+	for range readers {
+		reading, err := connect(ctx, path, "_pragma=query_only(1)")
+		if err != nil {
+			return nil, err
+		}
+		s.idle <- reading
+	}
+	s.writer.salt, err = s.loadSalt(ctx)
+	return s, err
 }
 
-// Close gives the directory back. It is harmless twice.
-func (s *Store) Close() error {
-	var errs []error
-	for _, db := range []*sql.DB{s.reader, s.writer} {
-		if db != nil {
-			errs = append(errs, db.Close())
+// forOwnerAlone makes the database before SQLite does, whose other files then
+// have its mode, and corrects one that was made otherwise.
+func forOwnerAlone(path string) error {
+	const mode = 0o600
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, mode)
+	if err != nil {
+		return fmt.Errorf("making the database: %w", err)
+	}
+	if err := errors.Join(f.Chmod(mode), f.Close()); err != nil {
+		return fmt.Errorf("keeping the database from others: %w", err)
+	}
+	for _, suffix := range []string{"-wal", "-shm"} {
+		if err := os.Chmod(path+suffix, mode); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("keeping the database from others: %w", err)
 		}
 	}
-	if s.lock != nil {
-		errs = append(errs, s.lock.release())
-		s.lock = nil
+	return nil
+}
+
+// Close gives the directory back. Nothing may be under way. It is harmless
+// twice.
+func (s *Store) Close() error {
+	var errs []error
+	for range len(s.idle) {
+		errs = append(errs, (<-s.idle).close())
+	}
+	if s.writer != nil {
+		if s.writer.count != nil {
+			errs = append(errs, s.writer.count.close())
+		}
+		errs = append(errs, s.writer.conn.close())
+		s.writer = nil
+	}
+	if s.unlock != nil {
+		errs = append(errs, s.unlock())
+		s.unlock = nil
 	}
 	return errors.Join(errs...)
 }
 
+// errClosed answers whoever comes after Close.
+var errClosed = errors.New("the store is closed")
+
 // Update implements store.Store.
 func (s *Store) Update(ctx context.Context, f func(store.Tx) error) error {
-	sqlTx, err := s.writer.BeginTx(ctx, nil)
-	if err != nil {
-		return fmt.Errorf("beginning a transaction: %w", translate(err))
+	if s.writer == nil {
+		return errClosed
 	}
-	if err := f(&tx{reader: reader{ctx: ctx, q: sqlTx, salt: s.salt}, tx: sqlTx, inserter: s.inserter}); err != nil {
-		return errors.Join(translate(err), rollback(sqlTx))
-	}
-	if err := sqlTx.Commit(); err != nil {
-		return fmt.Errorf("committing: %w", translate(err))
-	}
-	s.announce()
-	return nil
+	return s.writer.update(ctx, func(t *tx) error { return f(t) })
+}
+
+// committed tells of a commit whoever waits for one.
+func (s *Store) committed(hints []orchestrator.InstanceID) {
+	s.queue.Urge(hints...)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.changed)
+	s.changed = make(chan struct{})
 }
 
 // View implements store.Store.
-func (s *Store) View(ctx context.Context, f func(store.Reader) error) error {
-	sqlTx, err := s.reader.BeginTx(ctx, &sql.TxOptions{ReadOnly: true})
-	if err != nil {
+func (s *Store) View(ctx context.Context, f func(store.Reader) error) (err error) {
+	if s.writer == nil {
+		return errClosed
+	}
+	var c *conn
+	select {
+	case c = <-s.idle:
+	case <-ctx.Done():
+		return fmt.Errorf("beginning to read: %w", ctx.Err())
+	}
+	defer func() { s.idle <- c }()
+	if err := c.exec("BEGIN"); err != nil {
 		return fmt.Errorf("beginning to read: %w", err)
 	}
-	return errors.Join(f(&reader{ctx: ctx, q: sqlTx, salt: s.salt}), rollback(sqlTx))
+	defer func() {
+		if end := c.exec("ROLLBACK"); end != nil {
+			err = errors.Join(err, fmt.Errorf("ending a read: %w", end))
+		}
+	}()
+	return f(&reader{conn: c, salt: s.writer.salt})
 }
 
-// rollback ends a transaction that shall leave nothing. One that a cancelled
-// context ended already is as good.
-func rollback(tx *sql.Tx) error {
-	if err := tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
-		return fmt.Errorf("rolling back: %w", err)
-	}
+// Work implements store.Queue.
+func (s *Store) Work(ctx context.Context, look store.Look) error {
+	s.queue.Work(ctx, workers, softStop, look)
 	return nil
 }
+
+// Add implements store.Queue.
+func (s *Store) Add(ids ...orchestrator.InstanceID) { s.queue.Add(ids...) }
 
 // Changed implements store.Watcher.
 func (s *Store) Changed() <-chan struct{} {
@@ -157,14 +207,8 @@ func (s *Store) Changed() <-chan struct{} {
 	return s.changed
 }
 
-func (s *Store) announce() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	close(s.changed)
-	s.changed = make(chan struct{})
-}
-
-// loadSalt reads what user ids are hashed with in tombstones, drawing it once.
+// loadSalt reads what user ids are hashed with in tombstones, generating it
+// once.
 func (s *Store) loadSalt(ctx context.Context) (salt []byte, err error) {
 	err = s.Update(ctx, func(t store.Tx) error {
 		text, err := t.Meta(saltKey)

@@ -6,11 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"reflect"
-	"sync"
 	"testing"
 	"time"
 
@@ -25,7 +23,7 @@ var now = time.Date(2026, 4, 1, 0, 0, 0, 0, time.UTC)
 
 func open(t *testing.T, dir string) *sqlite.Store {
 	t.Helper()
-	s, err := sqlite.Open(t.Context(), dir, slog.New(slog.DiscardHandler))
+	s, err := sqlite.Open(t.Context(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +56,7 @@ func view[T any](t *testing.T, s *sqlite.Store, f func(store.Reader) (T, error))
 func instance(id, user string) orchestrator.Instance {
 	return orchestrator.Instance{
 		ID: orchestrator.InstanceID(id), User: orchestrator.UserID(user), Desired: orchestrator.Present,
-		State: orchestrator.StateWaiting, NextAt: now, CreatedAt: now,
+		State: orchestrator.StateWaiting, CreatedAt: now,
 	}
 }
 
@@ -107,7 +105,7 @@ func TestOneInstancePerUserWhileItIsWished(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		i.SetDesired(orchestrator.Absent, now)
+		i.SetDesired(orchestrator.Absent)
 		return errors.Join(tx.Replace(&i), tx.Insert(instance("b", "amara")))
 	})
 }
@@ -136,49 +134,21 @@ func TestUpdateIsAllOrNothing(t *testing.T) {
 	update(t, s, func(tx store.Tx) error { return tx.Enqueue("b") })
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
-	if err := s.Work(ctx, func(_ context.Context, id orchestrator.InstanceID) error {
+	if err := s.Work(ctx, func(_ context.Context, id orchestrator.InstanceID) (time.Duration, error) {
 		if id != "b" {
 			t.Errorf("hint for %s", id)
 		}
 		stop()
-		return nil
+		return store.Never, nil
 	}); err != nil {
 		t.Error(err)
-	}
-}
-
-func TestHintsComeBackAfterAFailureAndAfterAReopen(t *testing.T) {
-	dir := t.TempDir()
-	s := open(t, dir)
-	update(t, s, func(tx store.Tx) error { return tx.Enqueue("a") })
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t, dir)
-	ctx, stop := context.WithCancel(t.Context())
-	defer stop()
-	var mu sync.Mutex
-	tries := 0
-	if err := s.Work(ctx, func(context.Context, orchestrator.InstanceID) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if tries++; tries == 1 {
-			return errors.New("not yet")
-		}
-		stop()
-		return nil
-	}); err != nil {
-		t.Error(err)
-	}
-	if tries != 2 {
-		t.Errorf("%d tries", tries)
 	}
 }
 
 func TestSecondOpenIsRefusedAndNamesTheHolder(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
-	_, err := sqlite.Open(t.Context(), dir, slog.New(slog.DiscardHandler))
+	_, err := sqlite.Open(t.Context(), dir)
 	var locked *sqlite.LockedError
 	if !errors.As(err, &locked) || locked.PID != os.Getpid() {
 		t.Fatalf("%v", err)
@@ -221,7 +191,7 @@ func TestTombstoneAndWipeLeaveNoUserOnTheDisk(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		i.SetDesired(orchestrator.Absent, now)
+		i.SetDesired(orchestrator.Absent)
 		i.User, i.Plan.Config, i.State = "", nil, orchestrator.StateDeleted
 		return errors.Join(tx.PutTombstone(user, now), tx.Replace(&i))
 	})
@@ -252,9 +222,8 @@ func TestPagesAndFilters(t *testing.T) {
 	update(t, s, func(tx store.Tx) error {
 		for n := range 5 {
 			i := instance(fmt.Sprint(n), fmt.Sprint("user", n))
-			i.NextAt = now.Add(time.Duration(n) * time.Minute)
 			if n == 4 {
-				i.NextAt, i.State = time.Time{}, orchestrator.StateDeleted
+				i.State = orchestrator.StateDeleted
 			}
 			if err := tx.Insert(i); err != nil {
 				return err
@@ -272,7 +241,6 @@ func TestPagesAndFilters(t *testing.T) {
 		{"first page", store.Filter{Limit: 2}, "01"},
 		{"next page", store.Filter{Limit: 2, After: "1"}, "23"},
 		{"a user's", store.Filter{User: "user2"}, "2"},
-		{"due", store.Filter{DueBy: now.Add(time.Minute)}, "01"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			found := view(t, s, func(v store.Reader) ([]orchestrator.Instance, error) { return v.Instances(c.filter) })

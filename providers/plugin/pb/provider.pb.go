@@ -469,11 +469,13 @@ func (x *Offering) GetCurrency() string {
 }
 
 type EnsureImageRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Release       []byte                 `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
-	Path          string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
-	Sha256        []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	Bytes         int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Release []byte                 `protobuf:"bytes,1,opt,name=release,proto3" json:"release,omitempty"`
+	Path    string                 `protobuf:"bytes,2,opt,name=path,proto3" json:"path,omitempty"`
+	Sha256  []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Bytes   int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Firmware is absent where the release leaves it to the provider.
+	Firmware      *Firmware `protobuf:"bytes,5,opt,name=firmware,proto3" json:"firmware,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -536,6 +538,185 @@ func (x *EnsureImageRequest) GetBytes() int64 {
 	return 0
 }
 
+func (x *EnsureImageRequest) GetFirmware() *Firmware {
+	if x != nil {
+		return x.Firmware
+	}
+	return nil
+}
+
+type Firmware struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Code          *File                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Variables     *File                  `protobuf:"bytes,2,opt,name=variables,proto3" json:"variables,omitempty"`
+	Shapes        []*Shape               `protobuf:"bytes,3,rep,name=shapes,proto3" json:"shapes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Firmware) Reset() {
+	*x = Firmware{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Firmware) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Firmware) ProtoMessage() {}
+
+func (x *Firmware) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Firmware.ProtoReflect.Descriptor instead.
+func (*Firmware) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Firmware) GetCode() *File {
+	if x != nil {
+		return x.Code
+	}
+	return nil
+}
+
+func (x *Firmware) GetVariables() *File {
+	if x != nil {
+		return x.Variables
+	}
+	return nil
+}
+
+func (x *Firmware) GetShapes() []*Shape {
+	if x != nil {
+		return x.Shapes
+	}
+	return nil
+}
+
+type File struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Path          string                 `protobuf:"bytes,1,opt,name=path,proto3" json:"path,omitempty"`
+	Sha256        []byte                 `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *File) Reset() {
+	*x = File{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *File) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*File) ProtoMessage() {}
+
+func (x *File) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use File.ProtoReflect.Descriptor instead.
+func (*File) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *File) GetPath() string {
+	if x != nil {
+		return x.Path
+	}
+	return ""
+}
+
+func (x *File) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *File) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+type Shape struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Vcpus         int32                  `protobuf:"varint,1,opt,name=vcpus,proto3" json:"vcpus,omitempty"`
+	MemoryBytes   int64                  `protobuf:"varint,2,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Shape) Reset() {
+	*x = Shape{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Shape) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Shape) ProtoMessage() {}
+
+func (x *Shape) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Shape.ProtoReflect.Descriptor instead.
+func (*Shape) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *Shape) GetVcpus() int32 {
+	if x != nil {
+		return x.Vcpus
+	}
+	return 0
+}
+
+func (x *Shape) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
+	}
+	return 0
+}
+
 type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Done          int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
@@ -546,7 +727,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -558,7 +739,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -571,7 +752,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{9}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -601,7 +782,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +794,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +807,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{10}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Spec) GetRelease() []byte {
@@ -676,7 +857,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -688,7 +869,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -701,7 +882,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{11}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateRequest) GetInstallation() string {
@@ -741,7 +922,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -753,7 +934,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -766,7 +947,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{12}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetRequest) GetMachine() string {
@@ -795,7 +976,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -807,7 +988,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -820,7 +1001,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{13}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Machine) GetId() string {
@@ -912,7 +1093,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -924,7 +1105,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -937,7 +1118,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{14}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Resource) GetKind() string {
@@ -978,7 +1159,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1171,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1184,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{15}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListRequest) GetInstallation() string {
@@ -1030,7 +1211,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1042,7 +1223,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1055,7 +1236,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{16}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListResponse) GetResources() []*Resource {
@@ -1082,7 +1263,7 @@ type SetPowerRequest struct {
 
 func (x *SetPowerRequest) Reset() {
 	*x = SetPowerRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1094,7 +1275,7 @@ func (x *SetPowerRequest) String() string {
 func (*SetPowerRequest) ProtoMessage() {}
 
 func (x *SetPowerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1107,7 +1288,7 @@ func (x *SetPowerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPowerRequest.ProtoReflect.Descriptor instead.
 func (*SetPowerRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{17}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SetPowerRequest) GetMachine() string {
@@ -1132,7 +1313,7 @@ type SetPowerResponse struct {
 
 func (x *SetPowerResponse) Reset() {
 	*x = SetPowerResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1144,7 +1325,7 @@ func (x *SetPowerResponse) String() string {
 func (*SetPowerResponse) ProtoMessage() {}
 
 func (x *SetPowerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1157,7 +1338,7 @@ func (x *SetPowerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPowerResponse.ProtoReflect.Descriptor instead.
 func (*SetPowerResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{18}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{21}
 }
 
 type DeleteRequest struct {
@@ -1170,7 +1351,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1363,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1376,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{19}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *DeleteRequest) GetMachine() string {
@@ -1220,7 +1401,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1413,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1426,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{20}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{23}
 }
 
 type ConsoleRequest struct {
@@ -1258,7 +1439,7 @@ type ConsoleRequest struct {
 
 func (x *ConsoleRequest) Reset() {
 	*x = ConsoleRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1451,7 @@ func (x *ConsoleRequest) String() string {
 func (*ConsoleRequest) ProtoMessage() {}
 
 func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1464,7 @@ func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{21}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConsoleRequest) GetMachine() string {
@@ -1309,7 +1490,7 @@ type ConsoleChunk struct {
 
 func (x *ConsoleChunk) Reset() {
 	*x = ConsoleChunk{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1321,7 +1502,7 @@ func (x *ConsoleChunk) String() string {
 func (*ConsoleChunk) ProtoMessage() {}
 
 func (x *ConsoleChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1334,7 +1515,7 @@ func (x *ConsoleChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleChunk.ProtoReflect.Descriptor instead.
 func (*ConsoleChunk) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{22}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConsoleChunk) GetData() []byte {
@@ -1376,12 +1557,24 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x1c\n" +
 	"\tavailable\x18\x05 \x01(\x05R\tavailable\x12&\n" +
 	"\x0fmicros_per_hour\x18\x06 \x01(\x03R\rmicrosPerHour\x12\x1a\n" +
-	"\bcurrency\x18\a \x01(\tR\bcurrency\"p\n" +
+	"\bcurrency\x18\a \x01(\tR\bcurrency\"\xa8\x01\n" +
 	"\x12EnsureImageRequest\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\fR\arelease\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x14\n" +
-	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\"4\n" +
+	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x126\n" +
+	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v1.FirmwareR\bfirmware\"\x9d\x01\n" +
+	"\bFirmware\x12*\n" +
+	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v1.FileR\x04code\x124\n" +
+	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v1.FileR\tvariables\x12/\n" +
+	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v1.ShapeR\x06shapes\"H\n" +
+	"\x04File\x12\x12\n" +
+	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
+	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\"@\n" +
+	"\x05Shape\x12\x14\n" +
+	"\x05vcpus\x18\x01 \x01(\x05R\x05vcpus\x12!\n" +
+	"\fmemory_bytes\x18\x02 \x01(\x03R\vmemoryBytes\"4\n" +
 	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
 	"\x05total\x18\x02 \x01(\x03R\x05total\"\x83\x01\n" +
@@ -1466,7 +1659,7 @@ func file_providers_plugin_pb_provider_proto_rawDescGZIP() []byte {
 	return file_providers_plugin_pb_provider_proto_rawDescData
 }
 
-var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_providers_plugin_pb_provider_proto_goTypes = []any{
 	(*Error)(nil),                 // 0: shed.provider.v1.Error
 	(*InfoRequest)(nil),           // 1: shed.provider.v1.InfoRequest
@@ -1477,55 +1670,62 @@ var file_providers_plugin_pb_provider_proto_goTypes = []any{
 	(*OfferingsResponse)(nil),     // 6: shed.provider.v1.OfferingsResponse
 	(*Offering)(nil),              // 7: shed.provider.v1.Offering
 	(*EnsureImageRequest)(nil),    // 8: shed.provider.v1.EnsureImageRequest
-	(*Progress)(nil),              // 9: shed.provider.v1.Progress
-	(*Spec)(nil),                  // 10: shed.provider.v1.Spec
-	(*CreateRequest)(nil),         // 11: shed.provider.v1.CreateRequest
-	(*GetRequest)(nil),            // 12: shed.provider.v1.GetRequest
-	(*Machine)(nil),               // 13: shed.provider.v1.Machine
-	(*Resource)(nil),              // 14: shed.provider.v1.Resource
-	(*ListRequest)(nil),           // 15: shed.provider.v1.ListRequest
-	(*ListResponse)(nil),          // 16: shed.provider.v1.ListResponse
-	(*SetPowerRequest)(nil),       // 17: shed.provider.v1.SetPowerRequest
-	(*SetPowerResponse)(nil),      // 18: shed.provider.v1.SetPowerResponse
-	(*DeleteRequest)(nil),         // 19: shed.provider.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 20: shed.provider.v1.DeleteResponse
-	(*ConsoleRequest)(nil),        // 21: shed.provider.v1.ConsoleRequest
-	(*ConsoleChunk)(nil),          // 22: shed.provider.v1.ConsoleChunk
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 24: google.protobuf.Timestamp
+	(*Firmware)(nil),              // 9: shed.provider.v1.Firmware
+	(*File)(nil),                  // 10: shed.provider.v1.File
+	(*Shape)(nil),                 // 11: shed.provider.v1.Shape
+	(*Progress)(nil),              // 12: shed.provider.v1.Progress
+	(*Spec)(nil),                  // 13: shed.provider.v1.Spec
+	(*CreateRequest)(nil),         // 14: shed.provider.v1.CreateRequest
+	(*GetRequest)(nil),            // 15: shed.provider.v1.GetRequest
+	(*Machine)(nil),               // 16: shed.provider.v1.Machine
+	(*Resource)(nil),              // 17: shed.provider.v1.Resource
+	(*ListRequest)(nil),           // 18: shed.provider.v1.ListRequest
+	(*ListResponse)(nil),          // 19: shed.provider.v1.ListResponse
+	(*SetPowerRequest)(nil),       // 20: shed.provider.v1.SetPowerRequest
+	(*SetPowerResponse)(nil),      // 21: shed.provider.v1.SetPowerResponse
+	(*DeleteRequest)(nil),         // 22: shed.provider.v1.DeleteRequest
+	(*DeleteResponse)(nil),        // 23: shed.provider.v1.DeleteResponse
+	(*ConsoleRequest)(nil),        // 24: shed.provider.v1.ConsoleRequest
+	(*ConsoleChunk)(nil),          // 25: shed.provider.v1.ConsoleChunk
+	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
 }
 var file_providers_plugin_pb_provider_proto_depIdxs = []int32{
-	23, // 0: shed.provider.v1.Error.retry_after:type_name -> google.protobuf.Duration
+	26, // 0: shed.provider.v1.Error.retry_after:type_name -> google.protobuf.Duration
 	7,  // 1: shed.provider.v1.OfferingsResponse.offerings:type_name -> shed.provider.v1.Offering
-	10, // 2: shed.provider.v1.CreateRequest.spec:type_name -> shed.provider.v1.Spec
-	14, // 3: shed.provider.v1.Machine.resources:type_name -> shed.provider.v1.Resource
-	24, // 4: shed.provider.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
-	14, // 5: shed.provider.v1.ListResponse.resources:type_name -> shed.provider.v1.Resource
-	1,  // 6: shed.provider.v1.Provider.Info:input_type -> shed.provider.v1.InfoRequest
-	3,  // 7: shed.provider.v1.Provider.Configure:input_type -> shed.provider.v1.ConfigureRequest
-	5,  // 8: shed.provider.v1.Provider.Offerings:input_type -> shed.provider.v1.OfferingsRequest
-	8,  // 9: shed.provider.v1.Provider.EnsureImage:input_type -> shed.provider.v1.EnsureImageRequest
-	11, // 10: shed.provider.v1.Provider.Create:input_type -> shed.provider.v1.CreateRequest
-	12, // 11: shed.provider.v1.Provider.Get:input_type -> shed.provider.v1.GetRequest
-	15, // 12: shed.provider.v1.Provider.List:input_type -> shed.provider.v1.ListRequest
-	17, // 13: shed.provider.v1.Provider.SetPower:input_type -> shed.provider.v1.SetPowerRequest
-	19, // 14: shed.provider.v1.Provider.Delete:input_type -> shed.provider.v1.DeleteRequest
-	21, // 15: shed.provider.v1.Provider.Console:input_type -> shed.provider.v1.ConsoleRequest
-	2,  // 16: shed.provider.v1.Provider.Info:output_type -> shed.provider.v1.InfoResponse
-	4,  // 17: shed.provider.v1.Provider.Configure:output_type -> shed.provider.v1.ConfigureResponse
-	6,  // 18: shed.provider.v1.Provider.Offerings:output_type -> shed.provider.v1.OfferingsResponse
-	9,  // 19: shed.provider.v1.Provider.EnsureImage:output_type -> shed.provider.v1.Progress
-	13, // 20: shed.provider.v1.Provider.Create:output_type -> shed.provider.v1.Machine
-	13, // 21: shed.provider.v1.Provider.Get:output_type -> shed.provider.v1.Machine
-	16, // 22: shed.provider.v1.Provider.List:output_type -> shed.provider.v1.ListResponse
-	18, // 23: shed.provider.v1.Provider.SetPower:output_type -> shed.provider.v1.SetPowerResponse
-	20, // 24: shed.provider.v1.Provider.Delete:output_type -> shed.provider.v1.DeleteResponse
-	22, // 25: shed.provider.v1.Provider.Console:output_type -> shed.provider.v1.ConsoleChunk
-	16, // [16:26] is the sub-list for method output_type
-	6,  // [6:16] is the sub-list for method input_type
-	6,  // [6:6] is the sub-list for extension type_name
-	6,  // [6:6] is the sub-list for extension extendee
-	0,  // [0:6] is the sub-list for field type_name
+	9,  // 2: shed.provider.v1.EnsureImageRequest.firmware:type_name -> shed.provider.v1.Firmware
+	10, // 3: shed.provider.v1.Firmware.code:type_name -> shed.provider.v1.File
+	10, // 4: shed.provider.v1.Firmware.variables:type_name -> shed.provider.v1.File
+	11, // 5: shed.provider.v1.Firmware.shapes:type_name -> shed.provider.v1.Shape
+	13, // 6: shed.provider.v1.CreateRequest.spec:type_name -> shed.provider.v1.Spec
+	17, // 7: shed.provider.v1.Machine.resources:type_name -> shed.provider.v1.Resource
+	27, // 8: shed.provider.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
+	17, // 9: shed.provider.v1.ListResponse.resources:type_name -> shed.provider.v1.Resource
+	1,  // 10: shed.provider.v1.Provider.Info:input_type -> shed.provider.v1.InfoRequest
+	3,  // 11: shed.provider.v1.Provider.Configure:input_type -> shed.provider.v1.ConfigureRequest
+	5,  // 12: shed.provider.v1.Provider.Offerings:input_type -> shed.provider.v1.OfferingsRequest
+	8,  // 13: shed.provider.v1.Provider.EnsureImage:input_type -> shed.provider.v1.EnsureImageRequest
+	14, // 14: shed.provider.v1.Provider.Create:input_type -> shed.provider.v1.CreateRequest
+	15, // 15: shed.provider.v1.Provider.Get:input_type -> shed.provider.v1.GetRequest
+	18, // 16: shed.provider.v1.Provider.List:input_type -> shed.provider.v1.ListRequest
+	20, // 17: shed.provider.v1.Provider.SetPower:input_type -> shed.provider.v1.SetPowerRequest
+	22, // 18: shed.provider.v1.Provider.Delete:input_type -> shed.provider.v1.DeleteRequest
+	24, // 19: shed.provider.v1.Provider.Console:input_type -> shed.provider.v1.ConsoleRequest
+	2,  // 20: shed.provider.v1.Provider.Info:output_type -> shed.provider.v1.InfoResponse
+	4,  // 21: shed.provider.v1.Provider.Configure:output_type -> shed.provider.v1.ConfigureResponse
+	6,  // 22: shed.provider.v1.Provider.Offerings:output_type -> shed.provider.v1.OfferingsResponse
+	12, // 23: shed.provider.v1.Provider.EnsureImage:output_type -> shed.provider.v1.Progress
+	16, // 24: shed.provider.v1.Provider.Create:output_type -> shed.provider.v1.Machine
+	16, // 25: shed.provider.v1.Provider.Get:output_type -> shed.provider.v1.Machine
+	19, // 26: shed.provider.v1.Provider.List:output_type -> shed.provider.v1.ListResponse
+	21, // 27: shed.provider.v1.Provider.SetPower:output_type -> shed.provider.v1.SetPowerResponse
+	23, // 28: shed.provider.v1.Provider.Delete:output_type -> shed.provider.v1.DeleteResponse
+	25, // 29: shed.provider.v1.Provider.Console:output_type -> shed.provider.v1.ConsoleChunk
+	20, // [20:30] is the sub-list for method output_type
+	10, // [10:20] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_providers_plugin_pb_provider_proto_init() }
@@ -1539,7 +1739,7 @@ func file_providers_plugin_pb_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_providers_plugin_pb_provider_proto_rawDesc), len(file_providers_plugin_pb_provider_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   23,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

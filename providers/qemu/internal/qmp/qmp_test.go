@@ -51,6 +51,24 @@ func TestEventsBeforeTheAnswerAreSkipped(t *testing.T) {
 	}
 }
 
+// An event is no answer: the one behind it counts.
+func TestEventIsNoAnswer(t *testing.T) {
+	path := monitor(t, hello, func(line string) string {
+		if strings.Contains(line, "qmp_capabilities") {
+			return `{"return":{}}` + "\n"
+		}
+		return `{"event":"POWERDOWN","data":{}}` + "\n" + `{"error":{"class":"GenericError","desc":"not now"}}` + "\n"
+	})
+	c, err := Dial(t.Context(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Execute(t.Context(), "system_powerdown"); err == nil || !strings.Contains(fmt.Sprint(err), "not now") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestRefusalIsAnError(t *testing.T) {
 	path := monitor(t, hello, func(line string) string {
 		if strings.Contains(line, "qmp_capabilities") {

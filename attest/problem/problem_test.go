@@ -1,0 +1,61 @@
+package problem_test
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest/problem"
+)
+
+func TestWhatIsWrittenIsRead(t *testing.T) {
+	w := httptest.NewRecorder()
+	problem.New(http.StatusConflict, "claimed", "this machine has an owner already").Write(w)
+	if got := w.Header().Get("Content-Type"); got != problem.ContentType || w.Code != http.StatusConflict {
+		t.Errorf("%d %s", w.Code, got)
+	}
+	p, err := problem.Parse(w.Code, w.Body.Bytes())
+	if err != nil || p.Code != "claimed" || p.Status != http.StatusConflict || p.Title != "Conflict" {
+		t.Errorf("%+v, error %v", p, err)
+	}
+}
+
+func TestWhatIsNoProblem(t *testing.T) {
+	for _, body := range []string{"", "<html>", `{"title":"x"}`, `{"detail":"` + strings.Repeat("x", problem.MaxBytes) + `"}`} {
+		if p, err := problem.Parse(500, []byte(body)); !errors.Is(err, problem.ErrNone) {
+			t.Errorf("%.20q is %+v, error %v", body, p, err)
+		}
+	}
+}
+
+func TestRoutes(t *testing.T) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /a", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	for _, c := range []struct {
+		method, path, allow string
+		status              int
+	}{
+		{http.MethodPost, "/a", "", http.StatusNoContent},
+		{http.MethodGet, "/a", "POST", http.StatusMethodNotAllowed},
+		{http.MethodGet, "/b", "", http.StatusNotFound},
+	} {
+		w := httptest.NewRecorder()
+		problem.Routes(mux).ServeHTTP(w, httptest.NewRequest(c.method, c.path, nil))
+		if w.Code != c.status || w.Header().Get("Allow") != c.allow {
+			t.Errorf("%s %s: %d, allow %q", c.method, c.path, w.Code, w.Header().Get("Allow"))
+		}
+		if _, err := problem.Parse(w.Code, w.Body.Bytes()); c.status >= 400 && err != nil {
+			t.Errorf("%s %s: %v", c.method, c.path, err)
+		}
+	}
+}
+
+func TestMethodNotAllowed(t *testing.T) {
+	w := httptest.NewRecorder()
+	problem.MethodNotAllowed(http.MethodPost, http.MethodGet)(w, httptest.NewRequest(http.MethodDelete, "/", nil))
+	if got := w.Header().Get("Allow"); got != "GET, HEAD, POST" || w.Code != http.StatusMethodNotAllowed {
+		t.Errorf("%d, allow %q", w.Code, got)
+	}
+}

@@ -1,0 +1,81 @@
+package reconcile
+
+import (
+	"context"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/orchestrator"
+)
+
+// uploadPatience is how long a look waits for an upload. One that takes longer
+// goes on without it: looks are few, and others need them.
+const uploadPatience = 100 * time.Millisecond
+
+// upload is the making available of one image.
+type upload struct {
+	// done is closed at its end; what is below is not read before.
+	done     chan struct{}
+	err      error
+	panicked any
+}
+
+// ensure reports whether the image is available, and sees to it that it will
+// be, once however many instances wait for it.
+func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) (present bool, err error) {
+	r.mu.Lock()
+	if r.present[rel.Digest] {
+		r.mu.Unlock()
+		return true, nil
+	}
+	u := r.uploads[rel.Digest]
+	if u == nil {
+		u = &upload{done: make(chan struct{})}
+		r.uploads[rel.Digest] = u
+		go r.upload(ctx, u, rel)
+	}
+	r.mu.Unlock()
+	patience := time.NewTimer(uploadPatience)
+	defer patience.Stop()
+	select {
+	case <-patience.C:
+		return false, nil
+	case <-u.done:
+	}
+	if u.err != nil || u.panicked != nil {
+		// The next look tries again.
+		r.forgetUpload(rel.Digest, u)
+	}
+	if u.panicked != nil {
+		panic(u.panicked)
+	}
+	return u.err == nil, u.err
+}
+
+// upload goes on after the look that began it; its context ends with the work
+// of all.
+func (r *Reconciler) upload(ctx context.Context, u *upload, rel orchestrator.Release) {
+	defer func() {
+		// A panic belongs to the look that hears of it.
+		u.panicked = recover()
+		close(u.done)
+	}()
+	image, err := rel.Image()
+	if err == nil {
+		err = r.Images.EnsureImage(ctx, image, func(int64, int64) {})
+	}
+	if u.err = err; err == nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.present[rel.Digest] = true
+		delete(r.uploads, rel.Digest)
+	}
+}
+
+func (r *Reconciler) forgetUpload(d attest.ReleaseDigest, u *upload) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.uploads[d] == u {
+		delete(r.uploads, d)
+	}
+}
