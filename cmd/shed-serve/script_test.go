@@ -13,4 +13,4 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line as a person does.
-func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/script", "") }
+func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/script", nil) }

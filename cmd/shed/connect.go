@@ -128,13 +128,13 @@ func localOnly(address string, next http.Handler) http.Handler {
 	_, port, _ := net.SplitHostPort(address)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
+		case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
+			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
+			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method)
 		case r.Host != address && r.Host != net.JoinHostPort("localhost", port):
 			problem(w, http.StatusMisdirectedRequest, "misdirected", "this proxy answers to its own address alone")
 		case foreign(r) || crossOrigin.Check(r) != nil:
 			problem(w, http.StatusForbidden, "foreign-origin", "this proxy does not answer to pages of other origins")
-		case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
-			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method)
 		case !strings.HasPrefix(r.URL.Path, "/"):
 			problem(w, http.StatusNotFound, "not-found", "this proxy passes paths on, which begin with a slash")
 		default:

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 }
 
 // TestScripts runs the command line as a person does.
-func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/script", "") }
+func TestScripts(t *testing.T) { scripttest.Run(t, "testdata/script", setUp) }
 
 // TestHandOver is the three programs together, as they are built.
 func TestHandOver(t *testing.T) {
@@ -38,5 +38,9 @@ func TestHandOver(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	scripttest.Run(t, "testdata/handover", dir)
+	scripttest.Run(t, "testdata/handover", func(env *testscript.Env) error {
+		env.Setenv("PATH", dir+string(os.PathListSeparator)+env.Getenv("PATH"))
+		env.Setenv("PROGRAMS", dir)
+		return nil
+	})
 }

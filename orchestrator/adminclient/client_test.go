@@ -3,7 +3,6 @@ package adminclient
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -95,7 +94,7 @@ func TestRefusals(t *testing.T) {
 	}
 	answer = "<html>"
 	_, err = c.Instances(t.Context(), false)
-	if e, ok := errors.AsType[*Error](err); !ok || e.Code != "" || !strings.Contains(fmt.Sprint(e), "401 Unauthorized") {
+	if refusal, ok := errors.AsType[*Error](err); !ok || refusal.Code != "" || !strings.Contains(refusal.Error(), "401 Unauthorized") {
 		t.Errorf("error %v", err)
 	}
 }

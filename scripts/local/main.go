@@ -16,6 +16,9 @@ import (
 	"syscall"
 )
 
+// defaultState is the programs' own.
+const defaultState = ".shed"
+
 const usage = `usage: local [--state DIR] up|down|clean|demo|bench-boot`
 
 func main() {
@@ -38,11 +41,11 @@ func main() {
 func run(ctx context.Context, command, state string) error {
 	switch command {
 	case "up":
-		return withPlace(state, ".shed", func(p place) error { return up(ctx, p) })
+		return withPlace(state, defaultState, func(p place) error { return up(ctx, p) })
 	case "down":
-		return withPlace(state, ".shed", func(p place) error { return down(ctx, p) })
+		return withPlace(state, defaultState, func(p place) error { return down(ctx, p) })
 	case "clean":
-		return withPlace(state, ".shed", func(p place) error { return clean(ctx, p) })
+		return withPlace(state, defaultState, func(p place) error { return clean(ctx, p) })
 	case "demo":
 		return withFreshPlace(state, func(p place) error { return demo(ctx, p) })
 	case "bench-boot":

@@ -6,13 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"os/exec"
-	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
 
 func (p place) releasePublicKey() string { return p.in("releases", "release.pub") }
@@ -71,54 +70,25 @@ func (c *control) signUp(ctx context.Context, user string) error {
 }
 
 // instance is what the operator sees of one.
-type instance struct {
-	ID      string `json:"id"`
-	UserID  string `json:"user_id"`
-	State   string `json:"state"`
-	Reason  string `json:"reason"`
-	Release string `json:"release"`
-	URL     string `json:"url"`
-	Tier    string `json:"tier"`
-}
+type instance = adminclient.Instance
 
 // instances asks the admin API itself: a program started several times a second
 // would take from the machine what it waits for.
 func (p place) instances(ctx context.Context) ([]instance, error) {
-	var known struct {
-		Admin string `json:"admin"`
-	}
-	b, err := os.ReadFile(p.in("control", "addresses.json"))
-	if err == nil {
-		err = json.Unmarshal(b, &known)
-	}
+	known, err := adminclient.ReadAddresses(p.in("control"))
 	if err != nil {
-		return nil, fmt.Errorf("finding the admin API: %w", err)
+		return nil, err
 	}
-	token, err := os.ReadFile(p.in("control", "admin.token"))
+	token, err := adminclient.ReadToken(p.in("control", adminclient.TokenFile))
 	if err != nil {
-		return nil, fmt.Errorf("reading the admin token: %w", err)
+		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+known.Admin+"/v1/instances", nil)
-	if err != nil {
-		return nil, fmt.Errorf("listing instances: %w", err)
-	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("listing instances: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("listing instances: %s", resp.Status)
-	}
-	var answer struct {
-		Instances []instance `json:"instances"`
-	}
-	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
-		return nil, fmt.Errorf("listing instances: %w", err)
-	}
-	return answer.Instances, nil
+	c := &adminclient.Client{Base: "http://" + known.Admin, Token: token, Timeout: answerTimeout}
+	return c.Instances(ctx, false)
 }
+
+// answerTimeout is how long the control plane may take to answer.
+const answerTimeout = 30 * time.Second
 
 // usualBoot is what a cold boot takes under software emulation; it only scales
 // a progress bar.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -124,17 +125,33 @@ func (l *local) greet(ctx context.Context) error {
 }
 
 func (l *local) show() {
-	fmt.Printf(`
-%s's machine is ready: %s
+	fmt.Printf("\n%s's machine is ready: %s\n\n%s\n%s", demoUser, l.instance.URL, l.appraisal, l.next())
+}
 
-%s
-Try next:
+// next are commands that work as they stand, from the directory that this was
+// started in.
+func (l *local) next() string {
+	shed, stop := "bin/shed", ""
+	if root := relative(l.place.root); root != defaultState {
+		shed += " --state " + quoted(root)
+		stop = " STATE=" + quoted(root)
+	}
+	return fmt.Sprintf(`Try next:
   curl %s/api/kv/greeting
-  bin/shed instance list
-  bin/shed verify %s
-  bin/shed instance console %s
-Ctrl-C or make down stops it and keeps the data; make clean destroys it.
-`, demoUser, l.instance.URL, l.appraisal, l.proxy.URL, l.instance.URL, l.instance.ID)
+  %[2]s instance list
+  %[2]s verify %[3]s
+  %[2]s logs %[3]s
+  %[2]s instance console %[4]s
+Ctrl-C or make down%[5]s stops it and keeps the data; make clean%[5]s destroys it.
+`, l.proxy.URL, shed, l.instance.URL, demoUser, stop)
+}
+
+// quoted is a word for a shell.
+func quoted(word string) string {
+	if regexp.MustCompile(`^[\w./@:+-]+$`).MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 func relative(path string) string {
@@ -171,7 +188,7 @@ func (p place) lock() (release func(), err error) {
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		f.Close() //nolint:errcheck // it was not written
-		return nil, fmt.Errorf("%s runs already\nhint: make down stops it", relative(p.root))
+		return nil, fmt.Errorf("%s runs already\nhint: make down stops it (with the same STATE)", relative(p.root))
 	}
 	if err := f.Truncate(0); err != nil {
 		return nil, fmt.Errorf("locking %s: %w", p.root, err)

@@ -16,21 +16,15 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild"
 )
 
-// Run runs the scripts in dir, with path, where it is not empty, searched for
-// programs first.
-func Run(t *testing.T, dir, path string) {
+// Run runs the scripts in dir, each in an environment that setup, where there
+// is one, has prepared.
+func Run(t *testing.T, dir string, setup func(*testscript.Env) error) {
 	t.Helper()
 	testscript.Run(t, testscript.Params{
 		Dir:       dir,
 		Condition: condition,
 		Cmds:      map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
-		Setup: func(env *testscript.Env) error {
-			if path != "" {
-				env.Setenv("PATH", path+string(os.PathListSeparator)+env.Getenv("PATH"))
-			}
-			env.Setenv("PROGRAMS", path)
-			return nil
-		},
+		Setup:     setup,
 	})
 }
 
