@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,6 +35,21 @@ func TestVMPayloadIsConfined(t *testing.T) {
 	if said["uid"] != "1000" || said["up"] != "" || said["data"] != "" {
 		t.Errorf("uid %s, interfaces %q, own data %q", said["uid"], said["up"], said["data"])
 	}
+
+	t.Run("its output is its owner's", func(t *testing.T) {
+		x, err := w.place.connect(t.Context(), i.URL, 0)
+		w.must(err)
+		x.ask(t.Context(), "GET", "/crash", "") //nolint:errcheck // it ends instead of answering
+		w.must(x.stop())
+		w.eventually(0, "logs", i.URL)
+		w.exits(0, []string{"logs", i.URL}, "the-owners-diary", "exit status 73")
+		w.otherOwner(t).exits(4, []string{"logs", i.URL})
+		out, err := exec.CommandContext(t.Context(), w.place.program("shed"), "--state", w.place.root, "instance", "console", i.ID).CombinedOutput()
+		w.must(err)
+		if console := string(out); !strings.Contains(console, "payload ended") || strings.Contains(console, "diary") || strings.Contains(console, "73") {
+			t.Errorf("the operator's console:\n%s", console)
+		}
+	})
 
 	t.Run("it is restarted", func(t *testing.T) {
 		x, err := w.place.connect(t.Context(), i.URL, 0)
