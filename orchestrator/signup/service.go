@@ -49,14 +49,16 @@ func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	if !at.After(void) {
 		return Outcome{Result: Ignored, Reason: "the user was deleted at that time or later"}, nil
 	}
-	have, err := tx.InstanceOfUser(user)
-	if err == nil {
-		return d.known(tx, have, at)
-	}
-	if !errors.Is(err, orchestrator.ErrNotFound) {
+	all, err := tx.Instances(store.Filter{User: user})
+	if err != nil {
 		return Outcome{}, err
 	}
-	return d.open(tx, user, at)
+	for _, have := range all {
+		if have.Desired == orchestrator.Present {
+			return d.known(tx, have, at)
+		}
+	}
+	return d.open(tx, user, at, len(all) > 0)
 }
 
 // known keeps the latest time at which an existing instance was asked for, so
@@ -70,17 +72,14 @@ func (d Service) known(tx store.Tx, have orchestrator.Instance, at time.Time) (O
 	return outcome, tx.Replace(&have)
 }
 
-func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
+// open makes an instance; leaving says that one before it is still going.
+func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time, leaving bool) (Outcome, error) {
 	id, err := orchestrator.NewID(d.Random)
 	if err != nil {
 		return Outcome{}, err
 	}
 	reason := "signed up"
-	before, err := tx.Instances(store.Filter{User: user, Limit: 1})
-	if err != nil {
-		return Outcome{}, err
-	}
-	if len(before) > 0 {
+	if leaving {
 		reason += "; the same user's machine before it is still being deleted"
 	}
 	now := d.Clock()

@@ -24,6 +24,10 @@ type writer struct {
 	// committed is told what the transactions of a commit enqueued.
 	committed func(hints []orchestrator.InstanceID)
 
+	// forgotten tells when old receipts were forgotten last. Whoever has the
+	// turn uses it.
+	forgotten hourly
+
 	// turn is held by whoever uses conn and open.
 	turn chan struct{}
 	// waiting counts those who want the turn. Each of them takes it.
@@ -167,4 +171,6 @@ func (w *writer) begin(f func(*tx) error) (_ *batch, err error) {
 	return w.open, nil
 }
 
-func (w *writer) tx() *tx { return &tx{reader: reader{conn: w.conn, salt: w.salt}} }
+func (w *writer) tx() *tx {
+	return &tx{reader: reader{conn: w.conn, salt: w.salt}, forgotten: &w.forgotten}
+}
