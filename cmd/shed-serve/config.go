@@ -63,25 +63,8 @@ func explainValues(w io.Writer, values []config.Value) error {
 		}
 		fmt.Fprintln(w, strings.TrimRight(line, " \n"))
 		if n >= 0 {
-			wrap(w, values[n].Meaning)
+			fmt.Fprintf(w, "    %s\n", cli.Fold(values[n].Meaning, 4, cli.NarrowWidth))
 		}
 	}
 	return nil
-}
-
-// width is that of the narrowest terminal that people use.
-const width = 80
-
-// wrap writes text indented, in lines that fit.
-func wrap(w io.Writer, text string) {
-	const indent = "    "
-	line := indent
-	for word := range strings.FieldsSeq(text) {
-		if len(line)+len(word) > width && line != indent {
-			fmt.Fprintln(w, strings.TrimRight(line, " "))
-			line = indent
-		}
-		line += word + " "
-	}
-	fmt.Fprintln(w, strings.TrimRight(line, " "))
 }
