@@ -32,7 +32,6 @@ build: ## build every program into bin/
 	@mkdir -p $(BIN)
 	@$(BUILD) -buildvcs=false -o $(BIN)/ $(MEASURED)
 	@$(BUILD) -buildvcs=$(VCS) -o $(BIN)/ $(PROGRAMS)
-	@scripts/plugins $(BIN)
 
 .PHONY: up
 up: deps build ## run the main job: a signup becomes an attested, claimed VM

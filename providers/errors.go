@@ -31,20 +31,9 @@ const (
 	CodeInternal       Code = "INTERNAL"
 )
 
-// Scope says how far an error reaches.
-type Scope string
-
-// The scopes.
-const (
-	ScopeMachine Scope = "machine"
-	ScopeRegion  Scope = "region"
-	ScopeAccount Scope = "account"
-)
-
 // Error is what every call of the contract returns on failure.
 type Error struct {
-	Code  Code
-	Scope Scope
+	Code Code
 	// Message says what was being done and what went wrong, lower case.
 	Message string
 	// RetryAfter is set with CodeThrottled.
@@ -60,9 +49,9 @@ func (e *Error) Is(target error) bool {
 	return ok && other.Code == e.Code
 }
 
-// Errorf makes an error of scope machine.
+// Errorf makes an error.
 func Errorf(code Code, format string, args ...any) *Error {
-	return &Error{Code: code, Scope: ScopeMachine, Message: fmt.Sprintf(format, args...)}
+	return &Error{Code: code, Message: fmt.Sprintf(format, args...)}
 }
 
 // CodeOf returns the code that err carries. An error without one is

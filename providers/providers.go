@@ -174,7 +174,6 @@ func (s Spec) Hash() attest.Digest {
 type CreateRequest struct {
 	Installation InstallationID
 	Machine      MachineID
-	Generation   uint64
 	Spec         Spec
 }
 
@@ -193,18 +192,14 @@ const (
 type Machine struct {
 	ID           MachineID
 	Installation InstallationID
-	Generation   uint64
 	SpecHash     attest.Digest
 	Release      attest.ReleaseDigest
 	Power        Power
 	// Endpoint is the host:port at which clients reach the machine's one
 	// port; empty while there is none.
-	Endpoint string
-	// EKCertificate is the machine's endorsement certificate as the provider
-	// knows it, DER; empty where it does not.
-	EKCertificate []byte
-	Resources     []Resource
-	CreatedAt     time.Time
+	Endpoint  string
+	Resources []Resource
+	CreatedAt time.Time
 	// Reason explains a state that is not what was asked for.
 	Reason string
 }

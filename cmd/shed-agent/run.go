@@ -110,6 +110,8 @@ func newVolume(tpm *attester.TPM) (*seal.DataVolume, error) {
 	var release struct {
 		Version string `json:"version"`
 		Epoch   uint64 `json:"epoch"`
+		// OwnFirmware says that the release fixes registers 0 and 1.
+		OwnFirmware bool `json:"own_firmware"`
 	}
 	b, err := os.ReadFile(releasePath)
 	if err != nil {
@@ -127,7 +129,7 @@ func newVolume(tpm *attester.TPM) (*seal.DataVolume, error) {
 	}
 	return &seal.DataVolume{
 		Device: tpm, Mapper: &seal.DMCrypt{Name: "data"}, Format: boot.Format, Rand: random,
-		Disk: disk, Epoch: release.Epoch,
+		Disk: disk, Epoch: release.Epoch, Firmware: release.OwnFirmware,
 	}, nil
 }
 

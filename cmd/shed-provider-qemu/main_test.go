@@ -127,12 +127,8 @@ func (s site) open(ctx context.Context, log *zap.Logger) (*plugin.Supervisor, er
 	if err != nil {
 		return nil, err
 	}
-	program, err := os.ReadFile(self)
-	if err != nil {
-		return nil, err
-	}
 	p, err := plugin.Open(ctx, plugin.Options{
-		Name: qemu.Name, Path: self, SHA256: attest.Sum(program), RuntimeDir: s.Runtime, Backoff: time.Millisecond, Log: log,
+		Name: qemu.Name, Path: self, RuntimeDir: s.Runtime, Backoff: time.Millisecond, Log: log,
 	})
 	if err != nil {
 		return nil, err
@@ -145,7 +141,7 @@ func (s site) create(ctx context.Context, p providers.Provider) error {
 		return err
 	}
 	_, err := p.Create(ctx, providers.CreateRequest{
-		Installation: installation, Machine: machine, Generation: 1,
+		Installation: installation, Machine: machine,
 		Spec: providers.Spec{Release: s.Image.Release, DataBytes: 32 << 20, Config: []byte("config")},
 	})
 	return err

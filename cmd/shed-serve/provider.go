@@ -13,41 +13,16 @@ import (
 	"github.com/toolshed-cloud/shed/providers/plugin"
 )
 
-// checksumsFile is the manifest of plugins that is built beside them.
-const checksumsFile = "plugins.json"
-
-// openProvider starts the configured plugin with the checksum that its
-// manifest pins.
+// openProvider starts the configured plugin, or the one of that name beside
+// this program.
 func openProvider(ctx context.Context, c config.Config, logger *zap.Logger) (providers.Provider, error) {
-	dir, err := programDir()
-	if err != nil {
-		return nil, err
+	path := c.Plugin
+	if path == "" {
+		program, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("looking for the plugin: %w", err)
+		}
+		path = filepath.Join(filepath.Dir(program), "shed-provider-"+c.ProviderName)
 	}
-	if c.Plugin != "" {
-		dir = filepath.Dir(c.Plugin)
-	}
-	checksums := c.Checksums
-	if checksums == "" {
-		checksums = filepath.Join(dir, checksumsFile)
-	}
-	manifest, err := plugin.ReadManifest(checksums)
-	if err != nil {
-		return nil, err
-	}
-	path, sum, err := manifest.Plugin(dir, c.ProviderName)
-	if err != nil {
-		return nil, err
-	}
-	if c.Plugin != "" {
-		path = c.Plugin
-	}
-	return plugin.Open(ctx, plugin.Options{Name: c.ProviderName, Path: path, SHA256: sum, Log: logger.Named("provider")})
-}
-
-func programDir() (string, error) {
-	program, err := os.Executable()
-	if err != nil {
-		return "", fmt.Errorf("looking for the plugins: %w", err)
-	}
-	return filepath.Dir(program), nil
+	return plugin.Open(ctx, plugin.Options{Name: c.ProviderName, Path: path, Log: logger.Named("provider")})
 }

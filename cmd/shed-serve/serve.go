@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -115,7 +116,15 @@ func powerOffAll(ctx context.Context, o controlplane.Options) (err error) {
 func explainServe(err error) error {
 	var locked *sqlite.LockedError
 	var address *controlplane.AddressError
+	var lost *controlplane.LostError
+	var commits *sqlite.LostCommitsError
 	switch {
+	case errors.As(err, &lost):
+		return cli.Hinted(notStarted(lost), "put %s back from a backup; or move %s away to begin anew, and delete the machines that are there by hand",
+			lost.File, lost.Dir)
+	case errors.As(err, &commits):
+		return cli.Hinted(notStarted(commits), "put all of %s back from one backup; or remove %s to go on with what is left",
+			commits.Dir, filepath.Join(commits.Dir, sqlite.CommitsFile))
 	case errors.As(err, &locked):
 		return cli.Hinted(notStarted(locked), "stop that one first (kill %d), or use another --state", locked.PID)
 	case errors.As(err, &address) && errors.Is(err, syscall.EADDRINUSE):

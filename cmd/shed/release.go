@@ -97,7 +97,7 @@ the signature, and tells it where the disk lies: that must be on its host.`,
 			return printRelease(cmd, r)
 		}),
 	}
-	cmd.Flags().StringVar(&disk, "disk", "", "the disk on the control plane's host (default DIR/disk.raw)")
+	cmd.Flags().StringVar(&disk, "disk", "", "the disk on the control plane's host, with its firmware beside it (default DIR/disk.raw)")
 	return cmd
 }
 

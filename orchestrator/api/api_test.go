@@ -61,7 +61,7 @@ func newOperator(t *testing.T) *operator {
 	d.http = httptest.NewServer(api.New(api.Parts{
 		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Console: consoles{},
 		ReleaseKey: public, Ready: func(context.Context) error { return errors.New("no release has been added") },
-		Metrics: monitor.New(s).Handler(), Obstacle: func() string { return "" }, Clock: time.Now, Logger: zap.NewNop(),
+		Metrics: monitor.New(s).Handler(), Obstacle: func(orchestrator.State) string { return "" }, Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(d.http.Close)
 	return d

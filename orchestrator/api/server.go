@@ -42,9 +42,9 @@ type Parts struct {
 	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
 	ReleaseKey     crypto.PublicKey
 	DefaultRelease attest.ReleaseDigest
-	// Obstacle says why those who wait for room are not let in; empty where
-	// nothing is known to keep them.
-	Obstacle func() string
+	// Obstacle says what keeps the instances in a state there; empty where
+	// nothing is known.
+	Obstacle func(orchestrator.State) string
 	// Ready says what keeps the control plane from its work.
 	Ready   func(context.Context) error
 	Metrics http.Handler

@@ -25,12 +25,11 @@ type (
 	Time = adminclient.Time
 )
 
-// view shows an instance. Why one waits is the same for all who do, and is in
-// no row.
+// view shows an instance. What keeps all in its state there is in no row.
 func (s *Server) view(i orchestrator.Instance) Instance {
 	v := viewInstance(i)
-	if i.State == orchestrator.StateWaiting && i.Desired == orchestrator.Present {
-		if obstacle := s.Obstacle(); obstacle != "" {
+	if i.Desired == orchestrator.Present {
+		if obstacle := s.Obstacle(i.State); obstacle != "" {
 			v.Reason = obstacle
 		}
 	}

@@ -51,9 +51,8 @@ type Config struct {
 	MinimumTier    attest.Tier
 	TrustAnchors   []TrustAnchor
 	ProviderName   string
-	// Plugin and Checksums are empty for those beside this program.
+	// Plugin is empty for the one beside this program.
 	Plugin    string
-	Checksums string
 	Settings  []byte
 	Machines  int
 	Repairs   int
@@ -102,7 +101,6 @@ var table = []key{
 	{"policy.ek_roots", "[]", "accepted roots of endorsement certificates: a list of file (PEM) and tier", roots},
 	{"provider.name", "qemu", "which provider plugin makes machines", text(func(c *Config) *string { return &c.ProviderName }, notEmpty)},
 	{"provider.plugin", "", "the plugin's program; empty for shed-provider-NAME beside this one", path(func(c *Config) *string { return &c.Plugin })},
-	{"provider.checksums", "", "checksum manifest of the plugins; empty for the one beside the plugin", path(func(c *Config) *string { return &c.Checksums })},
 	{"provider.settings", "{}", "the provider's own settings, a map", settings},
 	{"limits.machines", "10", "how many machines at most; more instances wait", number(func(c *Config) *int { return &c.Machines }, 0, 1_000_000)},
 	{"limits.repairs", "3", "how many restarts an instance gets before it has failed", number(func(c *Config) *int { return &c.Repairs }, 0, 1000)},

@@ -12,12 +12,23 @@ import (
 // admitAtOnce bounds how long letting in holds the others' transactions up.
 const admitAtOnce = 32
 
-// Obstacle says why those who wait are not let in; empty where nothing is
-// known to keep them.
-func (r *Reconciler) Obstacle() string {
+// Obstacle says what keeps the instances in a state there, which is the same
+// for all of them and in no row: why those who wait are not let in, and how far
+// the image is that those who were need. Empty where nothing is known.
+func (r *Reconciler) Obstacle(s orchestrator.State) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.obstacle
+	switch s {
+	case orchestrator.StateWaiting:
+		return r.obstacle
+	case orchestrator.StateRequested:
+		for _, u := range r.uploads {
+			if total := u.total.Load(); total > 0 {
+				return fmt.Sprintf("the image is being made available: %d of %d bytes", u.ready.Load(), total)
+			}
+		}
+	}
+	return ""
 }
 
 // admit lets in who waits, first come first served, as long as there is room.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -222,6 +223,9 @@ func TestLongUploadHoldsNobodyUp(t *testing.T) {
 		if i := w.instance(id); i.State != orchestrator.StateRequested || !w.due(id) {
 			t.Errorf("%s is %s", i.User, i.State)
 		}
+	}
+	if got := w.rec.Obstacle(orchestrator.StateRequested); !strings.Contains(got, "3 of 8 bytes") {
+		t.Errorf("how far the image is: %q", got)
 	}
 	close(upload)
 	w.reach(first, orchestrator.StateReady)

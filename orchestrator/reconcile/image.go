@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -14,6 +15,8 @@ const uploadPatience = 100 * time.Millisecond
 
 // upload is the making available of one image.
 type upload struct {
+	// ready and total are how far it is, in bytes; zero before it is known.
+	ready, total atomic.Int64
 	// done is closed at its end; what is below is not read before.
 	done     chan struct{}
 	err      error
@@ -62,7 +65,10 @@ func (r *Reconciler) upload(ctx context.Context, u *upload, rel orchestrator.Rel
 	}()
 	image, err := rel.Image()
 	if err == nil {
-		err = r.Images.EnsureImage(ctx, image, func(int64, int64) {})
+		err = r.Images.EnsureImage(ctx, image, func(ready, total int64) {
+			u.ready.Store(ready)
+			u.total.Store(total)
+		})
 	}
 	if u.err = err; err == nil {
 		r.mu.Lock()

@@ -126,7 +126,7 @@ func (r *Reconciler) creating(ctx context.Context, t *step) error {
 	}
 	t.announced = false
 	m, err := r.Machines.Create(ctx, providers.CreateRequest{
-		Installation: r.Policy.Installation, Machine: t.Machine, Generation: t.Generation, Spec: t.Plan.Spec(),
+		Installation: r.Policy.Installation, Machine: t.Machine, Spec: t.Plan.Spec(),
 	})
 	if err == nil {
 		r.Trap(failpoint.AfterCreateBeforeRecord)

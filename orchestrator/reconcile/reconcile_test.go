@@ -207,7 +207,7 @@ func TestCapKeepsTheExcessWaitingInOrder(t *testing.T) {
 	third := w.join("three").Instance
 	w.reach(first, orchestrator.StateReady)
 	for _, id := range []orchestrator.InstanceID{second, third} {
-		if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(w.rec.Obstacle(), "cap of 1") {
+		if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(w.rec.Obstacle(orchestrator.StateWaiting), "cap of 1") {
 			t.Errorf("%s: %s", i.State, i.Reason)
 		}
 	}
@@ -225,7 +225,7 @@ func TestWithoutAReleaseItWaits(t *testing.T) {
 	w.restart()
 	id := w.join(user).Instance
 	w.pass()
-	if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(w.rec.Obstacle(), "release") {
+	if i := w.instance(id); i.State != orchestrator.StateWaiting || !strings.Contains(w.rec.Obstacle(orchestrator.StateWaiting), "release") {
 		t.Errorf("%s: %s", i.State, i.Reason)
 	}
 }

@@ -377,9 +377,10 @@ func (c *cloud) do(call string, effect func() error) error {
 	return err
 }
 
-func (c *cloud) EnsureImage(_ context.Context, image providers.Image, _ func(int64, int64)) error {
+func (c *cloud) EnsureImage(_ context.Context, image providers.Image, progress func(int64, int64)) error {
 	if c.upload != nil {
 		c.uploads.Add(1)
+		progress(3, 8)
 		<-c.upload
 	}
 	return c.do("EnsureImage", func() error { c.images[image.Release] = true; return nil })

@@ -138,7 +138,7 @@ func (p *Provider) call(ctx context.Context, call Call, do func() error) error {
 	defer p.mu.Unlock()
 	p.counts[call]++
 	if call != CallConfigure && !p.configured {
-		return &providers.Error{Code: providers.CodeUnavailable, Scope: providers.ScopeAccount,
+		return &providers.Error{Code: providers.CodeUnavailable,
 			Message: "the provider is not configured"}
 	}
 	faults := p.faults[call]
@@ -219,7 +219,6 @@ func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out
 			if err := same(m, req); err != nil {
 				return err
 			}
-			m.Generation = req.Generation
 			out = p.observe(m)
 			return nil
 		}
@@ -232,7 +231,6 @@ func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out
 		m := &providers.Machine{
 			ID:           req.Machine,
 			Installation: req.Installation,
-			Generation:   req.Generation,
 			SpecHash:     req.Spec.Hash(),
 			Release:      req.Spec.Release,
 			Power:        providers.PowerOn,
@@ -275,8 +273,6 @@ func same(m *providers.Machine, req providers.CreateRequest) error {
 		return providers.Errorf(providers.CodeConflict, "machine %s belongs to another installation", m.ID)
 	case m.SpecHash != req.Spec.Hash():
 		return providers.Errorf(providers.CodeConflict, "machine %s was made from another spec", m.ID)
-	case req.Generation < m.Generation:
-		return providers.Errorf(providers.CodeConflict, "machine %s has generation %d, asked for %d", m.ID, m.Generation, req.Generation)
 	}
 	return nil
 }

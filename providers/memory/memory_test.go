@@ -54,7 +54,7 @@ func TestLostAnswerHappenedAllTheSame(t *testing.T) {
 	}
 	p.Fail(memory.CallCreate, memory.Fault{Err: providers.Errorf(providers.CodeCapacity, "full")}, memory.LostAnswer())
 	req := providers.CreateRequest{
-		Installation: "i", Machine: "m", Generation: 1,
+		Installation: "i", Machine: "m",
 		Spec: providers.Spec{Release: i.Release, DataBytes: 1, Config: []byte("c")},
 	}
 	_, err := p.Create(t.Context(), req)

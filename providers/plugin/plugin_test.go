@@ -3,7 +3,6 @@ package plugin_test
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -85,26 +84,11 @@ func options(t *testing.T) plugin.Options {
 	return plugin.Options{
 		Name:       memory.Name,
 		Path:       self,
-		SHA256:     hash(t, self),
 		RuntimeDir: t.TempDir(),
 		Env:        []string{roleEnv + "=" + rolePlugin},
 		Backoff:    time.Millisecond,
 		Log:        zaptest.NewLogger(t),
 	}
-}
-
-func hash(t *testing.T, path string) attest.Digest {
-	t.Helper()
-	f, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		t.Fatal(err)
-	}
-	return attest.Digest(h.Sum(nil))
 }
 
 func open(t *testing.T, opts plugin.Options) *plugin.Supervisor {
@@ -179,18 +163,6 @@ func TestEnvironmentIsClean(t *testing.T) {
 		if name, _, _ := strings.Cut(entry, "="); !allowed[name] {
 			t.Errorf("the plugin was given %s", name)
 		}
-	}
-}
-
-func TestOtherProgramIsRefused(t *testing.T) {
-	opts := options(t)
-	opts.SHA256[0] ^= 1
-	if _, err := plugin.Open(t.Context(), opts); !errors.Is(err, plugin.ErrChecksum) {
-		t.Errorf("got %v, want ErrChecksum", err)
-	}
-	opts.SHA256 = attest.Digest{}
-	if _, err := plugin.Open(t.Context(), opts); err == nil {
-		t.Error("a plugin ran with no checksum pinned")
 	}
 }
 
@@ -277,39 +249,6 @@ func TestGivingUpOnCreateSaysThatItMayHaveHappened(t *testing.T) {
 	}
 }
 
-func TestReplacedProgramIsNotStartedAgain(t *testing.T) {
-	opts := options(t)
-	program, err := os.ReadFile(opts.Path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	opts.Path = filepath.Join(t.TempDir(), "plugin")
-	if err := os.WriteFile(opts.Path, program, 0o700); err != nil {
-		t.Fatal(err)
-	}
-	opts.BackoffLimit = time.Millisecond
-	s := open(t, opts)
-	other := filepath.Join(t.TempDir(), "other")
-	if err := os.WriteFile(other, []byte("#!/bin/sh\n"), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Rename(other, opts.Path); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Kill(s.Pid(), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	for {
-		_, err := s.Info(t.Context())
-		if providers.CodeOf(err) != providers.CodeUnavailable {
-			t.Fatalf("Info answered %v, want UNAVAILABLE", err)
-		}
-		if errors.Is(err, plugin.ErrChecksum) {
-			return
-		}
-	}
-}
-
 func TestCloseLeavesNothing(t *testing.T) {
 	opts := options(t)
 	s := open(t, opts)
@@ -331,12 +270,8 @@ func TestCloseLeavesNothing(t *testing.T) {
 // beHost opens this binary as a plugin, prints its pid, and waits to be
 // killed.
 func beHost() {
-	sum, err := attestSum(os.Args[0])
-	if err != nil {
-		os.Exit(2)
-	}
 	s, err := plugin.Open(context.Background(), plugin.Options{
-		Name: memory.Name, Path: os.Args[0], SHA256: sum, RuntimeDir: os.Getenv(signalEnv),
+		Name: memory.Name, Path: os.Args[0], RuntimeDir: os.Getenv(signalEnv),
 		Env: []string{roleEnv + "=" + rolePlugin},
 	})
 	if err != nil {
@@ -344,11 +279,6 @@ func beHost() {
 	}
 	_, _ = os.Stdout.WriteString(strconv.Itoa(s.Pid()) + "\n")
 	_, _ = io.Copy(io.Discard, os.Stdin)
-}
-
-func attestSum(path string) (attest.Digest, error) {
-	b, err := os.ReadFile(path)
-	return attest.Sum(b), err
 }
 
 func TestPluginDiesWithItsHost(t *testing.T) {
@@ -395,12 +325,8 @@ func BenchmarkGet(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	sum, err := attestSum(self)
-	if err != nil {
-		b.Fatal(err)
-	}
 	s, err := plugin.Open(b.Context(), plugin.Options{
-		Name: memory.Name, Path: self, SHA256: sum, RuntimeDir: b.TempDir(), Env: []string{roleEnv + "=" + rolePlugin},
+		Name: memory.Name, Path: self, RuntimeDir: b.TempDir(), Env: []string{roleEnv + "=" + rolePlugin},
 	})
 	if err != nil {
 		b.Fatal(err)

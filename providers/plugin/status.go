@@ -53,7 +53,6 @@ func toStatus(err error) error {
 	}
 	detail := &pb.Error{
 		Code:       string(e.Code),
-		Scope:      string(e.Scope),
 		Message:    text,
 		RetryAfter: durationpb.New(e.RetryAfter),
 	}
@@ -101,18 +100,12 @@ func fromStatus(err error, lost providers.Code) error {
 func fromDetail(d *pb.Error) *providers.Error {
 	e := &providers.Error{
 		Code:       providers.Code(d.GetCode()),
-		Scope:      providers.Scope(d.GetScope()),
 		Message:    d.GetMessage(),
 		RetryAfter: max(0, d.GetRetryAfter().AsDuration()),
 	}
 	if _, ok := known[e.Code]; !ok {
 		e.Message = fmt.Sprintf("plugin answered the unknown code %q: %s", e.Code, e.Message)
 		e.Code = providers.CodeInternal
-	}
-	switch e.Scope {
-	case providers.ScopeMachine, providers.ScopeRegion, providers.ScopeAccount:
-	default:
-		e.Scope = providers.ScopeMachine
 	}
 	return e
 }

@@ -115,7 +115,6 @@ func createToPB(r providers.CreateRequest) *pb.CreateRequest {
 	return &pb.CreateRequest{
 		Installation: string(r.Installation),
 		Machine:      string(r.Machine),
-		Generation:   r.Generation,
 		Spec: &pb.Spec{
 			Release:   r.Spec.Release[:],
 			Region:    r.Spec.Region,
@@ -134,7 +133,6 @@ func createFromPB(r *pb.CreateRequest) (providers.CreateRequest, error) {
 	return providers.CreateRequest{
 		Installation: providers.InstallationID(r.GetInstallation()),
 		Machine:      providers.MachineID(r.GetMachine()),
-		Generation:   r.GetGeneration(),
 		Spec: providers.Spec{
 			Release:   attest.ReleaseDigest(release),
 			Region:    r.GetSpec().GetRegion(),
@@ -147,17 +145,15 @@ func createFromPB(r *pb.CreateRequest) (providers.CreateRequest, error) {
 
 func machineToPB(m providers.Machine) *pb.Machine {
 	return &pb.Machine{
-		Id:            string(m.ID),
-		Installation:  string(m.Installation),
-		Generation:    m.Generation,
-		SpecHash:      m.SpecHash[:],
-		Release:       m.Release[:],
-		Power:         string(m.Power),
-		Endpoint:      m.Endpoint,
-		EkCertificate: m.EKCertificate,
-		Resources:     resourcesToPB(m.Resources),
-		CreatedAt:     timestamppb.New(m.CreatedAt),
-		Reason:        m.Reason,
+		Id:           string(m.ID),
+		Installation: string(m.Installation),
+		SpecHash:     m.SpecHash[:],
+		Release:      m.Release[:],
+		Power:        string(m.Power),
+		Endpoint:     m.Endpoint,
+		Resources:    resourcesToPB(m.Resources),
+		CreatedAt:    timestamppb.New(m.CreatedAt),
+		Reason:       m.Reason,
 	}
 }
 
@@ -184,17 +180,15 @@ func machineFromPB(m *pb.Machine) (providers.Machine, error) {
 		return providers.Machine{}, fmt.Errorf("%w: created_at: %w", errWire, err)
 	}
 	return providers.Machine{
-		ID:            providers.MachineID(m.GetId()),
-		Installation:  providers.InstallationID(m.GetInstallation()),
-		Generation:    m.GetGeneration(),
-		SpecHash:      hash,
-		Release:       attest.ReleaseDigest(release),
-		Power:         power,
-		Endpoint:      m.GetEndpoint(),
-		EKCertificate: m.GetEkCertificate(),
-		Resources:     resources,
-		CreatedAt:     m.GetCreatedAt().AsTime(),
-		Reason:        m.GetReason(),
+		ID:           providers.MachineID(m.GetId()),
+		Installation: providers.InstallationID(m.GetInstallation()),
+		SpecHash:     hash,
+		Release:      attest.ReleaseDigest(release),
+		Power:        power,
+		Endpoint:     m.GetEndpoint(),
+		Resources:    resources,
+		CreatedAt:    m.GetCreatedAt().AsTime(),
+		Reason:       m.GetReason(),
 	}, nil
 }
 

@@ -3,8 +3,6 @@ package plugin
 import (
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,7 +11,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/plugin/pb"
 )
@@ -94,14 +91,12 @@ func check[T any](t *testing.T, got, want T, err error) {
 
 func TestEveryErrorTravels(t *testing.T) {
 	for code := range known {
-		for _, scope := range []providers.Scope{providers.ScopeMachine, providers.ScopeRegion, providers.ScopeAccount} {
-			want := &providers.Error{Code: code, Scope: scope, Message: "making it", RetryAfter: 3 * time.Second}
-			// A wrapped error travels too.
-			got := fromStatus(toStatus(fmt.Errorf("wrapped: %w", want)), providers.CodeUnavailable)
-			var e *providers.Error
-			if !errors.As(got, &e) || *e != *want {
-				t.Errorf("got %+v, want %+v", got, want)
-			}
+		want := &providers.Error{Code: code, Message: "making it", RetryAfter: 3 * time.Second}
+		// A wrapped error travels too.
+		got := fromStatus(toStatus(fmt.Errorf("wrapped: %w", want)), providers.CodeUnavailable)
+		var e *providers.Error
+		if !errors.As(got, &e) || *e != *want {
+			t.Errorf("got %+v, want %+v", got, want)
 		}
 	}
 }
@@ -109,11 +104,11 @@ func TestEveryErrorTravels(t *testing.T) {
 func TestStrangeErrorsAreInternal(t *testing.T) {
 	for name, err := range map[string]error{
 		"an error without a code": errors.New("odd"),
-		"an unknown code":         &providers.Error{Code: "ODD", Scope: "odd", Message: "odd", RetryAfter: -1},
+		"an unknown code":         &providers.Error{Code: "ODD", Message: "odd", RetryAfter: -1},
 	} {
 		got := fromStatus(toStatus(err), providers.CodeUnavailable)
 		var e *providers.Error
-		if !errors.As(got, &e) || e.Code != providers.CodeInternal || e.Scope != providers.ScopeMachine || e.RetryAfter != 0 {
+		if !errors.As(got, &e) || e.Code != providers.CodeInternal || e.RetryAfter != 0 {
 			t.Errorf("%s became %+v", name, got)
 		}
 	}
@@ -150,43 +145,4 @@ func FuzzMachineFromPB(f *testing.F) {
 			t.Errorf("does not survive the wire: %+v, %v", machine, err)
 		}
 	})
-}
-
-func FuzzParseManifest(f *testing.F) {
-	f.Add([]byte(`{"version":1,"plugins":{"qemu":"` + strings.Repeat("ab", 32) + `"}}`))
-	f.Add([]byte(`{"version":2}`))
-	f.Add([]byte(`{}{}`))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := ParseManifest(b)
-		if err != nil {
-			if !errors.Is(err, ErrManifest) {
-				t.Errorf("unexpected kind of error: %v", err)
-			}
-			return
-		}
-		for name := range m.Plugins {
-			if path, sum, err := m.Plugin("/bin", name); err != nil || sum.IsZero() || filepath.Dir(path) != "/bin" {
-				t.Errorf("plugin %q stands at %q: %v", name, path, err)
-			}
-		}
-	})
-}
-
-func TestManifestNamesWhatMayRun(t *testing.T) {
-	sum := attest.Sum([]byte("a"))
-	path := filepath.Join(t.TempDir(), "plugins.json")
-	if err := os.WriteFile(path, []byte(`{"version":1,"plugins":{"a":"`+sum.String()+`"}}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	m, err := ReadManifest(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	program, got, err := m.Plugin("/bin", "a")
-	if err != nil || program != "/bin/shed-provider-a" || got != sum {
-		t.Errorf("plugin a is %s, %s: %v", program, got, err)
-	}
-	if _, _, err := m.Plugin("/bin", "qemu"); !errors.Is(err, ErrManifest) {
-		t.Errorf("a plugin that is not in it: %v", err)
-	}
 }

@@ -1,7 +1,6 @@
 package providertest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -90,8 +89,8 @@ func imageRefusesOtherBytes(t *testing.T, s *suite) {
 func createMakes(t *testing.T, s *suite) {
 	b := s.bench(t)
 	req, m := b.create()
-	if m.ID != req.Machine || m.Installation != req.Installation || m.Generation != req.Generation {
-		t.Errorf("machine %s of %s, generation %d", m.ID, m.Installation, m.Generation)
+	if m.ID != req.Machine || m.Installation != req.Installation {
+		t.Errorf("machine %s of %s", m.ID, m.Installation)
 	}
 	if m.SpecHash != req.Spec.Hash() || m.Release != req.Spec.Release {
 		t.Errorf("spec %s, release %s", m.SpecHash, m.Release)
@@ -160,20 +159,6 @@ func createConflicts(t *testing.T, s *suite) {
 	}
 }
 
-func createOlder(t *testing.T, s *suite) {
-	b := s.bench(t)
-	req, _ := b.create()
-	older, newer := req, req
-	older.Generation--
-	_, err := s.Provider.Create(t.Context(), older)
-	wantCode(t, "Create of an older generation", err, providers.CodeConflict)
-	newer.Generation++
-	m, err := s.Provider.Create(t.Context(), newer)
-	if err != nil || m.Generation != newer.Generation {
-		t.Errorf("Create of a newer generation: generation %d, %v", m.Generation, err)
-	}
-}
-
 func createRefuses(t *testing.T, s *suite) {
 	b := s.bench(t)
 	b.ensureImage()
@@ -212,9 +197,6 @@ func powerGoesOffAndOn(t *testing.T, s *suite) {
 			want = providers.PowerOn
 		}
 		m := b.await(req.Machine, want)
-		if !bytes.Equal(m.EKCertificate, first.EKCertificate) {
-			t.Error("the machine has another endorsement certificate")
-		}
 		if on && m.Endpoint != first.Endpoint {
 			t.Errorf("the machine is reached at %s, was at %s", m.Endpoint, first.Endpoint)
 		}

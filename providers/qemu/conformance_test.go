@@ -115,7 +115,7 @@ func (s *site) start(t *testing.T, p providers.Provider) providers.Machine {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.delete(t) })
-	req := providers.CreateRequest{Installation: installation, Machine: machine, Generation: 1, Spec: s.spec}
+	req := providers.CreateRequest{Installation: installation, Machine: machine, Spec: s.spec}
 	if _, err := p.Create(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
@@ -182,7 +182,11 @@ func TestEndorsementCertificateChainsToTheExportedRoot(t *testing.T) {
 	needVMs(t)
 	s := newSite(t)
 	m := s.start(t, s.open(t))
-	cert, err := x509.ParseCertificate(m.EKCertificate)
+	der, err := os.ReadFile(filepath.Join(s.state, "machines", string(m.ID), "tpm", "ek.der"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -360,7 +364,7 @@ func TestCreationIsFinishedByTheNextProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.delete(t) })
-	req := providers.CreateRequest{Installation: installation, Machine: machine, Generation: 1, Spec: s.spec}
+	req := providers.CreateRequest{Installation: installation, Machine: machine, Spec: s.spec}
 	if _, err := first.Create(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}

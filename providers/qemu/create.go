@@ -56,7 +56,6 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 		Version:      recordVersion,
 		Machine:      req.Machine,
 		Installation: req.Installation,
-		Generation:   req.Generation,
 		SpecHash:     req.Spec.Hash(),
 		Release:      req.Spec.Release,
 		DataBytes:    req.Spec.DataBytes,
@@ -122,16 +121,6 @@ func (m *machine) created(c *config, req providers.CreateRequest) (providers.Mac
 		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s belongs to another installation", r.Machine)
 	case r.SpecHash != req.Spec.Hash():
 		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s was made from another spec", r.Machine)
-	case req.Generation < r.Generation:
-		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s has generation %d, asked for %d",
-			r.Machine, r.Generation, req.Generation)
-	}
-	if req.Generation > r.Generation {
-		m.record.Generation = req.Generation
-		if err := m.record.write(c.machineDir(r.Machine)); err != nil {
-			m.record.Generation = r.Generation
-			return providers.Machine{}, failure(err, "recording the generation")
-		}
 	}
 	return m.observe(c), nil
 }

@@ -119,10 +119,10 @@ func failure(err error, doing string) error {
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "%s was given up", doing), err)
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
-		return &providers.Error{Code: providers.CodeCapacity, Scope: providers.ScopeRegion,
+		return &providers.Error{Code: providers.CodeCapacity,
 			Message: fmt.Sprintf("%s: %s", doing, err)}
 	case errors.Is(err, fs.ErrPermission):
-		return &providers.Error{Code: providers.CodeDenied, Scope: providers.ScopeAccount,
+		return &providers.Error{Code: providers.CodeDenied,
 			Message: fmt.Sprintf("%s: %s", doing, err)}
 	default:
 		return providers.Errorf(providers.CodeInternal, "%s: %s", doing, err)

@@ -262,7 +262,7 @@ func (p *Provider) freePort(c *config) (int, error) {
 			return port, nil
 		}
 	}
-	return 0, &providers.Error{Code: providers.CodeQuota, Scope: providers.ScopeRegion,
+	return 0, &providers.Error{Code: providers.CodeQuota,
 		Message: fmt.Sprintf("no port from %d to %d is free", c.PortFirst, c.PortLast)}
 }
 

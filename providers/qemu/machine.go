@@ -139,16 +139,14 @@ func (m *machine) observe(c *config) providers.Machine {
 	r := m.record
 	power, reason := m.power(c)
 	out := providers.Machine{
-		ID:            r.Machine,
-		Installation:  r.Installation,
-		Generation:    r.Generation,
-		SpecHash:      r.SpecHash,
-		Release:       r.Release,
-		Power:         power,
-		EKCertificate: c.ekCertificate(r.Machine),
-		Resources:     m.resources(c),
-		CreatedAt:     r.CreatedAt,
-		Reason:        reason,
+		ID:           r.Machine,
+		Installation: r.Installation,
+		SpecHash:     r.SpecHash,
+		Release:      r.Release,
+		Power:        power,
+		Resources:    m.resources(c),
+		CreatedAt:    r.CreatedAt,
+		Reason:       reason,
 	}
 	if r.Port != 0 {
 		out.Endpoint = endpoint(r.Port)

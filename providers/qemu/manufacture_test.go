@@ -47,7 +47,7 @@ func TestDeletingWhileTheTPMIsMadeLeavesNothing(t *testing.T) {
 	if err := p.EnsureImage(t.Context(), s.image, nil); err != nil {
 		t.Fatal(err)
 	}
-	req := providers.CreateRequest{Installation: installation, Machine: machine, Generation: 1, Spec: s.spec}
+	req := providers.CreateRequest{Installation: installation, Machine: machine, Spec: s.spec}
 	if _, err := p.Create(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}

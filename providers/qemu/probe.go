@@ -45,7 +45,7 @@ func (c *config) chooseAccelerator(ctx context.Context) error {
 	case verdict.Works:
 		c.Accel, c.note = accelKVM, ""
 	case c.Accel == accelKVM:
-		return &providers.Error{Code: providers.CodeInvalid, Scope: providers.ScopeAccount,
+		return &providers.Error{Code: providers.CodeInvalid,
 			Message: "accel is kvm: " + verdict.Reason}
 	default:
 		c.Accel, c.note = accelTCG, "software emulation: "+verdict.Reason

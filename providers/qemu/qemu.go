@@ -145,7 +145,7 @@ func (p *Provider) configured() (*config, error) {
 	if c := p.current(); c != nil {
 		return c, nil
 	}
-	return nil, &providers.Error{Code: providers.CodeUnavailable, Scope: providers.ScopeAccount,
+	return nil, &providers.Error{Code: providers.CodeUnavailable,
 		Message: "the provider is not configured"}
 }
 
@@ -279,7 +279,7 @@ func takeLock(ctx context.Context, path string) (*os.File, error) {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			taken := &providers.Error{Code: providers.CodeUnavailable, Scope: providers.ScopeAccount,
+			taken := &providers.Error{Code: providers.CodeUnavailable,
 				Message: fmt.Sprintf("another provider process uses %s", filepath.Dir(path))}
 			return nil, errors.Join(taken, f.Close())
 		}

@@ -250,7 +250,7 @@ func TestImageIsCopiedSparselyAndVerified(t *testing.T) {
 func TestFullDiskIsCapacity(t *testing.T) {
 	err := failure(&os.PathError{Op: "write", Path: "/x", Err: unix.ENOSPC}, "making a disk")
 	var e *providers.Error
-	if !errors.As(err, &e) || e.Code != providers.CodeCapacity || e.Scope != providers.ScopeRegion {
+	if !errors.As(err, &e) || e.Code != providers.CodeCapacity {
 		t.Errorf("got %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package qemu
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 )
@@ -32,13 +32,14 @@ type record struct {
 	Version      int                      `json:"version"`
 	Machine      providers.MachineID      `json:"machine"`
 	Installation providers.InstallationID `json:"installation"`
-	Generation   uint64                   `json:"generation"`
-	SpecHash     attest.Digest            `json:"spec_hash"`
-	Release      attest.ReleaseDigest     `json:"release"`
-	DataBytes    int64                    `json:"data_bytes"`
-	MemoryBytes  int64                    `json:"memory_bytes"`
-	VCPUs        int                      `json:"vcpus"`
-	CreatedAt    time.Time                `json:"created_at"`
+	// Generation stands in the records of earlier versions, and says nothing.
+	Generation  uint64               `json:"generation,omitempty"`
+	SpecHash    attest.Digest        `json:"spec_hash"`
+	Release     attest.ReleaseDigest `json:"release"`
+	DataBytes   int64                `json:"data_bytes"`
+	MemoryBytes int64                `json:"memory_bytes"`
+	VCPUs       int                  `json:"vcpus"`
+	CreatedAt   time.Time            `json:"created_at"`
 	// On is the power that was asked for.
 	On bool `json:"on"`
 	// Deleting and KeepData say that a deletion has begun; it is never taken
@@ -68,9 +69,7 @@ func parseRecord(b []byte) (record, error) {
 	if len(b) > maxRecordBytes {
 		return r, fmt.Errorf("machine record has %d bytes, at most %d", len(b), maxRecordBytes)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
+	if err := strictjson.Unmarshal(b, &r); err != nil {
 		return r, fmt.Errorf("reading the machine record: %w", err)
 	}
 	switch {

@@ -1,18 +1,15 @@
 package qemu
 
 import (
-	"bytes"
 	_ "embed"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"time"
 	"unicode"
 
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -76,13 +73,8 @@ func parseSettings(b []byte) (settings, error) {
 	if len(b) > maxSettingsBytes {
 		return s, providers.Errorf(providers.CodeInvalid, "settings have %d bytes, at most %d", len(b), maxSettingsBytes)
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&s); err != nil {
+	if err := strictjson.Unmarshal(b, &s); err != nil {
 		return s, providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return s, providers.Errorf(providers.CodeInvalid, "reading the settings: data after their end")
 	}
 	if err := s.check(); err != nil {
 		return s, providers.Errorf(providers.CodeInvalid, "settings: %s", err)

@@ -237,15 +237,6 @@ func takeEKCertificate(dir string) error {
 // maxCertificateBytes caps what Get hands out as a certificate.
 const maxCertificateBytes = 8 << 10
 
-// ekCertificate answers nil before the TPM was made.
-func (c *config) ekCertificate(id providers.MachineID) []byte {
-	der, err := os.ReadFile(filepath.Join(c.machineDir(id), tpmDir, ekFile))
-	if err != nil || len(der) > maxCertificateBytes {
-		return nil
-	}
-	return der
-}
-
 // lastLines is the end of what a tool said, which is where it says why.
 func lastLines(out []byte) string {
 	const lines, most = 3, 512

@@ -29,7 +29,7 @@ func TestVMMainJob(t *testing.T) {
 	w.signUp("ada")
 	i := w.ready("ada")
 	w.exits(4, []string{"connect", i.URL}, "not a machine you claimed", "shed claim")
-	w.exits(0, []string{"verify", i.URL}, "accepted", "executables", "tiers: memory software")
+	w.exits(0, []string{"verify", i.URL}, "accepted", "executables", "tiers: memory none, identity software")
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	w.ask(i.URL, "PUT", "/api/kv/colour", "green")

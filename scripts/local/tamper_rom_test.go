@@ -59,10 +59,6 @@ func (w *world) wrapQEMU(pattern string, more ...string) {
 	} {
 		w.must(os.WriteFile(name, []byte("#!/bin/sh\n"+script), 0o700))
 	}
-	out, err := exec.CommandContext(w.t.Context(), "../plugins", bin).CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("pinning the plugin: %v\n%s", err, out)
-	}
 	w.place.bin = bin
 }
 

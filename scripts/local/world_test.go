@@ -109,7 +109,6 @@ func buildWorld() {
 	}
 	built.err = os.Mkdir(bin, 0o700)
 	run("../..", "go", "build", "-tags", "failpoints", "-trimpath", "-buildvcs=false", "-ldflags=-s -w -buildid=", "-o", bin+"/", "./cmd/...")
-	run("../..", "scripts/plugins", bin)
 	if built.err != nil {
 		return
 	}

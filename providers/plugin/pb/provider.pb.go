@@ -31,9 +31,8 @@ const (
 type Error struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Scope         string                 `protobuf:"bytes,2,opt,name=scope,proto3" json:"scope,omitempty"`
-	Message       string                 `protobuf:"bytes,3,opt,name=message,proto3" json:"message,omitempty"`
-	RetryAfter    *durationpb.Duration   `protobuf:"bytes,4,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
+	RetryAfter    *durationpb.Duration   `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -71,13 +70,6 @@ func (*Error) Descriptor() ([]byte, []int) {
 func (x *Error) GetCode() string {
 	if x != nil {
 		return x.Code
-	}
-	return ""
-}
-
-func (x *Error) GetScope() string {
-	if x != nil {
-		return x.Scope
 	}
 	return ""
 }
@@ -849,8 +841,7 @@ type CreateRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Installation  string                 `protobuf:"bytes,1,opt,name=installation,proto3" json:"installation,omitempty"`
 	Machine       string                 `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"`
-	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
-	Spec          *Spec                  `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`
+	Spec          *Spec                  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -897,13 +888,6 @@ func (x *CreateRequest) GetMachine() string {
 		return x.Machine
 	}
 	return ""
-}
-
-func (x *CreateRequest) GetGeneration() uint64 {
-	if x != nil {
-		return x.Generation
-	}
-	return 0
 }
 
 func (x *CreateRequest) GetSpec() *Spec {
@@ -961,15 +945,13 @@ type Machine struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Id            string                 `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
 	Installation  string                 `protobuf:"bytes,2,opt,name=installation,proto3" json:"installation,omitempty"`
-	Generation    uint64                 `protobuf:"varint,3,opt,name=generation,proto3" json:"generation,omitempty"`
-	SpecHash      []byte                 `protobuf:"bytes,4,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
-	Release       []byte                 `protobuf:"bytes,5,opt,name=release,proto3" json:"release,omitempty"`
-	Power         string                 `protobuf:"bytes,6,opt,name=power,proto3" json:"power,omitempty"`
-	Endpoint      string                 `protobuf:"bytes,7,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
-	EkCertificate []byte                 `protobuf:"bytes,8,opt,name=ek_certificate,json=ekCertificate,proto3" json:"ek_certificate,omitempty"`
-	Resources     []*Resource            `protobuf:"bytes,9,rep,name=resources,proto3" json:"resources,omitempty"`
-	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
-	Reason        string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`
+	SpecHash      []byte                 `protobuf:"bytes,3,opt,name=spec_hash,json=specHash,proto3" json:"spec_hash,omitempty"`
+	Release       []byte                 `protobuf:"bytes,4,opt,name=release,proto3" json:"release,omitempty"`
+	Power         string                 `protobuf:"bytes,5,opt,name=power,proto3" json:"power,omitempty"`
+	Endpoint      string                 `protobuf:"bytes,6,opt,name=endpoint,proto3" json:"endpoint,omitempty"`
+	Resources     []*Resource            `protobuf:"bytes,7,rep,name=resources,proto3" json:"resources,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1018,13 +1000,6 @@ func (x *Machine) GetInstallation() string {
 	return ""
 }
 
-func (x *Machine) GetGeneration() uint64 {
-	if x != nil {
-		return x.Generation
-	}
-	return 0
-}
-
 func (x *Machine) GetSpecHash() []byte {
 	if x != nil {
 		return x.SpecHash
@@ -1051,13 +1026,6 @@ func (x *Machine) GetEndpoint() string {
 		return x.Endpoint
 	}
 	return ""
-}
-
-func (x *Machine) GetEkCertificate() []byte {
-	if x != nil {
-		return x.EkCertificate
-	}
-	return nil
 }
 
 func (x *Machine) GetResources() []*Resource {
@@ -1529,12 +1497,11 @@ var File_providers_plugin_pb_provider_proto protoreflect.FileDescriptor
 
 const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\n" +
-	"\"providers/plugin/pb/provider.proto\x12\x10shed.provider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x87\x01\n" +
+	"\"providers/plugin/pb/provider.proto\x12\x10shed.provider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n" +
 	"\x05Error\x12\x12\n" +
-	"\x04code\x18\x01 \x01(\tR\x04code\x12\x14\n" +
-	"\x05scope\x18\x02 \x01(\tR\x05scope\x12\x18\n" +
-	"\amessage\x18\x03 \x01(\tR\amessage\x12:\n" +
-	"\vretry_after\x18\x04 \x01(\v2\x19.google.protobuf.DurationR\n" +
+	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
+	"\amessage\x18\x02 \x01(\tR\amessage\x12:\n" +
+	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
 	"retryAfter\"\r\n" +
 	"\vInfoRequest\"\xc6\x01\n" +
 	"\fInfoResponse\x12\x12\n" +
@@ -1584,33 +1551,25 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x04size\x18\x03 \x01(\tR\x04size\x12\x1d\n" +
 	"\n" +
 	"data_bytes\x18\x04 \x01(\x03R\tdataBytes\x12\x16\n" +
-	"\x06config\x18\x05 \x01(\fR\x06config\"\x99\x01\n" +
+	"\x06config\x18\x05 \x01(\fR\x06config\"y\n" +
 	"\rCreateRequest\x12\"\n" +
 	"\finstallation\x18\x01 \x01(\tR\finstallation\x12\x18\n" +
-	"\amachine\x18\x02 \x01(\tR\amachine\x12\x1e\n" +
-	"\n" +
-	"generation\x18\x03 \x01(\x04R\n" +
-	"generation\x12*\n" +
-	"\x04spec\x18\x04 \x01(\v2\x16.shed.provider.v1.SpecR\x04spec\"&\n" +
+	"\amachine\x18\x02 \x01(\tR\amachine\x12*\n" +
+	"\x04spec\x18\x03 \x01(\v2\x16.shed.provider.v1.SpecR\x04spec\"&\n" +
 	"\n" +
 	"GetRequest\x12\x18\n" +
-	"\amachine\x18\x01 \x01(\tR\amachine\"\xfa\x02\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\"\xb3\x02\n" +
 	"\aMachine\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
-	"\finstallation\x18\x02 \x01(\tR\finstallation\x12\x1e\n" +
+	"\finstallation\x18\x02 \x01(\tR\finstallation\x12\x1b\n" +
+	"\tspec_hash\x18\x03 \x01(\fR\bspecHash\x12\x18\n" +
+	"\arelease\x18\x04 \x01(\fR\arelease\x12\x14\n" +
+	"\x05power\x18\x05 \x01(\tR\x05power\x12\x1a\n" +
+	"\bendpoint\x18\x06 \x01(\tR\bendpoint\x128\n" +
+	"\tresources\x18\a \x03(\v2\x1a.shed.provider.v1.ResourceR\tresources\x129\n" +
 	"\n" +
-	"generation\x18\x03 \x01(\x04R\n" +
-	"generation\x12\x1b\n" +
-	"\tspec_hash\x18\x04 \x01(\fR\bspecHash\x12\x18\n" +
-	"\arelease\x18\x05 \x01(\fR\arelease\x12\x14\n" +
-	"\x05power\x18\x06 \x01(\tR\x05power\x12\x1a\n" +
-	"\bendpoint\x18\a \x01(\tR\bendpoint\x12%\n" +
-	"\x0eek_certificate\x18\b \x01(\fR\rekCertificate\x128\n" +
-	"\tresources\x18\t \x03(\v2\x1a.shed.provider.v1.ResourceR\tresources\x129\n" +
-	"\n" +
-	"created_at\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
-	"\x06reason\x18\v \x01(\tR\x06reason\"^\n" +
+	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\"^\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
