@@ -33,6 +33,10 @@ func newConnectCommand() *cobra.Command {
 your machine at URL. Every connection to the machine is verified before it
 carries a request, again every five minutes, and bears your token. It runs until
 it is interrupted. Whatever runs on this computer can use it meanwhile.
+
+What the machine does not answer itself is answered with a problem document: 503
+where it was busy for as long as --timeout says, 403 where it is refused, 502
+where it cannot be reached.
 ` + clientHelp,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

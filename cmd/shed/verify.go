@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -48,21 +47,26 @@ func showResult(cmd *cobra.Command, a attest.AttestationResult) error {
 	return writeAppraisal(cmd.OutOrStdout(), a)
 }
 
-// writeAppraisal is the table for people: a line per dimension with its reason.
+// writeAppraisal is the table for people: a line per dimension with its reason,
+// which a terminal gets folded.
 func writeAppraisal(w io.Writer, a attest.AttestationResult) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	dimension, verdict := 0, 0
 	for _, d := range attest.Dimensions {
 		f := a.Finding(d)
-		fmt.Fprintf(t, "%s\t%s\t%s\n", f.Dimension, f.Verdict, f.Reason)
+		dimension, verdict = max(dimension, len(fmt.Sprint(f.Dimension))), max(verdict, len(fmt.Sprint(f.Verdict)))
 	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("writing appraisal: %w", err)
+	for _, d := range attest.Dimensions {
+		f := a.Finding(d)
+		head := fmt.Sprintf("%-*s  %-*s  ", dimension, f.Dimension, verdict, f.Verdict)
+		if _, err := fmt.Fprintf(w, "%s%s\n", head, cli.Fold(f.Reason, len(head), cli.Width(w))); err != nil {
+			return fmt.Errorf("writing appraisal: %w", err)
+		}
 	}
-	verdict := "accepted"
+	outcome := "accepted"
 	if !a.Accepted() {
-		verdict = "refused"
+		outcome = "refused"
 	}
 	_, err := fmt.Fprintf(w, "tiers: memory %s, identity %s, storage %s; transparency: %s\n%s\n",
-		a.Tiers.Memory, a.Tiers.Identity, a.Tiers.Storage, a.Transparency, verdict)
+		a.Tiers.Memory, a.Tiers.Identity, a.Tiers.Storage, a.Transparency, outcome)
 	return err
 }

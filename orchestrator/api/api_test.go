@@ -19,6 +19,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/monitor"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
@@ -68,7 +69,13 @@ func newOperator(t *testing.T) *operator {
 
 type consoles struct{}
 
-func (consoles) Console(_ context.Context, id providers.MachineID, _ bool) (io.ReadCloser, error) {
+// Console is one that says nothing where it is followed.
+func (consoles) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
+	if follow {
+		silent, w := io.Pipe()
+		context.AfterFunc(ctx, func() { w.CloseWithError(ctx.Err()) })
+		return silent, nil
+	}
 	return io.NopCloser(strings.NewReader("console of " + string(id))), nil
 }
 
@@ -173,6 +180,14 @@ func TestRetryAndConsole(t *testing.T) {
 	path := "/v1/instances/" + string(id)
 	if text := d.want(http.StatusOK, "", "GET", path+"/console", ""); text != "console of machine" {
 		t.Errorf("%q", text)
+	}
+	// A machine that says nothing has a console too, and at once.
+	followed, err := (&adminclient.Client{Base: d.http.URL, Token: d.token, Timeout: 5 * time.Second}).Console(t.Context(), string(id), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := followed.Close(); err != nil {
+		t.Error(err)
 	}
 	if text := d.want(http.StatusAccepted, "", "POST", path+"/retry", ""); !strings.Contains(text, `"state":"booting"`) {
 		t.Errorf("%s", text)

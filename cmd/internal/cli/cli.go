@@ -46,6 +46,7 @@ func NewRoot(long string) *cobra.Command {
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().Bool("json", false, "print JSON for programs, errors too")
 	root.PersistentFlags().String("state", "", "state directory (default .shed, or SHED_STATE)")
+	addManual(root)
 	return root
 }
 
