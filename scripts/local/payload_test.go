@@ -67,6 +67,10 @@ func TestVMPayloadIsConfined(t *testing.T) {
 	})
 }
 
+// documentedShape is what images are built for, and machines have, where
+// nothing else is asked for.
+const documentedShape = "2x1024MiB"
+
 // releaseWith replaces the world's release by one with another payload.
 func (w *world) releaseWith(payload string) {
 	w.t.Helper()
@@ -79,7 +83,7 @@ func (w *world) releaseWith(payload string) {
 	}
 	dir := filepath.Join(w.place.root, "releases", "other")
 	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", w.place.cache, "--version", "9.9.9",
-		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed"), "--shapes", localShape.String()))
+		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed"), "--shapes", localShape.String()+","+documentedShape))
 	key := filepath.Join(built.dir, "keys", "dev-release.key")
 	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", key, dir))
 	w.releaseDir = dir
