@@ -49,16 +49,15 @@ func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	if !at.After(void) {
 		return Outcome{Result: Ignored, Reason: "the user was deleted at that time or later"}, nil
 	}
-	all, err := tx.Instances(store.Filter{User: user})
+	outcome, err := d.open(tx, user, at)
+	if !errors.Is(err, orchestrator.ErrConflict) {
+		return outcome, err
+	}
+	have, err := tx.InstanceOfUser(user)
 	if err != nil {
 		return Outcome{}, err
 	}
-	for _, have := range all {
-		if have.Desired == orchestrator.Present {
-			return d.known(tx, have, at)
-		}
-	}
-	return d.open(tx, user, at, len(all) > 0)
+	return d.known(tx, have, at)
 }
 
 // known keeps the latest time at which an existing instance was asked for, so
@@ -72,22 +71,18 @@ func (d Service) known(tx store.Tx, have orchestrator.Instance, at time.Time) (O
 	return outcome, tx.Replace(&have)
 }
 
-// open makes an instance; leaving says that one before it is still going.
-func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time, leaving bool) (Outcome, error) {
+// open makes an instance; ErrConflict where the user has one.
+func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
 	id, err := orchestrator.NewID(d.Random)
 	if err != nil {
 		return Outcome{}, err
-	}
-	reason := "signed up"
-	if leaving {
-		reason += "; the same user's machine before it is still being deleted"
 	}
 	now := d.Clock()
 	i := orchestrator.Instance{
 		ID: orchestrator.InstanceID(id), User: user, SignedUp: at, CreatedAt: now,
 		Desired: orchestrator.Present, Generation: 1,
 	}
-	event := i.Enter(orchestrator.StateWaiting, reason, now, orchestrator.Limits{})
+	event := i.Enter(orchestrator.StateWaiting, "signed up", now, orchestrator.Limits{})
 	if err := tx.Insert(i); err != nil {
 		return Outcome{}, err
 	}

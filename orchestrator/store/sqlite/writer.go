@@ -52,10 +52,12 @@ func newWriter(c *conn, committed func([]orchestrator.InstanceID)) *writer {
 // update runs f and returns when what it did is on the disk.
 func (w *writer) update(ctx context.Context, f func(*tx) error) error {
 	b, err := w.take(ctx, f)
+	if b != nil {
+		<-b.done
+	}
 	if err != nil {
 		return err
 	}
-	<-b.done
 	return b.err
 }
 
@@ -69,7 +71,13 @@ func (w *writer) take(ctx context.Context, f func(*tx) error) (*batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
-	return w.join(f)
+	before := w.open
+	b, err := w.join(f)
+	if err != nil {
+		// Its failure may follow from what is in the same commit.
+		return before, err
+	}
+	return b, nil
 }
 
 // pass commits unless somebody waits who will, and gives up the turn.
