@@ -9,8 +9,9 @@ import (
 const rootLong = `shed runs a personal, attested VM for every user.
 
 Owners verify, claim and use their machines; operators run the control plane
-and look after instances. ` + "`shed serve`, `shed config` and `shed image`" + ` are programs of
-their own, shed-serve and shed-image, found beside shed or on the PATH.`
+and look after instances. ` + "`shed serve`, `shed config` and `shed image`" + ` are
+programs of their own, shed-serve and shed-image, found beside shed or on the
+PATH.`
 
 // newRootCommand is the whole tree of commands, one file each.
 func newRootCommand() *cobra.Command {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest/board"
@@ -30,7 +31,7 @@ func decode(cmd *exec.Cmd, out any) error {
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
 	if err != nil {
-		return fmt.Errorf("%w\n%s", err, bytes.TrimSpace(stderr.Bytes()))
+		return fmt.Errorf("%w\n%s", err, complaint(stderr.Bytes()))
 	}
 	if out == nil {
 		return nil
@@ -44,6 +45,28 @@ func decode(cmd *exec.Cmd, out any) error {
 // localShape is that of every machine of a local run: small, since several run
 // side by side.
 var localShape = board.Shape{VCPUs: 2, MemoryBytes: 512 << 20}
+
+// complaint is what a program said on standard error, for people, where its
+// last line is an error for programs.
+func complaint(stderr []byte) string {
+	text := strings.TrimSpace(string(stderr))
+	before, last := "", text
+	if n := strings.LastIndexByte(text, '\n'); n >= 0 {
+		before, last = text[:n+1], text[n+1:]
+	}
+	var e struct {
+		Error string `json:"error"`
+		Hint  string `json:"hint"`
+	}
+	if json.Unmarshal([]byte(last), &e) != nil || e.Error == "" {
+		return text
+	}
+	said := before + e.Error
+	if e.Hint != "" {
+		said += "\nhint: " + e.Hint
+	}
+	return said
+}
 
 // buildRelease builds the image and signs it with a key for development that
 // is labelled so.

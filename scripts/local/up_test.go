@@ -35,3 +35,16 @@ func TestNextCommands(t *testing.T) {
 		}
 	}
 }
+
+// A program's error is shown to people as the program would have.
+func TestComplaint(t *testing.T) {
+	for stderr, want := range map[string]string{
+		"": "", "plain\n": "plain",
+		`{"error":"it broke","exit_code":1}` + "\n":                         "it broke",
+		"step one\n" + `{"error":"it broke","hint":"mend it","exit_code":1}`: "step one\nit broke\nhint: mend it",
+	} {
+		if got := complaint([]byte(stderr)); got != want {
+			t.Errorf("%q: %q, want %q", stderr, got, want)
+		}
+	}
+}

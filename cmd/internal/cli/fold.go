@@ -11,16 +11,19 @@ import (
 // NarrowWidth is how many columns the narrowest terminal has that people use.
 const NarrowWidth = 80
 
-// Width is how many columns w has where it is a terminal; 0 elsewhere, where
-// lines have no end.
+// Width is how many columns w has where it is a terminal, NarrowWidth where that
+// does not say; 0 elsewhere, where lines have no end.
 func Width(w io.Writer) int {
 	f, ok := w.(*os.File)
 	if !ok {
 		return 0
 	}
 	columns, _, err := term.GetSize(int(f.Fd()))
-	if err != nil {
+	switch {
+	case err != nil:
 		return 0
+	case columns == 0:
+		return NarrowWidth
 	}
 	return columns
 }
