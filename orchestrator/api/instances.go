@@ -91,7 +91,13 @@ func (s *Server) create(ctx context.Context, in *struct{ Body NewInstance }) (*b
 
 func (s *Server) one(ctx context.Context, id string) (i orchestrator.Instance, err error) {
 	return i, s.Store.View(ctx, func(v store.Reader) error {
-		i, err = v.Instance(orchestrator.InstanceID(id))
+		if i, err = v.Instance(orchestrator.InstanceID(id)); err != nil || i.State != orchestrator.StateWaiting {
+			return err
+		}
+		others, err := v.Instances(store.Filter{User: i.User})
+		if len(others) > 1 {
+			i.Reason += "; the same user's machine before it is still being deleted"
+		}
 		return err
 	})
 }

@@ -109,20 +109,14 @@ func (h *Handler) take(w http.ResponseWriter, r *http.Request) (Outcome, error) 
 	return h.commit(r.Context(), id, attest.Sum(body), event)
 }
 
-// commit makes receipt, desired state and job one transaction.
+// errTakenIn undoes what a message asked for that was taken in before.
+var errTakenIn = errors.New("the message was taken in before")
+
+// commit makes receipt, desired state and job one transaction. That a message
+// is new is found out by writing its receipt: nearly all are.
 func (h *Handler) commit(ctx context.Context, id string, body attest.Digest, e Event) (Outcome, error) {
 	var outcome Outcome
 	err := h.Store.Update(ctx, func(tx store.Tx) (err error) {
-		before, err := tx.Receipt(id)
-		switch {
-		case err == nil && before.Body != body:
-			return problem.New(http.StatusConflict, "webhook-id-reused", "this webhook-id came with another body before")
-		case err == nil:
-			outcome = Outcome{Result: Duplicate, Reason: "this message was taken in before: " + before.Result}
-			return nil
-		case !errors.Is(err, orchestrator.ErrNotFound):
-			return err
-		}
 		if e.Type == UserCreated {
 			outcome, err = h.Service.SignUp(tx, e.User, e.At)
 		} else {
@@ -131,11 +125,35 @@ func (h *Handler) commit(ctx context.Context, id string, body attest.Digest, e E
 		if err != nil {
 			return err
 		}
-		return tx.PutReceipt(store.Receipt{ID: id, Body: body, At: h.Service.Clock(), Result: string(outcome.Result)})
+		err = tx.PutReceipt(store.Receipt{ID: id, Body: body, At: h.Service.Clock(), Result: string(outcome.Result)})
+		if errors.Is(err, orchestrator.ErrConflict) {
+			return errTakenIn
+		}
+		return err
 	})
+	if errors.Is(err, errTakenIn) {
+		return h.duplicate(ctx, id, body)
+	}
 	if err != nil {
 		return Outcome{}, err
 	}
 	h.Trap(failpoint.AfterInboxCommit)
 	return outcome, nil
+}
+
+// duplicate answers a message whose id is known.
+func (h *Handler) duplicate(ctx context.Context, id string, body attest.Digest) (Outcome, error) {
+	var before store.Receipt
+	err := h.Store.View(ctx, func(v store.Reader) (err error) {
+		before, err = v.Receipt(id)
+		return err
+	})
+	if err != nil {
+		// Where it is not there after all, the commit that had it has failed.
+		return Outcome{}, fmt.Errorf("reading the receipt of a message that was taken in: %v", err) //nolint:errorlint // it is no answer
+	}
+	if before.Body != body {
+		return Outcome{}, problem.New(http.StatusConflict, "webhook-id-reused", "this webhook-id came with another body before")
+	}
+	return Outcome{Result: Duplicate, Reason: "this message was taken in before: " + before.Result}, nil
 }

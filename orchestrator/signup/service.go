@@ -49,14 +49,15 @@ func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	if !at.After(void) {
 		return Outcome{Result: Ignored, Reason: "the user was deleted at that time or later"}, nil
 	}
-	have, err := tx.InstanceOfUser(user)
-	if err == nil {
-		return d.known(tx, have, at)
+	outcome, err := d.open(tx, user, at)
+	if !errors.Is(err, orchestrator.ErrConflict) {
+		return outcome, err
 	}
-	if !errors.Is(err, orchestrator.ErrNotFound) {
+	have, err := tx.InstanceOfUser(user)
+	if err != nil {
 		return Outcome{}, err
 	}
-	return d.open(tx, user, at)
+	return d.known(tx, have, at)
 }
 
 // known keeps the latest time at which an existing instance was asked for, so
@@ -70,25 +71,18 @@ func (d Service) known(tx store.Tx, have orchestrator.Instance, at time.Time) (O
 	return outcome, tx.Replace(&have)
 }
 
+// open makes an instance; ErrConflict where the user has one.
 func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
 	id, err := orchestrator.NewID(d.Random)
 	if err != nil {
 		return Outcome{}, err
-	}
-	reason := "signed up"
-	before, err := tx.Instances(store.Filter{User: user, Limit: 1})
-	if err != nil {
-		return Outcome{}, err
-	}
-	if len(before) > 0 {
-		reason += "; the same user's machine before it is still being deleted"
 	}
 	now := d.Clock()
 	i := orchestrator.Instance{
 		ID: orchestrator.InstanceID(id), User: user, SignedUp: at, CreatedAt: now,
 		Desired: orchestrator.Present, Generation: 1,
 	}
-	event := i.Enter(orchestrator.StateWaiting, reason, now, orchestrator.Limits{})
+	event := i.Enter(orchestrator.StateWaiting, "signed up", now, orchestrator.Limits{})
 	if err := tx.Insert(i); err != nil {
 		return Outcome{}, err
 	}

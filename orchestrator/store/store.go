@@ -116,6 +116,7 @@ type Tx interface {
 	Enqueue(orchestrator.InstanceID) error
 
 	PutRelease(orchestrator.Release) error
+	// PutReceipt records a message; ErrConflict where its id was taken in.
 	PutReceipt(Receipt) error
 	// PutTombstone voids the user's signups up to a time; an earlier one
 	// changes nothing.

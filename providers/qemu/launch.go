@@ -206,6 +206,7 @@ func (c *config) qemuArgs(r record, firmware string) []string {
 	in := func(name string) string { return filepath.Join(dir, name) }
 	args := []string{
 		"-name", r.tag(),
+		"-pidfile", in(pidFile),
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
 		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmware,
 		"-drive", "if=pflash,unit=1,format=raw,file=" + in(variablesFile),

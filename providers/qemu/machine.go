@@ -129,9 +129,11 @@ func (m *machine) exitReason(c *config) string {
 		return fmt.Sprintf("QEMU ended: %s", m.exit)
 	case last != "":
 		return "QEMU ended: " + last
-	default:
-		return "the machine switched itself off"
 	}
+	if _, err := os.Stat(filepath.Join(c.machineDir(m.record.Machine), pidFile)); err == nil {
+		return "QEMU crashed or was killed"
+	}
+	return "the machine switched itself off"
 }
 
 // observe is the machine as the contract shows it. The caller holds m.mu.

@@ -189,6 +189,7 @@ func TestMachineHasOnlyWhatItNeeds(t *testing.T) {
 
 func TestPowerThatWasNotAskedForHasAReason(t *testing.T) {
 	c := exampleConfig()
+	c.StateDir = t.TempDir()
 	for name, test := range map[string]struct {
 		change func(m *machine)
 		want   providers.Power
@@ -201,7 +202,17 @@ func TestPowerThatWasNotAskedForHasAReason(t *testing.T) {
 		"host restart": {func(m *machine) { m.record.QEMU.Boot = "before" }, providers.PowerCrashed, "host"},
 		"died":         {func(m *machine) { m.exit = errors.New("signal: killed") }, providers.PowerCrashed, "killed"},
 		"shut down":    {func(*machine) {}, providers.PowerCrashed, "itself"},
+		// Its parent, which knew the signal, is gone.
+		"crashed": {func(m *machine) {
+			dir := c.machineDir(m.record.Machine)
+			if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(filepath.Join(dir, pidFile), nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}, providers.PowerCrashed, "crashed or was killed"},
 	} {
+		if err := os.RemoveAll(c.StateDir); err != nil {
+			t.Fatal(err)
+		}
 		m := &machine{record: exampleRecord()}
 		test.change(m)
 		power, reason := m.power(c)

@@ -112,7 +112,10 @@ const (
 	ekFile        = "ek.der"
 	consoleFile   = "console.log"
 	qemuLogFile   = "qemu.log"
-	swtpmLogFile  = "swtpm.log"
+	// pidFile is removed by a QEMU that ends by itself, and is left by one
+	// that is killed or crashes. No pid is ever read from it.
+	pidFile      = "qemu.pid"
+	swtpmLogFile = "swtpm.log"
 )
 
 // The directories of the state directory.

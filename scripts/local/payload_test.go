@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -35,6 +36,21 @@ func TestVMPayloadIsConfined(t *testing.T) {
 		t.Errorf("uid %s, interfaces %q, own data %q", said["uid"], said["up"], said["data"])
 	}
 
+	t.Run("its output is its owner's", func(t *testing.T) {
+		x, err := w.place.connect(t.Context(), i.URL, 0)
+		w.must(err)
+		x.ask(t.Context(), "GET", "/crash", "") //nolint:errcheck // it ends instead of answering
+		w.must(x.stop())
+		w.eventually(0, "logs", i.URL)
+		w.exits(0, []string{"logs", i.URL}, "the-owners-diary", "exit status 73")
+		w.otherOwner(t).exits(4, []string{"logs", i.URL})
+		out, err := exec.CommandContext(t.Context(), w.place.program("shed"), "--state", w.place.root, "instance", "console", i.ID).CombinedOutput()
+		w.must(err)
+		if console := string(out); !strings.Contains(console, "payload ended") || strings.Contains(console, "diary") || strings.Contains(console, "73") {
+			t.Errorf("the operator's console:\n%s", console)
+		}
+	})
+
 	t.Run("it is restarted", func(t *testing.T) {
 		x, err := w.place.connect(t.Context(), i.URL, 0)
 		w.must(err)
@@ -51,6 +67,10 @@ func TestVMPayloadIsConfined(t *testing.T) {
 	})
 }
 
+// documentedShape is what images are built for, and machines have, where
+// nothing else is asked for.
+const documentedShape = "2x1024MiB"
+
 // releaseWith replaces the world's release by one with another payload.
 func (w *world) releaseWith(payload string) {
 	w.t.Helper()
@@ -63,7 +83,7 @@ func (w *world) releaseWith(payload string) {
 	}
 	dir := filepath.Join(w.place.root, "releases", "other")
 	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", w.place.cache, "--version", "9.9.9",
-		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed"), "--shapes", localShape.String()))
+		"--agent", w.place.program("shed-agent"), "--toolshed", filepath.Join(bin, "toolshed"), "--shapes", localShape.String()+","+documentedShape))
 	key := filepath.Join(built.dir, "keys", "dev-release.key")
 	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", key, dir))
 	w.releaseDir = dir

@@ -24,6 +24,10 @@ type writer struct {
 	// committed is told what the transactions of a commit enqueued.
 	committed func(hints []orchestrator.InstanceID)
 
+	// forgotten tells when old receipts were forgotten last. Whoever has the
+	// turn uses it.
+	forgotten hourly
+
 	// turn is held by whoever uses conn and open.
 	turn chan struct{}
 	// waiting counts those who want the turn. Each of them takes it.
@@ -48,10 +52,12 @@ func newWriter(c *conn, committed func([]orchestrator.InstanceID)) *writer {
 // update runs f and returns when what it did is on the disk.
 func (w *writer) update(ctx context.Context, f func(*tx) error) error {
 	b, err := w.take(ctx, f)
+	if b != nil {
+		<-b.done
+	}
 	if err != nil {
 		return err
 	}
-	<-b.done
 	return b.err
 }
 
@@ -65,7 +71,13 @@ func (w *writer) take(ctx context.Context, f func(*tx) error) (*batch, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
-	return w.join(f)
+	before := w.open
+	b, err := w.join(f)
+	if err != nil {
+		// Its failure may follow from what is in the same commit.
+		return before, err
+	}
+	return b, nil
 }
 
 // pass commits unless somebody waits who will, and gives up the turn.
@@ -167,4 +179,6 @@ func (w *writer) begin(f func(*tx) error) (_ *batch, err error) {
 	return w.open, nil
 }
 
-func (w *writer) tx() *tx { return &tx{reader: reader{conn: w.conn, salt: w.salt}} }
+func (w *writer) tx() *tx {
+	return &tx{reader: reader{conn: w.conn, salt: w.salt}, forgotten: &w.forgotten}
+}

@@ -14,6 +14,13 @@ import (
 	"time"
 )
 
+// Canary is what the payload prints, exitStatus what it ends with: the owner
+// sees both, and nobody else does.
+const (
+	Canary     = "the-owners-diary"
+	exitStatus = 73
+)
+
 func main() {
 	l, err := net.Listen("unix", os.Getenv("SHED_SOCKET"))
 	if err != nil {
@@ -24,7 +31,11 @@ func main() {
 	http.HandleFunc("/probe", func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(probe()) //nolint:errcheck // the test sees what is missing
 	})
-	http.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
+	http.HandleFunc("/crash", func(http.ResponseWriter, *http.Request) {
+		fmt.Println(Canary)
+		fmt.Fprintln(os.Stderr, Canary)
+		os.Exit(exitStatus)
+	})
 	http.Serve(l, nil) //nolint:errcheck,gosec // it is killed
 }
 
