@@ -40,7 +40,7 @@ func TestNextCommands(t *testing.T) {
 func TestComplaint(t *testing.T) {
 	for stderr, want := range map[string]string{
 		"": "", "plain\n": "plain",
-		`{"error":"it broke","exit_code":1}` + "\n":                         "it broke",
+		`{"error":"it broke","exit_code":1}` + "\n":                          "it broke",
 		"step one\n" + `{"error":"it broke","hint":"mend it","exit_code":1}`: "step one\nit broke\nhint: mend it",
 	} {
 		if got := complaint([]byte(stderr)); got != want {
