@@ -20,7 +20,7 @@ func (s *Session) Claim(ctx context.Context, keys Keys) error {
 	if !s.Evidence.Claim.IsZero() {
 		return s.ownClaim(ctx, keys)
 	}
-	nonce, err := s.Conn.Call(ctx, "GET", channel.ClaimPath, "", nil, channel.MaxRequestBytes)
+	nonce, err := s.call(ctx, "GET", channel.ClaimPath, nil, channel.MaxRequestBytes)
 	if err != nil {
 		return fmt.Errorf("asking for a claim's nonce: %w", err)
 	}

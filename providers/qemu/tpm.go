@@ -235,7 +235,6 @@ func takeEKCertificate(dir string) error {
 }
 
 // maxCertificateBytes caps what Get hands out as a certificate.
-const maxCertificateBytes = 8 << 10
 
 // lastLines is the end of what a tool said, which is where it says why.
 func lastLines(out []byte) string {

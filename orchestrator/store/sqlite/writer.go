@@ -98,8 +98,7 @@ func (w *writer) commit(b *batch) {
 		w.abort(b, fmt.Errorf("committing: %w", translate(err)))
 		return
 	}
-	// It is on the disk, whatever the count beside it says.
-	b.err = w.count.done()
+	w.count.done()
 	w.committed(b.hints)
 	close(b.done)
 }
