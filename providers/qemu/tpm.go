@@ -234,8 +234,6 @@ func takeEKCertificate(dir string) error {
 	return errors.New("swtpm_setup wrote no certificate of an RSA endorsement key")
 }
 
-// maxCertificateBytes caps what Get hands out as a certificate.
-
 // lastLines is the end of what a tool said, which is where it says why.
 func lastLines(out []byte) string {
 	const lines, most = 3, 512
