@@ -12,6 +12,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
@@ -128,7 +129,7 @@ func (b *builder) writeFirmware(context.Context) error {
 		return nil
 	}
 	for name, data := range map[string][]byte{FirmwareName: b.firmware.Code, VariablesName: b.firmware.Variables} {
-		if err := files.WriteBytes(filepath.Join(b.Output, name), 0o644, data); err != nil {
+		if err := statefile.Write(filepath.Join(b.Output, name), 0o644, data); err != nil {
 			return err
 		}
 	}

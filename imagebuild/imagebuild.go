@@ -22,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
@@ -257,7 +258,7 @@ func (b *builder) makeUKI(context.Context) error {
 		return err
 	}
 	b.manifest.UKI = fileOf(UKIName, b.image)
-	return files.WriteBytes(filepath.Join(b.Output, UKIName), 0o644, b.image)
+	return statefile.Write(filepath.Join(b.Output, UKIName), 0o644, b.image)
 }
 
 // clearOutput makes the directory and removes an earlier manifest from it, so
@@ -324,7 +325,7 @@ func (b *builder) readKeys() (*registers.Keys, error) {
 
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
-	err := files.Write(name, 0o644, func(f *os.File) error {
+	err := statefile.Fill(name, 0o644, func(f *os.File) error {
 		if err := f.Truncate(disk.Size); err != nil {
 			return err
 		}
@@ -349,5 +350,5 @@ func (b *builder) writeManifest(context.Context) error {
 	if err != nil {
 		return err
 	}
-	return files.WriteBytes(filepath.Join(b.Output, ManifestName), 0o644, encoded)
+	return statefile.Write(filepath.Join(b.Output, ManifestName), 0o644, encoded)
 }

@@ -7,10 +7,12 @@
 package statefile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/gofrs/flock"
 )
@@ -20,7 +22,16 @@ var ErrLocked = errors.New("in use by another process")
 
 // Write replaces path, whose directory must exist, with content under the
 // given mode. Errors are those of the file system; path is then as it was.
-func Write(path string, mode os.FileMode, content []byte) (err error) {
+func Write(path string, mode os.FileMode, content []byte) error {
+	return Fill(path, mode, func(f *os.File) error {
+		_, err := f.Write(content)
+		return err
+	})
+}
+
+// Fill is Write of what fill writes into the file that is to be path. Errors
+// are also those of fill.
+func Fill(path string, mode os.FileMode, fill func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
@@ -30,14 +41,13 @@ func Write(path string, mode os.FileMode, content []byte) (err error) {
 			err = errors.Join(fmt.Errorf("writing %s: %w", path, err), os.Remove(f.Name()))
 		}
 	}()
-	_, err = f.Write(content)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(fill(f), f.Chmod(mode), f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
 // Lock waits for path, a file that is made where it is missing, to be held by
@@ -52,8 +62,26 @@ func Lock(path string) (unlock func() error, err error) {
 
 // TryLock is Lock that does not wait: ErrLocked.
 func TryLock(path string) (unlock func() error, err error) {
+	return result(path, func(lock *flock.Flock) (bool, error) { return lock.TryLock() })
+}
+
+// lockPoll is how often LockWithin looks.
+const lockPoll = 20 * time.Millisecond
+
+// LockWithin is Lock that waits as long as ctx: ErrLocked.
+func LockWithin(ctx context.Context, path string) (unlock func() error, err error) {
+	return result(path, func(lock *flock.Flock) (bool, error) {
+		held, err := lock.TryLockContext(ctx, lockPoll)
+		if ctx.Err() != nil {
+			return held, nil
+		}
+		return held, err
+	})
+}
+
+func result(path string, take func(*flock.Flock) (bool, error)) (unlock func() error, err error) {
 	lock := flock.New(path, flock.SetPermissions(0o600))
-	switch held, err := lock.TryLock(); {
+	switch held, err := take(lock); {
 	case err != nil:
 		return nil, fmt.Errorf("locking %s: %w", path, err)
 	case !held:

@@ -2,6 +2,6 @@
 
 package statefile
 
-// syncDir does nothing: Windows has no way to sync a directory, and its file
+// SyncDir does nothing: Windows has no way to sync a directory, and its file
 // systems log a rename before they answer.
-func syncDir(string) error { return nil }
+func SyncDir(string) error { return nil }

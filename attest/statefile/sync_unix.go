@@ -7,8 +7,9 @@ import (
 	"os"
 )
 
-// syncDir makes a rename outlive a power failure.
-func syncDir(path string) error {
+// SyncDir makes a rename in a directory outlive a power failure. Errors are
+// those of the file system.
+func SyncDir(path string) error {
 	dir, err := os.Open(path)
 	if err != nil {
 		return err

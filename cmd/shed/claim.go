@@ -12,6 +12,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
@@ -67,11 +68,8 @@ func refusedByMachine(err error) error {
 	default:
 		return err
 	}
-	var problem struct {
-		Detail string `json:"detail"`
-	}
-	if json.Unmarshal(status.Body, &problem) == nil && problem.Detail != "" {
-		return cli.Refused(fmt.Errorf("%w: %.200s", err, problem.Detail))
+	if p, parseErr := problem.Parse(status.Code, status.Body); parseErr == nil {
+		err = fmt.Errorf("%w: %.200s", err, p.Detail)
 	}
 	return cli.Refused(err)
 }

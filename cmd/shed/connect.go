@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
@@ -118,7 +119,7 @@ func (c *relyingParty) proxy(transport http.RoundTripper) http.Handler {
 			if status == http.StatusServiceUnavailable {
 				w.Header().Set("Retry-After", retryAfter)
 			}
-			problem(w, status, code, err.Error())
+			problem.New(status, code, err.Error()).Write(w)
 			log.Print(err)
 		},
 	}
@@ -134,13 +135,13 @@ func localOnly(address string, next http.Handler) http.Handler {
 		switch {
 		case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
-			problem(w, http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method)
+			problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method).Write(w)
 		case r.Host != address && r.Host != net.JoinHostPort("localhost", port):
-			problem(w, http.StatusMisdirectedRequest, "misdirected", "this proxy answers to its own address alone")
+			problem.New(http.StatusMisdirectedRequest, "misdirected", "this proxy answers to its own address alone").Write(w)
 		case foreign(r) || crossOrigin.Check(r) != nil:
-			problem(w, http.StatusForbidden, "foreign-origin", "this proxy does not answer to pages of other origins")
+			problem.New(http.StatusForbidden, "foreign-origin", "this proxy does not answer to pages of other origins").Write(w)
 		case !strings.HasPrefix(r.URL.Path, "/"):
-			problem(w, http.StatusNotFound, "not-found", "this proxy passes paths on, which begin with a slash")
+			problem.New(http.StatusNotFound, "not-found", "this proxy passes paths on, which begin with a slash").Write(w)
 		default:
 			next.ServeHTTP(w, r)
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -57,15 +56,4 @@ func problemOf(err error) (status int, code string) {
 		return http.StatusGatewayTimeout, "machine-timed-out"
 	}
 	return http.StatusBadGateway, "machine-unreachable"
-}
-
-// problem answers with an RFC 9457 problem document.
-func problem(w http.ResponseWriter, status int, code, detail string) {
-	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(status)
-	// A client that is gone cannot be told.
-	_ = json.NewEncoder(w).Encode(map[string]any{
-		"type": "about:blank", "title": http.StatusText(status), "status": status, "code": code, "detail": detail,
-	})
 }

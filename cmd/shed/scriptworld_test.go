@@ -12,6 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
 
@@ -74,7 +75,7 @@ func newTinyControl() http.Handler {
 				return
 			}
 		}
-		problem(w, http.StatusNotFound, "not-found", "instance: not found")
+		problem.New(http.StatusNotFound, "not-found", "instance: not found").Write(w)
 	})
 	return mux
 }

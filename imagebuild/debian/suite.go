@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 )
 
@@ -51,7 +52,7 @@ func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err 
 	if err != nil {
 		return nil, fmt.Errorf("keeping %s: %w", known, err)
 	}
-	return p, files.WriteBytes(known, 0o644, b)
+	return p, statefile.Write(known, 0o644, b)
 }
 
 // updated is an apt that knows the suite alone, with its lists in dir.

@@ -10,7 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
-	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 )
 
 // MeasureOnce is Measure, kept in the directory cache for as long as firmware,
@@ -39,7 +39,7 @@ func (f *Firmware) MeasureOnce(ctx context.Context, shape board.Shape, qemu atte
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return Registers{}, fmt.Errorf("making the cache: %w", err)
 	}
-	return measured, files.WriteBytes(name, 0o644, b)
+	return measured, statefile.Write(name, 0o644, b)
 }
 
 func (r Registers) complete() bool {

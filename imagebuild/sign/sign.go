@@ -28,8 +28,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild"
-	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 )
 
 // The names of what Release writes beside the manifest.
@@ -74,10 +74,10 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	if err != nil {
 		return attest.ReleaseDigest{}, err
 	}
-	if err := files.WriteBytes(filepath.Join(dir, TrustedRootName), 0o644, root); err != nil {
+	if err := statefile.Write(filepath.Join(dir, TrustedRootName), 0o644, root); err != nil {
 		return attest.ReleaseDigest{}, err
 	}
-	return digest, files.WriteBytes(filepath.Join(dir, BundleName), 0o644, bundle)
+	return digest, statefile.Write(filepath.Join(dir, BundleName), 0o644, bundle)
 }
 
 // Bundle signs message and returns the bundle, JSON.

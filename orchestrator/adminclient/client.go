@@ -20,13 +20,13 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 const (
 	// maxAnswerBytes caps what a control plane may answer at once,
-	// maxProblemBytes a problem document.
-	maxAnswerBytes  = 64 << 20
-	maxProblemBytes = 64 << 10
+	maxAnswerBytes = 64 << 20
 	// pageSize is how many instances are asked for at once, the most that the
 	// API gives.
 	pageSize = 1000
@@ -61,11 +61,11 @@ func (e *Error) Error() string {
 // ErrorOf reads the *Error of an answer with a status of 400 or more.
 func ErrorOf(resp *http.Response) error {
 	e := &Error{Status: resp.StatusCode}
-	var p struct {
-		Code   string `json:"code"`
-		Detail string `json:"detail"`
+	body, err := io.ReadAll(io.LimitReader(resp.Body, problem.MaxBytes))
+	if err != nil {
+		return e
 	}
-	if json.NewDecoder(io.LimitReader(resp.Body, maxProblemBytes)).Decode(&p) == nil {
+	if p, err := problem.Parse(resp.StatusCode, body); err == nil {
 		e.Code, e.Detail = p.Code, p.Detail
 	}
 	return e

@@ -28,6 +28,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/problem"
+	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -172,9 +173,7 @@ func answer[In any](s *Server, f func(*http.Request, In) (any, error)) http.Hand
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) error {
-	d := json.NewDecoder(http.MaxBytesReader(w, r.Body, api.MaxMessageBytes))
-	d.DisallowUnknownFields()
-	err := d.Decode(into)
+	err := strictjson.Decode(http.MaxBytesReader(w, r.Body, api.MaxMessageBytes), into)
 	var tooLong *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLong):
@@ -182,9 +181,6 @@ func decode(w http.ResponseWriter, r *http.Request, into any) error {
 			fmt.Sprintf("the message has more than %d bytes", api.MaxMessageBytes))
 	case err != nil:
 		return problem.New(http.StatusBadRequest, "message-invalid", "the message is not what this path takes: "+err.Error())
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return problem.New(http.StatusBadRequest, "message-invalid", "something follows the message")
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -133,7 +134,7 @@ func (c *config) accept(r record, drive []byte) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
 	// The drive carries the enrolment token.
-	if err := writeFile(filepath.Join(fresh, configFile), drive, 0o600); err != nil {
+	if err := statefile.Write(filepath.Join(fresh, configFile), 0o600, drive); err != nil {
 		return err
 	}
 	if err := r.write(fresh); err != nil {
@@ -142,7 +143,7 @@ func (c *config) accept(r record, drive []byte) (err error) {
 	if err := os.Rename(fresh, c.machineDir(r.Machine)); err != nil {
 		return err
 	}
-	return syncDir(c.path(machinesDir))
+	return statefile.SyncDir(c.path(machinesDir))
 }
 
 // provision makes what a machine needs to start; what is there stays.
@@ -187,7 +188,7 @@ func (c *config) makeFile(path string, fill func(path string) error) (err error)
 	if err := os.Rename(fresh, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return statefile.SyncDir(filepath.Dir(path))
 }
 
 // copyVariables gives each machine its own: the firmware writes into them.
@@ -200,7 +201,7 @@ func (c *config) copyVariables(r record, path string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(path, variables, 0o600)
+	return statefile.Write(path, 0o600, variables)
 }
 
 // makeOverlay names the image by a path relative to the machine's directory,

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 )
@@ -101,7 +102,7 @@ func (c *config) discard(dir string) error {
 	if err := os.Rename(dir, filepath.Join(bin, filepath.Base(dir))); err != nil {
 		return errors.Join(err, os.Remove(bin))
 	}
-	return errors.Join(syncDir(filepath.Dir(dir)), os.RemoveAll(bin))
+	return errors.Join(statefile.SyncDir(filepath.Dir(dir)), os.RemoveAll(bin))
 }
 
 // keepData moves the data disk to where no deletion of a machine reaches, with
@@ -122,7 +123,7 @@ func (c *config) keepData(r record) error {
 	if err := os.Rename(data, filepath.Join(kept, dataFile)); err != nil {
 		return err
 	}
-	return errors.Join(syncDir(kept), syncDir(c.path(keptDir)))
+	return errors.Join(statefile.SyncDir(kept), statefile.SyncDir(c.path(keptDir)))
 }
 
 // deleteLeftovers cleans what is left of a machine that is not there.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -165,13 +166,13 @@ func (c *config) importImage(ctx context.Context, image providers.Image, progres
 	if err != nil {
 		return err
 	}
-	if err := writeFile(filepath.Join(fresh, imageInfoFile), info, 0o600); err != nil {
+	if err := statefile.Write(filepath.Join(fresh, imageInfoFile), 0o600, info); err != nil {
 		return err
 	}
 	if err := os.Rename(fresh, filepath.Dir(c.imagePath(image.Release))); err != nil {
 		return err
 	}
-	return syncDir(c.path(imagesDir))
+	return statefile.SyncDir(c.path(imagesDir))
 }
 
 // copyImage writes a file to path and refuses it unless the bytes written are

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -71,7 +72,7 @@ func (c *config) kvmVerdict(ctx context.Context) (verdict probeVerdict, err erro
 	if err != nil {
 		return probeVerdict{}, err
 	}
-	return verdict, writeFile(path, b, 0o600)
+	return verdict, statefile.Write(path, 0o600, b)
 }
 
 // compare answers why KVM is not used, or nothing where it is. Under a host that

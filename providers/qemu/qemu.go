@@ -13,7 +13,6 @@ package qemu
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -22,9 +21,9 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -63,7 +62,7 @@ type Provider struct {
 	// mu guards the fields below. config is nil until Configure and is
 	// replaced as a whole.
 	config   *config
-	lock     *os.File
+	unlock   func() error
 	machines map[providers.MachineID]*machine
 	// ports are the ones that machines have.
 	ports map[int]struct{}
@@ -197,17 +196,17 @@ func (p *Provider) configureFirst(ctx context.Context, c *config) error {
 	if err := c.makeDirs(); err != nil {
 		return failure(err, "making the state directory")
 	}
-	lock, err := takeLock(ctx, c.path(lockFile))
+	unlock, err := takeLock(ctx, c.path(lockFile))
 	if err != nil {
 		return err
 	}
 	machines, err := p.takeOver(ctx, c)
 	if err != nil {
-		return errors.Join(err, lock.Close())
+		return errors.Join(err, unlock())
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.config, p.lock = c, lock
+	p.config, p.unlock = c, unlock
 	for _, m := range machines {
 		p.machines[m.record.Machine] = m
 		p.ports[m.record.Port] = struct{}{}
@@ -263,27 +262,17 @@ const lockPatience = 10 * time.Second
 
 // takeLock makes this process the only one that uses the state directory. The
 // kernel gives the lock back when the process dies.
-func takeLock(ctx context.Context, path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+func takeLock(ctx context.Context, path string) (release func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	release, err = statefile.LockWithin(ctx, path)
+	if errors.Is(err, statefile.ErrLocked) {
+		return nil, providers.Errorf(providers.CodeUnavailable, "another provider process uses %s", filepath.Dir(path))
+	}
 	if err != nil {
 		return nil, failure(err, "locking the state directory")
 	}
-	ctx, cancel := context.WithTimeout(ctx, lockPatience)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err == nil {
-			return f, nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			taken := &providers.Error{Code: providers.CodeUnavailable,
-				Message: fmt.Sprintf("another provider process uses %s", filepath.Dir(path))}
-			return nil, errors.Join(taken, f.Close())
-		}
-	}
+	return release, nil
 }
 
 // Offerings answers the one size there is, as it is configured now.
@@ -313,11 +302,11 @@ func (p *Provider) Close() error {
 	}
 	p.machines = map[providers.MachineID]*machine{}
 	p.config = nil
-	if p.lock == nil {
+	if p.unlock == nil {
 		return nil
 	}
-	err := p.lock.Close()
-	p.lock = nil
+	err := p.unlock()
+	p.unlock = nil
 	return err
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
@@ -98,7 +99,7 @@ func (r record) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(dir, recordFile), append(b, '\n'), 0o600)
+	return statefile.Write(filepath.Join(dir, recordFile), 0o600, append(b, '\n'))
 }
 
 // The files of a machine's directory.

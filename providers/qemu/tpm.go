@@ -21,6 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 )
@@ -52,12 +53,12 @@ func (c *config) ensureCA(now time.Time) error {
 	// These name paths, and the state directory may have been moved.
 	localCA := fmt.Sprintf("statedir = %[1]s\nsigningkey = %[1]s/%[2]s\nissuercert = %[1]s/%[3]s\ncertserial = %[1]s/%[4]s\n",
 		c.path(caDir), caKeyFile, caRootFile, caSerialFile)
-	if err := writeFile(c.path(caDir, caConfigFile), []byte(localCA), 0o600); err != nil {
+	if err := statefile.Write(c.path(caDir, caConfigFile), 0o600, []byte(localCA)); err != nil {
 		return err
 	}
 	setup := fmt.Sprintf("create_certs_tool = %s\ncreate_certs_tool_config = %[2]s/%[3]s\ncreate_certs_tool_options = %[2]s/%[4]s\n",
 		c.tools.swtpmLocalCA, c.path(caDir), caConfigFile, caOptionsFile)
-	return writeFile(c.path(caDir, setupFile), []byte(setup), 0o600)
+	return statefile.Write(c.path(caDir, setupFile), 0o600, []byte(setup))
 }
 
 // makeCA builds the directory beside its place, so that one that a crash left
@@ -81,14 +82,14 @@ func (c *config) makeCA(now time.Time) error {
 		{caSerialFile, []byte("1"), 0o600},
 		{caOptionsFile, nil, 0o600},
 	} {
-		if err := writeFile(filepath.Join(fresh, file.name), file.content, file.mode); err != nil {
+		if err := statefile.Write(filepath.Join(fresh, file.name), file.mode, file.content); err != nil {
 			return err
 		}
 	}
 	if err := os.Rename(fresh, c.path(caDir)); err != nil {
 		return err
 	}
-	return syncDir(c.StateDir)
+	return statefile.SyncDir(c.StateDir)
 }
 
 // newCA answers a key and its certificate, PEM.
@@ -167,7 +168,7 @@ func (c *config) manufacture(ctx context.Context, id providers.MachineID) (err e
 	if err := os.Rename(fresh, target); err != nil {
 		return err
 	}
-	return syncDir(c.machineDir(id))
+	return statefile.SyncDir(c.machineDir(id))
 }
 
 // endUsers ends what swtpm_setup has started on dir, or below it, and itself.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/statefile"
 )
 
 // down stops a run, also one whose control plane was killed: machines outlive
@@ -38,27 +40,27 @@ func down(ctx context.Context, p place) error {
 // stopRunner ends a 'make up' in another terminal. The pid is only believed
 // while the lock beside it is held.
 func (p place) stopRunner(ctx context.Context) error {
-	f, err := os.OpenFile(p.pidFile(), os.O_RDWR, 0)
+	written, err := os.ReadFile(p.pidFile())
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("looking for a run: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // the lock goes with it
 	free := func() (bool, error) {
-		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if errors.Is(err, syscall.EWOULDBLOCK) {
+		unlock, err := statefile.TryLock(p.pidFile())
+		if errors.Is(err, statefile.ErrLocked) {
 			return false, nil
 		}
-		return err == nil, err
+		if err != nil {
+			return false, err
+		}
+		return true, unlock()
 	}
 	if ok, err := free(); ok || err != nil {
 		return err
 	}
-	b := make([]byte, 32)
-	n, _ := f.ReadAt(b, 0) //nolint:errcheck // an empty file is no pid, which the next line says
-	pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n])))
+	pid, err := strconv.Atoi(strings.TrimSpace(string(written)))
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", p.pidFile(), err)
 	}

@@ -8,8 +8,9 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/statefile"
 )
 
 // local is one run on its way.
@@ -182,19 +183,15 @@ func (p place) lock() (release func(), err error) {
 	if err := p.make(); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(p.pidFile(), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", p.root, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close() //nolint:errcheck // it was not written
+	unlock, err := statefile.TryLock(p.pidFile())
+	if errors.Is(err, statefile.ErrLocked) {
 		return nil, fmt.Errorf("%s runs already\nhint: make down stops it (with the same STATE)", relative(p.root))
 	}
-	if err := f.Truncate(0); err != nil {
-		return nil, fmt.Errorf("locking %s: %w", p.root, err)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0); err != nil {
-		return nil, fmt.Errorf("locking %s: %w", p.root, err)
+	if err := os.WriteFile(p.pidFile(), []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking %s: %w", p.root, err), unlock())
 	}
-	return func() { f.Close() }, nil //nolint:errcheck // the lock goes with it
+	return func() { unlock() }, nil //nolint:errcheck // it goes with the process
 }
