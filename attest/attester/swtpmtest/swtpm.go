@@ -7,8 +7,6 @@ package swtpmtest
 
 import (
 	"crypto/x509"
-	"encoding/pem"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,55 +32,25 @@ type TPM struct {
 }
 
 // Start makes a new TPM and powers it on. It fails the test where swtpm is not
-// installed.
+// installed. Two TPMs of one test are never the same; those of two tests may
+// have been made once, since making one takes a second.
 func Start(t testing.TB) *TPM {
 	t.Helper()
 	m := &TPM{t: t, dir: t.TempDir()}
-	m.setup()
+	made := next(t)
+	m.Root = made.root
+	state := filepath.Join(m.dir, "state")
+	if err := os.Mkdir(state, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range made.files {
+		if err := os.WriteFile(filepath.Join(state, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	m.PowerOn()
 	t.Cleanup(m.PowerOff)
 	return m
-}
-
-func (m *TPM) setup() {
-	m.t.Helper()
-	write := func(name, format string, args ...any) string {
-		path := filepath.Join(m.dir, name)
-		if err := os.WriteFile(path, fmt.Appendf(nil, format, args...), 0o600); err != nil {
-			m.t.Fatal(err)
-		}
-		return path
-	}
-	options := write("options", "--platform-manufacturer test\n--platform-version 1\n--platform-model test\n")
-	ca := write("ca.conf", "statedir = %[1]s\nsigningkey = %[1]s/key.pem\nissuercert = %[1]s/issuer.pem\ncertserial = %[1]s/serial\n", m.dir)
-	config := write("setup.conf", "create_certs_tool = swtpm_localca\ncreate_certs_tool_config = %s\ncreate_certs_tool_options = %s\n", ca, options)
-	state := filepath.Join(m.dir, "state")
-	if err := os.Mkdir(state, 0o700); err != nil {
-		m.t.Fatal(err)
-	}
-	out, err := exec.Command("swtpm_setup", "--tpm2", "--tpmstate", state, "--create-ek-cert",
-		"--config", config, "--pcr-banks", "sha256,sha384", "--lock-nvram").CombinedOutput()
-	if err != nil {
-		m.t.Fatalf("swtpm_setup (Debian package swtpm-tools): %v\n%s", err, out)
-	}
-	m.Root = m.readRoot()
-}
-
-func (m *TPM) readRoot() *x509.Certificate {
-	m.t.Helper()
-	b, err := os.ReadFile(filepath.Join(m.dir, "issuer.pem"))
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	block, _ := pem.Decode(b)
-	if block == nil {
-		m.t.Fatal("issuer.pem holds no PEM")
-	}
-	root, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	return root
 }
 
 // PowerOn starts the TPM as a machine's reset does: registers at their initial
