@@ -33,13 +33,13 @@ func (d Digest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 // MarshalText writes d as lowercase hex.
 func (d ReleaseDigest) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
 
-// UnmarshalText reads exactly 64 hex digits.
+// UnmarshalText reads exactly 64 hex digits. The error says what is not.
 func (d *Digest) UnmarshalText(text []byte) error { return decodeHex(d[:], text) }
 
-// UnmarshalText reads exactly 64 hex digits.
+// UnmarshalText reads exactly 64 hex digits. The error says what is not.
 func (d *ReleaseDigest) UnmarshalText(text []byte) error { return decodeHex(d[:], text) }
 
-// ParseReleaseDigest reads exactly 64 hex digits.
+// ParseReleaseDigest reads exactly 64 hex digits. The error says what is not.
 func ParseReleaseDigest(s string) (ReleaseDigest, error) {
 	var d ReleaseDigest
 	return d, d.UnmarshalText([]byte(s))

@@ -29,7 +29,7 @@ func (t Tier) String() string {
 // MarshalText writes the tier's name.
 func (t Tier) MarshalText() ([]byte, error) { return []byte(t.String()), nil }
 
-// UnmarshalText reads a tier's name.
+// UnmarshalText reads a tier's name. The error names those there are.
 func (t *Tier) UnmarshalText(text []byte) error {
 	for i, name := range tierNames {
 		if name == string(text) {
@@ -100,7 +100,7 @@ func (v Verdict) String() string {
 // MarshalText writes the verdict's name.
 func (v Verdict) MarshalText() ([]byte, error) { return []byte(v.String()), nil }
 
-// UnmarshalText reads a verdict's name.
+// UnmarshalText reads a verdict's name. The error names those there are.
 func (v *Verdict) UnmarshalText(text []byte) error {
 	for _, known := range [...]Verdict{NoClaim, Affirming, Warning, Contraindicated} {
 		if known.String() == string(text) {

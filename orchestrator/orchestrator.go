@@ -43,7 +43,7 @@ const IDLength = 26
 
 var idEncoding = base32.NewEncoding("abcdefghijklmnopqrstuvwxyz234567").WithPadding(base32.NoPadding)
 
-// NewID draws a random id.
+// NewID draws a random id. Errors are those of random.
 func NewID(random io.Reader) (string, error) {
 	var b [16]byte
 	if _, err := io.ReadFull(random, b[:]); err != nil {
@@ -52,7 +52,8 @@ func NewID(random io.Reader) (string, error) {
 	return idEncoding.EncodeToString(b[:]), nil
 }
 
-// CheckID reports whether s is an id as NewID draws them.
+// CheckID reports whether s is an id as NewID draws them. The error says what
+// is not.
 func CheckID(s string) error {
 	if len(s) != IDLength {
 		return fmt.Errorf("id has %d characters, want %d", len(s), IDLength)

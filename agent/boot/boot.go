@@ -34,6 +34,7 @@ var mounts = []struct {
 }
 
 // Mount mounts the machine's file systems. One that is mounted already stays.
+// Errors are the kernel's.
 func Mount() error {
 	for _, m := range mounts {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
@@ -49,7 +50,7 @@ func Mount() error {
 
 // LoadModules loads the kernel modules that list names, a path a line, in that
 // order. One that is loaded already is passed over, and so is one for hardware
-// that this machine lacks.
+// that this machine lacks. Errors are the kernel's.
 func LoadModules(list string) error {
 	b, err := os.ReadFile(list)
 	if err != nil {
@@ -101,7 +102,8 @@ func FindDisk(serial string, limit time.Duration) (string, error) {
 	}
 }
 
-// WaitFor waits for a device node to appear.
+// WaitFor waits for a device node to appear. The error is fs.ErrNotExist once
+// the limit has passed.
 func WaitFor(path string, limit time.Duration) error {
 	for deadline := time.Now().Add(limit); ; {
 		_, err := os.Stat(path)
@@ -118,7 +120,8 @@ func WaitFor(path string, limit time.Duration) error {
 // pollInterval is short: it is added to every boot.
 const pollInterval = 5 * time.Millisecond
 
-// ReadDrive reads at most limit bytes from the start of a drive.
+// ReadDrive reads at most limit bytes from the start of a drive. Errors are
+// the device's.
 func ReadDrive(path string, limit int) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -134,6 +137,7 @@ func ReadDrive(path string, limit int) ([]byte, error) {
 }
 
 // PowerOff syncs and cuts the power. It does not return where it succeeds.
+// Errors are the kernel's.
 func PowerOff() error {
 	unix.Sync()
 	return unix.Reboot(unix.LINUX_REBOOT_CMD_POWER_OFF)

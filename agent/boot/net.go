@@ -22,7 +22,8 @@ type Network struct {
 }
 
 // NetworkUp brings up loopback and the first card and takes a lease by DHCP
-// (RFC 2131).
+// (RFC 2131). Errors are the kernel's and ctx's; a network without a lease is
+// asked again.
 func NetworkUp(ctx context.Context) (*Network, error) {
 	links, err := netlink.LinkList()
 	if err != nil {

@@ -14,7 +14,8 @@ import (
 // to the first mount what need not be written now.
 const mke2fs = "/sbin/mke2fs"
 
-// Format makes an ext4 file system on a block device.
+// Format makes an ext4 file system on a block device. Errors are mke2fs's,
+// with what it said.
 func Format(ctx context.Context, device string) error {
 	cmd := exec.CommandContext(ctx, mke2fs, "-q", "-F", "-t", "ext4", "-m", "0",
 		"-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard", device)
@@ -32,13 +33,13 @@ type DataMount struct {
 
 const dataFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
-// Device mounts an ext4 block device.
+// Device mounts an ext4 block device. Errors are the kernel's.
 func (m DataMount) Device(device string) error {
 	return m.mount(device, "ext4", "")
 }
 
-// Memory mounts a small file system in memory, for a payload that has no
-// owner yet.
+// Memory mounts a small file system in memory, for a payload that has no owner
+// yet. Errors are the kernel's.
 func (m DataMount) Memory() error {
 	return m.mount("tmpfs", "tmpfs", "size=64m")
 }
@@ -57,6 +58,7 @@ func (m DataMount) mount(source, kind, data string) error {
 }
 
 // Unmount undoes the last mount; where nothing is mounted it does nothing.
+// Errors are the kernel's.
 func (m DataMount) Unmount() error {
 	err := unix.Unmount(m.Path, 0)
 	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {

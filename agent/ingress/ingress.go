@@ -75,7 +75,7 @@ const (
 )
 
 // Serve answers on l until ctx ends, then lets requests under way finish for a
-// moment.
+// moment. The error is http.ErrServerClosed where it ended with ctx.
 func (d *Ingress) Serve(ctx context.Context, l net.Listener) error {
 	d.busy = make(chan struct{}, maxBusy)
 	if d.patience == 0 {

@@ -43,7 +43,8 @@ const (
 	dmTargetBytes = 40
 )
 
-// Map creates the mapping, loads its table and resumes it.
+// Map creates the mapping, loads its table and resumes it. Errors are device
+// mapper's; none of a failed mapping is left.
 func (m *DMCrypt) Map(disk string, key []byte) (string, error) {
 	sectors, major, minor, err := blockDevice(disk)
 	if err != nil {
@@ -73,7 +74,8 @@ func (m *DMCrypt) Map(disk string, key []byte) (string, error) {
 	return fmt.Sprintf("/dev/dm-%d", unix.Minor(dev)), nil
 }
 
-// Unmap removes the mapping; without one it does nothing.
+// Unmap removes the mapping; without one it does nothing. Errors are device
+// mapper's.
 func (m *DMCrypt) Unmap() error {
 	control, err := os.OpenFile(controlDevice, os.O_RDWR, 0)
 	if err != nil {

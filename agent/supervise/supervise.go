@@ -118,7 +118,8 @@ func (s *Supervisor) Output() []byte { return s.output.bytes() }
 // Transport reaches the payload.
 func (s *Supervisor) Transport() http.RoundTripper { return s.client.Transport }
 
-// Start runs the payload until Stop. A second Start does nothing.
+// Start runs the payload until Stop. A second Start does nothing. Errors are
+// the file system's; a program that does not start is tried again.
 func (s *Supervisor) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

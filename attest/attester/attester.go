@@ -40,7 +40,8 @@ type TPM struct {
 }
 
 // Open readies the attestation key and reads the endorsement certificate. The
-// caller keeps device and closes it after the TPM is no longer used.
+// caller keeps device and closes it after the TPM is no longer used. Errors
+// are ErrNoIndex where the TPM has no endorsement certificate, or the TPM's.
 func Open(device transport.TPM) (*TPM, error) {
 	t := &TPM{device: device}
 	certificate, err := ReadNV(device, handleEKCertificate)
@@ -78,7 +79,8 @@ func (t *TPM) AKName() []byte { return t.ak.Name.Buffer }
 // EKCertificate is the endorsement certificate, DER.
 func (t *TPM) EKCertificate() []byte { return t.ekCertificate }
 
-// Do runs a sequence of commands that nothing else may come between.
+// Do runs a sequence of commands that nothing else may come between. Errors
+// are f's.
 func (t *TPM) Do(f func(transport.TPM) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -90,7 +92,8 @@ func (t *TPM) Do(f func(transport.TPM) error) error {
 const maxCredential = 256
 
 // Activate opens a credential that was made for this TPM's two keys (TPM 2.0
-// Part 3, section 12.5) and answers it for the connection ch alone.
+// Part 3, section 12.5) and answers it for the connection ch alone. Errors are
+// the TPM's, of which most say that it was made for other keys.
 func (t *TPM) Activate(ch attest.Channel, blob, encryptedSecret []byte) (attest.Digest, error) {
 	secret, err := t.open(blob, encryptedSecret)
 	if err != nil {

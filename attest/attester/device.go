@@ -10,7 +10,8 @@ import (
 )
 
 // OpenDevice opens a TPM's character device, such as /dev/tpm0. The file is
-// blocking, so that a command's answer is ready once its write returns.
+// blocking, so that a command's answer is ready once its write returns. Errors
+// are the file system's.
 func OpenDevice(path string) (transport.TPM, error) {
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 // Extend folds a digest into a register, in the SHA-384 bank the SHA-384 of
 // the digest, so that no bank that is quoted or sealed to stays at zero.
+// Errors are the TPM's.
 func (t *TPM) Extend(register uint8, digest attest.Digest) error {
 	long := sha512.Sum384(digest[:])
 	return t.Do(func(device transport.TPM) error {
@@ -31,7 +32,7 @@ func (t *TPM) Extend(register uint8, digest attest.Digest) error {
 	})
 }
 
-// Registers reads registers of the SHA-256 bank.
+// Registers reads registers of the SHA-256 bank. Errors are the TPM's.
 func (t *TPM) Registers(registers ...uint8) (map[uint8]attest.Digest, error) {
 	var values map[uint8]attest.Digest
 	err := t.Do(func(device transport.TPM) (err error) {
@@ -52,7 +53,8 @@ type Subject struct {
 	ReferenceValues evidence.ReferenceValues
 }
 
-// Evidence quotes the registers for one nonce on one connection.
+// Evidence quotes the registers for one nonce on one connection. Errors are
+// the TPM's.
 func (t *TPM) Evidence(s Subject) ([]byte, error) {
 	leaf := s.Channel.Leaf(s.Nonce, s.Config, s.Claim)
 	// A batch of one: its root is the leaf.

@@ -100,7 +100,8 @@ func ClientConfigTrustingEvidenceAlone() *tls.Config {
 	}
 }
 
-// PeerSPKI is the DER SubjectPublicKeyInfo of the peer's certificate.
+// PeerSPKI is the DER SubjectPublicKeyInfo of the peer's certificate. The
+// error is attest.ErrBinding where there is none.
 func PeerSPKI(state tls.ConnectionState) ([]byte, error) {
 	if len(state.PeerCertificates) == 0 {
 		return nil, fmt.Errorf("%w: the peer showed no certificate", attest.ErrBinding)

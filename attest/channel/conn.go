@@ -32,7 +32,8 @@ var _ http.RoundTripper = (*Conn)(nil)
 const dialTimeout = 10 * time.Second
 
 // Dial connects to the machine at an https URL as its client and completes the
-// handshake. Nothing about the machine is established by that.
+// handshake. Nothing about the machine is established by that. Errors are
+// attest.ErrBinding where the other side speaks no TLS 1.3, or the network's.
 func Dial(ctx context.Context, machine *url.URL) (*Conn, error) {
 	if machine.Scheme != "https" || machine.Host == "" {
 		return nil, fmt.Errorf("url %q: want https://host:port", machine)
@@ -47,7 +48,8 @@ func Dial(ctx context.Context, machine *url.URL) (*Conn, error) {
 }
 
 // DialEnrol connects a machine to its control plane: the machine shows
-// certificate, whose key is spki, and accepts only the pinned key.
+// certificate, whose key is spki, and accepts only the pinned key. Errors are
+// as Dial's, and attest.ErrBinding for another key.
 func DialEnrol(ctx context.Context, host string, certificate tls.Certificate, spki []byte, pin attest.Digest) (*Conn, error) {
 	config := ClientConfigTrustingEvidenceAlone()
 	config.Certificates = []tls.Certificate{certificate}
@@ -111,7 +113,7 @@ func handshakeError(err error) error {
 	}
 }
 
-// RoundTrip sends one request on this connection.
+// RoundTrip sends one request on this connection. Errors are the network's.
 func (c *Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.http.RoundTrip(req)
 }
@@ -136,7 +138,7 @@ func (c *Conn) Call(ctx context.Context, method, target, contentType string, bod
 	return c.Do(req, limit)
 }
 
-// Request makes a request for Do.
+// Request makes a request for Do. Errors are http.NewRequest's.
 func (c *Conn) Request(ctx context.Context, method, target string, body []byte) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+c.host+target, bytes.NewReader(body))
 	if err != nil {
@@ -145,7 +147,7 @@ func (c *Conn) Request(ctx context.Context, method, target string, body []byte) 
 	return req, nil
 }
 
-// Do sends a request and answers as Call does.
+// Do sends a request and answers as Call does. Errors are as Call's.
 func (c *Conn) Do(req *http.Request, limit int64) ([]byte, error) {
 	resp, err := c.RoundTrip(req)
 	if err != nil {

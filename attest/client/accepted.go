@@ -41,7 +41,7 @@ type accepted1 map[string]struct {
 }
 
 // Pin answers what was accepted of the machine at an URL's host; nil where
-// nothing was.
+// nothing was. Errors are the file's.
 func (h ClientState) Pin(host string) (*Pin, error) {
 	a, err := h.accepted()
 	if err != nil {
@@ -54,7 +54,7 @@ func (h ClientState) Pin(host string) (*Pin, error) {
 }
 
 // EpochFloor is the highest epoch that was accepted of releases signed by key;
-// zero where none was.
+// zero where none was. Errors are the file's.
 func (h ClientState) EpochFloor(key crypto.PublicKey) (uint64, error) {
 	a, err := h.accepted()
 	if err != nil {
@@ -64,13 +64,14 @@ func (h ClientState) EpochFloor(key crypto.PublicKey) (uint64, error) {
 	return max(a.Epochs[id], a.Epochs[attest.Digest{}]), err
 }
 
-// Remember keeps what was accepted of the machine at an URL's host.
+// Remember keeps what was accepted of the machine at an URL's host. Errors are
+// the file's.
 func (h ClientState) Remember(host string, pin Pin) error {
 	return h.change(func(a *accepted) { a.Machines[host] = pin })
 }
 
 // RaiseEpochFloor keeps an epoch that was accepted of a release signed by key.
-// It is never lowered.
+// It is never lowered. Errors are the file's.
 func (h ClientState) RaiseEpochFloor(key crypto.PublicKey, epoch uint64) error {
 	id, err := keyID(key)
 	if err != nil {
@@ -83,7 +84,7 @@ func (h ClientState) RaiseEpochFloor(key crypto.PublicKey, epoch uint64) error {
 }
 
 // Forget drops what was accepted of a machine: the next one there is new. The
-// epochs stay.
+// epochs stay. Errors are the file's.
 func (h ClientState) Forget(host string) error {
 	return h.change(func(a *accepted) { delete(a.Machines, host) })
 }

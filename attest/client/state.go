@@ -32,7 +32,7 @@ const (
 
 // Keys reads the owner's keys, drawing those that are missing. Of two
 // processes at once one draws: a claim signed with a key that is then replaced
-// would lose the machine.
+// would lose the machine. Errors are the files'.
 func (h ClientState) Keys(rand io.Reader) (Keys, error) {
 	unlock, err := h.lock()
 	if err != nil {

@@ -81,7 +81,8 @@ type ReferenceValues struct {
 	Bundle   []byte `cbor:"2,keyasint,omitempty"`
 }
 
-// Encode returns the evidence's only encoding.
+// Encode returns the evidence's only encoding. It fails for no evidence that
+// Decode returns.
 func (e *Evidence) Encode() ([]byte, error) {
 	b, err := canon.Marshal(e)
 	if err != nil {

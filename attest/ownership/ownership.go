@@ -57,7 +57,8 @@ type signed struct {
 }
 
 // Sign makes the claim that owner's key signs; body's Version and Owner are
-// set from the constant and the key.
+// set from the constant and the key. The error is attest.ErrClaim where the
+// body is not whole.
 func Sign(owner ed25519.PrivateKey, body Body) (*Claim, error) {
 	body.Version = Version
 	copy(body.Owner[:], owner.Public().(ed25519.PublicKey))

@@ -10,7 +10,8 @@ import (
 )
 
 // Encode returns the manifest's canonical bytes, which ParseManifest reads
-// back: indented JSON, maps sorted by key, a newline at the end.
+// back: indented JSON, maps sorted by key, a newline at the end. Errors are as
+// ParseManifest's.
 func (m *Manifest) Encode() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err

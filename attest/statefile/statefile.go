@@ -51,7 +51,7 @@ func Fill(path string, mode os.FileMode, fill func(*os.File) error) (err error) 
 }
 
 // Lock waits for path, a file that is made where it is missing, to be held by
-// nobody else, processes and goroutines alike.
+// nobody else, processes and goroutines alike. Errors are the file system's.
 func Lock(path string) (unlock func() error, err error) {
 	lock := flock.New(path, flock.SetPermissions(0o600))
 	if err := lock.Lock(); err != nil {

@@ -18,7 +18,8 @@ import (
 const tokenPrefix = "shed_"
 
 // AdminToken makes the token in a file good, drawing one where there is none.
-// The store keeps its hash alone, so the file is the only copy.
+// The store keeps its hash alone, so the file is the only copy. Errors are the
+// file's and the store's.
 func AdminToken(ctx context.Context, s store.Store, path string, random io.Reader) error {
 	text, err := os.ReadFile(path)
 	token := strings.TrimSpace(string(text))

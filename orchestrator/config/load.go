@@ -40,7 +40,7 @@ type Value struct {
 	dir     string
 }
 
-// Load reads all sources, and explains every key.
+// Load reads all sources, and explains every key. Errors are ErrConfig.
 func Load(s Sources) (Config, []Value, error) {
 	values := make(map[string]Value, len(table))
 	for _, k := range table {

@@ -78,14 +78,16 @@ type ControlPlane struct {
 	enrol     *enrol.Server
 }
 
-// Open takes the directory and the addresses and starts the provider.
+// Open takes the directory and the addresses and starts the provider. Errors
+// are config.ErrConfig, *LostError, *AddressError, those of sqlite.Open and
+// the provider's.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
 	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys,
 		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
 // OpenToPowerOff takes the directory and starts the provider, and listens
-// nowhere.
+// nowhere. Errors are *LostError, those of sqlite.Open and the provider's.
 func OpenToPowerOff(ctx context.Context, o Options) (*ControlPlane, error) {
 	p, err := open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).openProvider)
 	if err != nil {
@@ -126,6 +128,7 @@ func (p *ControlPlane) Close() error {
 func (p *ControlPlane) Addresses() Addresses { return p.listeners.addresses() }
 
 // PowerOff powers every machine off and returns when all are, or ctx ends.
+// Errors are the provider's and ctx's.
 func (p *ControlPlane) PowerOff(ctx context.Context) error { return p.rec.Halt(ctx) }
 
 func (p *ControlPlane) openStore(ctx context.Context) (err error) {

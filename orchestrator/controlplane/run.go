@@ -28,7 +28,8 @@ const (
 	readyTimeout = 3 * time.Second
 )
 
-// Run works until ctx ends and everything has stopped.
+// Run works until ctx ends and everything has stopped. Errors are a
+// listener's.
 func (p *ControlPlane) Run(outer context.Context) error {
 	group, ctx := errgroup.WithContext(outer)
 	group.Go(func() error { return p.rec.Run(ctx) })

@@ -19,7 +19,8 @@ import (
 
 // LoadCertificate reads the key that machines know the control plane by,
 // drawing it the first time: it must stay the same as long as any machine
-// lives, since its digest is in their measured configuration.
+// lives, since its digest is in their measured configuration. Errors are the
+// file's and those of random.
 func LoadCertificate(path string, random io.Reader) (tls.Certificate, attest.Digest, error) {
 	key, err := loadKey(path)
 	if errors.Is(err, fs.ErrNotExist) {

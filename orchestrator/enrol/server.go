@@ -108,7 +108,7 @@ func (p *pending) take() (*tpm.Challenge, providers.MachineID, attest.Nonce) {
 
 type pendingKey struct{}
 
-// Serve answers machines on l until ctx ends.
+// Serve answers machines on l until ctx ends. Errors are the listener's.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	config := channel.ServerConfig(s.Certificate)
 	// Any key will do to connect: the evidence says whose it is.
@@ -215,7 +215,8 @@ func (s *Server) flushLogged(ctx context.Context) {
 }
 
 // Flush writes the heartbeats that came in since the last time, all in one
-// transaction: a beat alone is not worth a sync of the disk.
+// transaction: a beat alone is not worth a sync of the disk. Errors are the
+// store's.
 func (s *Server) Flush(ctx context.Context) error {
 	s.mu.Lock()
 	beats := s.beats

@@ -32,7 +32,7 @@ const maxPages = 10_000
 // Sweep deletes what a crash left at the provider. A resource goes only when
 // two sweeps at least the grace period apart found it to be a leftover, each
 // with the store answering; a stranger is reported and never touched
-// (docs/decisions/0032).
+// (docs/decisions/0032). Errors are the provider's and the store's.
 func (r *Reconciler) Sweep(ctx context.Context) error {
 	listed, err := r.listed(ctx)
 	if err != nil {

@@ -124,7 +124,8 @@ func New(p Parts) *Reconciler {
 
 // Reconcile brings one instance as far as it goes now, or lets in who waits,
 // and answers after how long to look again, or store.Never. It must not be
-// called for the same instance twice at once.
+// called for the same instance twice at once. Errors are the store's; the
+// provider's are in the row.
 func (r *Reconciler) Reconcile(ctx context.Context, id orchestrator.InstanceID) (time.Duration, error) {
 	if id == store.Admission {
 		return store.Never, r.admit(ctx)

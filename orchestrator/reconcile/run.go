@@ -21,7 +21,7 @@ const (
 
 // Run works until ctx ends: first it looks at everything that is not at rest,
 // since what happened while no process ran is not known, and then follows
-// hints and its own times.
+// hints and its own times. Errors are the store's.
 func (r *Reconciler) Run(ctx context.Context) error {
 	if err := r.Resume(ctx); err != nil {
 		return err
@@ -32,7 +32,7 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
-// Resume puts everything that is not at rest in line.
+// Resume puts everything that is not at rest in line. Errors are the store's.
 func (r *Reconciler) Resume(ctx context.Context) error {
 	var ids []orchestrator.InstanceID
 	err := r.Store.View(ctx, func(v store.Reader) (err error) {
@@ -74,7 +74,8 @@ func (r *Reconciler) sweepEach(ctx context.Context, d time.Duration) {
 }
 
 // Halt powers every machine off and returns when all are, or ctx ends. It may
-// only be called while Run does not work.
+// only be called while Run does not work. Errors are the provider's, the
+// store's and ctx's.
 func (r *Reconciler) Halt(ctx context.Context) error {
 	var all []orchestrator.Instance
 	err := r.Store.View(ctx, func(v store.Reader) (err error) {

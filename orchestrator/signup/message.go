@@ -54,7 +54,8 @@ type Event struct {
 type Secret struct{ key *webhooks.Webhook }
 
 // ParseSecret reads a secret in the form of the Standard Webhooks
-// specification: whsec_ and 24 to 64 bytes in base64.
+// specification: whsec_ and 24 to 64 bytes in base64. The error is
+// ErrSignature.
 func ParseSecret(text string) (Secret, error) {
 	encoded, ok := strings.CutPrefix(strings.TrimSpace(text), secretPrefix)
 	if !ok {
@@ -74,7 +75,7 @@ func ParseSecret(text string) (Secret, error) {
 	return Secret{key: key}, nil
 }
 
-// NewSecret draws a secret in its text form.
+// NewSecret draws a secret in its text form. Errors are those of random.
 func NewSecret(random io.Reader) (string, error) {
 	var b [32]byte
 	if _, err := io.ReadFull(random, b[:]); err != nil {
@@ -83,7 +84,7 @@ func NewSecret(random io.Reader) (string, error) {
 	return secretPrefix + base64.StdEncoding.EncodeToString(b[:]), nil
 }
 
-// Sign makes the headers of a message.
+// Sign makes the headers of a message. Errors are the library's.
 func (s Secret) Sign(id string, at time.Time, body []byte) (http.Header, error) {
 	signature, err := s.key.Sign(id, at, body)
 	if err != nil {
@@ -97,7 +98,8 @@ func (s Secret) Sign(id string, at time.Time, body []byte) (http.Header, error) 
 }
 
 // Check verifies a message and returns its id. The library's own check of the
-// time reads a clock that cannot be passed in, so that part is done here.
+// time reads a clock that cannot be passed in, so that part is done here. The
+// error is ErrSignature.
 func (s Secret) Check(h http.Header, body []byte, now time.Time) (id string, err error) {
 	if err := s.key.VerifyIgnoringTimestamp(body, h); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrSignature, err)
@@ -116,7 +118,8 @@ func (s Secret) Check(h http.Header, body []byte, now time.Time) (id string, err
 	return id, nil
 }
 
-// Encode writes an event as ParseEvent reads it.
+// Encode writes an event as ParseEvent reads it. Errors are those of
+// encoding/json.
 func (e Event) Encode() ([]byte, error) {
 	b, err := json.Marshal(map[string]any{
 		"type": e.Type, "timestamp": e.At.UTC().Format(time.RFC3339Nano), "data": map[string]any{"user_id": string(e.User)},
@@ -127,7 +130,8 @@ func (e Event) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// ParseEvent reads a body. Every field must be there, once, and no other.
+// ParseEvent reads a body. Every field must be there, once, and no other. The
+// error is ErrEvent, and names the field.
 func ParseEvent(body []byte, now time.Time) (Event, error) {
 	var e Event
 	top, err := object("", body, "type", "timestamp", "data")

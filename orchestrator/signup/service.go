@@ -39,7 +39,8 @@ type Service struct {
 // precision is the store's: times are compared as they will be read back.
 const precision = time.Microsecond
 
-// SignUp asks for an instance, by an event of the given time.
+// SignUp asks for an instance, by an event of the given time. Errors are the
+// store's and those of Random.
 func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
 	at = at.Truncate(precision)
 	void, err := tx.Tombstone(user)
@@ -93,6 +94,7 @@ func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outc
 }
 
 // Delete asks for the end of a user's instance, by an event of the given time.
+// Errors are the store's.
 func (d Service) Delete(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
 	at = at.Truncate(precision)
 	if err := tx.PutTombstone(user, at); err != nil {
@@ -111,7 +113,8 @@ func (d Service) Delete(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	return d.away(tx, have)
 }
 
-// Remove asks for the end of one instance, for an operator.
+// Remove asks for the end of one instance, for an operator. Errors are
+// orchestrator.ErrNotFound and the store's.
 func (d Service) Remove(tx store.Tx, id orchestrator.InstanceID) (Outcome, error) {
 	have, err := tx.Instance(id)
 	if err != nil {

@@ -110,7 +110,8 @@ func (p *Provider) Calls(call Call) int {
 	return p.counts[call]
 }
 
-// Crash makes a machine that is on end without having been asked to.
+// Crash makes a machine that is on end without having been asked to. The error
+// is CodeNotFound where there is none.
 func (p *Provider) Crash(id providers.MachineID, reason string) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

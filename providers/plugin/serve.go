@@ -61,7 +61,8 @@ func (*bridge) GRPCClient(_ context.Context, _ *goplugin.GRPCBroker, conn *grpc.
 }
 
 // Serve answers calls for p until the host says stop or is gone, then closes
-// p. It is all that a plugin's main does.
+// p. It is all that a plugin's main does. Errors are those of closing p, and
+// of a start that no host made.
 func Serve(p providers.Provider) error {
 	grpcServer := make(chan *grpc.Server, 1)
 	if err := watchHost(grpcServer); err != nil {
