@@ -18,7 +18,7 @@ func TestDegradedMachineIsNotReadyAndIsRestarted(t *testing.T) {
 			w := newWorld(t)
 			id := w.join(user).Instance
 			w.reach(id, state)
-			w.onlyMachine().Reason = tpmGone
+			w.change(func(m *providers.Machine) { m.Reason = tpmGone })
 			w.until("it is restarted", func() bool { return w.instance(id).Repairs == 1 })
 			i := w.instance(id)
 			if i.State != orchestrator.StateBooting || !strings.Contains(i.Reason, tpmGone) || i.URL() != "" {
@@ -37,9 +37,10 @@ func TestDegradedMachineFailsOnceItsBudgetIsSpent(t *testing.T) {
 	w := newWorld(t)
 	id := w.join(user).Instance
 	w.until("it has failed", func() bool {
-		for _, m := range w.cloud.machines {
+		for _, m := range w.cloud.Machines() {
 			if m.Power == providers.PowerOn {
 				m.Reason = tpmGone
+				w.cloud.Put(m)
 			}
 		}
 		return w.instance(id).State == orchestrator.StateFailed
@@ -57,7 +58,7 @@ func TestDegradedQuarantinedMachineIsLeftAlone(t *testing.T) {
 	w.cloud.altered = "registers differ: pcr4"
 	id := w.join(user).Instance
 	w.reach(id, orchestrator.StateQuarantined)
-	w.onlyMachine().Reason = tpmGone
+	w.change(func(m *providers.Machine) { m.Reason = tpmGone })
 	for range 60 {
 		w.pass()
 		w.sleep(pollStep)

@@ -45,7 +45,7 @@ func TestHaltWaitsForADeletionUnderWay(t *testing.T) {
 		if call == "SetPower off" {
 			return providers.Errorf(providers.CodeAborted, "it is being deleted")
 		}
-		clear(w.cloud.machines)
+		w.cloud.Forget(w.onlyMachine().ID)
 		return nil
 	}
 	if err := w.rec.Halt(t.Context()); err != nil {

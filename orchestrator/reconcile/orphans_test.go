@@ -13,7 +13,7 @@ func TestSweepDeletesLeftoversTwiceConfirmedAndNothingElse(t *testing.T) {
 	w := newWorld(t)
 	id := w.join(user).Instance
 	w.reach(id, orchestrator.StateReady)
-	machine := *w.onlyMachine()
+	machine := w.onlyMachine()
 	w.sleep(time.Second)
 	w.leave(user)
 	w.reach(id, orchestrator.StateDeleted)
@@ -21,27 +21,29 @@ func TestSweepDeletesLeftoversTwiceConfirmedAndNothingElse(t *testing.T) {
 	w.reach(kept, orchestrator.StateReady)
 	// A Create that was under way when its caller died ends after the
 	// deletion; and something that only an older copy of the store knew.
-	w.cloud.machines[machine.ID] = &machine
-	w.cloud.machines["stranger"] = &providers.Machine{ID: "stranger"}
+	w.cloud.Put(machine)
+	w.cloud.Put(providers.Machine{ID: "stranger", Installation: w.policy.Installation, Resources: []providers.Resource{
+		{Kind: providers.ResourceMachine, ID: "stranger", Machine: "stranger"},
+	}})
 
 	w.sweep()
-	if w.cloud.machines[machine.ID] == nil {
+	if !w.cloud.has(machine.ID) {
 		t.Fatal("deleted at first sight")
 	}
 	w.sleep(w.policy.OrphanGrace / 2)
 	w.sweep()
-	if w.cloud.machines[machine.ID] == nil {
+	if !w.cloud.has(machine.ID) {
 		t.Fatal("deleted within the grace period")
 	}
 	w.sleep(w.policy.OrphanGrace)
 	w.sweep()
-	if w.cloud.machines[machine.ID] != nil {
+	if w.cloud.has(machine.ID) {
 		t.Error("a leftover stays")
 	}
-	if w.cloud.machines["stranger"] == nil {
+	if !w.cloud.has("stranger") {
 		t.Error("a machine that the store has never heard of was deleted without asking")
 	}
-	if w.cloud.machines[w.instance(kept).Machine] == nil {
+	if !w.cloud.has(w.instance(kept).Machine) {
 		t.Error("a machine in use was deleted")
 	}
 }

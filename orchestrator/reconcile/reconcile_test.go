@@ -26,7 +26,7 @@ func TestSignupBecomesReady(t *testing.T) {
 	w.reach(id, orchestrator.StateReady)
 	w.onlyMachine()
 	i := w.instance(id)
-	if i.URL() != "https://127.0.0.1:4430" {
+	if i.URL() != "https://memory:"+string(i.Machine) {
 		t.Errorf("url %q", i.URL())
 	}
 	if len(i.Plan.Config) != 0 {
@@ -97,8 +97,8 @@ func TestRandomCrashesLeaveOneMachineAndThenNone(t *testing.T) {
 			w.sleep(time.Second)
 			w.leave(user)
 			crashing(w, rng, id, orchestrator.StateDeleted)
-			if len(w.cloud.machines) != 0 {
-				t.Errorf("left behind: %v", w.cloud.machines)
+			if len(w.cloud.Machines()) != 0 {
+				t.Errorf("left behind: %v", w.cloud.Machines())
 			}
 		})
 	}
@@ -185,13 +185,7 @@ func TestInvalidFailsAndRetryPlansAgain(t *testing.T) {
 func TestRetryBringsALostImageBack(t *testing.T) {
 	w := newWorld(t)
 	w.reach(w.join(user).Instance, orchestrator.StateReady)
-	clear(w.cloud.images)
-	w.cloud.fail = func(call string) error {
-		if call == "Create" && len(w.cloud.images) == 0 {
-			return providers.Errorf(providers.CodeInvalid, "the image is not here")
-		}
-		return nil
-	}
+	w.cloud.ForgetImages()
 	id := w.join("bola").Instance
 	w.reach(id, orchestrator.StateFailed)
 	w.retry(id)
@@ -260,8 +254,8 @@ func TestDeleteFromEveryStateLeavesNothing(t *testing.T) {
 			w.sleep(time.Second)
 			w.leave(user)
 			w.reach(id, orchestrator.StateDeleted)
-			if len(w.cloud.machines) != 0 {
-				t.Errorf("left behind: %v", w.cloud.machines)
+			if len(w.cloud.Machines()) != 0 {
+				t.Errorf("left behind: %v", w.cloud.Machines())
 			}
 			if i := w.instance(id); !secretFree(i) {
 				t.Errorf("the row still knows too much: %+v", i)
@@ -340,11 +334,11 @@ func TestReadyMachineThatIsOffIsRestartedWithinItsBudget(t *testing.T) {
 	id := w.join(user).Instance
 	for range w.policy.Repairs {
 		w.reach(id, orchestrator.StateReady)
-		w.onlyMachine().Power = providers.PowerCrashed
+		w.change(func(m *providers.Machine) { m.Power = providers.PowerCrashed })
 		w.reach(id, orchestrator.StateBooting)
 	}
 	w.reach(id, orchestrator.StateReady)
-	w.onlyMachine().Power = providers.PowerCrashed
+	w.change(func(m *providers.Machine) { m.Power = providers.PowerCrashed })
 	w.reach(id, orchestrator.StateFailed)
 	w.onlyMachine()
 	if slices.Contains(w.cloud.calls, "Delete") {
@@ -369,7 +363,7 @@ func TestMachineThatIsLostFailsVisibly(t *testing.T) {
 	w := newWorld(t)
 	id := w.join(user).Instance
 	w.reach(id, orchestrator.StateReady)
-	clear(w.cloud.machines)
+	w.cloud.Forget(w.onlyMachine().ID)
 	w.reach(id, orchestrator.StateFailed)
 	if i := w.instance(id); !strings.Contains(i.Reason, "no longer has the machine") {
 		t.Errorf("reason %q", i.Reason)
@@ -428,7 +422,7 @@ func TestOneMachinePerUserAcrossADeletion(t *testing.T) {
 	}
 	most := 0
 	w.until("the second is ready", func() bool {
-		most = max(most, len(w.cloud.machines))
+		most = max(most, len(w.cloud.Machines()))
 		return w.instance(o.Instance).State == orchestrator.StateReady
 	})
 	if most != 1 {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"os"
+	"path/filepath"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,6 +21,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/memory"
 )
 
 const user orchestrator.UserID = "amara"
@@ -48,7 +51,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	w := &world{
-		t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), cloud: newCloud(),
+		t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), cloud: newCloud(t),
 		policy: reconcile.Policy{
 			Installation: "installation", ControlPlane: "10.0.2.2:1", Region: "local", Size: "standard",
 			DataBytes: 1 << 20, Machines: 2, Repairs: 3, HeartbeatLost: time.Minute, OrphanGrace: 10 * time.Minute,
@@ -64,10 +67,14 @@ func newWorld(t *testing.T) *world {
 			t.Error(err)
 		}
 	})
+	disk := filepath.Join(w.dir, "disk.raw")
+	if err := os.WriteFile(disk, []byte("disk"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	w.update(func(tx store.Tx) error {
 		return tx.PutRelease(orchestrator.Release{
 			Digest: attest.ReleaseDigest{1}, Version: "1.0.0", Epoch: 1, AddedAt: w.now,
-			Manifest: sampleManifest(t), Bundle: []byte("bundle"), DiskPath: "disk.raw",
+			Manifest: sampleManifest(t), Bundle: []byte("bundle"), DiskPath: disk, DiskSHA256: attest.Sum([]byte("disk")), DiskBytes: 4,
 		})
 	})
 	return w
@@ -281,7 +288,7 @@ func (w *world) reach(id orchestrator.InstanceID, s orchestrator.State) {
 // agents enrols each machine that is on, as package enrol writes it down.
 func (w *world) agents() {
 	w.t.Helper()
-	for id, m := range w.cloud.machines {
+	for id, m := range w.cloud.Machines() {
 		if m.Power != providers.PowerOn || w.cloud.mute {
 			continue
 		}
@@ -319,11 +326,10 @@ func (w *world) agents() {
 	}
 }
 
-// cloud makes machines out of nothing. Every call may be told to fail, or to
-// be the last thing that the process does.
+// cloud is the provider in memory, of which every call may be told to fail, or
+// to be the last thing that the process does.
 type cloud struct {
-	machines map[providers.MachineID]*providers.Machine
-	images   map[attest.ReleaseDigest]bool
+	*memory.Provider
 	// fail answers a call before it does anything; nil for no error.
 	fail func(call string) error
 	// lose answers a call after it has done everything.
@@ -345,10 +351,13 @@ type cloud struct {
 	created int
 }
 
-func newCloud() *cloud {
-	return &cloud{
-		machines: map[providers.MachineID]*providers.Machine{}, images: map[attest.ReleaseDigest]bool{}, crashAfter: -1,
+func newCloud(t *testing.T) *cloud {
+	t.Helper()
+	c := &cloud{Provider: memory.New(time.Now), crashAfter: -1}
+	if err := c.Configure(t.Context(), []byte("{}")); err != nil {
+		t.Fatal(err)
 	}
+	return c
 }
 
 var _ providers.Machines = (*cloud)(nil)
@@ -377,95 +386,83 @@ func (c *cloud) do(call string, effect func() error) error {
 	return err
 }
 
-func (c *cloud) EnsureImage(_ context.Context, image providers.Image, progress func(int64, int64)) error {
+func (c *cloud) EnsureImage(ctx context.Context, image providers.Image, progress func(int64, int64)) error {
 	if c.upload != nil {
 		c.uploads.Add(1)
 		progress(3, 8)
 		<-c.upload
 	}
-	return c.do("EnsureImage", func() error { c.images[image.Release] = true; return nil })
+	return c.do("EnsureImage", func() error { return c.Provider.EnsureImage(ctx, image, progress) })
 }
 
-func (c *cloud) Create(_ context.Context, req providers.CreateRequest) (m providers.Machine, err error) {
+func (c *cloud) Create(ctx context.Context, req providers.CreateRequest) (m providers.Machine, err error) {
 	c.last = req
-	err = c.do("Create", func() error {
-		if !c.images[req.Spec.Release] {
-			return providers.Errorf(providers.CodeNotFound, "no image")
+	err = c.do("Create", func() (err error) {
+		_, had := c.Machines()[req.Machine]
+		if m, err = c.Provider.Create(ctx, req); err == nil && !had {
+			c.created++
 		}
-		if have, ok := c.machines[req.Machine]; ok {
-			if have.SpecHash != req.Spec.Hash() {
-				return providers.Errorf(providers.CodeConflict, "made from something else")
-			}
-			m = *have
-			return nil
-		}
-		c.created++
-		c.machines[req.Machine] = &providers.Machine{
-			ID: req.Machine, Installation: req.Installation, SpecHash: req.Spec.Hash(), Release: req.Spec.Release,
-			Power: providers.PowerOn, Endpoint: "127.0.0.1:4430",
-		}
-		m = *c.machines[req.Machine]
-		return nil
+		return err
 	})
 	return m, err
 }
 
-func (c *cloud) Get(_ context.Context, id providers.MachineID) (m providers.Machine, err error) {
-	err = c.do("Get", func() error {
-		have, ok := c.machines[id]
-		if !ok {
-			return providers.Errorf(providers.CodeNotFound, "no machine")
-		}
-		m = *have
-		return nil
+func (c *cloud) Get(ctx context.Context, id providers.MachineID) (m providers.Machine, err error) {
+	err = c.do("Get", func() (err error) {
+		m, err = c.Provider.Get(ctx, id)
+		return err
 	})
 	return m, err
 }
 
-func (c *cloud) List(_ context.Context, _ providers.InstallationID, _ string) (p providers.Page, err error) {
-	err = c.do("List", func() error {
-		for id := range c.machines {
-			p.Resources = append(p.Resources, providers.Resource{Kind: providers.ResourceMachine, ID: string(id), Machine: id})
-		}
-		return nil
+func (c *cloud) List(ctx context.Context, installation providers.InstallationID, page string) (p providers.Page, err error) {
+	err = c.do("List", func() (err error) {
+		p, err = c.Provider.List(ctx, installation, page)
+		return err
 	})
 	return p, err
 }
 
-func (c *cloud) SetPower(_ context.Context, id providers.MachineID, on bool) error {
+func (c *cloud) SetPower(ctx context.Context, id providers.MachineID, on bool) error {
 	call := "SetPower off"
 	if on {
 		call = "SetPower on"
 	}
 	return c.do(call, func() error {
-		m, ok := c.machines[id]
-		if !ok {
-			return providers.Errorf(providers.CodeNotFound, "no machine")
-		}
 		if c.deaf {
 			return nil
 		}
-		m.Power, m.Reason = providers.PowerOff, ""
-		if on {
-			m.Power = providers.PowerOn
-		}
-		return nil
+		return c.Provider.SetPower(ctx, id, on)
 	})
 }
 
-func (c *cloud) Delete(_ context.Context, id providers.MachineID, _ bool) error {
-	return c.do("Delete", func() error { delete(c.machines, id); return nil })
+func (c *cloud) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
+	return c.do("Delete", func() error { return c.Provider.Delete(ctx, id, keepData) })
 }
 
-func (w *world) onlyMachine() *providers.Machine {
+func (c *cloud) has(id providers.MachineID) bool {
+	_, ok := c.Machines()[id]
+	return ok
+}
+
+// change alters the only machine behind the control plane's back.
+func (w *world) change(alter func(*providers.Machine)) {
 	w.t.Helper()
-	if len(w.cloud.machines) != 1 {
-		w.t.Fatalf("%d machines, want 1: %v", len(w.cloud.machines), w.cloud.machines)
+	m := w.onlyMachine()
+	alter(&m)
+	w.cloud.Put(m)
+}
+
+func (w *world) onlyMachine() providers.Machine {
+	w.t.Helper()
+	all := w.cloud.Machines()
+	if len(all) != 1 {
+		w.t.Fatalf("%d machines, want 1: %v", len(all), all)
 	}
-	for _, m := range w.cloud.machines {
+	for _, m := range all {
 		return m
 	}
-	return nil
+	return providers.Machine{}
 }
 
 func secretFree(i orchestrator.Instance) bool {

@@ -130,6 +130,32 @@ func (p *Provider) Forget(id providers.MachineID) {
 	delete(p.machines, id)
 }
 
+// Put makes a machine appear, or another in its place, behind the control
+// plane's back.
+func (p *Provider) Put(m providers.Machine) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.machines[m.ID] = &m
+}
+
+// Machines are those that there are, without a call that is counted.
+func (p *Provider) Machines() map[providers.MachineID]providers.Machine {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all := make(map[providers.MachineID]providers.Machine, len(p.machines))
+	for id, m := range p.machines {
+		all[id] = p.observe(m)
+	}
+	return all
+}
+
+// ForgetImages takes every image away.
+func (p *Provider) ForgetImages() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	clear(p.images)
+}
+
 // call runs do under the lock, with the next fault there is for the call.
 func (p *Provider) call(ctx context.Context, call Call, do func() error) error {
 	if err := ctx.Err(); err != nil {
