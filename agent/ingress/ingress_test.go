@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -194,5 +195,41 @@ func TestWrongMethods(t *testing.T) {
 		}
 		resp.Body.Close()
 		conn.Close()
+	}
+}
+
+// A stranger who asks and asks and takes no answer is cut off, whatever it is
+// that they ask for.
+func TestAnswersThatNobodyTakes(t *testing.T) {
+	_, owner, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := open(t, 100*time.Millisecond)
+	for name, request := range map[string]string{
+		"evidence": fmt.Sprintf("GET %s?nonce=%064d HTTP/1.1\r\nHost: x\r\n\r\n", channel.EvidencePath, 0),
+		"a claim":  fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", channel.ClaimPath, len(claim.Encode()), claim.Encode()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := tls.Dial("tcp", address, channel.ClientConfigTrustingEvidenceAlone())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetWriteDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				_, err = io.WriteString(conn, strings.Repeat(request, 100))
+			}
+			if isTimeout(err) {
+				t.Errorf("still open: %v", err)
+			}
+		})
 	}
 }
