@@ -60,6 +60,12 @@ func servePayload(socket string) {
 			echo(w)
 			return
 		}
+		if r.URL.Path == "/long" {
+			for b := make([]byte, 64<<10); err == nil; {
+				_, err = w.Write(b)
+			}
+			return
+		}
 		fmt.Fprintf(w, "%s authorization=%q", r.URL.Path, r.Header.Get("Authorization"))
 	}))
 }

@@ -79,6 +79,19 @@ func loadModule(path string) error {
 	return fmt.Errorf("loading module %s: %w", filepath.Base(path), err)
 }
 
+// consoleOff is SYSLOG_ACTION_CONSOLE_OFF (syslog(2)).
+const consoleOff = 6
+
+// SilenceKernel keeps all but emergencies of the kernel's own messages off the
+// console from here on: they name processes, for example those ended for want
+// of memory, and a payload chooses the names of its own.
+func SilenceKernel() error {
+	if _, err := unix.Klogctl(consoleOff, nil); err != nil {
+		return fmt.Errorf("keeping the kernel off the console: %w", err)
+	}
+	return nil
+}
+
 // ErrNoDisk says that no disk has the serial.
 var ErrNoDisk = errors.New("no such disk")
 

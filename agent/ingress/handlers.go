@@ -138,8 +138,6 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusBadRequest, "bad-claim", err.Error())
 		return
 	}
-	// Making the volume takes as long as it takes.
-	setDeadlines(w, time.Time{})
 	take := func() {
 		// A busy machine leaves the nonce for the next try.
 		nonce := r.Context().Value(sessionKey{}).(*session).take()
@@ -147,7 +145,10 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 			err = errStaleClaim
 			return
 		}
+		// Making the volume takes as long as it takes, taking the answer does not.
+		setDeadlines(w, time.Time{})
 		err = d.Machine.Claim(r.Context(), c)
+		setDeadlines(w, time.Now().Add(d.patience))
 	}
 	if !d.withTPMSlot(w, take) {
 		return

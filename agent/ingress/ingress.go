@@ -10,12 +10,14 @@ package ingress
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -187,6 +189,7 @@ func (d *Ingress) proxy() http.Handler {
 			r.Out.Host = r.In.Host
 			r.Out.Header.Del("Authorization")
 		},
+		ModifyResponse: refuseUnaskedSwitch,
 		// Server-sent events have to pass at once.
 		FlushInterval: -1,
 		ErrorLog:      log.New(io.Discard, "", 0),
@@ -195,6 +198,16 @@ func (d *Ingress) proxy() http.Handler {
 			refuse(w, http.StatusBadGateway, "payload-down", "the toolshed does not answer")
 		},
 	}
+}
+
+// refuseUnaskedSwitch has the proxy close a connection on which the payload
+// switches to a protocol that nobody asked for. Of itself it would leave it
+// open.
+func refuseUnaskedSwitch(r *http.Response) error {
+	if asked := r.Request.Header.Get("Upgrade"); r.StatusCode == http.StatusSwitchingProtocols && !strings.EqualFold(asked, r.Header.Get("Upgrade")) {
+		return fmt.Errorf("the payload switched protocols, and %q was asked for", asked)
+	}
+	return nil
 }
 
 func (d *Ingress) channel(r *http.Request) (attest.Channel, error) {

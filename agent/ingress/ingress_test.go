@@ -1,7 +1,9 @@
 package ingress
 
 import (
+	"bytes"
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -38,11 +40,16 @@ func open(t *testing.T, patience time.Duration) string {
 
 func openOn(t *testing.T, m Machine, patience time.Duration) string {
 	t.Helper()
+	return openWith(t, m, http.DefaultTransport, patience)
+}
+
+func openWith(t *testing.T, m Machine, payload http.RoundTripper, patience time.Duration) string {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Ingress{Machine: m, Rand: rand.Reader, Payload: http.DefaultTransport, patience: patience}
+	d := &Ingress{Machine: m, Rand: rand.Reader, Payload: payload, patience: patience}
 	if d.Certificate, d.SPKI, err = channel.NewCertificate(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
@@ -194,5 +201,104 @@ func TestWrongMethods(t *testing.T) {
 		}
 		resp.Body.Close()
 		conn.Close()
+	}
+}
+
+// A stranger who asks and asks and takes no answer is cut off, whatever it is
+// that they ask for.
+func TestAnswersThatNobodyTakes(t *testing.T) {
+	_, owner, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := open(t, 100*time.Millisecond)
+	for name, request := range map[string]string{
+		"evidence": fmt.Sprintf("GET %s?nonce=%064d HTTP/1.1\r\nHost: x\r\n\r\n", channel.EvidencePath, 0),
+		"a claim":  fmt.Sprintf("POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", channel.ClaimPath, len(claim.Encode()), claim.Encode()),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn, err := tls.Dial("tcp", address, channel.ClientConfigTrustingEvidenceAlone())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := conn.SetWriteDeadline(time.Now().Add(20 * time.Second)); err != nil {
+				t.Fatal(err)
+			}
+			for err == nil {
+				_, err = io.WriteString(conn, strings.Repeat(request, 100))
+			}
+			if isTimeout(err) {
+				t.Errorf("still open: %v", err)
+			}
+		})
+	}
+}
+
+// owned is a machine with an owner.
+type owned struct {
+	still
+	claim *ownership.Claim
+}
+
+func (m owned) Owner() *ownership.Claim { return m.claim }
+
+// switching is a payload that switches protocols unasked, on a connection that
+// says when it was closed.
+type switching struct{ closed chan struct{} }
+
+func (p switching) RoundTrip(r *http.Request) (*http.Response, error) {
+	return &http.Response{
+		StatusCode: http.StatusSwitchingProtocols, Header: http.Header{"Connection": {"Upgrade"}, "Upgrade": {"x"}}, Request: r,
+		Body: struct {
+			io.ReadWriter
+			io.Closer
+		}{new(bytes.Buffer), closer(func() { close(p.closed) })},
+	}, nil
+}
+
+type closer func()
+
+func (c closer) Close() error { c(); return nil }
+
+// A payload cannot use up the agent's descriptors by switching protocols that
+// nobody asked for.
+func TestProtocolSwitchedUnasked(t *testing.T) {
+	_, owner, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	payload := switching{make(chan struct{})}
+	conn, err := channel.Dial(t.Context(), &url.URL{Scheme: "https", Host: openWith(t, owned{claim: claim}, payload, time.Minute)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	req, err := conn.Request(t.Context(), http.MethodGet, "/api/x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", ownership.Token(owner, conn.Channel))
+	resp, err := conn.RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("answered %s", resp.Status)
+	}
+	select {
+	case <-payload.closed:
+	case <-time.After(5 * time.Second):
+		t.Error("the connection to the payload is open")
 	}
 }

@@ -3,6 +3,7 @@ package supervise
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"runtime"
@@ -14,7 +15,7 @@ import (
 
 // Confinement is what the payload cannot leave: a user of its own without any
 // capability, also through a set-user-id program; no network, no devices' keys,
-// no process to signal but its own; and no system call that a server has no
+// no descriptor of the agent's, no process to signal but its own; and no system call that a server has no
 // use for. That it sees no other processes in /proc is a matter of how that is
 // mounted (package boot).
 type Confinement struct {
@@ -66,6 +67,11 @@ func becomePayload(args []string) error {
 	}
 	if err := becomeUser(uid, gid); err != nil {
 		return err
+	}
+	// The agent holds the TPM, disks and a raw socket, and not all that it links
+	// opens them for itself alone.
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("closing the agent's descriptors: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("setting no_new_privs: %w", err)

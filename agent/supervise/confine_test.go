@@ -5,7 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"net"
+	"net/http"
 	"os"
+	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -17,6 +21,9 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/supervise"
 )
+
+// leakedFile is open in the supervisor's process, for its children too.
+const leakedFile = "/etc/hostname"
 
 // probe is a payload that tries what it may not, and prints what came of it.
 func probe() {
@@ -59,6 +66,15 @@ func probe() {
 		}
 		outcome[name], _, _ = strings.Cut(target, ":")
 	}
+	descriptors, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		outcome["leaked"] = err.Error()
+	}
+	for _, d := range descriptors {
+		if target, err := os.Readlink("/proc/self/fd/" + d.Name()); err == nil && target == leakedFile {
+			outcome["leaked"] = target
+		}
+	}
 	b, err := json.Marshal(outcome)
 	if err != nil {
 		os.Exit(1)
@@ -72,8 +88,45 @@ func errnoOf(err error) syscall.Errno {
 	return errno
 }
 
-// confined starts this program as a payload that a Confinement holds.
+// confined starts this program as a payload that a Confinement holds, and that
+// tries what it may not.
 func confined(t *testing.T, log *zap.Logger) *supervise.Supervisor {
+	t.Helper()
+	s, _ := startConfined(t, log, "probe")
+	return s
+}
+
+// daemon is what a payload forks away.
+func daemon(socket string) {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP, syscall.SIGINT)
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		os.Exit(1)
+	}
+	for conn, err := l.Accept(); err == nil; conn, err = l.Accept() {
+		conn.Close()
+	}
+}
+
+// forkAway starts this program as a daemon with the payload's own outputs.
+func forkAway(socket string) {
+	os.Remove(socket) //nolint:errcheck // it is of a daemon that is gone, or not there
+	self, err := os.Executable()
+	if err != nil {
+		os.Exit(1)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = []string{"DAEMON_SOCKET=" + socket}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if cmd.Start() != nil {
+		os.Exit(1)
+	}
+}
+
+// startConfined starts this program as a confined payload, with a file that
+// says what it is to do in its data.
+func startConfined(t *testing.T, log *zap.Logger, task string) (s *supervise.Supervisor, data string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("only root can make a process give up what root has")
@@ -91,13 +144,13 @@ func confined(t *testing.T, log *zap.Logger) *supervise.Supervisor {
 	program, data := filepath.Join(dir, "payload"), filepath.Join(dir, "data")
 	copyProgram(t, self, program)
 	for _, err := range []error{
-		os.Chmod(dir, 0o755), os.Mkdir(data, 0o755), os.WriteFile(filepath.Join(data, "probe"), nil, 0o644),
+		os.Chmod(dir, 0o755), os.Mkdir(data, 0o755), os.Chown(data, 65534, 65534), os.WriteFile(filepath.Join(data, task), nil, 0o644),
 	} {
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	s := supervise.New(supervise.Payload{
+	s = supervise.New(supervise.Payload{
 		Path: program, Socket: filepath.Join(dir, "run", "s"), Data: data, Health: "/health", Log: log,
 		Confinement: &supervise.Confinement{UID: 65534, GID: 65534, Self: self},
 	})
@@ -105,7 +158,7 @@ func confined(t *testing.T, log *zap.Logger) *supervise.Supervisor {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	return s
+	return s, data
 }
 
 func copyProgram(t *testing.T, from, to string) {
@@ -130,6 +183,12 @@ func copyProgram(t *testing.T, from, to string) {
 // A payload has no right that it could use against the agent or the kernel,
 // and none that another program could give it back.
 func TestConfinedPayload(t *testing.T) {
+	// What somebody opened without a thought of children is not the payload's.
+	leaked, err := syscall.Open(leakedFile, syscall.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer syscall.Close(leaked) //nolint:errcheck // it was read only
 	var console bytes.Buffer
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&console), zap.InfoLevel))
 	s := confined(t, log)
@@ -145,7 +204,7 @@ func TestConfinedPayload(t *testing.T) {
 		"clone3": "ENOSYS", "ptrace": "EPERM", "mount": "EPERM", "open by handle": "EPERM",
 		"socket vsock": "EAFNOSUPPORT", "socket alg": "EAFNOSUPPORT", "socket inet": "", "become root": "EPERM",
 		"CapEff": none, "CapPrm": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2", "Groups": "",
-		"stdin": "/dev/null", "stdout": "pipe", "stderr": "pipe",
+		"leaked": "", "stdin": "/dev/null", "stdout": "pipe", "stderr": "pipe",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)
@@ -154,6 +213,35 @@ func TestConfinedPayload(t *testing.T) {
 	s.Stop()
 	if console.Len() != 0 {
 		t.Errorf("the console shows %q", console.Bytes())
+	}
+}
+
+// What a payload forks away ends with it, though it heeds no signal and holds
+// the output open; neither Stop nor a restart waits for it.
+func TestNothingOutlivesThePayload(t *testing.T) {
+	s, data := startConfined(t, zap.NewNop(), "daemon")
+	socket := filepath.Join(data, "daemon.sock")
+	alive := func() bool {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	}
+	until(t, s, "healthy", s.Healthy)
+	until(t, s, "forked away", alive)
+	if resp, err := (&http.Client{Transport: s.Transport()}).Get("http://payload/exit"); err == nil {
+		resp.Body.Close()
+		t.Error("a payload that ends answered")
+	}
+	until(t, s, "restarted", func() bool { return s.Restarts() == 1 })
+	if strings.Contains(string(s.Output()), exec.ErrWaitDelay.Error()) {
+		t.Error("the restart waited for a daemon's output")
+	}
+	until(t, s, "forked away again", func() bool { return s.Healthy() && alive() })
+	s.Stop()
+	if alive() {
+		t.Error("it outlived the payload")
 	}
 }
 

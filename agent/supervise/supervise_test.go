@@ -20,6 +20,10 @@ import (
 // TestMain is the payload too: supervise runs this very program.
 func TestMain(m *testing.M) {
 	supervise.Confine()
+	if socket := os.Getenv("DAEMON_SOCKET"); socket != "" {
+		daemon(socket)
+		return
+	}
 	if socket := os.Getenv("SHED_SOCKET"); socket != "" {
 		servePayload(socket, os.Getenv("SHED_DATA"))
 		return
@@ -36,7 +40,11 @@ func servePayload(socket, data string) {
 	if _, err := os.Stat(filepath.Join(data, "probe")); err == nil {
 		probe()
 	}
+	if _, err := os.Stat(filepath.Join(data, "daemon")); err == nil {
+		forkAway(filepath.Join(data, "daemon.sock"))
+	}
 	mux := http.NewServeMux()
+	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		if _, err := os.Stat(filepath.Join(data, "sick")); err == nil {
 			w.WriteHeader(http.StatusServiceUnavailable)

@@ -118,8 +118,9 @@ func (c *Conn) RoundTrip(req *http.Request) (*http.Response, error) {
 	return c.http.RoundTrip(req)
 }
 
-// Err is nil while the connection can carry another request.
-func (c *Conn) Err() error { return c.http.Err() }
+// Free reports whether the connection can carry a request now: it is open, and
+// the answer before was read to its end and did not announce the connection's.
+func (c *Conn) Free() bool { return c.http.Available() > 0 }
 
 // Close closes the connection.
 func (c *Conn) Close() error { return c.http.Close() }

@@ -15,7 +15,8 @@ import (
 
 // Claim makes the session's machine the owner's, and verifies that it says so
 // itself. A machine that holds a claim of the same owner already is fine: an
-// earlier try may have been cut short. A foreign claim is attest.ErrClaim.
+// earlier try may have been cut short. A foreign claim is attest.ErrClaim; what
+// the machine does not do, or cannot, is a *channel.StatusError.
 func (s *Session) Claim(ctx context.Context, keys Keys) error {
 	if !s.Evidence.Claim.IsZero() {
 		return s.ownClaim(ctx, keys)

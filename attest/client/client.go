@@ -118,7 +118,7 @@ func (s *Session) Verify(ctx context.Context) error {
 	if _, err := io.ReadFull(s.trust.Rand, nonce[:]); err != nil {
 		return fmt.Errorf("drawing a nonce: %w", err)
 	}
-	b, err := s.call(ctx, "GET", channel.EvidencePath+"?nonce="+hex.EncodeToString(nonce[:]), nil, evidence.MaxBytes)
+	b, err := s.prove(ctx, "GET", channel.EvidencePath+"?nonce="+hex.EncodeToString(nonce[:]), nil, evidence.MaxBytes)
 	if err != nil {
 		return err
 	}
@@ -178,7 +178,7 @@ func (s *Session) activation(ctx context.Context, v *verifier.Verified) (verifie
 	if err != nil {
 		return verifier.NotActivated, fmt.Errorf("encoding activation request: %w", err)
 	}
-	answer, err := s.call(ctx, "POST", channel.ActivationPath, body, channel.MaxRequestBytes)
+	answer, err := s.prove(ctx, "POST", channel.ActivationPath, body, channel.MaxRequestBytes)
 	if err != nil {
 		return verifier.NotActivated, err
 	}
@@ -213,18 +213,25 @@ const (
 	maxRetry = 5 * time.Second
 )
 
+// prove is call where every machine of ours that is not busy has an answer: any
+// other is attest.ErrMalformed.
+func (s *Session) prove(ctx context.Context, method, target string, body []byte, limit int64) ([]byte, error) {
+	answer, err := s.call(ctx, method, target, body, limit)
+	var status *channel.StatusError
+	if errors.As(err, &status) {
+		return nil, fmt.Errorf("%w: this is no shed machine: %w", attest.ErrMalformed, err)
+	}
+	return answer, err
+}
+
 // call asks the machine, and waits while it says that it is busy. Errors are
-// ErrBusy, attest.ErrMalformed where the answer is none that a machine of ours
-// gives, or the network's.
+// ErrBusy, a *channel.StatusError, or the network's.
 func (s *Session) call(ctx context.Context, method, target string, body []byte, limit int64) ([]byte, error) {
 	for {
 		answer, err := s.Conn.Call(ctx, method, target, channel.ContentType, body, limit)
 		var status *channel.StatusError
-		switch {
-		case !errors.As(err, &status):
+		if !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable {
 			return answer, err
-		case status.Code != http.StatusServiceUnavailable:
-			return nil, fmt.Errorf("%w: this is no shed machine: %w", attest.ErrMalformed, err)
 		}
 		// Callers that were turned away together do not come back together.
 		wait := min(max(status.RetryAfter, minRetry), maxRetry)

@@ -56,6 +56,15 @@ func (t *Transport) init() {
 // for it. Errors are those of Trust.Connect and the network's, and
 // attest.ErrPolicy where no claim is pinned.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.roundTrip(req)
+	if err != nil && req.Body != nil {
+		// It may never have come to a connection, which would have closed it.
+		req.Body.Close() //nolint:errcheck // what is sent is over either way
+	}
+	return resp, err
+}
+
+func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
 	if t.Pin.Claim.IsZero() {
 		return nil, fmt.Errorf("%w: no claim is pinned for %s", attest.ErrPolicy, t.Machine.Host)
 	}
@@ -149,7 +158,7 @@ func (t *Transport) connect(ctx context.Context) (s *Session, used bool, err err
 }
 
 func (t *Transport) trusted(s *Session) bool {
-	return s.Conn.Err() == nil && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime
+	return s.Conn.Free() && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime
 }
 
 func (t *Transport) drop(s *Session) {
@@ -157,9 +166,11 @@ func (t *Transport) drop(s *Session) {
 	<-t.open
 }
 
-// put gives a connection back. There is room: each has a token in open.
+// put gives a connection back. There is room: each has a token in open. One
+// that its answer ended is closed a moment after the answer was read, and until
+// then shows no error.
 func (t *Transport) put(s *Session) {
-	if s.Conn.Err() != nil {
+	if !s.Conn.Free() {
 		t.drop(s)
 		return
 	}

@@ -48,6 +48,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	if err := boot.SilenceKernel(); err != nil {
+		return err
+	}
 	if err := machine.OpenData(ctx); err != nil {
 		return err
 	}

@@ -35,6 +35,18 @@ func TestVMPayloadIsConfined(t *testing.T) {
 	if said["uid"] != "1000" || said["up"] != "" || said["data"] != "" {
 		t.Errorf("uid %s, interfaces %q, own data %q", said["uid"], said["up"], said["data"])
 	}
+	if got, want := said["devices"], " full null random urandom zero"; got != want {
+		t.Errorf("devices that open:%s, want%s", got, want)
+	}
+
+	// A process's name is the payload's to choose, and the kernel names whom it
+	// ends for want of memory.
+	t.Run("its names are not on the console", func(t *testing.T) {
+		t.Logf("it was ended: %s", w.ask(i.URL, "GET", "/starve?name=ada-is-ill", ""))
+		if strings.Contains(w.console(), "ada-is-ill") {
+			t.Error("what the payload chose is on the operator's console")
+		}
+	})
 
 	t.Run("its output is its owner's", func(t *testing.T) {
 		x, err := w.place.connect(t.Context(), i.URL, 0)

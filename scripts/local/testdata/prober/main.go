@@ -5,9 +5,11 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -22,6 +24,9 @@ const (
 )
 
 func main() {
+	if name := os.Getenv("STARVE"); name != "" {
+		starve(name)
+	}
 	l, err := net.Listen("unix", os.Getenv("SHED_SOCKET"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -36,7 +41,27 @@ func main() {
 		fmt.Fprintln(os.Stderr, Canary)
 		os.Exit(exitStatus)
 	})
+	http.HandleFunc("/starve", func(w http.ResponseWriter, r *http.Request) {
+		cmd := exec.Command("/proc/self/exe")
+		cmd.Env = []string{"STARVE=" + r.URL.Query().Get("name")}
+		fmt.Fprintln(w, cmd.Run())
+	})
 	http.Serve(l, nil) //nolint:errcheck,gosec // it is killed
+}
+
+// starve takes a name and then memory until the kernel ends it, and says so.
+func starve(name string) {
+	if err := os.WriteFile("/proc/self/comm", []byte(name), 0); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for kept := [][]byte{}; ; {
+		b := make([]byte, 1<<20)
+		for i := 0; i < len(b); i += 4096 {
+			b[i] = 1
+		}
+		kept = append(kept, b)
+	}
 }
 
 // probe answers, for each thing tried, "" where it worked and otherwise why
@@ -77,6 +102,20 @@ func probe() map[string]string {
 		}
 	}
 	said["up"] = strings.Join(names, " ")
+	// Of the nodes that this machine has, those that open.
+	filepath.WalkDir("/dev", func(path string, entry fs.DirEntry, err error) error { //nolint:errcheck // what it cannot see it cannot open
+		if err != nil || entry.Type()&fs.ModeDevice == 0 {
+			return nil
+		}
+		for _, flag := range []int{syscall.O_RDONLY, syscall.O_WRONLY} {
+			if fd, err := syscall.Open(path, flag|syscall.O_NONBLOCK|syscall.O_NOCTTY, 0); err == nil {
+				syscall.Close(fd) //nolint:errcheck // nothing was written
+				said["devices"] += " " + filepath.Base(path)
+				break
+			}
+		}
+		return nil
+	})
 	try("data", os.WriteFile(filepath.Join(os.Getenv("SHED_DATA"), "note"), []byte("mine"), 0o600))
 	return said
 }
