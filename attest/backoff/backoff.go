@@ -14,11 +14,10 @@ import (
 // random (Marc Brooker, "Exponential Backoff And Jitter", 2015: equal jitter).
 func Pause(attempt int, first, last time.Duration) time.Duration {
 	pause := last
-	// Beyond 32 doublings every bound in use is passed.
-	if doublings := max(attempt-1, 0); doublings < 32 {
-		if grown := first << doublings; grown>>doublings == first && grown < last {
-			pause = grown
-		}
+	doublings := max(attempt-1, 0)
+	// Bits that were pushed out do not come back.
+	if grown := first << doublings; grown>>doublings == first && grown < last {
+		pause = grown
 	}
 	half := pause / 2
 	return half + rand.N(pause-half+1)
