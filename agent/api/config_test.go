@@ -58,6 +58,7 @@ func TestConfigRefuses(t *testing.T) {
 		"no token":  []byte("SHEDCFG2"),
 		"no length": []byte("SHEDCFG2" + strings.Repeat("t", 32)),
 		"too long":  []byte("SHEDCFG2" + strings.Repeat("t", 32) + "\x00\x00\x00\x09\x01"),
+		"too large": []byte("SHEDCFG2" + strings.Repeat("t", 32) + "\x00\x00\x10\x01" + strings.Repeat("c", api.MaxConfigBytes+1)),
 		"nothing":   []byte("SHEDCFG2" + strings.Repeat("t", 32) + "\x00\x00\x00\x00\x01"),
 	} {
 		if _, _, err := api.DecodeDrive(drive); !errors.Is(err, api.ErrConfig) {

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"testing"
@@ -13,8 +14,9 @@ import (
 )
 
 // forge seals a key of the forger's own under the owner's policy, as any image
-// can that is booted on the machine: every term of the policy is public.
-func (m *machine) forge(h header, registers []byte) Sealed {
+// can that is booted on the machine: every term of the policy is public. At its
+// making the TPM notes the registers that are sealed to, or those given.
+func (m *machine) forge(h header, registers []byte, noted ...uint8) Sealed {
 	m.t.Helper()
 	under := m.terms(h)
 	var sealed Sealed
@@ -32,6 +34,9 @@ func (m *machine) forge(h header, registers []byte) Sealed {
 		policy, err := tpm2.PolicyGetDigest{PolicySession: session.Handle()}.Execute(device)
 		if err != nil {
 			return err
+		}
+		if noted != nil {
+			under.registers = noted
 		}
 		sealed, err = sealKey(device, make([]byte, keyBytes), policy.PolicyDigest, under)
 		return err
@@ -135,6 +140,74 @@ func TestKeyMadeForAnotherHeader(t *testing.T) {
 	}
 }
 
+// A key counts where the very registers that are sealed to were noted at its
+// making, and not others that hold the same values: anybody can set register 16.
+func TestOtherRegistersNotedAtItsMaking(t *testing.T) {
+	m, _ := claimed(t)
+	h := m.header()
+	m.reboot()
+	h.Sealed = m.forge(h, m.registers(), 2, 4, 7, 11, 12, 16)
+	m.replaceHeader(h)
+	m.refused(ErrMaker)
+}
+
+// A key counts where it was made under this machine's storage key.
+func TestKeyMadeUnderAnotherStorageKey(t *testing.T) {
+	m, _ := claimed(t)
+	h := m.header()
+	err := m.tpm.Do(func(device transport.TPM) error {
+		srk, err := loadSRK(device)
+		if err != nil {
+			return err
+		}
+		defer flush(device, srk.ObjectHandle)
+		object, err := loadSealed(device, srk, h.Sealed)
+		if err != nil {
+			return err
+		}
+		defer flush(device, object.Handle)
+		if err := checkMaker(device, srk, object, h.Sealed, m.terms(h)); err != nil {
+			return err
+		}
+		srk.Name.Buffer[2]++
+		if err := checkMaker(device, srk, object, h.Sealed, m.terms(h)); !errors.Is(err, ErrMaker) {
+			t.Errorf("error %v, want %v", err, ErrMaker)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What the TPM certifies covers all of the header but the key itself.
+func TestHeaderDigestCoversEachField(t *testing.T) {
+	digest := func(h header) attest.Digest {
+		d, err := h.digest()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return d
+	}
+	good := header{Version: headerVersion, Volume: VolumeID{1}, Claim: attest.Digest{2}}
+	for field, change := range map[string]func(*header){
+		"version": func(h *header) { h.Version++ },
+		"volume":  func(h *header) { h.Volume[0]++ },
+		"claim":   func(h *header) { h.Claim[0]++ },
+	} {
+		other := good
+		change(&other)
+		if digest(other) == digest(good) {
+			t.Errorf("another %s has the same digest", field)
+		}
+	}
+	sealed := good
+	sealed.Sealed.Private = []byte{1}
+	if digest(sealed) != digest(good) {
+		t.Error("the wrapped key is part of what is certified of its making")
+	}
+}
+
 // Where the release fixes the firmware, no other opens the data.
 func TestKeyIsSealedToFirmware(t *testing.T) {
 	m := newMachine(t)
@@ -201,7 +274,7 @@ func TestIndexPlantedBeforeTheClaim(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := newMachine(t)
 			m.plant(indexClaim, c.attributes, c.auth, nil)
-			m.plant(indexVolume, rewritable, "", make([]byte, 32))
+			m.plant(indexVolume, rewritable, "", bytes.Repeat([]byte{1}, 32))
 			if err := Commit(m.tpm, m.newClaim()); err != nil {
 				t.Fatal(err)
 			}
@@ -224,6 +297,29 @@ func TestClaimInAForeignIndex(t *testing.T) {
 	m.plant(indexClaim, rewritable, "", make([]byte, 32))
 	if _, err := Load(m.tpm); !errors.Is(err, ErrForeignIndex) {
 		t.Errorf("error %v, want %v", err, ErrForeignIndex)
+	}
+}
+
+// Whatever could give another the say over the claim's index makes it foreign.
+func TestIsWriteOnce(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*tpm2.TPMSNVPublic)
+		want   bool
+	}{
+		"as defined":     {func(*tpm2.TPMSNVPublic) {}, true},
+		"written":        {func(p *tpm2.TPMSNVPublic) { p.Attributes.Written = true }, true},
+		"locked":         {func(p *tpm2.TPMSNVPublic) { p.Attributes.Written, p.Attributes.WriteLocked = true, true }, true},
+		"not lockable":   {func(p *tpm2.TPMSNVPublic) { p.Attributes.WriteDefine = false }, false},
+		"policy written": {func(p *tpm2.TPMSNVPublic) { p.Attributes.PolicyWrite = true }, false},
+		"of a policy":    {func(p *tpm2.TPMSNVPublic) { p.AuthPolicy.Buffer = make([]byte, 32) }, false},
+		"another digest": {func(p *tpm2.TPMSNVPublic) { p.NameAlg = tpm2.TPMAlgSHA1 }, false},
+		"a counter":      {func(p *tpm2.TPMSNVPublic) { p.Attributes.NT = tpm2.TPMNTCounter }, false},
+	} {
+		public := tpm2.TPMSNVPublic{NVIndex: indexClaim, NameAlg: tpm2.TPMAlgSHA256, Attributes: writeOnce, DataSize: 32}
+		c.change(&public)
+		if got := isWriteOnce(&public); got != c.want {
+			t.Errorf("%s: %t", name, got)
+		}
 	}
 }
 

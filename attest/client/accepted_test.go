@@ -4,9 +4,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -100,6 +102,52 @@ func TestFirstFormat(t *testing.T) {
 		t.Fatal(err)
 	}
 	check()
+}
+
+// Of several machines in the first format the highest epoch holds.
+func TestFirstFormatOfSeveralMachines(t *testing.T) {
+	var machines []string
+	for i, epoch := range []int{3, 12, 5, 1, 9, 2, 11, 4} {
+		machines = append(machines, fmt.Sprintf(`"a:%d": {"ak": "AA==", "ek": "%064d", "claim": "%064d", "epoch": %d, "seen": "2026-11-02T10:11:12Z"}`, i, 0, 0, epoch))
+	}
+	state := ClientState{Dir: t.TempDir()}
+	text := "{" + strings.Join(machines, ",") + "}"
+	if err := os.WriteFile(filepath.Join(state.Dir, acceptedFile), []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	// The machines come in another order each time.
+	for range 5 {
+		wantFloor(t, state, newReleaseKey(t), 12)
+	}
+}
+
+// Of clients at once none undoes what another has written, and nobody else
+// reads it.
+func TestClientsAtOnce(t *testing.T) {
+	state := ClientState{Dir: t.TempDir()}
+	key := newReleaseKey(t)
+	const clients = 16
+	var all sync.WaitGroup
+	for i := range clients {
+		all.Go(func() {
+			if err := state.Remember(fmt.Sprint("a:", i), Pin{AK: []byte{1}}); err != nil {
+				t.Error(err)
+			}
+			if err := state.RaiseEpochFloor(key, uint64(clients-i)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	wantFloor(t, state, key, clients)
+	for i := range clients {
+		if pin, err := state.Pin(fmt.Sprint("a:", i)); err != nil || pin == nil {
+			t.Errorf("machine %d: %v, error %v", i, pin, err)
+		}
+	}
+	if info, err := os.Stat(filepath.Join(state.Dir, acceptedFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v: %v", info.Mode(), err)
+	}
 }
 
 // What a client remembers is read whole or not at all.

@@ -55,7 +55,7 @@ func sourceOf(address net.Addr) (netip.Prefix, bool) {
 	if !ok {
 		return netip.Prefix{}, false
 	}
-	ip := tcp.AddrPort().Addr().Unmap().WithZone("")
+	ip := tcp.AddrPort().Addr().Unmap()
 	bits := 64
 	if ip.Is4() {
 		bits = 32

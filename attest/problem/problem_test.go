@@ -20,6 +20,17 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if err != nil || p.Code != "claimed" || p.Status != http.StatusConflict || p.Title != "Conflict" {
 		t.Errorf("%+v, error %v", p, err)
 	}
+	if got := w.Header().Get("X-Content-Type-Options"); got != "nosniff" {
+		t.Errorf("X-Content-Type-Options is %q: a browser may take a detail for a page", got)
+	}
+}
+
+// The status line is the answer's, whatever its body claims.
+func TestStatusIsNotTheBodysToSay(t *testing.T) {
+	p, err := problem.Parse(http.StatusServiceUnavailable, []byte(`{"status":200,"detail":"busy"}`))
+	if err != nil || p.Status != http.StatusServiceUnavailable {
+		t.Errorf("%+v, error %v", p, err)
+	}
 }
 
 func TestWhatIsNoProblem(t *testing.T) {

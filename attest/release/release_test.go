@@ -206,6 +206,7 @@ func TestManifestFieldsAreChecked(t *testing.T) {
 		"shapes[1] is out of":     func(m *Manifest) { f := withFirmware(m); f.Shapes[1] = f.Shapes[0] },
 		"firmware.shapes[0]: no":  func(m *Manifest) { withFirmware(m).Shapes[0].VCPUs = 0 },
 		"registers than 0 and 1":  func(m *Manifest) { withFirmware(m).Shapes[0].SHA256["5"] = strings.Repeat("ab", 32) },
+		"other registers than 0":  func(m *Manifest) { withFirmware(m).Shapes[0].SHA384["5"] = strings.Repeat("ab", 48) },
 		"sha256 register 1 is":    func(m *Manifest) { withFirmware(m).Shapes[1].SHA256["1"] = "ab" },
 		"sha384 register 0 is":    func(m *Manifest) { withFirmware(m).Shapes[1].SHA384["0"] = strings.Repeat("AB", 48) },
 		"which firmware fixes":    func(m *Manifest) { withFirmware(m); both(m, "1") },

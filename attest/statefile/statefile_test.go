@@ -47,6 +47,20 @@ func TestWriteReplacesWhole(t *testing.T) {
 	}
 }
 
+// The mode is what was asked for, whatever the file had before and the process
+// takes away from new ones.
+func TestModeIsTheOneAskedFor(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	for _, mode := range []os.FileMode{0o600, 0o666, 0o640, 0o600} {
+		if err := statefile.Write(path, mode, []byte("content")); err != nil {
+			t.Fatal(err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != mode {
+			t.Errorf("mode %v, want %v: %v", info.Mode(), mode, err)
+		}
+	}
+}
+
 func TestWriteThatFailsLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "taken")

@@ -166,7 +166,7 @@ func newInstanceConsoleCommand() *cobra.Command {
 				return err
 			}
 			defer stream.Close()
-			_, err = io.Copy(cmd.OutOrStdout(), stream)
+			_, err = io.Copy(cli.ForPeople(cmd.OutOrStdout()), stream)
 			return cli.UntilInterrupted(cmd.Context(), err)
 		}),
 	}

@@ -52,7 +52,7 @@ func (c *relyingParty) logs(ctx context.Context, cmd *cobra.Command) error {
 	if cli.WantsJSON(cmd) {
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]string{"url": c.machine.String(), "output": string(output)})
 	}
-	if _, err := cmd.OutOrStdout().Write(output); err != nil {
+	if _, err := cli.ForPeople(cmd.OutOrStdout()).Write(output); err != nil {
 		return fmt.Errorf("writing the output: %w", err)
 	}
 	return nil
