@@ -58,6 +58,10 @@ func probe() {
 			target = err.Error()
 		}
 		outcome[name], _, _ = strings.Cut(target, ":")
+		outcome["link of "+name] = target
+	}
+	if outcome["link of stdout"] == outcome["link of stderr"] {
+		outcome["outputs"] = "one"
 	}
 	b, err := json.Marshal(outcome)
 	if err != nil {
@@ -145,7 +149,7 @@ func TestConfinedPayload(t *testing.T) {
 		"clone3": "ENOSYS", "ptrace": "EPERM", "mount": "EPERM", "open by handle": "EPERM",
 		"socket vsock": "EAFNOSUPPORT", "socket alg": "EAFNOSUPPORT", "socket inet": "", "become root": "EPERM",
 		"CapEff": none, "CapPrm": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2", "Groups": "",
-		"stdin": "/dev/null", "stdout": "pipe", "stderr": "pipe",
+		"stdin": "/dev/null", "stdout": "pipe", "stderr": "pipe", "outputs": "one",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)
@@ -154,6 +158,38 @@ func TestConfinedPayload(t *testing.T) {
 	s.Stop()
 	if console.Len() != 0 {
 		t.Errorf("the console shows %q", console.Bytes())
+	}
+}
+
+// A payload chooses its exit status too: its owner reads that, the console does
+// not show it.
+func TestExitStatusIsTheOwners(t *testing.T) {
+	var console bytes.Buffer
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&console), zap.InfoLevel))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	if err := os.WriteFile(filepath.Join(data, "exit"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sockets, err := os.MkdirTemp("", "supervise")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	s := supervise.New(supervise.Payload{Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: log})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "ended twice", func() bool { return s.Restarts() > 1 })
+	s.Stop()
+	if !bytes.Contains(s.Output(), []byte("exit status 97")) {
+		t.Errorf("the owner reads %q", s.Output())
+	}
+	if b := console.Bytes(); bytes.Contains(b, []byte("status")) || bytes.Count(b, []byte("\n")) == 0 {
+		t.Errorf("the console shows %q", b)
 	}
 }
 

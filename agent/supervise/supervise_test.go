@@ -36,6 +36,9 @@ func servePayload(socket, data string) {
 	if _, err := os.Stat(filepath.Join(data, "probe")); err == nil {
 		probe()
 	}
+	if _, err := os.Stat(filepath.Join(data, "exit")); err == nil {
+		os.Exit(97)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {
 		if _, err := os.Stat(filepath.Join(data, "sick")); err == nil {
