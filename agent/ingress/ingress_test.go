@@ -42,7 +42,13 @@ func openOn(t *testing.T, m Machine, patience time.Duration) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Ingress{Machine: m, Rand: rand.Reader, Payload: http.DefaultTransport, patience: patience}
+	d := &Ingress{
+		Machine: m, Rand: rand.Reader, Payload: http.DefaultTransport, patience: patience,
+		Output: func() []byte { return []byte("printed") },
+	}
+	if p, ok := m.(http.RoundTripper); ok {
+		d.Payload = p
+	}
 	if d.Certificate, d.SPKI, err = channel.NewCertificate(rand.Reader); err != nil {
 		t.Fatal(err)
 	}
