@@ -49,7 +49,13 @@ func openWith(t *testing.T, m Machine, payload http.RoundTripper, patience time.
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Ingress{Machine: m, Rand: rand.Reader, Payload: payload, patience: patience}
+	d := &Ingress{
+		Machine: m, Rand: rand.Reader, Payload: payload, patience: patience,
+		Output: func() []byte { return []byte("printed") },
+	}
+	if p, ok := m.(http.RoundTripper); ok {
+		d.Payload = p
+	}
 	if d.Certificate, d.SPKI, err = channel.NewCertificate(rand.Reader); err != nil {
 		t.Fatal(err)
 	}

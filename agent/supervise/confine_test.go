@@ -65,6 +65,10 @@ func probe() {
 			target = err.Error()
 		}
 		outcome[name], _, _ = strings.Cut(target, ":")
+		outcome["link of "+name] = target
+	}
+	if outcome["link of stdout"] == outcome["link of stderr"] {
+		outcome["outputs"] = "one"
 	}
 	descriptors, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
@@ -204,7 +208,7 @@ func TestConfinedPayload(t *testing.T) {
 		"clone3": "ENOSYS", "ptrace": "EPERM", "mount": "EPERM", "open by handle": "EPERM",
 		"socket vsock": "EAFNOSUPPORT", "socket alg": "EAFNOSUPPORT", "socket inet": "", "become root": "EPERM",
 		"CapEff": none, "CapPrm": none, "CapBnd": none, "CapAmb": none, "NoNewPrivs": "1", "Seccomp": "2", "Groups": "",
-		"leaked": "", "stdin": "/dev/null", "stdout": "pipe", "stderr": "pipe",
+		"leaked": "", "stdin": "/dev/null", "stdout": "pipe", "stderr": "pipe", "outputs": "one",
 	} {
 		if got[name] != want {
 			t.Errorf("%s: %q, want %q", name, got[name], want)
@@ -242,6 +246,38 @@ func TestNothingOutlivesThePayload(t *testing.T) {
 	s.Stop()
 	if alive() {
 		t.Error("it outlived the payload")
+	}
+}
+
+// A payload chooses its exit status too: its owner reads that, the console does
+// not show it.
+func TestExitStatusIsTheOwners(t *testing.T) {
+	var console bytes.Buffer
+	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&console), zap.InfoLevel))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := t.TempDir()
+	if err := os.WriteFile(filepath.Join(data, "exit"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sockets, err := os.MkdirTemp("", "supervise")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(sockets) })
+	s := supervise.New(supervise.Payload{Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: log})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	until(t, s, "ended twice", func() bool { return s.Restarts() > 1 })
+	s.Stop()
+	if !bytes.Contains(s.Output(), []byte("exit status 97")) {
+		t.Errorf("the owner reads %q", s.Output())
+	}
+	if b := console.Bytes(); bytes.Contains(b, []byte("status")) || bytes.Count(b, []byte("\n")) == 0 {
+		t.Errorf("the console shows %q", b)
 	}
 }
 

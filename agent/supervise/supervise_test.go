@@ -43,6 +43,9 @@ func servePayload(socket, data string) {
 	if _, err := os.Stat(filepath.Join(data, "daemon")); err == nil {
 		forkAway(filepath.Join(data, "daemon.sock"))
 	}
+	if _, err := os.Stat(filepath.Join(data, "exit")); err == nil {
+		os.Exit(97)
+	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/exit", func(http.ResponseWriter, *http.Request) { os.Exit(3) })
 	mux.HandleFunc("/health", func(w http.ResponseWriter, _ *http.Request) {

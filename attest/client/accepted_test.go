@@ -127,18 +127,22 @@ func TestClientsAtOnce(t *testing.T) {
 	state := ClientState{Dir: t.TempDir()}
 	key := newReleaseKey(t)
 	const clients = 16
-	var all sync.WaitGroup
-	for i := range clients {
-		all.Go(func() {
-			if err := state.Remember(fmt.Sprint("a:", i), Pin{AK: []byte{1}}); err != nil {
-				t.Error(err)
-			}
-			if err := state.RaiseEpochFloor(key, uint64(clients-i)); err != nil {
-				t.Error(err)
-			}
-		})
+	atOnce := func(do func(i int) error) {
+		var all sync.WaitGroup
+		start := make(chan struct{})
+		for i := range clients {
+			all.Go(func() {
+				<-start
+				if err := do(i); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		close(start)
+		all.Wait()
 	}
-	all.Wait()
+	atOnce(func(i int) error { return state.Remember(fmt.Sprint("a:", i), Pin{AK: []byte{1}}) })
+	atOnce(func(i int) error { return state.RaiseEpochFloor(key, uint64(clients-i)) })
 	wantFloor(t, state, key, clients)
 	for i := range clients {
 		if pin, err := state.Pin(fmt.Sprint("a:", i)); err != nil || pin == nil {

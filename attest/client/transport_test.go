@@ -80,7 +80,7 @@ func TestConnectionIsGivenBackOnce(t *testing.T) {
 	resp.Body.Close()
 	resp.Body.Close()
 	if len(tr.idle) != 1 || len(tr.open) != 1 {
-		t.Errorf("%d idle of %d open", len(tr.idle), len(tr.open))
+		t.Fatalf("%d idle of %d open", len(tr.idle), len(tr.open))
 	}
 	tr.Close()
 	if len(tr.idle) != 0 || len(tr.open) != 0 {

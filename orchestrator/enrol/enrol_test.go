@@ -322,6 +322,10 @@ func TestStrangersAreRefused(t *testing.T) {
 			t.Errorf("while %s: %d", s, got)
 		}
 	}
+	g.change(func(i *orchestrator.Instance) { i.State, i.Desired = orchestrator.StateBooting, orchestrator.Absent })
+	if got := a.call(api.EnrolBeginPath, a.introduction(), nil); got != http.StatusForbidden {
+		t.Errorf("once its deletion was requested: %d", got)
+	}
 }
 
 func TestMalformedMessagesAreRefused(t *testing.T) {

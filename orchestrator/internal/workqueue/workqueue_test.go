@@ -125,6 +125,32 @@ func TestFailuresAndPanicsComeAgainAfterAGrowingPause(t *testing.T) {
 	})
 }
 
+// After a look that went well the pauses begin again.
+func TestPausesBeginAgainAfterSuccess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := workqueue.New[string]()
+		var at []time.Time
+		ended := make(chan struct{})
+		stop := run(q, 1, func(context.Context, string) (time.Duration, error) {
+			at = append(at, time.Now())
+			switch len(at) {
+			case 5:
+				return time.Minute, nil
+			case 7:
+				close(ended)
+				return workqueue.Never, nil
+			}
+			return workqueue.Never, errors.New("not now")
+		})
+		q.Add("a")
+		<-ended
+		stop()
+		if pause := at[6].Sub(at[5]); pause > time.Second {
+			t.Errorf("the first pause after it is %s", pause)
+		}
+	})
+}
+
 // Looks that take long, however many, leave workers for what is urgent.
 func TestUrgentFindsAWorkerWhileAllOthersAreBusy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

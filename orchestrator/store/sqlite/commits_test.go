@@ -97,6 +97,20 @@ func TestDatabaseIsForItsOwnerAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	five(t, dir)
+	// What another program left of the log is corrected too.
+	left := copyDir(t, dir)
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		if err := os.Chmod(filepath.Join(left, sqlite.DatabaseFile+suffix), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	open(t, left)
+	forOwnerAlone(t, dir)
+	forOwnerAlone(t, left)
+}
+
+func forOwnerAlone(t *testing.T, dir string) {
+	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)

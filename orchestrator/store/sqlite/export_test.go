@@ -53,6 +53,17 @@ func (s *Store) Hinted() []string {
 	return c.hints
 }
 
+// MaxBatch is how many transactions share a commit at the most.
+const MaxBatch = maxBatch
+
+// Synchronous is how the writing connection syncs.
+func (s *Store) Synchronous(ctx context.Context) (mode int) {
+	if err := s.writer.conn.raw.QueryRowContext(ctx, "PRAGMA synchronous").Scan(&mode); err != nil {
+		return -1
+	}
+	return mode
+}
+
 // AwaitWaiting returns when somebody waits for the turn that the caller has.
 func (s *Store) AwaitWaiting(ctx context.Context) {
 	for s.writer.waiting.Load() == 0 && ctx.Err() == nil {

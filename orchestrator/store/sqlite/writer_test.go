@@ -3,8 +3,10 @@ package sqlite_test
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -93,6 +95,68 @@ func TestTransactionsShareACommitAndFailAlone(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// Nobody is told what became of their transaction before it is on the disk, nor
+// of a failure that may follow from what is not.
+func TestNobodyIsToldBeforeTheCommit(t *testing.T) {
+	s := open(t, t.TempDir())
+	var told atomic.Int32
+	var others sync.WaitGroup
+	run := func(f func(store.Tx) error) {
+		others.Go(func() {
+			_ = s.Update(t.Context(), f)
+			told.Add(1)
+		})
+	}
+	update(t, s, func(tx store.Tx) error {
+		run(func(tx store.Tx) error {
+			run(func(tx store.Tx) error {
+				run(func(store.Tx) error {
+					for range 1000 {
+						runtime.Gosched()
+					}
+					if n := told.Load(); n != 0 {
+						t.Errorf("%d were told", n)
+					}
+					return nil
+				})
+				s.AwaitWaiting(t.Context())
+				return insert("a")(tx)
+			})
+			s.AwaitWaiting(t.Context())
+			return insert("a")(tx)
+		})
+		s.AwaitWaiting(t.Context())
+		return nil
+	})
+	others.Wait()
+}
+
+// The first of those who share a commit waits for so many others at the most.
+func TestSharedCommitIsBounded(t *testing.T) {
+	s := open(t, t.TempDir())
+	all := make([]func(store.Tx) error, sqlite.MaxBatch+2)
+	for n := range all {
+		all[n] = insert(fmt.Sprint(n))
+	}
+	before := s.Commits()
+	for n, err := range together(t, s, all...) {
+		if err != nil {
+			t.Errorf("transaction %d: %v", n, err)
+		}
+	}
+	if n := s.Commits() - before; n != 2 {
+		t.Errorf("%d commits of %d transactions", n, len(all))
+	}
+}
+
+// A commit is on the disk when it is said to be.
+func TestCommitsAreSynced(t *testing.T) {
+	const full = 2
+	if got := open(t, t.TempDir()).Synchronous(t.Context()); got != full {
+		t.Errorf("synchronous is %d, want %d", got, full)
 	}
 }
 
