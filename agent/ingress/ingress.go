@@ -125,7 +125,7 @@ func (d *Ingress) handler() http.Handler {
 		mux.HandleFunc(path, problem.MethodNotAllowed(methods...))
 	}
 	mux.Handle("/", d.requireOwner(d.proxy()))
-	return mux
+	return problem.Routes(mux)
 }
 
 // withDeadline gives a request only so long to arrive and its answer to be taken.

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -306,5 +307,25 @@ func TestProtocolSwitchedUnasked(t *testing.T) {
 	case <-payload.closed:
 	case <-time.After(5 * time.Second):
 		t.Error("the connection to the payload is open")
+	}
+}
+
+// What leads nowhere at all is answered with a problem too.
+func TestNoPath(t *testing.T) {
+	conn, err := tls.Dial("tcp", open(t, time.Minute), channel.ClientConfigTrustingEvidenceAlone())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, "CONNECT elsewhere:80 HTTP/1.1\r\nHost: elsewhere:80\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusNotFound || resp.Header.Get("Content-Type") != problem.ContentType {
+		t.Errorf("%s, %s", resp.Status, resp.Header.Get("Content-Type"))
 	}
 }

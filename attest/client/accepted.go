@@ -131,24 +131,41 @@ func (h ClientState) accepted() (accepted, error) {
 }
 
 func decodeAccepted(b []byte) (accepted, error) {
-	a := accepted{Version: acceptedVersion, Machines: map[string]Pin{}, Epochs: map[attest.Digest]uint64{}}
 	var probe struct {
 		Version *int `json:"version"`
 	}
 	// In the first format a host's name stands where the version does now.
 	if err := json.Unmarshal(b, &probe); err == nil && probe.Version != nil {
-		if *probe.Version != acceptedVersion {
-			return a, fmt.Errorf("version %d, want %d", *probe.Version, acceptedVersion)
-		}
-		return a, strictjson.Unmarshal(b, &a)
+		return decodeAccepted2(b, *probe.Version)
 	}
+	a := accepted{Version: acceptedVersion, Machines: map[string]Pin{}, Epochs: map[attest.Digest]uint64{}}
 	var first accepted1
 	if err := strictjson.Unmarshal(b, &first); err != nil {
 		return a, err
 	}
+	if first == nil {
+		return a, errNothing
+	}
 	for host, pin := range first {
 		a.Machines[host] = pin.Pin
 		a.Epochs[attest.Digest{}] = max(a.Epochs[attest.Digest{}], pin.Epoch)
+	}
+	return a, nil
+}
+
+// errNothing says that a file stands where a client's memory should and holds
+// none: read as empty, it would forget every floor.
+var errNothing = errors.New("machines or epochs are missing")
+
+func decodeAccepted2(b []byte, version int) (a accepted, err error) {
+	if version != acceptedVersion {
+		return a, fmt.Errorf("version %d, want %d", version, acceptedVersion)
+	}
+	if err := strictjson.Unmarshal(b, &a); err != nil {
+		return a, err
+	}
+	if a.Machines == nil || a.Epochs == nil {
+		return a, errNothing
 	}
 	return a, nil
 }

@@ -161,6 +161,9 @@ func TestForeignFilesAreRefused(t *testing.T) {
 		"unknown field":  `{"version": 2, "machines": {}, "epochs": {}, "more": 1}`,
 		"cut short":      first[:len(first)/2],
 		"something else": `[]`,
+		"nothing":        `null`,
+		"no epochs":      `{"version": 2, "machines": {}}`,
+		"null for a map": `{"version": 2, "machines": null, "epochs": {}}`,
 		"two documents":  `{"version": 2, "machines": {}, "epochs": {}} {}`,
 		"unknown in pin": strings.Replace(first, `"epoch"`, `"epochs"`, 1),
 	} {
