@@ -15,9 +15,9 @@ import (
 
 // Confinement is what the payload cannot leave: a user of its own without any
 // capability, also through a set-user-id program; no network, no devices' keys,
-// no descriptor of the agent's, no process to signal but its own; and no system call that a server has no
-// use for. That it sees no other processes in /proc is a matter of how that is
-// mounted (package boot).
+// no descriptor of the agent's, no process to signal but its own; and no system
+// call that a server has no use for. That it sees no other processes in /proc
+// is a matter of how that is mounted (package boot).
 type Confinement struct {
 	UID, GID int
 	// Self is a program whose main calls Confine: the agent itself.
