@@ -193,6 +193,8 @@ func TestConfinedPayload(t *testing.T) {
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&console), zap.InfoLevel))
 	s := confined(t, log)
 	until(t, s, "healthy", s.Healthy)
+	// What was printed before may arrive after.
+	until(t, s, "printed", func() bool { return bytes.Contains(s.Output(), []byte("\n")) })
 	line, _, _ := bytes.Cut(s.Output(), []byte("\n"))
 	var got map[string]string
 	if err := json.Unmarshal(line, &got); err != nil {
@@ -259,8 +261,9 @@ func TestOutputIsBounded(t *testing.T) {
 	}
 	get(t, s, "/print")
 	until(t, s, "printed again", func() bool { return len(s.Output()) == supervise.MaxOutputBytes })
-	for i, c := range s.Output() {
-		if i > 0 && c != '0'+(s.Output()[i-1]-'0'+1)%10 {
+	kept := s.Output()
+	for i, c := range kept {
+		if i > 0 && c != '0'+(kept[i-1]-'0'+1)%10 {
 			t.Fatalf("byte %d is %q: the order is lost", i, c)
 		}
 	}
