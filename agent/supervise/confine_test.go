@@ -197,6 +197,8 @@ func TestConfinedPayload(t *testing.T) {
 	log := zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&console), zap.InfoLevel))
 	s := confined(t, log)
 	until(t, s, "healthy", s.Healthy)
+	// What was printed before may arrive after.
+	until(t, s, "printed", func() bool { return bytes.Contains(s.Output(), []byte("\n")) })
 	line, _, _ := bytes.Cut(s.Output(), []byte("\n"))
 	var got map[string]string
 	if err := json.Unmarshal(line, &got); err != nil {

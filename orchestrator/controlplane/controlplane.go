@@ -16,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -76,6 +77,11 @@ type ControlPlane struct {
 	listeners listeners
 	rec       *reconcile.Reconciler
 	enrol     *enrol.Server
+
+	// looking guards found and lookedAt, the last answer of ready.
+	looking  sync.Mutex
+	found    error
+	lookedAt time.Time
 }
 
 // Open takes the directory and the addresses and starts the provider. Errors

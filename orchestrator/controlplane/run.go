@@ -72,9 +72,23 @@ const (
 	readyBytes = 8 << 10
 )
 
-// ready says what keeps signups from becoming machines. It writes, since that
-// is what a webhook needs.
+// readyEvery is how long an answer to whether all is well is good for: anyone
+// who reaches the admin listener may ask, and looking costs a sync of the disk.
+const readyEvery = time.Second
+
+// ready says what keeps signups from becoming machines.
 func (p *ControlPlane) ready(ctx context.Context) error {
+	p.looking.Lock()
+	defer p.looking.Unlock()
+	if p.lookedAt.IsZero() || time.Since(p.lookedAt) >= readyEvery {
+		p.found, p.lookedAt = p.look(ctx), time.Now()
+	}
+	return p.found
+}
+
+// look finds out whether webhooks can be stored, machines made of a release,
+// and the provider asked.
+func (p *ControlPlane) look(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	mark := fmt.Sprintf("%-*s", readyBytes, p.Clock().UTC().Format(time.RFC3339Nano))
