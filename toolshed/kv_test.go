@@ -248,7 +248,7 @@ func TestDocumentSaysBytes(t *testing.T) {
 			Name, In string
 			Schema   struct{ MinLength int }
 		}
-		Responses  map[string]struct {
+		Responses map[string]struct {
 			Content content
 			Headers map[string]any
 		}
