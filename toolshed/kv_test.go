@@ -244,8 +244,11 @@ func TestDocumentSaysBytes(t *testing.T) {
 			Required bool
 			Content  content
 		}
-		Parameters []struct{ Name, In string }
-		Responses  map[string]struct {
+		Parameters []struct {
+			Name, In string
+			Schema   struct{ MinLength int }
+		}
+		Responses map[string]struct {
 			Content content
 			Headers map[string]any
 		}
@@ -257,6 +260,11 @@ func TestDocumentSaysBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	item := document.Paths["/api/kv/{key}"]
+	for _, p := range item["put"].Parameters {
+		if p.In == "header" && p.Schema.MinLength != 1 {
+			t.Errorf("an empty %s is said to be accepted", p.Name)
+		}
+	}
 	for name, c := range map[string]content{
 		"put": item["put"].RequestBody.Content, "get": item["get"].Responses["200"].Content,
 	} {

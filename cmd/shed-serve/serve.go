@@ -125,6 +125,8 @@ func explainServe(err error) error {
 	case errors.As(err, &commits):
 		return cli.Hinted(notStarted(commits), "put all of %s back from one backup; or remove %s to go on with what is left",
 			commits.Dir, filepath.Join(commits.Dir, sqlite.CommitsFile))
+	case errors.Is(err, sqlite.ErrDamaged):
+		return cli.Hinted(err, "put the whole state directory back from a backup")
 	case errors.As(err, &locked):
 		return cli.Hinted(notStarted(locked), "stop that one first (kill %d), or use another --state", locked.PID)
 	case errors.As(err, &address) && errors.Is(err, syscall.EADDRINUSE):

@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
+	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -122,6 +123,18 @@ func TestUsedPortIsRefusedWithAHint(t *testing.T) {
 	want := "listening on " + c.AdminListen + " (listen.admin): address already in use\nhint: another program listens there"
 	if !strings.Contains(out.String(), want) {
 		t.Errorf("%s", &out)
+	}
+}
+
+func TestDamagedDatabaseIsExplained(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, sqlite.DatabaseFile), bytes.Repeat([]byte("no database\n"), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	cli.Report(&out, explainServe(serve(t.Context(), planeOptions(dir, config.Config{}, t.Output()), false)), false)
+	if text := out.String(); !strings.Contains(text, "the database is damaged") || !strings.Contains(text, "\nhint: put the whole state directory back from a backup\n") {
+		t.Errorf("%s", text)
 	}
 }
 

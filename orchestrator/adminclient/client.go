@@ -163,7 +163,8 @@ func (c *Client) stream(ctx context.Context, path string) (io.ReadCloser, error)
 	}
 	body, err := c.send(ctx, http.MethodGet, path, nil)
 	if late() {
-		err = errors.Join(fmt.Errorf("calling the control plane: %w", context.DeadlineExceeded), closeIf(body))
+		unanswered := &url.Error{Op: "Get", URL: c.Base + path, Err: context.DeadlineExceeded}
+		err = errors.Join(fmt.Errorf("calling the control plane: %w", unanswered), closeIf(body))
 	}
 	if err != nil {
 		cancel()

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -203,6 +204,9 @@ func TestBadRequestsGetProblems(t *testing.T) {
 	d.want(http.StatusUnprocessableEntity, "unprocessable-entity", "POST", "/v1/instances", `{}`)
 	d.want(http.StatusUnprocessableEntity, "unprocessable-entity", "POST", "/v1/instances", `{"user_id":"a","root":true}`)
 	d.want(http.StatusUnprocessableEntity, "user-invalid", "POST", "/v1/instances", `{"user_id":"a\u0000"}`)
+	if text := d.want(http.StatusUnprocessableEntity, "user-invalid", "POST", "/v1/instances", `{"user_id":"a\ud800"}`); strings.Contains(text, "webhook") {
+		t.Errorf("no webhook was sent: %s", text)
+	}
 	d.want(http.StatusForbidden, "release-refused", "POST", "/v1/releases", `{"manifest":"e30=","bundle":"e30=","disk_path":"/disk"}`)
 	d.want(http.StatusNotFound, "not-found", "GET", "/v1/releases/"+strings.Repeat("0", 64), "")
 }
@@ -281,6 +285,13 @@ func TestOpenAPINamesEveryOperation(t *testing.T) {
 	}
 	if !strings.Contains(text, `"code"`) {
 		t.Error("problems have no code")
+	}
+	// The first time it is made, the second it is there.
+	create := fmt.Sprint(doc.Paths["/v1/instances"]["post"])
+	for _, status := range []string{"200:map[content:map[application/json:map[schema:", "201:map[content:map[application/json:map[schema:"} {
+		if !strings.Contains(create, status) {
+			t.Errorf("%s… is missing: %s", status, create)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"reflect"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
@@ -33,7 +34,13 @@ type pageInput struct {
 func (s *Server) instances(a huma.API) {
 	const path = "/v1/instances"
 	huma.Register(a, huma.Operation{OperationID: "list-instances", Method: http.MethodGet, Path: path, Summary: "list instances"}, s.list)
-	huma.Register(a, huma.Operation{OperationID: "create-instance", Method: http.MethodPost, Path: path, Summary: "give a user an instance", DefaultStatus: http.StatusCreated}, s.create)
+	huma.Register(a, huma.Operation{
+		OperationID: "create-instance", Method: http.MethodPost, Path: path, Summary: "give a user an instance", DefaultStatus: http.StatusCreated,
+		Responses: map[string]*huma.Response{"200": {
+			Description: "the user has this one already",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: a.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Instance](), true, "")}},
+		}},
+	}, s.create)
 	huma.Register(a, huma.Operation{OperationID: "show-instance", Method: http.MethodGet, Path: path + "/{id}", Summary: "show an instance"}, s.show)
 	huma.Register(a, huma.Operation{OperationID: "delete-instance", Method: http.MethodDelete, Path: path + "/{id}", Summary: "delete an instance and its data", DefaultStatus: http.StatusAccepted}, s.remove)
 	huma.Register(a, huma.Operation{OperationID: "retry-instance", Method: http.MethodPost, Path: path + "/{id}/retry", Summary: "try a failed or quarantined instance again", DefaultStatus: http.StatusAccepted}, s.retry)

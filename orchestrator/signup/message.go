@@ -156,7 +156,10 @@ func ParseEvent(body []byte, now time.Time) (Event, error) {
 		return e, err
 	}
 	e.User = orchestrator.UserID(user)
-	return e, CheckUser(e.User)
+	if err := CheckUser(e.User); err != nil {
+		return e, fmt.Errorf("%w: %w", ErrEvent, err)
+	}
+	return e, nil
 }
 
 func when(raw json.RawMessage, now time.Time) (time.Time, error) {
@@ -179,16 +182,20 @@ func when(raw json.RawMessage, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// CheckUser refuses what cannot be a user's name in the store.
+// CheckUser refuses what cannot be a user's name in the store, with an error that names the field.
 func CheckUser(user orchestrator.UserID) error {
 	s := string(user)
 	switch {
 	case s == "":
-		return fmt.Errorf("%w: user_id is empty", ErrEvent)
+		return errors.New("user_id is empty")
 	case len(s) > maxUserBytes:
-		return fmt.Errorf("%w: user_id has %d bytes, at most %d are allowed", ErrEvent, len(s), maxUserBytes)
-	case !utf8.ValidString(s), strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
-		return fmt.Errorf("%w: user_id has characters that do not print", ErrEvent)
+		return fmt.Errorf("user_id has %d bytes, at most %d are allowed", len(s), maxUserBytes)
+	case strings.ContainsRune(s, utf8.RuneError):
+		// The JSON decoder puts it where it read no text, and so would make one
+		// user of several.
+		return errors.New("user_id is not UTF-8")
+	case strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return errors.New("user_id has characters that do not print")
 	}
 	return nil
 }

@@ -272,6 +272,8 @@ func TestBadMessagesAreRefusedAndLeaveNothing(t *testing.T) {
 		{"other case", "event-invalid", "type", 400, body(`{"TYPE":"user.created","timestamp":"2026-05-01T09:00:00Z","data":{"user_id":"a"}}`)},
 		{"user is a number", "event-invalid", "data.user_id is not a string", 400, body(`{"type":"user.created","timestamp":"2026-05-01T09:00:00Z","data":{"user_id":7}}`)},
 		{"user is empty", "event-invalid", "user_id is empty", 400, body(`{"type":"user.created","timestamp":"2026-05-01T09:00:00Z","data":{"user_id":""}}`)},
+		{"user is no UTF-8", "event-invalid", "user_id is not UTF-8", 400, body("{\"type\":\"user.created\",\"timestamp\":\"2026-05-01T09:00:00Z\",\"data\":{\"user_id\":\"a\xff\"}}")},
+		{"user is half a pair", "event-invalid", "user_id is not UTF-8", 400, body(`{"type":"user.created","timestamp":"2026-05-01T09:00:00Z","data":{"user_id":"a\ud800"}}`)},
 		{"bad time", "event-invalid", "timestamp", 400, body(`{"type":"user.created","timestamp":"yesterday","data":{"user_id":"a"}}`)},
 		{"future event", "event-invalid", "future", 400, body(`{"type":"user.deleted","timestamp":"2027-05-01T09:00:00Z","data":{"user_id":"a"}}`)},
 		{"something follows", "event-invalid", "follows", 400, body(`{"type":"user.created","timestamp":"2026-05-01T09:00:00Z","data":{"user_id":"a"}} {}`)},

@@ -80,5 +80,5 @@ func clean(ctx context.Context, p place) error {
 	if err := down(ctx, p); err != nil {
 		return err
 	}
-	return p.remove()
+	return step("destroy everything of the local run", p.remove)
 }

@@ -40,7 +40,8 @@ func up(ctx context.Context, p place) error {
 	select {
 	case <-ctx.Done():
 	case <-l.control.ended:
-		return errors.Join(errors.New("the control plane ended"), l.stop())
+		return errors.Join(fmt.Errorf("the control plane ended: %s; make up brings it back, make down powers off what still runs; its log is %s",
+			l.control.cmd.ProcessState, l.place.serveLog()), l.stop())
 	}
 	fmt.Println("\nstopping; the data stays")
 	return l.stop()

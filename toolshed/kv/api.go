@@ -61,8 +61,8 @@ type handlers struct{ store *Store }
 // keyInput is a request that concerns one key.
 type keyInput struct {
 	Key         string `path:"key" minLength:"1" maxLength:"512" doc:"the key: UTF-8, at most 512 bytes"`
-	IfMatch     string `header:"If-Match" doc:"only if the key has one of these versions; *: only if there is one"`
-	IfNoneMatch string `header:"If-None-Match" doc:"only if the key has none of these versions; *: only if there is none"`
+	IfMatch     string `header:"If-Match" minLength:"1" doc:"only if the key has one of these versions; *: only if there is one"`
+	IfNoneMatch string `header:"If-None-Match" minLength:"1" doc:"only if the key has none of these versions; *: only if there is none"`
 
 	header map[string][]string
 	body   io.Reader

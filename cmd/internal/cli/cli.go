@@ -43,6 +43,9 @@ func NewRoot(long string) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetHelpCommand(newHelpCommand())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return Hinted(Usage(err), "%s --help lists the flags", cmd.CommandPath())
+	})
 	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().Bool("json", false, "print JSON for programs, errors too")
 	root.PersistentFlags().String("state", "", "state directory (default .shed, or SHED_STATE)")
@@ -79,10 +82,22 @@ func prepare(cmd *cobra.Command, began *bool) {
 			*began = true
 			return run(cmd, args)
 		}
+		if check := cmd.Args; check != nil {
+			cmd.Args = func(cmd *cobra.Command, args []string) error { return explainArgs(cmd, args, check(cmd, args)) }
+		}
 	}
 	for _, child := range cmd.Commands() {
 		prepare(child, began)
 	}
+}
+
+// explainArgs says how a command is used; cobra calls an argument too many an
+// unknown command.
+func explainArgs(cmd *cobra.Command, args []string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return Hinted(Usage(fmt.Errorf("%s: wrong number of arguments: %d", cmd.CommandPath(), len(args))), "usage: %s", cmd.UseLine())
 }
 
 // group is a command that only holds others.
@@ -97,14 +112,29 @@ func group(cmd *cobra.Command, args []string) error {
 func Unknown(cmd *cobra.Command, name string) error {
 	err := Usage(fmt.Errorf("unknown command %q for %q", name, cmd.CommandPath()))
 	cmd.SuggestionsMinimumDistance = 2
-	near := cmd.SuggestionsFor(name)
-	if len(near) == 0 {
+	var near []string
+	for _, found := range cmd.SuggestionsFor(name) {
+		near = append(near, cmd.CommandPath()+" "+found)
+	}
+	if near == nil {
+		near = below(cmd, name)
+	}
+	if near == nil {
 		return Hinted(err, "%s --help lists the commands", cmd.CommandPath())
 	}
-	for n, name := range near {
-		near[n] = cmd.CommandPath() + " " + name
-	}
 	return Hinted(err, "did you mean: %s", strings.Join(near, ", or "))
+}
+
+// below is where in cmd's groups the name is a command's.
+func below(cmd *cobra.Command, name string) (paths []string) {
+	for _, group := range cmd.Commands() {
+		for _, child := range group.Commands() {
+			if child.Name() == name {
+				paths = append(paths, child.CommandPath())
+			}
+		}
+	}
+	return paths
 }
 
 // newHelpCommand is cobra's, but that it refuses a name which is no command's.

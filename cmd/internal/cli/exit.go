@@ -95,7 +95,9 @@ func Report(w io.Writer, err error, asJSON bool) int {
 	}
 	if asJSON {
 		// Where standard error is gone, the exit code says it alone.
-		_ = json.NewEncoder(w).Encode(struct {
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		_ = e.Encode(struct {
 			Error    string `json:"error"`
 			Hint     string `json:"hint,omitempty"`
 			ExitCode int    `json:"exit_code"`

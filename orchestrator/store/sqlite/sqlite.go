@@ -65,8 +65,12 @@ var (
 	_ io.Closer     = (*Store)(nil)
 )
 
+// ErrDamaged says that a file is there and holds no whole database.
+var ErrDamaged = errors.New("the database is damaged")
+
 // Open takes the directory, making it where it is missing, and brings its
-// schema up to date. It fails with a *LockedError while another process has it.
+// schema up to date. It fails with a *LockedError while another process has it,
+// and with ErrDamaged.
 func Open(ctx context.Context, dir string) (_ *Store, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the state directory: %w", err)
@@ -242,6 +246,8 @@ func translate(err error) error {
 		return err
 	}
 	switch e.Code() {
+	case sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB:
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	case sqlite3.SQLITE_FULL:
 		return fmt.Errorf("%w: %w", orchestrator.ErrFull, err)
 	case sqlite3.SQLITE_CONSTRAINT_UNIQUE, sqlite3.SQLITE_CONSTRAINT_PRIMARYKEY:
