@@ -118,10 +118,13 @@ func explainServe(err error) error {
 	var address *controlplane.AddressError
 	var lost *controlplane.LostError
 	var commits *sqlite.LostCommitsError
+	var exposed *controlplane.ExposedError
 	switch {
 	case errors.As(err, &lost):
 		return cli.Hinted(notStarted(lost), "put %s back from a backup; or move %s away to begin anew, and delete the machines that are there by hand",
 			lost.File, lost.Dir)
+	case errors.As(err, &exposed):
+		return cli.Hinted(notStarted(err), "chmod 600 %s; and draw it anew if somebody may have read it", exposed.Path)
 	case errors.As(err, &commits):
 		return cli.Hinted(notStarted(commits), "put all of %s back from one backup; or remove %s to go on with what is left",
 			commits.Dir, filepath.Join(commits.Dir, sqlite.CommitsFile))

@@ -88,7 +88,7 @@ type ControlPlane struct {
 // are config.ErrConfig, *LostError, *AddressError, those of sqlite.Open and
 // the provider's.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
-	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys,
+	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys,
 		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
@@ -147,7 +147,7 @@ func (p *ControlPlane) openStore(ctx context.Context) (err error) {
 }
 
 func (p *ControlPlane) readKeys(ctx context.Context) (err error) {
-	if p.secret, err = p.readSecret(); err != nil {
+	if p.secret, err = p.readSecret(ctx); err != nil {
 		return err
 	}
 	const key = "release.key_file"
@@ -166,29 +166,21 @@ func (p *ControlPlane) readKeys(ctx context.Context) (err error) {
 
 // readSecret reads the webhook secret, drawing one where none is configured
 // and none was drawn before.
-func (p *ControlPlane) readSecret() (signup.Secret, error) {
+func (p *ControlPlane) readSecret(ctx context.Context) (signup.Secret, error) {
 	name := p.Config.SecretFile
-	drawn := name == ""
-	if drawn {
+	if name == "" {
 		name = filepath.Join(p.Dir, SecretFile)
+		if err := p.drawSecret(ctx, name); err != nil {
+			return signup.Secret{}, err
+		}
 	}
 	text, err := os.ReadFile(name)
-	if drawn && errors.Is(err, os.ErrNotExist) {
-		fresh, err := signup.NewSecret(p.Random)
-		if err != nil {
-			return signup.Secret{}, err
-		}
-		if err := statefile.Write(name, 0o600, []byte(fresh+"\n")); err != nil {
-			return signup.Secret{}, err
-		}
-		return signup.ParseSecret(fresh)
-	}
 	const key = "webhook.secret_file"
 	if err != nil {
 		return signup.Secret{}, p.Config.Errorf(key, err)
 	}
-	if err := p.checkSecret(key, name); err != nil {
-		return signup.Secret{}, err
+	if err := checkSecret(name); err != nil {
+		return signup.Secret{}, p.Config.Errorf(key, err)
 	}
 	secret, err := signup.ParseSecret(string(text))
 	if err != nil {

@@ -99,7 +99,7 @@ func (s *site) once(flags ...string) error {
 // A part of the state that is lost is not made anew without a word: machines
 // and users would be forgotten, and no machine would speak to another key.
 func TestLostState(t *testing.T) {
-	for _, lost := range []string{sqlite.DatabaseFile, "agent.key"} {
+	for _, lost := range []string{sqlite.DatabaseFile, "agent.key", controlplane.SecretFile} {
 		t.Run(lost, func(t *testing.T) {
 			s := newSite(t)
 			for range 2 {
@@ -127,6 +127,30 @@ func TestLostState(t *testing.T) {
 				t.Errorf("once it is back: %v", err)
 			}
 		})
+	}
+}
+
+// What others can read is no secret: the start says which file it is.
+func TestExposedSecrets(t *testing.T) {
+	s := newSite(t)
+	if err := s.once(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"agent.key", controlplane.TokenFile, controlplane.SecretFile} {
+		path := filepath.Join(s.state, name)
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		var exposed *controlplane.ExposedError
+		if err := s.once(); !errors.As(err, &exposed) || exposed.Path != path {
+			t.Errorf("%s: error %v", name, err)
+		}
+		if err := os.Chmod(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.once(); err != nil {
+		t.Errorf("once they are secrets: %v", err)
 	}
 }
 

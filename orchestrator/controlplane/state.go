@@ -10,8 +10,10 @@ import (
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/enrol"
+	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 )
@@ -99,14 +101,57 @@ func (p *ControlPlane) hasInstallation(ctx context.Context) (bool, error) {
 	return err == nil, err
 }
 
-// checkSecret refuses a secret that others on this host can read.
-func (p *ControlPlane) checkSecret(key, path string) error {
+// secretKey is the meta key that says that a webhook secret was drawn.
+const secretKey = "webhook_secret"
+
+// drawSecret draws a webhook secret where there was never one: the senders of
+// webhooks know the one that there was.
+func (p *ControlPlane) drawSecret(ctx context.Context, path string) error {
+	fresh := false
+	_, err := p.meta(ctx, secretKey, func() (string, error) {
+		fresh = true
+		return "drawn", nil
+	})
+	switch {
+	case err != nil || exists(path):
+		return err
+	case !fresh:
+		return &LostError{Dir: p.Dir, File: SecretFile, Beside: []string{sqlite.DatabaseFile}}
+	}
+	secret, err := signup.NewSecret(p.Random)
+	if err != nil {
+		return err
+	}
+	return statefile.Write(path, 0o600, []byte(secret+"\n"))
+}
+
+// ExposedError says that others on this host can read a secret.
+type ExposedError struct {
+	Path string
+	Mode os.FileMode
+}
+
+func (e *ExposedError) Error() string {
+	return fmt.Sprintf("%s can be read by others: its mode is %#o, want 0600", e.Path, e.Mode)
+}
+
+// checkSecrets refuses a state whose secrets others can read.
+func (p *ControlPlane) checkSecrets(context.Context) error {
+	for _, name := range []string{agentKeyFile, TokenFile, SecretFile} {
+		if err := checkSecret(filepath.Join(p.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+func checkSecret(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
-		return p.Config.Errorf(key, err)
+		return err
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return p.Config.Errorf(key, fmt.Errorf("%s can be read by others: its mode is %#o, want 0600", path, mode))
+		return &ExposedError{Path: path, Mode: mode}
 	}
 	return nil
 }
