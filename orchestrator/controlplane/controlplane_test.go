@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,56 @@ func TestLostState(t *testing.T) {
 	}
 }
 
+// Whatever is there of a state without its database is a state that lost it.
+func TestAnythingBesideALostDatabase(t *testing.T) {
+	for _, name := range []string{
+		"agent.key", controlplane.TokenFile, controlplane.SecretFile, controlplane.AddressesFile,
+		sqlite.DatabaseFile + "-wal", sqlite.CommitsFile,
+	} {
+		s := newSite(t)
+		if err := os.MkdirAll(s.state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.state, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var missing *controlplane.LostError
+		if err := s.once(); !errors.As(err, &missing) || !slices.Equal(missing.Beside, []string{name}) {
+			t.Errorf("beside %s: %v", name, err)
+		}
+	}
+}
+
+// The port that machines were told stays theirs, and what is written is for its
+// owner alone.
+func TestAgentsPortStays(t *testing.T) {
+	s := newSite(t)
+	var before string
+	for range 2 {
+		p, err := s.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := p.Addresses().Agents
+		if before != "" && at != before {
+			t.Errorf("agents report to %s, and were told %s", at, before)
+		}
+		before = at
+		entries, err := os.ReadDir(s.state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err != nil || info.Mode().IsRegular() && info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v, error %v", e.Name(), info.Mode(), err)
+			}
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A key that was put in the place of the one that machines know is refused.
 func TestForeignAgentKey(t *testing.T) {
 	s, other := newSite(t), newSite(t)
@@ -187,6 +238,7 @@ func TestStateFromBefore(t *testing.T) {
 func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 	s := newSite(t)
 	secret := s.write("secret", []byte("whsec_"+strings.Repeat("QUJD", 10)), 0o644)
+	shared := s.write("shared", []byte("whsec_"+strings.Repeat("QUJD", 10)), 0o640)
 	empty := s.write("empty.pem", nil, 0o644)
 	for name, c := range map[string]struct{ flag, want string }{
 		"no root's file":     {`policy.ek_roots=[{"file":"/nonexistent/ca.pem","tier":"software"}]`, "policy.ek_roots (from flag)"},
@@ -196,6 +248,7 @@ func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 		"no key's file":      {"release.key_file=/nonexistent", "release.key_file (from flag)"},
 		"no key in file":     {"release.key_file=" + empty, "release.key_file (from flag)"},
 		"readable secret":    {"webhook.secret_file=" + secret, "webhook.secret_file (from flag): " + secret + " can be read by others"},
+		"group's secret":     {"webhook.secret_file=" + shared, "webhook.secret_file (from flag): " + shared + " can be read by others"},
 		"no secret's file":   {"webhook.secret_file=/nonexistent", "webhook.secret_file (from flag)"},
 		"small disk":         {"instance.data_bytes=1000", "instance.data_bytes (from flag)"},
 		"odd disk":           {"instance.data_bytes=1073741825", "instance.data_bytes (from flag)"},
