@@ -311,6 +311,18 @@ func TestNewestOfEqualReleasesCounts(t *testing.T) {
 	}
 }
 
+// An end that knows nothing of its connection accepts nothing, also not what was
+// made for such a one.
+func TestNoChannelOfItsOwn(t *testing.T) {
+	m := boot(t)
+	good := m.channel
+	m.channel.Exporter = [32]byte{}
+	refuse(t, m.input(t), m.policy(), attest.ErrBinding)
+	m.channel = good
+	m.channel.SPKI = []byte{}
+	refuse(t, m.input(t), m.policy(), attest.ErrBinding)
+}
+
 // Above tier software register 7 has to be fixed to Secure Boot: promise 3.
 func TestSecureBootAboveSoftware(t *testing.T) {
 	m := boot(t)
@@ -518,6 +530,9 @@ func TestClaim(t *testing.T) {
 	in.evidence = m.evidence(t, in.nonce, claim)
 	if r, err = appraise(in, m.policy()); err != nil || !r.Accepted() || r.Tiers.Storage != attest.TierSoftware {
 		t.Errorf("a measured claim: %v %+v", err, r)
+	}
+	if f := r.Finding(attest.StorageOpaque); f.Verdict != attest.NoClaim {
+		t.Errorf("an emulated tpm is said to keep the data from the host: %+v", f)
 	}
 	m.extend(t, 11, attest.Digest{1})
 	in.evidence = m.evidence(t, in.nonce, claim)
