@@ -170,6 +170,7 @@ func TestNonceIsForOneClaim(t *testing.T) {
 	if code := claim(conn, attest.Nonce{}); code != "stale-claim" {
 		t.Errorf("no nonce was drawn: %q", code)
 	}
+	draw(conn)
 	if code := claim(conn, draw(elsewhere)); code != "stale-claim" {
 		t.Errorf("another connection's nonce: %q", code)
 	}
