@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -265,6 +266,54 @@ func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 	}
 	if err := s.once(); err != nil {
 		t.Errorf("the right configuration: %v", err)
+	}
+}
+
+// Each door takes so many connections of one source, and the limit of files
+// leaves room for all of them.
+func TestConnectionsAreCapped(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	const files = 512
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &before) //nolint:errcheck // it was the limit before
+	p, err := newSite(t).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-ended, p.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	at := p.Addresses()
+	for address, most := range map[string]int{at.Admin: files / 16 / 2, at.Webhooks: files / 8 / 2, at.Agents: files / 2 / 2} {
+		for range most {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		last, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer last.Close()
+		if err := last.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: one more than %d: %v", address, most, err)
+		}
 	}
 }
 
