@@ -253,7 +253,7 @@ func (m *Machine) mountVolume(ctx context.Context, c *ownership.Claim) error {
 	return m.payload.WaitHealthy(ctx)
 }
 
-// moveInWait bounds how long a claim waits for the payload to serve again.
+// mountWait bounds how long a claim waits for the payload to serve again.
 const mountWait = 30 * time.Second
 
 // SetReferenceValues keeps what the control plane says was released, for clients to check

@@ -168,6 +168,30 @@ func isTimeout(err error) bool {
 	return errors.As(err, &network) && network.Timeout()
 }
 
+// One source has so many connections at most, and leaves room for others.
+func TestConnectionsOfOneSourceAreCapped(t *testing.T) {
+	address := open(t, time.Minute)
+	for range maxPerSource {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+	}
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	// Sooner than one that says nothing is ended.
+	if err := conn.SetReadDeadline(time.Now().Add(headerTimeout / 2)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Read(make([]byte, 1)); err == nil || isTimeout(err) {
+		t.Errorf("one more than %d: %v", maxPerSource, err)
+	}
+}
+
 // One connection carries one request after another, whatever a client offers.
 func TestOnlyHTTP1(t *testing.T) {
 	config := channel.ClientConfigTrustingEvidenceAlone()

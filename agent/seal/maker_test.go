@@ -208,6 +208,16 @@ func TestHeaderDigestCoversEachField(t *testing.T) {
 	}
 }
 
+// A header that names another claim is not this claim's, whatever else it says.
+func TestHeaderOfAnotherClaim(t *testing.T) {
+	m, _ := claimed(t)
+	h := m.header()
+	h.Claim[0]++
+	m.replaceHeader(h)
+	m.reboot()
+	m.refused(ErrForeign)
+}
+
 // Where the release fixes the firmware, no other opens the data.
 func TestKeyIsSealedToFirmware(t *testing.T) {
 	m := newMachine(t)

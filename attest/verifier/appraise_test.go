@@ -479,6 +479,9 @@ func TestClaim(t *testing.T) {
 	if r, err = appraise(in, m.policy()); err != nil || !r.Accepted() || r.Tiers.Storage != attest.TierSoftware {
 		t.Errorf("a measured claim: %v %+v", err, r)
 	}
+	if f := r.Finding(attest.StorageOpaque); f.Verdict != attest.NoClaim {
+		t.Errorf("an emulated tpm is said to keep the data from the host: %+v", f)
+	}
 	m.extend(t, 11, attest.Digest{1})
 	in.evidence = m.evidence(t, in.nonce, claim)
 	if r, err = appraise(in, m.policy()); err != nil || r.Tiers.Storage != attest.TierNone {

@@ -224,6 +224,7 @@ func TestMeasuredOnce(t *testing.T) {
 	cache := filepath.Join(t.TempDir(), "cache")
 	f := &Firmware{Code: []byte("code"), Variables: []byte("variables")}
 	other := &Firmware{Code: []byte("edoc"), Variables: f.Variables}
+	variables := &Firmware{Code: f.Code, Variables: []byte("selbairav")}
 	small, large := board.Shape{VCPUs: 1, MemoryBytes: 512 << 20}, board.Shape{VCPUs: 1, MemoryBytes: 1 << 30}
 	qemu := attest.Digest{1}
 	for i, c := range []struct {
@@ -231,7 +232,7 @@ func TestMeasuredOnce(t *testing.T) {
 		shape board.Shape
 		qemu  attest.Digest
 		want  int
-	}{{f, small, qemu, 1}, {f, small, qemu, 1}, {other, small, qemu, 2}, {f, large, qemu, 3}, {f, small, attest.Digest{2}, 4}, {f, large, qemu, 4}} {
+	}{{f, small, qemu, 1}, {f, small, qemu, 1}, {other, small, qemu, 2}, {f, large, qemu, 3}, {f, small, attest.Digest{2}, 4}, {f, large, qemu, 4}, {variables, small, qemu, 5}} {
 		r, err := c.f.MeasureOnce(t.Context(), c.shape, c.qemu, cache)
 		if err != nil {
 			t.Fatal(err)
@@ -239,6 +240,19 @@ func TestMeasuredOnce(t *testing.T) {
 		if got := starts(); got != c.want || !r.complete() {
 			t.Errorf("%d: %d starts, want %d; %v", i, got, c.want, r)
 		}
+	}
+	// What is kept by halves is measured again.
+	kept, err := filepath.Glob(filepath.Join(cache, "*.json"))
+	if err != nil || len(kept) != 5 {
+		t.Fatalf("kept are %v, error %v", kept, err)
+	}
+	for _, name := range kept {
+		if err := os.WriteFile(name, []byte(`{"SHA256":{}}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, err := f.MeasureOnce(t.Context(), small, qemu, cache); err != nil || starts() != 6 || !r.complete() {
+		t.Errorf("%d starts, %v, error %v", starts(), r, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package adminclient
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/problem"
 )
 
 const (
@@ -35,6 +38,61 @@ func TestFind(t *testing.T) {
 	_, err := find(all, "aaaa")
 	if ambiguous, ok := errors.AsType[*AmbiguousError](err); !ok || !slices.Equal(ambiguous.IDs, []string{ada, grace}) {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What is gone is found by its whole id, and by nothing else.
+func TestFindAmongTheGone(t *testing.T) {
+	gone := Instance{ID: ada, UserID: "ada", State: "deleted"}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		var answer any
+		switch {
+		case r.URL.Path == instancePath(ada):
+			answer = gone
+		case r.URL.Path != instancesPath:
+			problem.New(http.StatusNotFound, "not-found", "no such instance").Write(w)
+			return
+		case r.URL.Query().Get("deleted") == "true":
+			answer = map[string]any{"instances": []Instance{gone}}
+		default:
+			answer = map[string]any{"instances": []Instance{{ID: grace, UserID: ada[:20] + "zzzzzz"}}}
+		}
+		if err := json.NewEncoder(w).Encode(answer); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	c := &Client{Base: server.URL, Timeout: time.Minute}
+	if i, err := c.Find(t.Context(), ada); err != nil || i.ID != ada {
+		t.Errorf("by its id: %q, error %v", i.ID, err)
+	}
+	for _, name := range []string{"ada", ada[:25]} {
+		if i, err := c.Find(t.Context(), name); !errors.Is(err, ErrNotFound) {
+			t.Errorf("by %q: %q, error %v", name, i.ID, err)
+		}
+	}
+	// A name of the form of an id may be a user's.
+	if i, err := c.Find(t.Context(), ada[:20]+"zzzzzz"); err != nil || i.ID != grace {
+		t.Errorf("by a user like an id: %q, error %v", i.ID, err)
+	}
+}
+
+// No name means no release, also where there is one alone.
+func TestReleaseWithoutAName(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if err := json.NewEncoder(w).Encode(Releases{Releases: []Release{{Digest: "abcd"}}}); err != nil {
+			t.Error(err)
+		}
+	}))
+	defer server.Close()
+	c := &Client{Base: server.URL, Timeout: time.Minute}
+	if r, err := c.FindRelease(t.Context(), "ab"); err != nil || r.Digest != "abcd" {
+		t.Errorf("by its beginning: %q, error %v", r.Digest, err)
+	}
+	if r, err := c.FindRelease(t.Context(), ""); !errors.Is(err, ErrNotFound) {
+		t.Errorf("by no name: %q, error %v", r.Digest, err)
 	}
 }
 

@@ -11,9 +11,11 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -154,6 +156,56 @@ func TestExposedSecrets(t *testing.T) {
 	}
 }
 
+// Whatever is there of a state without its database is a state that lost it.
+func TestAnythingBesideALostDatabase(t *testing.T) {
+	for _, name := range []string{
+		"agent.key", controlplane.TokenFile, controlplane.SecretFile, controlplane.AddressesFile,
+		sqlite.DatabaseFile + "-wal", sqlite.CommitsFile,
+	} {
+		s := newSite(t)
+		if err := os.MkdirAll(s.state, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(s.state, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var missing *controlplane.LostError
+		if err := s.once(); !errors.As(err, &missing) || !slices.Equal(missing.Beside, []string{name}) {
+			t.Errorf("beside %s: %v", name, err)
+		}
+	}
+}
+
+// The port that machines were told stays theirs, and what is written is for its
+// owner alone.
+func TestAgentsPortStays(t *testing.T) {
+	s := newSite(t)
+	var before string
+	for range 2 {
+		p, err := s.open()
+		if err != nil {
+			t.Fatal(err)
+		}
+		at := p.Addresses().Agents
+		if before != "" && at != before {
+			t.Errorf("agents report to %s, and were told %s", at, before)
+		}
+		before = at
+		entries, err := os.ReadDir(s.state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if info, err := e.Info(); err != nil || info.Mode().IsRegular() && info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v, error %v", e.Name(), info.Mode(), err)
+			}
+		}
+		if err := p.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // A key that was put in the place of the one that machines know is refused.
 func TestForeignAgentKey(t *testing.T) {
 	s, other := newSite(t), newSite(t)
@@ -212,6 +264,7 @@ func TestStateFromBefore(t *testing.T) {
 func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 	s := newSite(t)
 	secret := s.write("secret", []byte("whsec_"+strings.Repeat("QUJD", 10)), 0o644)
+	shared := s.write("shared", []byte("whsec_"+strings.Repeat("QUJD", 10)), 0o640)
 	empty := s.write("empty.pem", nil, 0o644)
 	for name, c := range map[string]struct{ flag, want string }{
 		"no root's file":     {`policy.ek_roots=[{"file":"/nonexistent/ca.pem","tier":"software"}]`, "policy.ek_roots (from flag)"},
@@ -221,6 +274,7 @@ func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 		"no key's file":      {"release.key_file=/nonexistent", "release.key_file (from flag)"},
 		"no key in file":     {"release.key_file=" + empty, "release.key_file (from flag)"},
 		"readable secret":    {"webhook.secret_file=" + secret, "webhook.secret_file (from flag): " + secret + " can be read by others"},
+		"group's secret":     {"webhook.secret_file=" + shared, "webhook.secret_file (from flag): " + shared + " can be read by others"},
 		"no secret's file":   {"webhook.secret_file=/nonexistent", "webhook.secret_file (from flag)"},
 		"small disk":         {"instance.data_bytes=1000", "instance.data_bytes (from flag)"},
 		"odd disk":           {"instance.data_bytes=1073741825", "instance.data_bytes (from flag)"},
@@ -237,6 +291,54 @@ func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 	}
 	if err := s.once(); err != nil {
 		t.Errorf("the right configuration: %v", err)
+	}
+}
+
+// Each door takes so many connections of one source, and the limit of files
+// leaves room for all of them.
+func TestConnectionsAreCapped(t *testing.T) {
+	var before unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &before); err != nil {
+		t.Fatal(err)
+	}
+	const files = 512
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: files, Max: before.Max}); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &before) //nolint:errcheck // it was the limit before
+	p, err := newSite(t).open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		if err := errors.Join(<-ended, p.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	at := p.Addresses()
+	for address, most := range map[string]int{at.Admin: files / 16 / 2, at.Webhooks: files / 8 / 2, at.Agents: files / 2 / 2} {
+		for range most {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+		}
+		last, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer last.Close()
+		if err := last.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := last.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: one more than %d: %v", address, most, err)
+		}
 	}
 }
 

@@ -490,6 +490,26 @@ func TestEvidenceOfOtherKeysThanChallengedIsRefused(t *testing.T) {
 	if got := a.call(api.EnrolFinishPath, finish, nil); got != http.StatusForbidden {
 		t.Errorf("%d", got)
 	}
+	// The certificate is public: a forger shows it beside a key of their own.
+	a = g.dial()
+	finish = a.answer(a.begin())
+	if e, err = evidence.Decode(finish.Evidence); err != nil {
+		t.Fatal(err)
+	}
+	b, err := other.Evidence(attester.Subject{Channel: a.conn.Channel, Nonce: e.Nonce, Config: e.Config})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e, err = evidence.Decode(b); err != nil {
+		t.Fatal(err)
+	}
+	e.TPM.EKCertificate = g.tpm.EKCertificate()
+	if finish.Evidence, err = e.Encode(); err != nil {
+		t.Fatal(err)
+	}
+	if got := a.call(api.EnrolFinishPath, finish, nil); got != http.StatusForbidden {
+		t.Errorf("with the machine's certificate: %d", got)
+	}
 	if g.instance().Enrolment.Judged {
 		t.Error("a verdict was written")
 	}

@@ -234,3 +234,24 @@ func TestLongUploadHoldsNobodyUp(t *testing.T) {
 		t.Errorf("%d uploads", n)
 	}
 }
+
+// The places that are taken count: what is left is given, and no more.
+func TestCapCountsThePlacesThatAreTaken(t *testing.T) {
+	w := newWorld(t)
+	w.reach(w.join("first").Instance, orchestrator.StateReady)
+	for _, u := range []orchestrator.UserID{"two", "three", "four"} {
+		w.join(u)
+	}
+	for range 3 {
+		w.pass()
+	}
+	waiting := 0
+	for _, i := range w.all() {
+		if i.State == orchestrator.StateWaiting {
+			waiting++
+		}
+	}
+	if waiting != 2 {
+		t.Errorf("%d wait, with %d places for 4", waiting, w.policy.Machines)
+	}
+}

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
 )
 
 // pollStep is how far these tests let time go at once.
@@ -116,6 +117,45 @@ func TestDyingOftenDoesNotExtendALimit(t *testing.T) {
 		}
 		w.live(limit / 4)
 		w.restart()
+	}
+}
+
+// Nor does what a machine may have said to a process that has ended, however
+// long it was ready by then.
+func TestSilenceBeginsWithTheProcess(t *testing.T) {
+	w := newWorld(t)
+	id := w.join(user).Instance
+	w.reach(id, orchestrator.StateReady)
+	w.sleep(time.Hour)
+	// The row is written late in its stay, as for a machine that changes its address.
+	w.update(func(tx store.Tx) error {
+		i, err := tx.Instance(id)
+		if err != nil {
+			return err
+		}
+		i.Lasted = time.Hour
+		return tx.Replace(&i)
+	})
+	w.restart()
+	w.live(time.Minute)
+	if i := w.instance(id); i.State != orchestrator.StateReady || i.Repairs != 0 {
+		t.Errorf("it is %s after %d restarts: %s", i.State, i.Repairs, i.Reason)
+	}
+}
+
+// What is deleted is no longer timed.
+func TestNothingIsKeptOfTheDeleted(t *testing.T) {
+	w := newWorld(t)
+	id := w.join(user).Instance
+	w.reach(id, orchestrator.StateReady)
+	if n := w.rec.Stays(); n != 1 {
+		t.Errorf("%d instances are timed", n)
+	}
+	w.leave(user)
+	w.reach(id, orchestrator.StateDeleted)
+	w.pass()
+	if n := w.rec.Stays(); n != 0 {
+		t.Errorf("%d instances are timed still", n)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -184,6 +185,17 @@ func TestMachineHasOnlyWhatItNeeds(t *testing.T) {
 	}
 	if strings.Contains(args, "-vga") || strings.Contains(args, "-kernel") {
 		t.Errorf("there is too much in %s", args)
+	}
+}
+
+// A machine keeps its shape, which its firmware was measured on, whatever is
+// made from now on.
+func TestMachineKeepsItsShape(t *testing.T) {
+	c, r := exampleConfig(), exampleRecord()
+	before := c.qemuArgs(r, "/firmware")
+	c.VCPUs, c.MemoryBytes = 7, 7<<30
+	if after := c.qemuArgs(r, "/firmware"); !slices.Equal(after, before) {
+		t.Errorf("%v became %v", before, after)
 	}
 }
 
@@ -373,6 +385,13 @@ func TestFirmwareIsTheReleases(t *testing.T) {
 		if got, err := os.ReadFile(path); string(got) != want || err != nil {
 			t.Errorf("%s holds %q, %v", path, got, err)
 		}
+	}
+	its := filepath.Join(t.TempDir(), "variables")
+	if err := c.copyVariables(record{Release: own.Release}, its); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(its); string(got) != "vars" || err != nil {
+		t.Errorf("the machine's own variables are %q, %v", got, err)
 	}
 	another := own
 	another.Firmware = altered.Firmware

@@ -116,8 +116,9 @@ func (q *Queue[K]) push(k K, l lane) {
 }
 
 // Work looks at keys with so many workers until ctx ends, and returns when the
-// last look has. A quarter of the workers is kept for what is urgent. A look under way then has patience to end by itself before
-// its context is cancelled.
+// last look has. A quarter of the workers is kept for what is urgent. A look
+// under way then has patience to end by itself before its context is
+// cancelled.
 func (q *Queue[K]) Work(ctx context.Context, workers int, patience time.Duration, look Look[K]) {
 	within, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -214,6 +215,29 @@ func TestTombstoneAndWipeLeaveNoUserOnTheDisk(t *testing.T) {
 		if bytes.Contains(b, []byte(base64.StdEncoding.EncodeToString([]byte(secret)))) {
 			t.Errorf("%s still holds the token", name)
 		}
+	}
+}
+
+// Whoever has something to be done is looked at after a restart, and whoever
+// only waits is not: there may be many.
+func TestUnfinished(t *testing.T) {
+	s := open(t, t.TempDir())
+	for id, c := range map[string]struct {
+		state   orchestrator.State
+		desired orchestrator.Desired
+	}{
+		"waits": {orchestrator.StateWaiting, orchestrator.Present}, "leaves": {orchestrator.StateWaiting, orchestrator.Absent},
+		"boots": {orchestrator.StateBooting, orchestrator.Present}, "deletes": {orchestrator.StateDeleting, orchestrator.Absent},
+		"gone": {orchestrator.StateDeleted, orchestrator.Absent},
+	} {
+		i := instance(id, id)
+		i.State, i.Desired = c.state, c.desired
+		update(t, s, func(tx store.Tx) error { return tx.Insert(i) })
+	}
+	got := view(t, s, func(v store.Reader) ([]orchestrator.InstanceID, error) { return v.Unfinished() })
+	slices.Sort(got)
+	if want := []orchestrator.InstanceID{"boots", "deletes", "leaves"}; !slices.Equal(got, want) {
+		t.Errorf("unfinished are %v, want %v", got, want)
 	}
 }
 

@@ -110,7 +110,7 @@ func TestNobodyIsToldBeforeTheCommit(t *testing.T) {
 			told.Add(1)
 		})
 	}
-	update(t, s, func(tx store.Tx) error {
+	update(t, s, func(store.Tx) error {
 		run(func(tx store.Tx) error {
 			run(func(tx store.Tx) error {
 				run(func(store.Tx) error {

@@ -1,0 +1,180 @@
+package agent_test
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"net"
+	"net/url"
+	"os"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent"
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/ownership"
+)
+
+func sign(t *testing.T, keys client.Keys, name []byte) *ownership.Claim {
+	t.Helper()
+	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// akName is that of the machine's attestation key.
+func (m *machine) akName() []byte {
+	m.t.Helper()
+	s, err := m.trust().Connect(m.t.Context(), m.url, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	defer s.Close()
+	return s.Evidence.AK
+}
+
+// A claim that the machine cannot take leaves it without an owner.
+func TestClaimThatIsNotTaken(t *testing.T) {
+	m := newMachine(t)
+	name := m.akName()
+	foreign := append([]byte{}, name...)
+	foreign[10]++
+	if err := m.Claim(t.Context(), sign(t, newKeys(t), foreign)); !errors.Is(err, attest.ErrClaim) {
+		t.Errorf("a claim on another machine: %v", err)
+	}
+	if err := os.WriteFile(m.disk, []byte("somebody's data"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(m.disk, 8<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Claim(t.Context(), sign(t, newKeys(t), name)); !errors.Is(err, seal.ErrNotBlank) {
+		t.Errorf("a claim over data: %v", err)
+	}
+	if m.Owner() != nil {
+		t.Error("the machine has an owner")
+	}
+	m.reboot()
+	if m.Owner() != nil {
+		t.Error("after a reboot the machine has an owner")
+	}
+}
+
+// Nobody owns a machine whose register does not say so: what is sealed could
+// still be opened.
+func TestClaimThatIsNotInTheRegister(t *testing.T) {
+	m := newMachine(t)
+	device := &failing{codes: []tpm2.TPMCC{tpm2.TPMCCPCRExtend}}
+	m.wrap = func(under transport.TPM) transport.TPM {
+		device.TPM = under
+		return device
+	}
+	m.reboot()
+	c := sign(t, newKeys(t), m.akName())
+	device.broken = true
+	if err := m.Claim(t.Context(), c); err == nil {
+		t.Error("the claim was taken")
+	}
+	if m.Owner() != nil {
+		t.Error("the machine has an owner")
+	}
+	device.broken = false
+}
+
+// A client that leaves once its claim is committed does not stop the rest.
+func TestClaimGoesOnWithoutItsClient(t *testing.T) {
+	m := newMachine(t)
+	c := sign(t, newKeys(t), m.akName())
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Claim(ctx, c); err != nil {
+		t.Error(err)
+	}
+	if got := m.data.mounted[len(m.data.mounted)-1]; got != m.disk {
+		t.Errorf("mounted %s last", got)
+	}
+}
+
+// swapped takes another claim than the one it is given.
+type swapped struct {
+	*agent.Machine
+	other *ownership.Claim
+}
+
+func (s swapped) Claim(ctx context.Context, _ *ownership.Claim) error {
+	return s.Machine.Claim(ctx, s.other)
+}
+
+// An owner whose claim was swapped for another's is told so.
+func TestClaimThatWasSwapped(t *testing.T) {
+	m := newMachine(t)
+	front := m.Ingress()
+	front.Rand, front.Machine = rand.Reader, swapped{m.Machine, sign(t, newKeys(t), m.akName())}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		front.Serve(ctx, l) //nolint:errcheck // it ends with ctx
+	}()
+	t.Cleanup(func() { cancel(); <-served })
+	s, err := m.trust().Connect(t.Context(), &url.URL{Scheme: "https", Host: l.Addr().String()}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	refused(t, s.Claim(t.Context(), newKeys(t)), attest.ErrClaim)
+}
+
+// The control plane, which has them, is not sent the reference values.
+func TestReferenceValuesAreForClients(t *testing.T) {
+	m := newMachine(t)
+	for role, want := range map[attest.Role]bool{attest.RoleServe: true, attest.RoleEnrol: false} {
+		b, err := m.Evidence(attest.Channel{Role: role, SPKI: m.Ingress().SPKI, Exporter: [32]byte{1}}, attest.Nonce{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := evidence.Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(e.ReferenceValues.Manifest) > 0; got != want {
+			t.Errorf("role %d: reference values %t", role, got)
+		}
+	}
+}
+
+// A token that the measured configuration does not name is none.
+func TestTokenIsTheMeasuredOne(t *testing.T) {
+	tpm, err := attester.Open(swtpmtest.Start(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := api.Config{
+		Version: api.ConfigVersion, Machine: "aaaaaaaaaaaaaaaaaaaaaaaaaa", ControlPlane: "127.0.0.1:1", TokenHash: api.Token{1}.Hash(),
+	}.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts := agent.Parts{TPM: tpm, Log: zap.NewNop()}
+	if _, err := agent.New(parts, config, api.Token{2}); !errors.Is(err, api.ErrConfig) {
+		t.Errorf("another token: %v", err)
+	}
+	if _, err := agent.New(parts, config, api.Token{1}); err != nil {
+		t.Errorf("the token: %v", err)
+	}
+}

@@ -1,0 +1,39 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"syscall"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+)
+
+// The exit code says what kind of failure it was, however deep that is.
+func TestExitCode(t *testing.T) {
+	plain := errors.New("plain")
+	for name, c := range map[string]struct {
+		err  error
+		want int
+	}{
+		"none":                    {nil, ExitDone},
+		"plain":                   {plain, ExitFailed},
+		"usage":                   {fmt.Errorf("flags: %w", Usage(plain)), ExitUsage},
+		"not found":               {NotFound(plain), ExitNotFound},
+		"refused":                 {Refused(plain), ExitRefused},
+		"refused by proof":        {fmt.Errorf("verifying: %w", attest.ErrBinding), ExitRefused},
+		"unreachable":             {Unreachable(plain), ExitUnreachable},
+		"nobody listens":          {&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, ExitUnreachable},
+		"a deadline":              {fmt.Errorf("waiting: %w", context.DeadlineExceeded), ExitTimedOut},
+		"the network's deadline":  {&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, ExitTimedOut},
+		"refused beats a timeout": {errors.Join(attest.ErrBinding, context.DeadlineExceeded), ExitRefused},
+		"hinted":                  {Hinted(NotFound(plain), "look there"), ExitNotFound},
+	} {
+		if got := ExitCode(c.err); got != c.want {
+			t.Errorf("%s: %d, want %d", name, got, c.want)
+		}
+	}
+}
