@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"syscall"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 func TestVMDeleteFromEveryState(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.must(os.Symlink(w.place.ekRoot(), w.place.in(rootForAWhile)))
 	for _, c := range []struct {
 		state string
 		// env brings the control plane to the state or holds it there.
@@ -23,7 +25,7 @@ func TestVMDeleteFromEveryState(t *testing.T) {
 		{"creating", nil, deleteCreating},
 		{"created", []string{"SHED_FAILPOINT=after-create-before-record"}, deleteCreated},
 		{"failed", []string{"SHED_TIMEOUTS_BOOTING=2s"}, deleteFailed},
-		{"enrolling", []string{"SHED_POLICY_EK_ROOTS=[]"}, deleteEnrolling},
+		{"enrolling", []string{`SHED_POLICY_EK_ROOTS=[{"file":"` + w.place.in(rootForAWhile) + `","tier":"software"}]`}, deleteEnrolling},
 		{"quarantined", []string{"SHED_POLICY_MINIMUM_TIER=hardware"}, deleteQuarantined},
 		{"stopped", nil, deleteStopped},
 	} {
@@ -115,7 +117,12 @@ func deleteFailed(w *world, signup message) {
 	w.remove(i)
 }
 
+// rootForAWhile is an endorsement root that is there at the start and gone when
+// a machine is judged.
+const rootForAWhile = "root-for-a-while.pem"
+
 func deleteEnrolling(w *world, signup message) {
+	w.must(os.Remove(w.place.in(rootForAWhile)))
 	w.sends(signup, "created")
 	w.leave(w.waitState(signup.user, "enrolling"))
 }
