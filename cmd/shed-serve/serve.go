@@ -143,8 +143,8 @@ func explainServe(err error) error {
 	return err
 }
 
-// notStarted keeps of an error what went wrong, and drops what was joined to
-// it while cleaning up.
+// notStarted is the error of a start that failed for the reason given. What
+// else failed while that start was taken back is left out.
 func notStarted(err error) error { return fmt.Errorf("starting the control plane: %w", err) }
 
 func configFlags(cmd *cobra.Command) {
