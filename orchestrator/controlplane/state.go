@@ -107,22 +107,22 @@ const secretKey = "webhook_secret"
 // drawSecret draws a webhook secret where there was never one: the senders of
 // webhooks know the one that there was.
 func (p *ControlPlane) drawSecret(ctx context.Context, path string) error {
-	fresh := false
+	// The file comes before the mark: a stop between them leaves no mark for a
+	// secret that never was.
 	_, err := p.meta(ctx, secretKey, func() (string, error) {
-		fresh = true
-		return "drawn", nil
+		if exists(path) {
+			return "drawn", nil
+		}
+		secret, err := signup.NewSecret(p.Random)
+		if err != nil {
+			return "", err
+		}
+		return "drawn", statefile.Write(path, 0o600, []byte(secret+"\n"))
 	})
-	switch {
-	case err != nil || exists(path):
-		return err
-	case !fresh:
+	if err == nil && !exists(path) {
 		return &LostError{Dir: p.Dir, File: SecretFile, Beside: []string{sqlite.DatabaseFile}}
 	}
-	secret, err := signup.NewSecret(p.Random)
-	if err != nil {
-		return err
-	}
-	return statefile.Write(path, 0o600, []byte(secret+"\n"))
+	return err
 }
 
 // ExposedError says that others on this host can read a secret.
