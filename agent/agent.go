@@ -155,7 +155,7 @@ func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error
 	if m.owner != nil {
 		s.Claim = m.owner.Digest()
 	}
-	// A control plane gave the endorsements and needs none.
+	// The control plane has the reference values: it gave them.
 	if ch.Role == attest.RoleServe {
 		s.ReferenceValues = m.referenceValues
 	}
