@@ -19,6 +19,11 @@ var (
 	ErrRegisters = refusal("registers differ")
 	// ErrIdentity says that the machine's key is not vouched for.
 	ErrIdentity = refusal("machine identity is not established")
+	// ErrRevoked says that whoever vouched for a key has taken it back.
+	ErrRevoked = refusal("certificate is revoked")
+	// ErrCollateral says that what must be known beside the evidence, such as a
+	// revocation list, is missing or not of this time.
+	ErrCollateral = refusal("collateral is missing or out of date")
 	// ErrRelease says that no accepted release matches.
 	ErrRelease = refusal("release is not accepted")
 	// ErrClaim says that the claim is absent, foreign or badly signed.
