@@ -3,6 +3,7 @@ package attest
 import (
 	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/sha512"
 	"encoding/binary"
 	"hash"
 )
@@ -37,7 +38,8 @@ const ExporterLabel = "EXPORTER-Channel-Binding"
 // output of one can stand for another.
 const (
 	TagLeaf   = "shed/leaf/1"
-	TagRoot   = "shed/root/1"
+	TagRoot   = "shed/root/2"
+	TagReport = "shed/report/1"
 	TagClaim  = "shed/claim/1"
 	TagToken  = "shed/token/1"
 	TagConfig = "shed/config/1"
@@ -77,17 +79,44 @@ func writePrefixed(h hash.Hash, fields ...[]byte) {
 
 // Node joins two hashes of the batch tree: H(0x01 ‖ left ‖ right).
 func Node(left, right Digest) Digest {
-	b := make([]byte, 0, 1+2*sha256.Size)
-	b = append(b, 0x01)
-	b = append(b, left[:]...)
-	b = append(b, right[:]...)
-	return Sum(b)
+	var b [1 + 2*sha256.Size]byte
+	b[0] = 0x01
+	copy(b[1:], left[:])
+	copy(b[1+sha256.Size:], right[:])
+	return Sum(b[:])
 }
 
 // QuoteData is what the TPM signs as extraData for a tree of count leaves:
-// H(tag ‖ count as a big-endian uint32 ‖ root).
-func QuoteData(count uint32, root Digest) Digest {
-	b := append([]byte(TagRoot), 0, 0, 0, 0)
-	binary.BigEndian.PutUint32(b[len(TagRoot):], count)
-	return Sum(append(b, root[:]...))
+// H(tag ‖ count as a big-endian uint32 ‖ root ‖ reports), where reports is
+// ReportsDigest of the hardware reports beside the quote. The TPM so names the
+// report, as the report names the TPM's key: neither can be exchanged alone.
+func QuoteData(count uint32, root, reports Digest) Digest {
+	b := make([]byte, 0, len(TagRoot)+4+2*sha256.Size)
+	b = binary.BigEndian.AppendUint32(append(b, TagRoot...), count)
+	b = append(b, root[:]...)
+	return Sum(append(b, reports[:]...))
+}
+
+// ReportData is what a hardware report carries as the guest's own 64 bytes for
+// a quote by the key of this TPM name over a tree of count leaves:
+// SHA-512 of tag, name, count as a big-endian uint32 and root, each
+// length-prefixed as a big-endian uint32. It names the attestation key and a
+// root that is as fresh as its leaves.
+func ReportData(akName []byte, count uint32, root Digest) [sha512.Size]byte {
+	h := sha512.New()
+	writePrefixed(h, []byte(TagReport), akName, binary.BigEndian.AppendUint32(nil, count), root[:])
+	return [sha512.Size]byte(h.Sum(nil))
+}
+
+// ReportsDigest is the digest of the reports beside a quote, in their order in
+// the evidence: H(kind, report, …), each length-prefixed as a big-endian
+// uint32; zero where there are none.
+func ReportsDigest(kindsAndReports ...[]byte) Digest {
+	if len(kindsAndReports) == 0 {
+		return Digest{}
+	}
+	h := sha256.New()
+	writePrefixed(h, []byte(TagReport))
+	writePrefixed(h, kindsAndReports...)
+	return Digest(h.Sum(nil))
 }

@@ -8,6 +8,10 @@ const (
 	RegisterClaim = 15
 )
 
+// Registers are the SHA-256 bank's values by register number. Those that no
+// quote covers are zero and say nothing.
+type Registers [24]Digest
+
 // ConfigDigest is what the agent extends into RegisterConfig before it uses
 // the configuration.
 func ConfigDigest(config []byte) Digest {

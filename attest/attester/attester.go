@@ -16,27 +16,35 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
-// The places where a TPM's maker leaves the RSA-2048 endorsement key and its
-// certificate (TCG EK Credential Profile 2.5, section 2.2.1.4; TPM 2.0 Handles
-// and Localities registry, section 2.3.1).
-const (
-	handleEK            tpm2.TPMHandle = 0x81010001
-	handleEKCertificate tpm2.TPMHandle = 0x01C00002
-)
-
-// TPM is the machine's own TPM.
+// TPM is the machine's own TPM, with what else vouches for the machine.
 type TPM struct {
+	// Reporters make the hardware reports that go beside each quote, by
+	// ascending kind, and EventLog is the firmware's log. Both are set before
+	// the first Evidence.
+	Reporters []Reporter
+	EventLog  []byte
+
 	// mu guards device: a sequence of commands runs whole or waits.
 	mu     sync.Mutex
 	device transport.TPM
+	queue  queue
 
 	ak            tpm2.NamedHandle
-	ek            tpm2.NamedHandle
+	ek            endorsementKey
 	akPublic      []byte
 	ekCertificate []byte
+	// endorsements are the endorsement certificate alone, encoded.
+	endorsements []byte
+}
+
+// Reporter makes reports of one kind that carry the given bytes as the guest's
+// own. Errors are the device's.
+type Reporter interface {
+	Report(data [64]byte) (evidence.Report, error)
 }
 
 // Open readies the attestation key and reads the endorsement certificate. The
@@ -44,16 +52,13 @@ type TPM struct {
 // are ErrNoIndex where the TPM has no endorsement certificate, or the TPM's.
 func Open(device transport.TPM) (*TPM, error) {
 	t := &TPM{device: device}
-	certificate, err := ReadNV(device, handleEKCertificate)
-	if err != nil {
-		return nil, fmt.Errorf("reading endorsement certificate: %w", err)
+	var err error
+	if t.ek, t.ekCertificate, err = findEK(device); err != nil {
+		return nil, err
 	}
-	t.ekCertificate = certificate
-	ek, err := tpm2.ReadPublic{ObjectHandle: handleEK}.Execute(device)
-	if err != nil {
-		return nil, fmt.Errorf("reading endorsement key: %w", err)
+	if t.endorsements, err = (&evidence.Endorsements{EKCertificate: t.ekCertificate}).Encode(); err != nil {
+		return nil, err
 	}
-	t.ek = tpm2.NamedHandle{Handle: handleEK, Name: ek.Name}
 	ak, err := tpm2.CreatePrimary{
 		PrimaryHandle: tpm2.TPMRHOwner,
 		InPublic:      tpm2.New2B(tpm.AKTemplate()),
@@ -88,7 +93,8 @@ func (t *TPM) Do(f func(transport.TPM) error) error {
 }
 
 // maxCredential caps each part of a credential: the secret is as long as the
-// RSA-2048 key that encrypts it, and the blob holds two digests at the most.
+// RSA-2048 key that encrypts it, a point on P-384 is shorter, and the blob
+// holds two digests at the most.
 const maxCredential = 256
 
 // Activate opens a credential that was made for this TPM's two keys (TPM 2.0
@@ -109,10 +115,10 @@ func (t *TPM) open(blob, encryptedSecret []byte) ([]byte, error) {
 	}
 	var secret []byte
 	err := t.Do(func(device transport.TPM) error {
-		return WithPolicySession(device, endorsementPolicy, func(session tpm2.Session) error {
+		return t.ek.use(device, func(session tpm2.Session) error {
 			rsp, err := tpm2.ActivateCredential{
 				ActivateHandle: tpm2.AuthHandle{Handle: t.ak.Handle, Name: t.ak.Name, Auth: tpm2.PasswordAuth(nil)},
-				KeyHandle:      tpm2.AuthHandle{Handle: t.ek.Handle, Name: t.ek.Name, Auth: session},
+				KeyHandle:      tpm2.AuthHandle{Handle: t.ek.handle.Handle, Name: t.ek.handle.Name, Auth: session},
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
 				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encryptedSecret},
 			}.Execute(device)
@@ -139,16 +145,6 @@ func WithPolicySession(device transport.TPM, assert func(transport.TPM, tpm2.TPM
 		err = use(session)
 	}
 	return errors.Join(err, end())
-}
-
-// endorsementPolicy is PolicySecret(TPM_RH_ENDORSEMENT), the policy of template
-// L-1's keys.
-func endorsementPolicy(device transport.TPM, session tpm2.TPMISHPolicy) error {
-	_, err := tpm2.PolicySecret{
-		AuthHandle:    tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
-		PolicySession: session,
-	}.Execute(device)
-	return err
 }
 
 // ErrNoIndex says that an NV index is not defined.

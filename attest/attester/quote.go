@@ -32,9 +32,10 @@ func (t *TPM) Extend(register uint8, digest attest.Digest) error {
 	})
 }
 
-// Registers reads registers of the SHA-256 bank. Errors are the TPM's.
-func (t *TPM) Registers(registers ...uint8) (map[uint8]attest.Digest, error) {
-	var values map[uint8]attest.Digest
+// Registers reads registers of the SHA-256 bank, in the order asked for.
+// Errors are the TPM's.
+func (t *TPM) Registers(registers ...uint8) ([]attest.Digest, error) {
+	var values []attest.Digest
 	err := t.Do(func(device transport.TPM) (err error) {
 		values, err = readRegisters(device, registers)
 		return err
@@ -51,32 +52,9 @@ type Subject struct {
 	Config          attest.Digest
 	Claim           attest.Digest
 	ReferenceValues evidence.ReferenceValues
-}
-
-// Evidence quotes the registers for one nonce on one connection. Errors are
-// the TPM's.
-func (t *TPM) Evidence(s Subject) ([]byte, error) {
-	leaf := s.Channel.Leaf(s.Nonce, s.Config, s.Claim)
-	// A batch of one: its root is the leaf.
-	extra := attest.QuoteData(1, leaf)
-	e := &evidence.Evidence{
-		Version: evidence.Version, Binding: evidence.BindingExporter, Role: s.Channel.Role,
-		Nonce: s.Nonce, SPKI: s.Channel.SPKI, Config: s.Config, Claim: s.Claim,
-		TPM:             evidence.TPM{EKCertificate: t.ekCertificate, AKPublic: t.akPublic},
-		Batch:           evidence.Batch{Count: 1, Path: []attest.Digest{}},
-		ReferenceValues: s.ReferenceValues,
-	}
-	err := t.Do(func(device transport.TPM) (err error) {
-		if e.TPM.Registers, err = readRegisters(device, tpm.Selection[:]); err != nil {
-			return err
-		}
-		e.TPM.Quote, e.TPM.Signature, err = t.quote(device, extra)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return e.Encode()
+	// Endorsements are encoded; where there are none the endorsement
+	// certificate is all that vouches for the machine.
+	Endorsements []byte
 }
 
 func (t *TPM) quote(device transport.TPM, extra attest.Digest) (quote, signature []byte, err error) {
@@ -94,8 +72,8 @@ func (t *TPM) quote(device transport.TPM, extra attest.Digest) (quote, signature
 
 // readRegisters reads until it has them all: a TPM answers at most eight at
 // once (TPM 2.0 Part 3, section 22.4).
-func readRegisters(device transport.TPM, registers []uint8) (map[uint8]attest.Digest, error) {
-	values := make(map[uint8]attest.Digest, len(registers))
+func readRegisters(device transport.TPM, registers []uint8) ([]attest.Digest, error) {
+	values := make([]attest.Digest, 0, len(registers))
 	for rest := registers; len(rest) > 0; {
 		some := rest[:min(8, len(rest))]
 		rsp, err := tpm2.PCRRead{PCRSelectionIn: tpm.SelectSHA256(some...)}.Execute(device)
@@ -110,7 +88,7 @@ func readRegisters(device transport.TPM, registers []uint8) (map[uint8]attest.Di
 			if len(value) != len(attest.Digest{}) {
 				return nil, fmt.Errorf("reading register %d: %d bytes, want %d", r, len(value), len(attest.Digest{}))
 			}
-			values[r] = attest.Digest(value)
+			values = append(values, attest.Digest(value))
 		}
 		rest = rest[len(some):]
 	}

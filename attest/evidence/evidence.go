@@ -2,8 +2,9 @@
 // it is.
 //
 // Invariants: deterministic CBOR with an integer version; an unknown version,
-// field, kind of binding or role is refused; every length is capped before the
-// bytes are looked at. Decoding proves nothing: that is package verifier.
+// field, kind of binding, report or role is refused; every length and count is
+// capped before the bytes are looked at. Decoding proves nothing: that is
+// package verifier.
 package evidence
 
 import (
@@ -14,17 +15,35 @@ import (
 )
 
 // Version is the only version of evidence.
-const Version = 2
+const Version = 3
 
 // Caps, in bytes.
 const (
 	// MaxBytes caps a whole piece of evidence, endorsements included.
-	MaxBytes = 448 << 10
+	MaxBytes = 1 << 20
 	// MaxTPMStructure caps each of the TPM's structures and certificates; the
 	// largest, an RSA-4096 endorsement certificate, has about 2 KiB.
 	MaxTPMStructure = 8 << 10
 	// MaxPath caps the depth of a batch tree: 2^20 leaves in one quote.
 	MaxPath = 20
+	// MaxReport caps a hardware report: a TDX quote with its certificates has
+	// about 8 KiB, a NitroTPM document at most 16.
+	MaxReport = 16 << 10
+	// MaxReports is one of each kind.
+	MaxReports = 3
+	// MaxReportCertificates caps the certificates beside a report, as the
+	// kernel's auxblob has them; those of SEV-SNP have about 6 KiB.
+	MaxReportCertificates = 32 << 10
+	// MaxEventLog caps the firmware's event log; those of clouds have 20 to 45
+	// KiB.
+	MaxEventLog = 128 << 10
+	// MaxEndorsements caps what others vouch with: certificates of 1 to 2 KiB,
+	// revocation lists of 1 to 100, levels of firmware of 10.
+	MaxEndorsements = 256 << 10
+	// MaxIntermediates caps the certificates between a key's certificate and
+	// its root, MaxRevocationLists the lists.
+	MaxIntermediates   = 4
+	MaxRevocationLists = 16
 )
 
 // Binding says what the evidence is bound to.
@@ -51,20 +70,29 @@ type Evidence struct {
 	Batch  Batch         `cbor:"9,keyasint"`
 	// ReferenceValues carry their own proof and are outside the binding.
 	ReferenceValues ReferenceValues `cbor:"10,keyasint"`
+	// Reports are the processor's or the cloud's word, at most one of each
+	// kind, by ascending kind. The quote names them and they name the quote's
+	// key.
+	Reports []Report `cbor:"11,keyasint,omitempty"`
+	// EventLog is the firmware's log of what it measured (TCG PC Client
+	// Platform Firmware Profile, section 10). It explains and proves nothing.
+	EventLog []byte `cbor:"12,keyasint,omitempty"`
+	// Endorsements are an encoded Endorsements. They carry their own signatures
+	// and are outside the binding. Encoded apart, they are the same bytes in
+	// every piece of evidence of one boot.
+	Endorsements []byte `cbor:"13,keyasint"`
 }
 
 // TPM is what a TPM 2.0 says.
 type TPM struct {
-	// EKCertificate is DER.
-	EKCertificate []byte `cbor:"1,keyasint"`
 	// AKPublic is a TPMT_PUBLIC, Quote a TPMS_ATTEST, Signature a
 	// TPMT_SIGNATURE (TPM 2.0 Part 2, sections 12.2.4, 10.12.12, 11.3.4).
-	AKPublic  []byte `cbor:"2,keyasint"`
-	Quote     []byte `cbor:"3,keyasint"`
-	Signature []byte `cbor:"4,keyasint"`
-	// Registers are the SHA-256 bank's values by register number; the quote's
-	// digest decides whether they are true.
-	Registers map[uint8]attest.Digest `cbor:"5,keyasint"`
+	AKPublic  []byte `cbor:"1,keyasint"`
+	Quote     []byte `cbor:"2,keyasint"`
+	Signature []byte `cbor:"3,keyasint"`
+	// Registers are the SHA-256 bank's values in the order of tpm.Selection;
+	// the quote's digest decides whether they are true.
+	Registers []attest.Digest `cbor:"4,keyasint"`
 }
 
 // Batch places this evidence's leaf in the tree that the quote signs.
@@ -72,6 +100,28 @@ type Batch struct {
 	Count uint32          `cbor:"1,keyasint"`
 	Index uint32          `cbor:"2,keyasint"`
 	Path  []attest.Digest `cbor:"3,keyasint"`
+}
+
+// Kind says what made a report.
+type Kind uint8
+
+// The kinds of reports. Zero is refused.
+const (
+	// KindSNP is an AMD SEV-SNP attestation report.
+	KindSNP Kind = 1
+	// KindTDX is an Intel TDX quote.
+	KindTDX Kind = 2
+	// KindNitroTPM is an AWS NitroTPM attestation document.
+	KindNitroTPM Kind = 3
+)
+
+// Report is one hardware report with the certificates that came with it.
+type Report struct {
+	Kind   Kind   `cbor:"1,keyasint"`
+	Report []byte `cbor:"2,keyasint"`
+	// Certificates are as the kernel's auxblob has them; empty where the
+	// report holds its own.
+	Certificates []byte `cbor:"3,keyasint,omitempty"`
 }
 
 // ReferenceValues are what the release's signer says about the release that should
@@ -104,6 +154,17 @@ func Decode(b []byte) (*Evidence, error) {
 	return e, nil
 }
 
+// ReportsDigest is attest.ReportsDigest of the evidence's reports.
+func (e *Evidence) ReportsDigest() attest.Digest {
+	var parts [2 * MaxReports][]byte
+	fields := parts[:0]
+	for i := range e.Reports {
+		r := &e.Reports[i]
+		fields = append(fields, []byte{byte(r.Kind)}, r.Report)
+	}
+	return attest.ReportsDigest(fields...)
+}
+
 func (e *Evidence) check() error {
 	switch {
 	case e.Version != Version:
@@ -115,12 +176,49 @@ func (e *Evidence) check() error {
 	case len(e.Batch.Path) > MaxPath:
 		return fmt.Errorf("batch path has %d nodes, at most %d", len(e.Batch.Path), MaxPath)
 	}
-	for name, field := range map[string][]byte{
-		"spki": e.SPKI, "ek_certificate": e.TPM.EKCertificate, "ak_public": e.TPM.AKPublic, "quote": e.TPM.Quote, "signature": e.TPM.Signature,
+	for _, f := range [...]field{
+		{"spki", e.SPKI, MaxTPMStructure},
+		{"ak_public", e.TPM.AKPublic, MaxTPMStructure},
+		{"quote", e.TPM.Quote, MaxTPMStructure},
+		{"signature", e.TPM.Signature, MaxTPMStructure},
+		{"event_log", e.EventLog, MaxEventLog},
+		{"endorsements", e.Endorsements, MaxEndorsements},
 	} {
-		if len(field) > MaxTPMStructure {
-			return fmt.Errorf("%s has %d bytes, at most %d", name, len(field), MaxTPMStructure)
+		if err := f.check(); err != nil {
+			return err
 		}
+	}
+	return checkReports(e.Reports)
+}
+
+func checkReports(reports []Report) error {
+	for i, r := range reports {
+		switch {
+		case r.Kind < KindSNP || r.Kind > KindNitroTPM:
+			return fmt.Errorf("reports[%d] is of unknown kind %d", i, r.Kind)
+		case i > 0 && reports[i-1].Kind >= r.Kind:
+			return fmt.Errorf("reports[%d] is out of order or repeated", i)
+		}
+		if err := (field{"report", r.Report, MaxReport}).check(); err != nil {
+			return err
+		}
+		if err := (field{"report certificates", r.Certificates, MaxReportCertificates}).check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// field is one field with its cap in bytes.
+type field struct {
+	name  string
+	bytes []byte
+	limit int
+}
+
+func (f field) check() error {
+	if len(f.bytes) > f.limit {
+		return fmt.Errorf("%s has %d bytes, at most %d", f.name, len(f.bytes), f.limit)
 	}
 	return nil
 }

@@ -93,3 +93,20 @@ type Boot struct {
 	SHA256 map[string]string `json:"sha256"`
 	SHA384 map[string]string `json:"sha384"`
 }
+
+// ShapeCount is how many shapes of machine the release's firmware is known on;
+// zero where it has no firmware of its own.
+func (m *Manifest) ShapeCount() int {
+	if m.Firmware == nil {
+		return 0
+	}
+	return len(m.Firmware.Shapes)
+}
+
+// Shape is one of the release's shapes, nil where it has no firmware of its own.
+func (m *Manifest) Shape(i int) *Shape {
+	if m.Firmware == nil {
+		return nil
+	}
+	return &m.Firmware.Shapes[i]
+}

@@ -1,13 +1,13 @@
 package verifier
 
 import (
-	"cmp"
 	"fmt"
-	"maps"
-	"slices"
+	"math/bits"
 	"strconv"
+	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/eventlog"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
@@ -16,21 +16,56 @@ import (
 type match struct {
 	digest   attest.ReleaseDigest
 	manifest *release.Manifest
+	boot     *release.Boot
 	// shape is the machine that the firmware was measured on; nil where the
 	// firmware is not the release's.
 	shape *release.Shape
 	// expected holds each register that the release or the policy fixes.
-	expected map[uint8]attest.Digest
-	// differs names those that the machine shows otherwise.
-	differs []string
+	expected fixed
+	// differs are those that the machine shows otherwise.
+	differs registerSet
 	// unlocked says that above tier software this boot of the release does
 	// not fix register 7 to Secure Boot.
 	unlocked bool
 }
 
+// registerSet has a bit for each register.
+type registerSet uint32
+
+func setOf(registers ...uint8) registerSet {
+	var s registerSet
+	for _, r := range registers {
+		s |= 1 << r
+	}
+	return s
+}
+
+func (s registerSet) has(register uint8) bool { return s&(1<<register) != 0 }
+
+func (s registerSet) count() int { return bits.OnesCount32(uint32(s)) }
+
+// names are "pcr" and the number of each, in ascending order.
+func (s registerSet) names() []string {
+	var names []string
+	for r := range uint8(len(attest.Registers{})) {
+		if s.has(r) {
+			names = append(names, registerName(r))
+		}
+	}
+	return names
+}
+
+func (s registerSet) String() string { return strings.Join(s.names(), ", ") }
+
+// fixed are the registers that have one good value.
+type fixed struct {
+	set    registerSet
+	values attest.Registers
+}
+
 // release is the digest of the release, where nothing differs.
 func (m match) release() attest.ReleaseDigest {
-	if len(m.differs) > 0 || m.unlocked {
+	if m.differs != 0 || m.unlocked {
 		return attest.ReleaseDigest{}
 	}
 	return m.digest
@@ -43,135 +78,129 @@ func (m match) release() attest.ReleaseDigest {
 func (j *judge) match(root attest.Tier) match {
 	var best match
 	for digest, manifest := range j.policy.Releases {
-		for _, boot := range manifest.Boots {
-			for _, shape := range shapes(manifest) {
-				want, err := expected(boot, shape)
-				if err != nil {
+		for i := range manifest.Boots {
+			for s := range max(1, manifest.ShapeCount()) {
+				m := match{digest: digest, manifest: manifest, boot: &manifest.Boots[i], shape: manifest.Shape(s)}
+				if m.expect() != nil {
 					continue
 				}
-				m := match{digest: digest, manifest: manifest, shape: shape, expected: want, differs: j.differing(want)}
-				if _, pinned := want[7]; root > attest.TierSoftware && (!boot.SecureBoot || !pinned) {
-					m.unlocked = true
-				}
+				m.differs = m.expected.differing(j.facts.Registers)
+				m.unlocked = root > attest.TierSoftware && (!m.boot.SecureBoot || !m.expected.set.has(7))
 				if best.manifest == nil || m.closer(best) {
 					best = m
 				}
 			}
 		}
 	}
-	slices.SortFunc(best.differs, byNumber)
 	return best
 }
 
-// shapes are those of the release's own firmware, or one that fixes nothing
-// where it has none.
-func shapes(m *release.Manifest) []*release.Shape {
-	if m.Firmware == nil {
-		return []*release.Shape{nil}
-	}
-	all := make([]*release.Shape, len(m.Firmware.Shapes))
-	for i := range m.Firmware.Shapes {
-		all[i] = &m.Firmware.Shapes[i]
-	}
-	return all
-}
-
-// differing names the registers that are not what is wanted.
-func (j *judge) differing(want map[uint8]attest.Digest) []string {
-	var names []string
-	for register, value := range want {
-		if j.facts.Registers[register] != value {
-			names = append(names, registerName(register))
+// differing are the registers that are not what is wanted.
+func (f *fixed) differing(got *attest.Registers) registerSet {
+	var differ registerSet
+	for r := range uint8(len(got)) {
+		if f.set.has(r) && got[r] != f.values[r] {
+			differ |= setOf(r)
 		}
 	}
-	return names
+	return differ
 }
 
 func (m match) closer(than match) bool {
 	if m.unlocked != than.unlocked {
 		return than.unlocked
 	}
-	if len(m.differs) != len(than.differs) {
-		return len(m.differs) < len(than.differs)
+	if m.differs.count() != than.differs.count() {
+		return m.differs.count() < than.differs.count()
 	}
 	return m.manifest.Epoch > than.manifest.Epoch
 }
 
-// expected is what registers a boot of the release must show: the manifest's
-// own, nothing before the image (2, 3: an option ROM or a Driver#### variable
-// runs before it and shows in 2 alone), nothing beside it (12, 13: a command
-// line or an extension from outside). A release may not fix those otherwise,
-// nor a register that is computed or not quoted.
-func expected(boot release.Boot, shape *release.Shape) (map[uint8]attest.Digest, error) {
-	want := map[uint8]attest.Digest{
-		2: attest.SeparatorRegister(), 3: attest.SeparatorRegister(), 12: {}, 13: {},
-	}
-	fixed := []map[string]string{boot.SHA256}
-	if shape != nil {
-		fixed = append(fixed, shape.SHA256)
-	}
-	for _, values := range fixed {
-		for name, value := range values {
-			if err := fix(want, name, value); err != nil {
-				return nil, err
-			}
-		}
-	}
-	for _, register := range [...]uint8{4, 9, 11} {
-		if _, ok := want[register]; !ok {
-			return nil, fmt.Errorf("the release does not fix register %d", register)
-		}
-	}
-	return want, nil
-}
+// closed is a register with the separator and nothing else.
+var closed = attest.SeparatorRegister()
 
-// fix adds one register as the manifest names it.
-func fix(want map[uint8]attest.Digest, name, value string) error {
-	register, err := strconv.ParseUint(name, 10, 8)
-	if err != nil {
-		return fmt.Errorf("register %q: %w", name, err)
+// expect fixes what registers this boot of the release must show: the
+// manifest's own, nothing before the image (2, 3: an option ROM or a Driver####
+// variable runs before it and shows in 2 alone), nothing beside it (12, 13: a
+// command line or an extension from outside). A release may not fix those
+// otherwise, nor a register that is computed or not quoted.
+func (m *match) expect() error {
+	f := &m.expected
+	f.set = setOf(2, 3, 12, 13)
+	f.values[2], f.values[3] = closed, closed
+	if err := f.fixAll(m.boot.SHA256); err != nil {
+		return err
 	}
-	var d attest.Digest
-	if err := d.UnmarshalText([]byte(value)); err != nil {
-		return fmt.Errorf("register %q: %w", name, err)
+	if m.shape != nil {
+		if err := f.fixAll(m.shape.SHA256); err != nil {
+			return err
+		}
 	}
-	if fixed, ok := want[uint8(register)]; ok && fixed != d {
-		return fmt.Errorf("the release fixes register %d otherwise", register)
+	if missing := setOf(4, 9, 11) &^ f.set; missing != 0 {
+		return fmt.Errorf("the release does not fix %s", missing)
 	}
-	computed := register == attest.RegisterConfig || register == attest.RegisterClaim
-	if computed || !slices.Contains(tpm.Selection[:], uint8(register)) {
-		return fmt.Errorf("register %d is not a release's to fix", register)
-	}
-	want[uint8(register)] = d
 	return nil
 }
 
-// only is the intersection of what differs with names.
-func (m match) only(names ...string) []string {
-	var wrong []string
-	for _, name := range m.differs {
-		if slices.Contains(names, name) {
-			wrong = append(wrong, name)
+func (f *fixed) fixAll(values map[string]string) error {
+	for name, value := range values {
+		if err := f.fix(name, value); err != nil {
+			return err
 		}
 	}
-	return wrong
+	return nil
+}
+
+// quoted are the registers that evidence shows, computed those that follow
+// from the configuration and the claim.
+var (
+	quoted   = setOf(tpm.Selection[:]...)
+	computed = setOf(attest.RegisterConfig, attest.RegisterClaim)
+)
+
+// fix adds one register as the manifest names it.
+func (f *fixed) fix(name, value string) error {
+	register, err := strconv.ParseUint(name, 10, 8)
+	if err != nil || register >= uint64(len(f.values)) {
+		return fmt.Errorf("register %q is none", name)
+	}
+	r := uint8(register)
+	var d attest.Digest
+	// A conversion would allocate for each of the release's values.
+	var text [2 * len(d)]byte
+	if copy(text[:], value) != len(value) || d.UnmarshalText(text[:]) != nil {
+		return fmt.Errorf("register %q is no digest", name)
+	}
+	if f.set.has(r) && f.values[r] != d {
+		return fmt.Errorf("the release fixes register %d otherwise", r)
+	}
+	if computed.has(r) || !quoted.has(r) {
+		return fmt.Errorf("register %d is not a release's to fix", r)
+	}
+	f.set |= setOf(r)
+	f.values[r] = d
+	return nil
 }
 
 // explain says for each register what was expected and what was there, each by
-// its first eight hex digits.
-func (m match) explain(names []string, got map[uint8]attest.Digest) []string {
-	var lines []string
-	for _, register := range slices.Sorted(maps.Keys(m.expected)) {
-		if name := registerName(register); slices.Contains(names, name) {
-			lines = append(lines, fmt.Sprintf("%s is %.8s…, release %s has %.8s…", name, got[register], m.manifest.Version, m.expected[register]))
-		}
+// its first eight hex digits, and which event of the log made it so.
+func (m match) explain(wrong registerSet, facts *Verified) string {
+	events, err := eventlog.Parse(facts.EventLog)
+	if err != nil {
+		events = nil
 	}
-	return lines
-}
-
-// byNumber orders register names: shorter ones have the smaller numbers.
-func byNumber(a, b string) int {
-	return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	var lines []string
+	for r := range uint8(len(facts.Registers)) {
+		if !wrong.has(r) {
+			continue
+		}
+		line := fmt.Sprintf("%s is %.8s…, release %s has %.8s…", registerName(r), facts.Registers[r], m.manifest.Version, m.expected.values[r])
+		if why := eventlog.Explain(events, r, facts.Registers[r], m.expected.values[r], nil); why != "" {
+			line += " (the log's " + why + ")"
+		}
+		lines = append(lines, line)
+	}
+	return strings.Join(lines, "; ")
 }
 
 func registerName(register uint8) string { return fmt.Sprintf("pcr%d", register) }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/internal/memo"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -23,13 +24,23 @@ type Verified struct {
 	Config attest.Digest
 	Claim  attest.Digest
 	// Registers are the quoted values.
-	Registers map[uint8]attest.Digest
+	Registers *attest.Registers
 	// ReferenceValues are what the machine shows of its release. They carry
 	// their own proof, which is not checked here.
 	ReferenceValues evidence.ReferenceValues
+	// EventLog is the firmware's log, which proves nothing.
+	EventLog []byte
 
 	ek *tpm.EK
 	ak *tpm.AK
+}
+
+// Verifier verifies evidence. It keeps what it parsed of keys and certificates
+// by their bytes, so that the next evidence of the same machine costs the
+// signatures over what is new in it. The zero value is ready.
+type Verifier struct {
+	eks memo.Memo[*tpm.EK]
+	aks memo.Memo[*tpm.AK]
 }
 
 // Verify decodes evidence, compares it with what this end knows of nonce and
@@ -37,7 +48,7 @@ type Verified struct {
 // matter of policy and not looked at. Errors are attest.ErrMalformed,
 // attest.ErrStale, attest.ErrBinding, attest.ErrSignature,
 // attest.ErrRegisters or attest.ErrIdentity.
-func Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel) (*Verified, error) {
+func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel) (*Verified, error) {
 	e, err := evidence.Decode(encoded)
 	if err != nil {
 		return nil, err
@@ -45,11 +56,11 @@ func Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel) (*Verified, e
 	if err := checkBinding(e, nonce, ch); err != nil {
 		return nil, err
 	}
-	ek, err := tpm.ParseEK(e.TPM.EKCertificate)
+	ek, err := v.eks.Get(e.TPM.EKCertificate, tpm.ParseEK)
 	if err != nil {
 		return nil, err
 	}
-	ak, err := tpm.ParseAK(e.TPM.AKPublic)
+	ak, err := v.aks.Get(e.TPM.AKPublic, tpm.ParseAK)
 	if err != nil {
 		return nil, err
 	}
@@ -57,13 +68,14 @@ func Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel) (*Verified, e
 	if err != nil {
 		return nil, err
 	}
-	extra := attest.QuoteData(e.Batch.Count, root)
-	if err := tpm.VerifyQuote(ak, e.TPM.Quote, e.TPM.Signature, extra, e.TPM.Registers); err != nil {
+	extra := attest.QuoteData(e.Batch.Count, root, e.ReportsDigest())
+	registers, err := tpm.VerifyQuote(ak, e.TPM.Quote, e.TPM.Signature, extra, e.TPM.Registers)
+	if err != nil {
 		return nil, err
 	}
 	return &Verified{
-		EK: ek.ID, AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: e.TPM.Registers,
-		ReferenceValues: e.ReferenceValues, ek: ek, ak: ak,
+		EK: ek.ID, AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
+		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, ek: ek, ak: ak,
 	}, nil
 }
 

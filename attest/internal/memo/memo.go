@@ -1,0 +1,46 @@
+// Package memo keeps what was made of bytes, for bytes that come again.
+//
+// Invariants: what is kept was made of exactly these bytes; failures are never
+// kept; the number of entries and the length of their keys are bounded, since
+// the bytes are a stranger's.
+package memo
+
+import "sync"
+
+// Memo keeps a bounded number of results. The zero value is ready, and
+// safe for several goroutines.
+type Memo[T any] struct {
+	// mu guards entries.
+	mu      sync.Mutex
+	entries map[string]T
+}
+
+// limit bounds the entries of one memo. A client knows a few machines, a
+// control plane thousands, of which each asks for its keys once a heartbeat.
+const limit = 1024
+
+// Get is what was made of key, or what make makes of it. Errors are make's.
+func (m *Memo[T]) Get(key []byte, make func([]byte) (T, error)) (T, error) {
+	m.mu.Lock()
+	kept, ok := m.entries[string(key)]
+	m.mu.Unlock()
+	if ok {
+		return kept, nil
+	}
+	made, err := make(key)
+	if err != nil {
+		return made, err
+	}
+	m.put(string(key), made)
+	return made, nil
+}
+
+func (m *Memo[T]) put(key string, made T) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	// Dropping all at once needs no order, and costs one miss an entry.
+	if m.entries == nil || len(m.entries) >= limit {
+		m.entries = map[string]T{}
+	}
+	m.entries[key] = made
+}
