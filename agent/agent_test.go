@@ -305,7 +305,7 @@ func TestPinnedMachine(t *testing.T) {
 	refused(t, connect(func(p *client.Pin) { p.EK[0]++ }), attest.ErrIdentity)
 	refused(t, connect(func(p *client.Pin) { p.Claim[0]++ }), attest.ErrClaim)
 	trust := m.trust()
-	trust.EpochFloor = 2
+	trust.Policy.EpochFloor = 2
 	_, err := trust.Connect(t.Context(), m.url, nil)
 	refused(t, err, attest.ErrRefused)
 }

@@ -32,6 +32,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
@@ -276,8 +277,12 @@ func (m *machine) endorsement(version string) api.EnrolResult {
 
 func (m *machine) trust() client.Trust {
 	return client.Trust{
-		ReleaseKey: m.key.Public(), MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader,
-		TrustAnchors: []verifier.TrustAnchor{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
+		ReleaseKey: m.key.Public(), Now: time.Now, Rand: rand.Reader, Verifier: new(verifier.Verifier),
+		Policy: verifier.Policy{
+			Minimum:      attest.Tiers{Identity: attest.TierSoftware},
+			EKRevocation: chain.RequiredWhereNamed,
+			TrustAnchors: []verifier.TrustAnchor{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
+		},
 	}
 }
 

@@ -32,14 +32,15 @@ import (
 type Trust struct {
 	// ReleaseKey signs releases.
 	ReleaseKey crypto.PublicKey
-	// TrustAnchors vouch for endorsement keys.
-	TrustAnchors []verifier.TrustAnchor
-	MinimumTier  attest.Tier
-	// EpochFloor refuses older releases of ReleaseKey, on whatever machine
-	// (ClientState.EpochFloor).
-	EpochFloor uint64
-	Now        func() time.Time
-	Rand       io.Reader
+	// Policy is what is accepted of a machine; its Releases and Now are set for
+	// each verification. Its EpochFloor refuses older releases of ReleaseKey,
+	// on whatever machine (ClientState.EpochFloor).
+	Policy verifier.Policy
+	// Verifier keeps what it parsed between verifications; one is enough for
+	// all machines.
+	Verifier *verifier.Verifier
+	Now      func() time.Time
+	Rand     io.Reader
 }
 
 // Pin is what was accepted of a machine before.
@@ -122,7 +123,7 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v, err := verifier.Verify(b, nonce, s.Conn.Channel)
+	v, err := s.trust.Verifier.Verify(b, nonce, s.Conn.Channel)
 	if err != nil {
 		return err
 	}
@@ -134,11 +135,8 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p := verifier.Policy{
-		TrustAnchors: s.trust.TrustAnchors, MinimumTier: s.trust.MinimumTier, Now: s.trust.Now(),
-		Releases:   map[attest.ReleaseDigest]*release.Manifest{digest: manifest},
-		EpochFloor: s.trust.EpochFloor,
-	}
+	p := s.trust.Policy
+	p.Now, p.Releases = s.trust.Now(), map[attest.ReleaseDigest]*release.Manifest{digest: manifest}
 	result, err := verifier.Appraise(v, activation, p)
 	if err != nil {
 		return err

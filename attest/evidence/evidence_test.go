@@ -15,10 +15,10 @@ func sample() *evidence.Evidence {
 		Version: evidence.Version, Binding: evidence.BindingExporter, Role: attest.RoleServe,
 		SPKI: []byte{1}, Config: attest.Digest{2}, Claim: attest.Digest{3},
 		TPM: evidence.TPM{
-			EKCertificate: []byte{4}, AKPublic: []byte{5}, Quote: []byte{6}, Signature: []byte{7},
-			Registers: map[uint8]attest.Digest{2: {8}},
+			AKPublic: []byte{5}, Quote: []byte{6}, Signature: []byte{7}, Registers: []attest.Digest{{8}},
 		},
-		Batch: evidence.Batch{Count: 1, Path: []attest.Digest{}},
+		Batch: evidence.Batch{Count: 1, Path: []attest.Digest{}}, Endorsements: []byte{4}, EventLog: []byte{9},
+		Reports: []evidence.Report{{Kind: evidence.KindSNP, Report: []byte{10}, Certificates: []byte{11}}},
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 )
 
 // The endorsement certificate's extended key usage and its subject alternative
@@ -30,19 +31,13 @@ type EK struct {
 	ID attest.Digest
 }
 
-// maxCertificate caps an endorsement certificate, DER.
-const maxCertificate = 8 << 10
-
 // ParseEK reads an endorsement certificate for a key of one of EKTemplates. It
 // verifies nothing but the shape. Errors are attest.ErrMalformed or
 // attest.ErrIdentity.
 func ParseEK(der []byte) (*EK, error) {
-	if len(der) == 0 || len(der) > maxCertificate {
-		return nil, fmt.Errorf("%w: ek_certificate has %d bytes, want 1 to %d", attest.ErrMalformed, len(der), maxCertificate)
-	}
-	cert, err := x509.ParseCertificate(der)
+	cert, err := chain.Parse("ek_certificate", der)
 	if err != nil {
-		return nil, fmt.Errorf("%w: ek_certificate: %w", attest.ErrMalformed, err)
+		return nil, err
 	}
 	template, err := ekTemplate(cert.PublicKey)
 	if err != nil {
@@ -116,26 +111,17 @@ var ekP384Template = tpm2.TPMTPublic{
 	Unique: tpm2.NewTPMUPublicID(tpm2.TPMAlgECC, &tpm2.TPMSECCPoint{}),
 }
 
-// VerifyRoot checks the certificate against one accepted authority at the
-// given time. Errors are attest.ErrIdentity.
-func (e *EK) VerifyRoot(root *x509.Certificate, now time.Time) error {
-	cert := *e.certificate
-	if !slices.ContainsFunc(cert.UnknownExtKeyUsage, oidEKCertificate.Equal) {
-		return fmt.Errorf("%w: ek_certificate is not for an endorsement key", attest.ErrIdentity)
+// Path leads from the endorsement certificate through intermediates to one
+// accepted authority, at the given time. Errors are attest.ErrIdentity and
+// chain.Verify's.
+func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at time.Time) (*chain.Path, error) {
+	if !slices.ContainsFunc(e.certificate.UnknownExtKeyUsage, oidEKCertificate.Equal) {
+		return nil, fmt.Errorf("%w: ek_certificate is not for an endorsement key", attest.ErrIdentity)
 	}
 	// The profile makes the subject alternative name critical and fills it
 	// with a directory name, which crypto/x509 does not read. It describes the
 	// TPM's make and decides nothing here.
-	cert.UnhandledCriticalExtensions = slices.DeleteFunc(slices.Clone(cert.UnhandledCriticalExtensions), oidSAN.Equal)
-	roots := x509.NewCertPool()
-	roots.AddCert(root)
-	_, err := cert.Verify(x509.VerifyOptions{
-		Roots: roots, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return fmt.Errorf("%w: ek_certificate: %w", attest.ErrIdentity, err)
-	}
-	return nil
+	return chain.Verify(chain.Handled(e.certificate, oidSAN), intermediates, []*x509.Certificate{root}, at)
 }
 
 // encapsulation returns the key as credential activation needs it.

@@ -57,7 +57,7 @@ func TestCertificateIsForAnEndorsementKey(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := ek.VerifyRoot(root, time.Now()); !errors.Is(err, c.want) {
+		if _, err := ek.Path(nil, root, time.Now()); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}

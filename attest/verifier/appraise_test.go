@@ -18,6 +18,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/tpm"
@@ -105,7 +106,7 @@ func (m *machine) input(t *testing.T) input {
 
 // appraise verifies and appraises, as a client does that has activated the key.
 func appraise(in input, p verifier.Policy) (attest.AttestationResult, error) {
-	v, err := verifier.Verify(in.evidence, in.nonce, in.channel)
+	v, err := new(verifier.Verifier).Verify(in.evidence, in.nonce, in.channel)
 	if err != nil {
 		return attest.AttestationResult{}, err
 	}
@@ -116,7 +117,8 @@ func (m *machine) policy() verifier.Policy {
 	return verifier.Policy{
 		TrustAnchors: []verifier.TrustAnchor{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
 		Releases:     map[attest.ReleaseDigest]*release.Manifest{{9}: m.release},
-		MinimumTier:  attest.TierSoftware,
+		Minimum:      attest.Tiers{Identity: attest.TierSoftware},
+		EKRevocation: chain.RequiredWhereNamed,
 		Now:          time.Now(),
 	}
 }
@@ -177,24 +179,27 @@ func TestAlteredEvidence(t *testing.T) {
 		change func(*evidence.Evidence)
 		want   error
 	}{
-		"version":       {func(e *evidence.Evidence) { e.Version++ }, attest.ErrMalformed},
-		"binding":       {func(e *evidence.Evidence) { e.Binding++ }, attest.ErrMalformed},
-		"unknown role":  {func(e *evidence.Evidence) { e.Role = 9 }, attest.ErrMalformed},
-		"configuration": {func(e *evidence.Evidence) { e.Config[0]++ }, attest.ErrBinding},
-		"claim":         {func(e *evidence.Evidence) { e.Claim[0]++ }, attest.ErrBinding},
-		"batch count":   {func(e *evidence.Evidence) { e.Batch.Count = 0 }, attest.ErrMalformed},
-		"batch path":    {func(e *evidence.Evidence) { e.Batch.Path = []attest.Digest{{1}} }, attest.ErrMalformed},
-		"deep path":     {func(e *evidence.Evidence) { e.Batch.Path = make([]attest.Digest, 21) }, attest.ErrMalformed},
-		"wider batch":   {func(e *evidence.Evidence) { e.Batch = evidence.Batch{Count: 2, Path: []attest.Digest{{}}} }, attest.ErrBinding},
-		"register":      {func(e *evidence.Evidence) { e.TPM.Registers[2] = attest.Digest{1} }, attest.ErrRegisters},
-		"no register":   {func(e *evidence.Evidence) { delete(e.TPM.Registers, 12) }, attest.ErrRegisters},
-		"more register": {func(e *evidence.Evidence) { e.TPM.Registers[20] = attest.Digest{} }, attest.ErrRegisters},
-		"signature":     {func(e *evidence.Evidence) { e.TPM.Signature[len(e.TPM.Signature)-1] ^= 1 }, attest.ErrSignature},
-		"quote":         {func(e *evidence.Evidence) { e.TPM.Quote[len(e.TPM.Quote)-1] ^= 1 }, attest.ErrSignature},
-		"other's ak":    {func(e *evidence.Evidence) { e.TPM.AKPublic = other.tpm.AKPublic() }, attest.ErrSignature},
-		"ak attributes": {func(e *evidence.Evidence) { e.TPM.AKPublic[5] ^= 0x10 }, attest.ErrIdentity},
-		"ek":            {func(e *evidence.Evidence) { e.TPM.EKCertificate = []byte{1} }, attest.ErrMalformed},
-		"long ek":       {func(e *evidence.Evidence) { e.TPM.EKCertificate = make([]byte, 9<<10) }, attest.ErrMalformed},
+		"version":         {func(e *evidence.Evidence) { e.Version++ }, attest.ErrMalformed},
+		"binding":         {func(e *evidence.Evidence) { e.Binding++ }, attest.ErrMalformed},
+		"unknown role":    {func(e *evidence.Evidence) { e.Role = 9 }, attest.ErrMalformed},
+		"configuration":   {func(e *evidence.Evidence) { e.Config[0]++ }, attest.ErrBinding},
+		"claim":           {func(e *evidence.Evidence) { e.Claim[0]++ }, attest.ErrBinding},
+		"batch count":     {func(e *evidence.Evidence) { e.Batch.Count = 0 }, attest.ErrMalformed},
+		"batch path":      {func(e *evidence.Evidence) { e.Batch.Path = []attest.Digest{{1}} }, attest.ErrMalformed},
+		"deep path":       {func(e *evidence.Evidence) { e.Batch.Path = make([]attest.Digest, 21) }, attest.ErrMalformed},
+		"wider batch":     {func(e *evidence.Evidence) { e.Batch = evidence.Batch{Count: 2, Path: []attest.Digest{{}}} }, attest.ErrBinding},
+		"register":        {func(e *evidence.Evidence) { e.TPM.Registers[2] = attest.Digest{1} }, attest.ErrRegisters},
+		"no register":     {func(e *evidence.Evidence) { e.TPM.Registers = e.TPM.Registers[:12] }, attest.ErrRegisters},
+		"more register":   {func(e *evidence.Evidence) { e.TPM.Registers = append(e.TPM.Registers, attest.Digest{}) }, attest.ErrRegisters},
+		"signature":       {func(e *evidence.Evidence) { e.TPM.Signature[len(e.TPM.Signature)-1] ^= 1 }, attest.ErrSignature},
+		"quote":           {func(e *evidence.Evidence) { e.TPM.Quote[len(e.TPM.Quote)-1] ^= 1 }, attest.ErrSignature},
+		"other's ak":      {func(e *evidence.Evidence) { e.TPM.AKPublic = other.tpm.AKPublic() }, attest.ErrSignature},
+		"ak attributes":   {func(e *evidence.Evidence) { e.TPM.AKPublic[5] ^= 0x10 }, attest.ErrIdentity},
+		"ek":              {func(e *evidence.Evidence) { e.Endorsements = endorse(t, []byte{1}) }, attest.ErrMalformed},
+		"no endorsements": {func(e *evidence.Evidence) { e.Endorsements = nil }, attest.ErrMalformed},
+		"long log":        {func(e *evidence.Evidence) { e.EventLog = make([]byte, evidence.MaxEventLog+1) }, attest.ErrMalformed},
+		"report":          {func(e *evidence.Evidence) { e.Reports = []evidence.Report{{Kind: 9}} }, attest.ErrMalformed},
+		"long ek":         {func(e *evidence.Evidence) { e.Endorsements = endorse(t, make([]byte, 17<<10)) }, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := evidence.Decode(good.evidence)
@@ -209,6 +214,15 @@ func TestAlteredEvidence(t *testing.T) {
 			refuse(t, in, m.policy(), c.want)
 		})
 	}
+}
+
+func endorse(t *testing.T, ekCertificate []byte) []byte {
+	t.Helper()
+	b, err := (&evidence.Endorsements{EKCertificate: ekCertificate}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
 }
 
 func refuse(t *testing.T, in input, p verifier.Policy, want error) {
@@ -303,11 +317,12 @@ func TestPolicyFailsClosed(t *testing.T) {
 	m := boot(t)
 	in := m.input(t)
 	for name, change := range map[string]func(*verifier.Policy){
-		"empty":       func(p *verifier.Policy) { *p = verifier.Policy{} },
-		"no roots":    func(p *verifier.Policy) { p.TrustAnchors = nil },
-		"no releases": func(p *verifier.Policy) { p.Releases = nil },
-		"no tier":     func(p *verifier.Policy) { p.MinimumTier = attest.TierNone },
-		"no time":     func(p *verifier.Policy) { p.Now = time.Time{} },
+		"empty":                 func(p *verifier.Policy) { *p = verifier.Policy{} },
+		"no roots":              func(p *verifier.Policy) { p.TrustAnchors = nil },
+		"no releases":           func(p *verifier.Policy) { p.Releases = nil },
+		"no tier":               func(p *verifier.Policy) { p.Minimum.Identity = attest.TierNone },
+		"no word on revocation": func(p *verifier.Policy) { p.EKRevocation = 0 },
+		"no time":               func(p *verifier.Policy) { p.Now = time.Time{} },
 		"hollow release": func(p *verifier.Policy) {
 			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: nil}
 		},
@@ -320,10 +335,10 @@ func TestPolicyFailsClosed(t *testing.T) {
 		})
 	}
 	for name, change := range map[string]func(*verifier.Policy){
-		"higher tier":   func(p *verifier.Policy) { p.MinimumTier = attest.TierHardware },
-		"other root":    func(p *verifier.Policy) { p.TrustAnchors[0].Certificate = boot(t).device.Root },
-		"not yet valid": func(p *verifier.Policy) { p.Now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"older epoch":   func(p *verifier.Policy) { p.EpochFloor = 4 },
+		"higher tier":              func(p *verifier.Policy) { p.Minimum.Identity = attest.TierHardware },
+		"other root":               func(p *verifier.Policy) { p.TrustAnchors[0].Certificate = boot(t).device.Root },
+		"not yet valid":            func(p *verifier.Policy) { p.Now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"older epoch":              func(p *verifier.Policy) { p.EpochFloor = 4 },
 		"no pins in boot": func(p *verifier.Policy) {
 			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{}: {Boots: []release.Boot{{}}}}
 		},
@@ -337,7 +352,7 @@ func TestPolicyFailsClosed(t *testing.T) {
 			}
 		})
 	}
-	v, err := verifier.Verify(in.evidence, in.nonce, in.channel)
+	v, err := new(verifier.Verifier).Verify(in.evidence, in.nonce, in.channel)
 	if err != nil {
 		t.Fatal(err)
 	}

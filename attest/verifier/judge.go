@@ -1,9 +1,9 @@
 package verifier
 
 import (
+	"errors"
 	"fmt"
 	"slices"
-	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
 )
@@ -13,6 +13,19 @@ type judge struct {
 	policy     Policy
 	facts      *Verified
 	activation Activation
+	voucher    voucher
+	match      match
+	own        registerSet
+}
+
+// voucher is the best of the accepted authorities that vouch for the
+// endorsement key.
+type voucher struct {
+	tier attest.Tier
+	// stale says which revocation list is used in its grace.
+	stale string
+	// err says why none vouches.
+	err error
 }
 
 // Appraise judges verified evidence. The error is attest.ErrPolicy: a policy
@@ -26,100 +39,104 @@ func Appraise(v *Verified, activation Activation, p Policy) (attest.AttestationR
 }
 
 func (j *judge) appraise() attest.AttestationResult {
-	root := j.tier()
-	match := j.match(root)
-	// No evidence of memory is taken yet, so its tier is none whoever vouches
-	// for the TPM.
+	j.voucher, j.own = j.vouch(), j.ownRegisters()
+	j.match = j.matching(j.voucher.tier)
 	a := attest.AttestationResult{
-		Tiers:        attest.Tiers{Identity: root, Storage: j.storageTier(root, match)},
+		Tiers:        attest.Tiers{Identity: j.voucher.tier, Storage: j.storageTier()},
 		Transparency: "none",
-		Release:      match.release(),
+		Release:      j.match.release(),
 		Findings: []attest.Finding{
-			j.identity(root),
-			j.configuration(match),
-			j.executables(match),
-			j.fileSystem(match),
-			j.hardware(root, match),
-			none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it"),
-			j.storage(root, match),
+			j.identity(), j.configuration(), j.executables(), j.fileSystem(),
+			j.hardware(), j.memory(), j.storage(),
 			none(attest.SourcedData, "data from outside is not appraised"),
 		},
+		Differs: (j.match.differs | j.own).names(),
 	}
-	a.Differs = append(match.differs, j.ownRegisters()...)
-	slices.SortFunc(a.Differs, byNumber)
 	for _, f := range a.Findings {
 		a.Status = max(a.Status, f.Verdict)
 	}
 	return a
 }
 
-// tier is the worth of the root that vouches for the endorsement key.
-func (j *judge) tier() attest.Tier {
-	best := attest.TierNone
+// vouch is the worth of the authority that vouches for the endorsement key.
+func (j *judge) vouch() voucher {
+	var best voucher
 	for _, root := range j.policy.TrustAnchors {
-		if j.facts.ek.VerifyRoot(root.Certificate, j.policy.Now) == nil {
-			best = max(best, root.Tier)
+		found, err := j.facts.endorsed.ekAnchored(root.Certificate, &j.policy)
+		if err != nil {
+			best.err = telling(best.err, err)
+		} else if root.Tier > best.tier {
+			best.tier, best.stale = root.Tier, staleness(found.fresh, j.policy.Now)
 		}
 	}
 	return best
 }
 
-func (j *judge) identity(root attest.Tier) attest.Finding {
+func (j *judge) identity() attest.Finding {
 	const d = attest.InstanceIdentity
+	tier := j.voucher.tier
 	switch {
-	case root == attest.TierNone:
-		return bad(d, "no accepted root vouches for the endorsement key")
-	case root < j.policy.MinimumTier:
-		return bad(d, "tier %s is below the minimum, %s", root, j.policy.MinimumTier)
+	case errors.Is(j.voucher.err, attest.ErrRevoked):
+		return bad(d, "%v", j.voucher.err)
+	case tier == attest.TierNone:
+		return bad(d, "no accepted root vouches for the endorsement key: %v", j.voucher.err)
+	case tier < j.policy.Minimum.Identity:
+		return bad(d, "tier %s is below the minimum, %s", tier, j.policy.Minimum.Identity)
 	}
 	worth := ""
-	if root == attest.TierSoftware {
+	if tier == attest.TierSoftware {
 		worth = "; an emulated tpm: whoever runs the machine could forge this"
 	}
+	how := ""
 	switch j.activation {
 	case ActivatedHere:
-		return good(d, "accepted endorsement root, attestation key activated on this connection%s", worth)
+		how = "attestation key activated on this connection"
 	case ActivatedBefore:
-		return good(d, "accepted endorsement root, attestation key as pinned%s", worth)
+		how = "attestation key as pinned"
 	default:
 		return none(d, "nobody has checked that the attestation key lives beside the endorsement key")
 	}
+	if j.voucher.stale != "" {
+		return warn(d, "accepted endorsement root, %s; %s%s", how, j.voucher.stale, worth)
+	}
+	return good(d, "accepted endorsement root, %s%s", how, worth)
 }
 
-func (j *judge) configuration(m match) attest.Finding {
+func (j *judge) configuration() attest.Finding {
 	const d = attest.Configuration
-	switch wrong := append(j.ownRegisters(), m.only("pcr12", "pcr13", "pcr7")...); {
-	case len(wrong) > 0:
-		return bad(d, "%s: not what the release, the shown configuration and the claim make", strings.Join(wrong, ", "))
-	case m.unlocked:
+	switch wrong := j.own | j.match.differs&setOf(7, 12, 13); {
+	case wrong != 0:
+		return bad(d, "%s: not what the release, the shown configuration and the claim make", wrong)
+	case j.match.unlocked:
 		return bad(d, "pcr7: the release does not fix it to secure boot, which is wanted above tier software")
-	case m.manifest == nil:
+	case j.match.manifest == nil:
 		return none(d, "configuration and claim are the measured ones; no release fixes the rest")
 	}
 	return good(d, "configuration and claim are the measured ones, no command line or extension was added")
 }
 
-// ownRegisters names the registers of our own measured code that are not what
+// ownRegisters are the registers of our own measured code that are not what
 // the configuration and the claim in the evidence make.
-func (j *judge) ownRegisters() []string {
-	var wrong []string
+func (j *judge) ownRegisters() registerSet {
+	var wrong registerSet
 	if j.facts.Registers[attest.RegisterConfig] != attest.Extend(attest.Digest{}, j.facts.Config) {
-		wrong = append(wrong, "pcr14")
+		wrong |= setOf(attest.RegisterConfig)
 	}
 	if !slices.Contains(attest.ClaimRegisters(j.facts.Claim), j.facts.Registers[attest.RegisterClaim]) {
-		wrong = append(wrong, "pcr15")
+		wrong |= setOf(attest.RegisterClaim)
 	}
 	return wrong
 }
 
-func (j *judge) executables(m match) attest.Finding {
+func (j *judge) executables() attest.Finding {
 	const d = attest.Executables
+	m := j.match
 	// The firmware and the ACPI tables are code that the host hands over.
-	switch wrong := m.only("pcr0", "pcr1", "pcr2", "pcr3", "pcr4", "pcr9", "pcr11"); {
+	switch wrong := m.differs & setOf(0, 1, 2, 3, 4, 9, 11); {
 	case m.manifest == nil:
 		return bad(d, "no accepted release fixes registers 4, 9 and 11")
-	case len(wrong) > 0:
-		return bad(d, "%s", strings.Join(m.explain(wrong, j.facts.Registers), "; "))
+	case wrong != 0:
+		return bad(d, "%s", m.explain(wrong, j.facts))
 	case m.manifest.Epoch < j.policy.EpochFloor:
 		return bad(d, "release %s has epoch %d, below the floor %d", m.manifest.Version, m.manifest.Epoch, j.policy.EpochFloor)
 	}
@@ -130,46 +147,53 @@ func (j *judge) executables(m match) attest.Finding {
 	return good(d, "release %s, epoch %d: pcr 0, 1, 4, 9, 11 as signed, nothing else ran before it", m.manifest.Version, m.manifest.Epoch)
 }
 
-func (j *judge) fileSystem(m match) attest.Finding {
+func (j *judge) fileSystem() attest.Finding {
 	const d = attest.FileSystem
 	switch {
-	case len(m.only("pcr9")) > 0:
+	case j.match.differs.has(9):
 		return bad(d, "pcr9: the initial file system is not the release's")
-	case m.manifest == nil:
+	case j.match.manifest == nil:
 		return none(d, "no accepted release fixes register 9")
 	}
 	return good(d, "the root file system is the measured initrd, in memory")
 }
 
-func (j *judge) hardware(root attest.Tier, m match) attest.Finding {
+func (j *judge) hardware() attest.Finding {
 	const d = attest.Hardware
-	if wrong := m.only("pcr0", "pcr1", "pcr5"); len(wrong) > 0 {
-		return bad(d, "%s: not the firmware, acpi tables or shape of machine that the release fixes", strings.Join(wrong, ", "))
+	if wrong := j.match.differs & setOf(0, 1, 5); wrong != 0 {
+		return bad(d, "%s: not the firmware, acpi tables or shape of machine that the release fixes", wrong)
 	}
 	reason := "firmware registers 0, 1 and 5 are reported, not pinned"
-	if m.shape != nil {
-		reason = fmt.Sprintf("registers 0 and 1 are the release's firmware on %s, 5 is reported", m.shape)
+	if j.match.shape != nil {
+		reason = fmt.Sprintf("registers 0 and 1 are the release's firmware on %s, 5 is reported", j.match.shape)
 	}
-	if root <= attest.TierSoftware {
+	if j.voucher.tier <= attest.TierSoftware {
 		reason = "no hardware root; " + reason
 	}
 	return none(d, reason)
 }
 
-// storageTier is what the sealing of the data key is worth. The seal is made
-// by the release's code, so without a release that matches there is none.
-func (j *judge) storageTier(root attest.Tier, m match) attest.Tier {
-	if j.facts.Claim.IsZero() || m.release().IsZero() || len(j.ownRegisters()) > 0 {
-		return attest.TierNone
-	}
-	return root
+func (j *judge) memory() attest.Finding {
+	return none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it")
 }
 
-func (j *judge) storage(root attest.Tier, m match) attest.Finding {
+// storageTier is what the sealing of the data key is worth. The seal is made
+// by the release's code, so without a release that matches there is none.
+func (j *judge) storageTier() attest.Tier {
+	if j.facts.Claim.IsZero() || j.match.release().IsZero() || j.own != 0 {
+		return attest.TierNone
+	}
+	return j.voucher.tier
+}
+
+func (j *judge) storage() attest.Finding {
 	const d = attest.StorageOpaque
-	switch worth := j.storageTier(root, m); {
+	worth := j.storageTier()
+	switch {
 	case j.facts.Claim.IsZero():
 		return none(d, "unclaimed: there is no data of an owner's yet")
+	case worth < j.policy.Minimum.Storage:
+		return bad(d, "tier %s is below the minimum, %s", worth, j.policy.Minimum.Storage)
 	case worth == attest.TierNone:
 		return none(d, "no accepted release is shown to have sealed the data key")
 	case worth <= attest.TierSoftware:
@@ -185,6 +209,10 @@ func good(d attest.Dimension, format string, args ...any) attest.Finding {
 
 func bad(d attest.Dimension, format string, args ...any) attest.Finding {
 	return attest.Finding{Dimension: d, Verdict: attest.Contraindicated, Reason: fmt.Sprintf(format, args...)}
+}
+
+func warn(d attest.Dimension, format string, args ...any) attest.Finding {
+	return attest.Finding{Dimension: d, Verdict: attest.Warning, Reason: fmt.Sprintf(format, args...)}
 }
 
 func none(d attest.Dimension, reason string) attest.Finding {

@@ -71,11 +71,11 @@ func (m match) release() attest.ReleaseDigest {
 	return m.digest
 }
 
-// match compares the registers with every accepted release in each of its
+// matching compares the registers with every accepted release in each of its
 // firmware modes and, where the firmware is its own, on each shape of machine.
 // The one with the fewest differences explains a refusal; between equals the
 // newest does.
-func (j *judge) match(root attest.Tier) match {
+func (j *judge) matching(root attest.Tier) match {
 	var best match
 	for digest, manifest := range j.policy.Releases {
 		for i := range manifest.Boots {

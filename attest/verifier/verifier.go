@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/release"
 )
 
@@ -30,9 +31,17 @@ type Policy struct {
 	// Releases are the verified manifests, by digest, of which one must match
 	// the registers. At least one.
 	Releases map[attest.ReleaseDigest]*release.Manifest
-	// MinimumTier is the least that identity must reach; attest.TierNone is
-	// refused as unset. Memory and storage are reported.
-	MinimumTier attest.Tier
+	// Minimum is the least that each property must reach. Identity must be
+	// set; attest.TierNone for memory or storage has them reported only, and
+	// storage counts once the machine is claimed.
+	Minimum attest.Tiers
+	// EKRevocation says which issuers of endorsement certificates publish
+	// revocation lists, RevocationLists are lists beside those that come with
+	// the evidence, and Grace is how long any is still used past its next
+	// update: the appraisal then warns.
+	EKRevocation    chain.Treatment
+	RevocationLists []*chain.List
+	Grace           time.Duration
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
@@ -47,8 +56,10 @@ func (p Policy) check() error {
 		return fmt.Errorf("%w: no accepted endorsement root", attest.ErrPolicy)
 	case len(p.Releases) == 0:
 		return fmt.Errorf("%w: no accepted release", attest.ErrPolicy)
-	case p.MinimumTier <= attest.TierNone:
-		return fmt.Errorf("%w: no minimum tier", attest.ErrPolicy)
+	case p.Minimum.Identity <= attest.TierNone:
+		return fmt.Errorf("%w: no minimum tier of identity", attest.ErrPolicy)
+	case p.EKRevocation == 0:
+		return fmt.Errorf("%w: revocation of endorsement certificates is left unsaid", attest.ErrPolicy)
 	case p.Now.IsZero():
 		return fmt.Errorf("%w: no time", attest.ErrPolicy)
 	}

@@ -31,16 +31,16 @@ type Verified struct {
 	// EventLog is the firmware's log, which proves nothing.
 	EventLog []byte
 
-	ek *tpm.EK
-	ak *tpm.AK
+	endorsed *endorsed
+	ak       *tpm.AK
 }
 
 // Verifier verifies evidence. It keeps what it parsed of keys and certificates
 // by their bytes, so that the next evidence of the same machine costs the
 // signatures over what is new in it. The zero value is ready.
 type Verifier struct {
-	eks memo.Memo[*tpm.EK]
-	aks memo.Memo[*tpm.AK]
+	endorsed memo.Memo[*endorsed]
+	aks      memo.Memo[*tpm.AK]
 }
 
 // Verify decodes evidence, compares it with what this end knows of nonce and
@@ -56,7 +56,10 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 	if err := checkBinding(e, nonce, ch); err != nil {
 		return nil, err
 	}
-	ek, err := v.eks.Get(e.TPM.EKCertificate, tpm.ParseEK)
+	if len(e.Reports) > 0 {
+		return nil, fmt.Errorf("%w: reports[0] is of kind %d, which is not verified here", attest.ErrMalformed, e.Reports[0].Kind)
+	}
+	endorsed, err := v.endorsed.Get(e.Endorsements, parseEndorsed)
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +77,8 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 		return nil, err
 	}
 	return &Verified{
-		EK: ek.ID, AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
-		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, ek: ek, ak: ak,
+		EK: endorsed.ek.ID, AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
+		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, endorsed: endorsed, ak: ak,
 	}, nil
 }
 
@@ -99,5 +102,5 @@ func checkBinding(e *evidence.Evidence, nonce attest.Nonce, ch attest.Channel) e
 // Challenge makes a credential that only the machine of this evidence can
 // open. Errors are those of rand.
 func (v *Verified) Challenge(rand io.Reader) (*tpm.Challenge, error) {
-	return tpm.NewChallenge(rand, v.ek, v.ak)
+	return tpm.NewChallenge(rand, v.endorsed.ek, v.ak)
 }

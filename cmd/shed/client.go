@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -57,11 +58,12 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	}
 	state := filepath.Join(cli.StateDir(cmd), "client")
 	c := &relyingParty{state: client.ClientState{Dir: state}, machine: u}
-	c.trust.Now, c.trust.Rand = time.Now, rand.Reader
+	c.trust.Now, c.trust.Rand, c.trust.Verifier = time.Now, rand.Reader, new(verifier.Verifier)
+	c.trust.Policy.EKRevocation = chain.RequiredWhereNamed
 	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(state, "release.pub"))); err != nil {
 		return nil, err
 	}
-	if c.trust.EpochFloor, err = c.state.EpochFloor(c.trust.ReleaseKey); err != nil {
+	if c.trust.Policy.EpochFloor, err = c.state.EpochFloor(c.trust.ReleaseKey); err != nil {
 		return nil, err
 	}
 	roots := f.ekRoots
@@ -73,10 +75,10 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 		if err != nil {
 			return nil, err
 		}
-		c.trust.TrustAnchors = append(c.trust.TrustAnchors, read...)
+		c.trust.Policy.TrustAnchors = append(c.trust.Policy.TrustAnchors, read...)
 	}
 	tier := first(f.minimumTier, os.Getenv("SHED_MINIMUM_TIER"), attest.TierSoftware.String())
-	if err := c.trust.MinimumTier.UnmarshalText([]byte(tier)); err != nil {
+	if err := c.trust.Policy.Minimum.Identity.UnmarshalText([]byte(tier)); err != nil {
 		return nil, cli.Usage(fmt.Errorf("minimum tier: %w", err))
 	}
 	return c, nil

@@ -166,7 +166,7 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	if err := challenge.Answered(in.Answer[:], bound); err != nil {
 		return nil, err
 	}
-	evidence, err := verifier.Verify(in.Evidence, nonce, bound)
+	evidence, err := s.verifier.Verify(in.Evidence, nonce, bound)
 	if err != nil {
 		return nil, err
 	}

@@ -503,7 +503,10 @@ func TestEvidenceOfOtherKeysThanChallengedIsRefused(t *testing.T) {
 	if e, err = evidence.Decode(b); err != nil {
 		t.Fatal(err)
 	}
-	e.TPM.EKCertificate = g.tpm.EKCertificate()
+	endorsements := evidence.Endorsements{EKCertificate: g.tpm.EKCertificate()}
+	if e.Endorsements, err = endorsements.Encode(); err != nil {
+		t.Fatal(err)
+	}
 	if finish.Evidence, err = e.Encode(); err != nil {
 		t.Fatal(err)
 	}

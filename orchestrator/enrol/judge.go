@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -30,7 +31,7 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, eviden
 	}
 	result, err := s.Appraise(evidence, verifier.ActivatedHere, verifier.Policy{
 		TrustAnchors: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
-		MinimumTier: s.MinimumTier, Now: s.Clock(),
+		Minimum: attest.Tiers{Identity: s.MinimumTier}, EKRevocation: chain.RequiredWhereNamed, Now: s.Clock(),
 	})
 	if err != nil {
 		// The fault is here: the machine may try again once it is mended.

@@ -71,6 +71,8 @@ type Parts struct {
 // Server listens to machines.
 type Server struct {
 	Parts
+	// verifier keeps what it parsed of the machines' keys.
+	verifier verifier.Verifier
 	mu sync.Mutex
 	// beats are heartbeats that say nothing new and are not written yet.
 	// Guarded by mu.

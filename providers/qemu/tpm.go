@@ -211,9 +211,9 @@ func endWithItsChildren(cmd *exec.Cmd) {
 	cmd.WaitDelay = outputPatience
 }
 
-// takeEKCertificate keeps the certificate of the RSA endorsement key, which is
-// the one that the agent enrols with; swtpm_setup makes one for a key on a
-// curve too.
+// takeEKCertificate keeps the certificate of the endorsement key on a curve,
+// which is the one that the agent enrols with; swtpm_setup makes one for an RSA
+// key too.
 func takeEKCertificate(dir string) error {
 	written, err := filepath.Glob(filepath.Join(dir, "ek-*.crt"))
 	if err != nil {
@@ -228,11 +228,11 @@ func takeEKCertificate(dir string) error {
 		if err != nil {
 			return fmt.Errorf("reading the endorsement certificate: %w", err)
 		}
-		if cert.PublicKeyAlgorithm == x509.RSA {
+		if cert.PublicKeyAlgorithm == x509.ECDSA {
 			return os.Rename(path, filepath.Join(dir, ekFile))
 		}
 	}
-	return errors.New("swtpm_setup wrote no certificate of an RSA endorsement key")
+	return errors.New("swtpm_setup wrote no certificate of an endorsement key on a curve")
 }
 
 // lastLines is the end of what a tool said, which is where it says why.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -27,7 +28,10 @@ import (
 
 // readTrust reads what an owner has from the publisher.
 func readTrust(dir string) (client.Trust, error) {
-	trust := client.Trust{MinimumTier: attest.TierSoftware, Now: time.Now, Rand: rand.Reader}
+	trust := client.Trust{
+		Policy:   verifier.Policy{Minimum: attest.Tiers{Identity: attest.TierSoftware}, EKRevocation: chain.RequiredWhereNamed},
+		Verifier: new(verifier.Verifier), Now: time.Now, Rand: rand.Reader,
+	}
 	key, err := os.ReadFile(filepath.Join(dir, "release.pub"))
 	if err != nil {
 		return trust, fmt.Errorf("reading the release key: %w", err)
@@ -39,7 +43,7 @@ func readTrust(dir string) (client.Trust, error) {
 	if err != nil {
 		return trust, fmt.Errorf("reading the endorsement root: %w", err)
 	}
-	trust.TrustAnchors, err = verifier.ParseTrustAnchors(root, attest.TierSoftware)
+	trust.Policy.TrustAnchors, err = verifier.ParseTrustAnchors(root, attest.TierSoftware)
 	return trust, err
 }
 
