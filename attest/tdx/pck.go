@@ -65,7 +65,18 @@ func parsePCK(cert *x509.Certificate) (*PCK, error) {
 	if extension == nil {
 		return nil, fmt.Errorf("%w: pck certificate has no sgx extension", attest.ErrIdentity)
 	}
-	p := &PCK{key: key}
+	p, err := parseExtension(extension)
+	if err != nil {
+		return nil, err
+	}
+	p.key = key
+	return p, nil
+}
+
+// parseExtension reads the SGX extension, DER. Of its fields those that are not
+// read here describe the platform's make and decide nothing.
+func parseExtension(extension []byte) (*PCK, error) {
+	p := new(PCK)
 	fields, err := readFields(extension, oidSGX, fieldLast)
 	if err != nil {
 		return nil, err
