@@ -325,8 +325,10 @@ func BenchmarkCheck(b *testing.B) {
 		}
 		b.ReportAllocs()
 		for b.Loop() {
-			if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) || !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
-				b.Fatal("refused")
+			for range 2 {
+				if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
+					b.Fatal("refused")
+				}
 			}
 		}
 	})
