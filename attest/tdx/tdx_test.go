@@ -1,0 +1,335 @@
+package tdx_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
+	"github.com/toolshed-cloud/shed/attest/tdx"
+	"github.com/toolshed-cloud/shed/attest/tdx/tdxtest"
+)
+
+var data = [64]byte{1, 2, 3}
+
+// verify does all of it, as a verifier without a cache would.
+func verify(raw []byte, c *tdx.Collateral, terms tdx.Terms) (*tdx.Rating, error) {
+	q, err := tdx.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	e, err := tdx.VerifyEndorsement(q.PCKChain, c, terms)
+	if err != nil {
+		return nil, err
+	}
+	return e.Check(q)
+}
+
+func TestGoodQuote(t *testing.T) {
+	p := tdxtest.Draw(t)
+	q := p.Parsed(data, nil)
+	r, err := p.Endorsement().Check(q)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Status != tdx.UpToDate || r.Module != tdx.UpToDate || r.Platform != tdx.UpToDate || r.QE != tdx.UpToDate || r.Advisories != nil {
+		t.Errorf("%+v", r)
+	}
+	want := p.Report
+	want.ReportData = data
+	if q.Report != want {
+		t.Errorf("report %+v, want %+v", q.Report, want)
+	}
+}
+
+// Every kind of quote that is accepted.
+func TestQuoteKinds(t *testing.T) {
+	for name, edit := range map[string]func(*tdxtest.Draft){
+		"version 4":          func(d *tdxtest.Draft) { d.Version, d.Report.Kind = 4, tdx.TD10 },
+		"version 5, tdx 1.0": func(d *tdxtest.Draft) { d.Report.Kind = tdx.TD10 },
+		"version 5, tdx 1.5": func(*tdxtest.Draft) {},
+		"zeros behind it":    func(d *tdxtest.Draft) { d.Trailing = make([]byte, 3000) },
+		"no authentication":  func(d *tdxtest.Draft) { d.QEAuth = nil },
+		"chain ends in zero": func(d *tdxtest.Draft) { d.PCKChain = append(slices.Clone(d.PCKChain), 0) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := tdxtest.Draw(t)
+			if _, err := verify(p.Quote(data, edit), p.Collateral(), p.Terms()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Each differs from a good quote in one field, and is signed all the same.
+func TestQuoteRefused(t *testing.T) {
+	stranger := chaintest.P256(t)
+	for name, c := range map[string]struct {
+		edit func(*tdxtest.Draft)
+		want error
+	}{
+		"version 3":         {func(d *tdxtest.Draft) { d.Version = 3 }, attest.ErrMalformed},
+		"version 6":         {func(d *tdxtest.Draft) { d.Version = 6 }, attest.ErrMalformed},
+		"p-384 key":         {func(d *tdxtest.Draft) { d.KeyType = 3 }, attest.ErrMalformed},
+		"sgx":               {func(d *tdxtest.Draft) { d.TEE = 0 }, attest.ErrMalformed},
+		"vendor":            {func(d *tdxtest.Draft) { d.Vendor[0]++ }, attest.ErrMalformed},
+		"body type":         {func(d *tdxtest.Draft) { d.Report.Kind = 4 }, attest.ErrMalformed},
+		"body size":         {func(d *tdxtest.Draft) { d.BodySize = 584 }, attest.ErrMalformed},
+		"tail":              {func(d *tdxtest.Draft) { d.Trailing = []byte{0, 1} }, attest.ErrMalformed},
+		"too long":          {func(d *tdxtest.Draft) { d.Trailing = make([]byte, tdx.MaxQuote) }, attest.ErrMalformed},
+		"pck key":           {func(d *tdxtest.Draft) { d.PCKKey = stranger }, attest.ErrSignature},
+		"bound key":         {func(d *tdxtest.Draft) { d.Bound = &stranger.PublicKey }, attest.ErrIdentity},
+		"qe mrsigner":       {func(d *tdxtest.Draft) { d.QE.MRSIGNER[0]++ }, attest.ErrIdentity},
+		"qe isvprodid":      {func(d *tdxtest.Draft) { d.QE.ISVPRODID++ }, attest.ErrIdentity},
+		"qe isvsvn":         {func(d *tdxtest.Draft) { d.QE.ISVSVN = 3 }, attest.ErrIdentity},
+		"qe miscselect":     {func(d *tdxtest.Draft) { d.QE.MiscSelect = 1 }, attest.ErrIdentity},
+		"qe debug":          {func(d *tdxtest.Draft) { d.QE.Attributes[0] |= 2 }, attest.ErrIdentity},
+		"qe upper data":     {func(d *tdxtest.Draft) { d.QE.ReportData[63] = 1 }, attest.ErrIdentity},
+		"module signer":     {func(d *tdxtest.Draft) { d.Report.MRSIGNERSEAM[0] = 1 }, attest.ErrIdentity},
+		"module debug":      {func(d *tdxtest.Draft) { d.Report.SEAMAttributes[0] = 1 }, attest.ErrIdentity},
+		"module unknown":    {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[1] = 2 }, attest.ErrIdentity},
+		"module too old":    {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[0] = 1 }, attest.ErrIdentity},
+		"microcode too old": {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[2] = 4 }, attest.ErrIdentity},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := tdxtest.Draw(t)
+			if _, err := verify(p.Quote(data, c.edit), p.Collateral(), p.Terms()); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+// Whatever byte of a quote is changed, it is refused: header, report,
+// signatures, keys, certificates.
+func TestEveryByteCounts(t *testing.T) {
+	p := tdxtest.Draw(t)
+	raw, e := p.Quote(data, nil), p.Endorsement()
+	for i := range raw {
+		bad := slices.Clone(raw)
+		bad[i] ^= 0x10
+		q, err := tdx.Parse(bad)
+		if err == nil {
+			_, err = e.Check(q)
+		}
+		if !errors.Is(err, attest.ErrRefused) {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+	}
+}
+
+func TestCollateralRefused(t *testing.T) {
+	other := tdxtest.Draw(t)
+	for name, c := range map[string]struct {
+		edit func(*tdxtest.Platform)
+		// also changes the collateral and the terms.
+		also func(*tdx.Collateral, *tdx.Terms)
+		want error
+	}{
+		"pck revoked":      {func(p *tdxtest.Platform) { p.RevokePCK = true }, nil, attest.ErrRevoked},
+		"ca revoked":       {func(p *tdxtest.Platform) { p.RevokeCA = true }, nil, attest.ErrRevoked},
+		"signing revoked":  {func(p *tdxtest.Platform) { p.RevokeSigning = true }, nil, attest.ErrRevoked},
+		"fmspc":            {func(p *tdxtest.Platform) { p.TCBInfo.FMSPC[0]++ }, nil, attest.ErrCollateral},
+		"pceid":            {func(p *tdxtest.Platform) { p.TCBInfo.PCEID[0]++ }, nil, attest.ErrCollateral},
+		"tcb info too old": {func(p *tdxtest.Platform) { p.TCBInfo.NextUpdate = tdxtest.Now.Add(-time.Minute) }, nil, attest.ErrCollateral},
+		"tcb info too new": {func(p *tdxtest.Platform) { p.TCBInfo.IssueDate = tdxtest.Now.Add(time.Minute) }, nil, attest.ErrCollateral},
+		"identity too old": {func(p *tdxtest.Platform) { p.QEIdentity.NextUpdate = tdxtest.Now.Add(-time.Minute) }, nil, attest.ErrCollateral},
+		"dates turned":     {func(p *tdxtest.Platform) { p.QEIdentity.NextUpdate = p.QEIdentity.IssueDate }, nil, attest.ErrMalformed},
+		"crl too old": {func(p *tdxtest.Platform) {
+			p.EditList = func(l *x509.RevocationList) { l.NextUpdate = tdxtest.Now.Add(-time.Minute) }
+		}, nil, attest.ErrCollateral},
+		"no levels":         {func(p *tdxtest.Platform) { p.TCBInfo.Levels = nil }, nil, attest.ErrMalformed},
+		"level of no kind":  {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = 77 }, nil, attest.ErrMalformed},
+		"enclave of a kind": {func(p *tdxtest.Platform) { p.QEIdentity.Levels[0].Status = tdx.SWHardeningNeeded }, nil, attest.ErrMalformed},
+		"pck by name": {func(p *tdxtest.Platform) {
+			p.EditPCK = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX TCB Signing" }
+		}, nil, attest.ErrIdentity},
+		"ca by name": {func(p *tdxtest.Platform) {
+			p.EditCA = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX Other CA" }
+		}, nil, attest.ErrIdentity},
+		"signing by name": {func(p *tdxtest.Platform) {
+			p.EditSigning = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX PCK Certificate" }
+		}, nil, attest.ErrIdentity},
+		"pck expired": {func(p *tdxtest.Platform) {
+			p.EditPCK = func(c *x509.Certificate) { c.NotAfter = tdxtest.Now.Add(-time.Minute) }
+		}, nil, attest.ErrIdentity},
+		"no sgx extension":  {func(p *tdxtest.Platform) { p.EditPCK = func(c *x509.Certificate) { c.ExtraExtensions = nil } }, nil, attest.ErrIdentity},
+		"another root":      {nil, func(_ *tdx.Collateral, t *tdx.Terms) { t.Roots = other.Roots() }, attest.ErrIdentity},
+		"intel's root":      {nil, func(_ *tdx.Collateral, t *tdx.Terms) { t.Roots = tdx.IntelRoots() }, attest.ErrIdentity},
+		"no root":           {nil, func(_ *tdx.Collateral, t *tdx.Terms) { t.Roots = nil }, attest.ErrPolicy},
+		"no time":           {nil, func(_ *tdx.Collateral, t *tdx.Terms) { t.At = time.Time{} }, attest.ErrPolicy},
+		"endless grace":     {nil, func(_ *tdx.Collateral, t *tdx.Terms) { t.Grace = chain.MaxGrace + 1 }, attest.ErrPolicy},
+		"no pck crl":        {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.PCKCRL = c.RootCRL }, attest.ErrCollateral},
+		"no root crl":       {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.RootCRL = c.PCKCRL }, attest.ErrCollateral},
+		"empty crl":         {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.PCKCRL = nil }, attest.ErrMalformed},
+		"another's signer":  {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.TCBInfoChain = other.Collateral().TCBInfoChain }, attest.ErrIdentity},
+		"another statement": {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.QEIdentity = c.TCBInfo }, attest.ErrMalformed},
+		"statement changed": {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.TCBInfo = replace(c.TCBInfo, "OutOfDate", "UpToDate") }, attest.ErrSignature},
+		"field added": {nil, func(c *tdx.Collateral, _ *tdx.Terms) {
+			c.TCBInfo = replace(c.TCBInfo, `{"tcbInfo"`, `{"x":1,"tcbInfo"`)
+		}, attest.ErrMalformed},
+		"too long": {nil, func(c *tdx.Collateral, _ *tdx.Terms) { c.TCBInfo = make([]byte, tdx.MaxStatement+1) }, attest.ErrMalformed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := tdxtest.Draw(t)
+			if c.edit != nil {
+				c.edit(p)
+			}
+			collateral, terms := p.Collateral(), p.Terms()
+			if c.also != nil {
+				c.also(collateral, &terms)
+			}
+			if _, err := verify(p.Quote(data, nil), collateral, terms); !errors.Is(err, c.want) {
+				t.Errorf("%v, want %v", err, c.want)
+			}
+		})
+	}
+}
+
+func replace(b []byte, old, by string) []byte {
+	return []byte(strings.Replace(string(b), old, by, 1))
+}
+
+// A list of a platform's authority that another root signed is no list.
+func TestForeignListRefused(t *testing.T) {
+	p, other := tdxtest.Draw(t), tdxtest.Draw(t)
+	c := p.Collateral()
+	c.PCKCRL = other.Collateral().PCKCRL
+	if _, err := verify(p.Quote(data, nil), c, p.Terms()); !errors.Is(err, attest.ErrRefused) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestGrace(t *testing.T) {
+	p := tdxtest.Draw(t)
+	p.TCBInfo.NextUpdate = tdxtest.Now.Add(-time.Minute)
+	terms := p.Terms()
+	terms.Grace = time.Hour
+	e, err := tdx.VerifyEndorsement(p.Chain(), p.Collateral(), terms)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !e.Stale(tdxtest.Now) || e.Publisher != "tcb info" || !e.Valid.NotAfter.Equal(p.TCBInfo.NextUpdate.Add(time.Hour)) {
+		t.Errorf("stale %v for %q, valid until %s", e.Stale(tdxtest.Now), e.Publisher, e.Valid.NotAfter)
+	}
+	if p := tdxtest.Draw(t); p.Endorsement().Stale(tdxtest.Now) {
+		t.Error("fresh collateral is stale")
+	}
+}
+
+// The platform, its module and its quoting enclave are rated apart, and the
+// worst of them counts. go-tdx-guest v0.3.2 takes the module's rating for the
+// whole as soon as it has one, so that a platform that is out of date passes.
+func TestRating(t *testing.T) {
+	for name, c := range map[string]struct {
+		edit func(*tdxtest.Platform)
+		want tdx.Status
+		// advisories that must be named.
+		advisories []string
+	}{
+		"all up to date":      {func(*tdxtest.Platform) {}, tdx.UpToDate, nil},
+		"module out of date":  {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[0] = 4 }, tdx.OutOfDate, []string{"INTEL-SA-00002"}},
+		"platform alone":      {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[2] = 6 }, tdx.OutOfDate, []string{"INTEL-SA-00001"}},
+		"pce alone":           {func(p *tdxtest.Platform) { p.PCK.PCESVN = 6 }, tdx.OutOfDate, []string{"INTEL-SA-00001"}},
+		"processor alone":     {func(p *tdxtest.Platform) { p.PCK.Components[0] = 6 }, tdx.OutOfDate, []string{"INTEL-SA-00001"}},
+		"enclave out of date": {func(p *tdxtest.Platform) { p.QE.ISVSVN = 5 }, tdx.OutOfDate, []string{"INTEL-SA-00003"}},
+		"platform and enclave": {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[2], p.QE.ISVSVN = 5, 5 },
+			tdx.OutOfDate, []string{"INTEL-SA-00001", "INTEL-SA-00003"}},
+		"hardening": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.SWHardeningNeeded }, tdx.SWHardeningNeeded, nil},
+		"hardening, module": {func(p *tdxtest.Platform) {
+			p.TCBInfo.Levels[0].Status, p.Report.TEETCBSVN[0] = tdx.SWHardeningNeeded, 2
+		}, tdx.OutOfDate, []string{"INTEL-SA-00002"}},
+		"configuration": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.ConfigurationNeeded }, tdx.ConfigurationNeeded, nil},
+		"configuration, enclave": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status, p.QE.ISVSVN = tdx.ConfigurationNeeded, 4 },
+			tdx.OutOfDateConfigurationNeeded, []string{"INTEL-SA-00003"}},
+		"revoked":         {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+		"module revoked":  {func(p *tdxtest.Platform) { p.TCBInfo.Modules[1].Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+		"enclave revoked": {func(p *tdxtest.Platform) { p.QEIdentity.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := tdxtest.Draw(t)
+			c.edit(p)
+			r, err := verify(p.Quote(data, nil), p.Collateral(), p.Terms())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Status != c.want || !slices.Equal(r.Advisories, c.advisories) {
+				t.Errorf("%s %v, want %s %v", r.Status, r.Advisories, c.want, c.advisories)
+			}
+		})
+	}
+}
+
+func TestCollateralTravels(t *testing.T) {
+	c := tdxtest.Draw(t).Collateral()
+	b, err := c.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := tdx.ParseCollateral(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(c, again) {
+		t.Error("collateral comes back otherwise")
+	}
+	for name, bad := range map[string][]byte{"tail": append(b, 0), "cut": b[:len(b)-1], "version": append([]byte{b[0], b[1], 2}, b[3:]...), "none": nil} {
+		if _, err := tdx.ParseCollateral(bad); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestIntelRoot(t *testing.T) {
+	const want = "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"
+	roots := tdx.IntelRoots()
+	if len(roots) != 1 || attest.Sum(roots[0].Raw).String() != want {
+		t.Errorf("%d roots, want the one of digest %s", len(roots), want)
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	p := tdxtest.Draw(b)
+	raw, e := p.Quote(data, nil), p.Endorsement()
+	b.Run("quote", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			q, err := tdx.Parse(raw)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if _, err := e.Check(q); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("floor: two P-256 verifications", func(b *testing.B) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			b.Fatal(err)
+		}
+		digest := sha256.Sum256(raw)
+		signature, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.ReportAllocs()
+		for b.Loop() {
+			for range 2 {
+				if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
+					b.Fatal("refused")
+				}
+			}
+		}
+	})
+}
