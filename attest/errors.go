@@ -24,6 +24,9 @@ var (
 	// ErrCollateral says that what must be known beside the evidence, such as a
 	// revocation list, is missing or not of this time.
 	ErrCollateral = refusal("collateral is missing or out of date")
+	// ErrPlatform says that a genuine hardware report shows a platform that the
+	// policy does not accept.
+	ErrPlatform = refusal("platform is not accepted")
 	// ErrRelease says that no accepted release matches.
 	ErrRelease = refusal("release is not accepted")
 	// ErrClaim says that the claim is absent, foreign or badly signed.

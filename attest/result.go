@@ -116,6 +116,9 @@ type Finding struct {
 	Dimension Dimension `json:"dimension"`
 	Verdict   Verdict   `json:"verdict"`
 	Reason    string    `json:"reason"`
+	// Cause is the error behind a refusal, where there is one; errors.Is tells
+	// its kind.
+	Cause error `json:"-"`
 }
 
 // AttestationResult is the verdict on evidence against a policy (RFC 9334, section 8.4).

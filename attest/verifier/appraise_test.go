@@ -335,10 +335,10 @@ func TestPolicyFailsClosed(t *testing.T) {
 		})
 	}
 	for name, change := range map[string]func(*verifier.Policy){
-		"higher tier":              func(p *verifier.Policy) { p.Minimum.Identity = attest.TierHardware },
-		"other root":               func(p *verifier.Policy) { p.TrustAnchors[0].Certificate = boot(t).device.Root },
-		"not yet valid":            func(p *verifier.Policy) { p.Now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) },
-		"older epoch":              func(p *verifier.Policy) { p.EpochFloor = 4 },
+		"higher tier":   func(p *verifier.Policy) { p.Minimum.Identity = attest.TierHardware },
+		"other root":    func(p *verifier.Policy) { p.TrustAnchors[0].Certificate = boot(t).device.Root },
+		"not yet valid": func(p *verifier.Policy) { p.Now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"older epoch":   func(p *verifier.Policy) { p.EpochFloor = 4 },
 		"no pins in boot": func(p *verifier.Policy) {
 			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{}: {Boots: []release.Boot{{}}}}
 		},

@@ -4,12 +4,14 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/internal/memo"
+	"github.com/toolshed-cloud/shed/attest/tdx"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -20,8 +22,11 @@ type endorsed struct {
 	intermediates      []*x509.Certificate
 	reportCertificates []*x509.Certificate
 	lists              []*chain.List
+	// tdx is nil where no collateral of Intel's came along.
+	tdx *tdx.Collateral
 
-	anchored memo.Memo[*anchored]
+	anchored        memo.Memo[*anchored]
+	tdxEndorsements memo.Memo[*tdx.Endorsement]
 }
 
 func parseEndorsed(b []byte) (*endorsed, error) {
@@ -30,8 +35,16 @@ func parseEndorsed(b []byte) (*endorsed, error) {
 		return nil, err
 	}
 	parsed := new(endorsed)
-	if parsed.ek, err = tpm.ParseEK(e.EKCertificate); err != nil {
-		return nil, err
+	// A cloud's TPM has none where the cloud vouches for it otherwise.
+	if len(e.EKCertificate) > 0 {
+		if parsed.ek, err = tpm.ParseEK(e.EKCertificate); err != nil {
+			return nil, err
+		}
+	}
+	if len(e.TDX) > 0 {
+		if parsed.tdx, err = tdx.ParseCollateral(e.TDX); err != nil {
+			return nil, err
+		}
 	}
 	if parsed.intermediates, err = parseEach(e.EKIntermediates, "ek_intermediates", chain.Parse); err != nil {
 		return nil, err
@@ -41,6 +54,14 @@ func parseEndorsed(b []byte) (*endorsed, error) {
 	}
 	parsed.lists, err = parseEach(e.RevocationLists, "revocation_lists", chain.ParseList)
 	return parsed, err
+}
+
+// id is the endorsement key's, zero without one.
+func (e *endorsed) id() attest.Digest {
+	if e.ek == nil {
+		return attest.Digest{}
+	}
+	return e.ek.ID
 }
 
 func parseEach[T any](encoded [][]byte, name string, parse func(string, []byte) (T, error)) ([]T, error) {
@@ -65,6 +86,9 @@ type anchored struct {
 // ekAnchored is the endorsement key's path to one accepted authority. Errors
 // are chain's.
 func (e *endorsed) ekAnchored(root *x509.Certificate, p *Policy) (*anchored, error) {
+	if e.ek == nil {
+		return nil, fmt.Errorf("%w: the machine shows no endorsement certificate", attest.ErrIdentity)
+	}
 	return keep(&e.anchored, root, p, func() (*anchored, error) {
 		path, err := e.ek.Path(e.intermediates, root, p.Now)
 		if err != nil {

@@ -14,6 +14,7 @@ type judge struct {
 	facts      *Verified
 	activation Activation
 	voucher    voucher
+	processor  processor
 	match      match
 	own        registerSet
 }
@@ -40,9 +41,10 @@ func Appraise(v *Verified, activation Activation, p Policy) (attest.AttestationR
 
 func (j *judge) appraise() attest.AttestationResult {
 	j.voucher, j.own = j.vouch(), j.ownRegisters()
-	j.match = j.matching(j.voucher.tier)
+	j.processor = j.judgeReports()
+	j.match = j.matching(j.tier())
 	a := attest.AttestationResult{
-		Tiers:        attest.Tiers{Identity: j.voucher.tier, Storage: j.storageTier()},
+		Tiers:        attest.Tiers{Memory: j.processor.memory, Identity: j.tier(), Storage: j.storageTier()},
 		Transparency: "none",
 		Release:      j.match.release(),
 		Findings: []attest.Finding{
@@ -72,14 +74,25 @@ func (j *judge) vouch() voucher {
 	return best
 }
 
+// tier is the worth of the machine's identity: of the authority that vouches
+// for its TPM, or of a hardware report that shows more.
+func (j *judge) tier() attest.Tier {
+	if j.processor.finding.Verdict >= attest.Contraindicated {
+		return attest.TierNone
+	}
+	return max(j.voucher.tier, j.processor.identity)
+}
+
 func (j *judge) identity() attest.Finding {
 	const d = attest.InstanceIdentity
-	tier := j.voucher.tier
+	tier := j.tier()
 	switch {
 	case errors.Is(j.voucher.err, attest.ErrRevoked):
-		return bad(d, "%v", j.voucher.err)
+		return refuse(d, j.voucher.err)
+	case tier == attest.TierNone && j.processor.finding.Cause != nil:
+		return bad(d, "the hardware report that vouches for the key is refused")
 	case tier == attest.TierNone:
-		return bad(d, "no accepted root vouches for the endorsement key: %v", j.voucher.err)
+		return refuse(d, fmt.Errorf("no accepted root vouches for the endorsement key: %w", j.voucher.err))
 	case tier < j.policy.Minimum.Identity:
 		return bad(d, "tier %s is below the minimum, %s", tier, j.policy.Minimum.Identity)
 	}
@@ -88,6 +101,12 @@ func (j *judge) identity() attest.Finding {
 		worth = "; an emulated tpm: whoever runs the machine could forge this"
 	}
 	how := ""
+	switch {
+	case j.processor.identity == attest.TierHardware:
+		return good(d, "the hardware report names the attestation key and shows the image that booted")
+	case j.processor.identity == attest.TierProviderRooted:
+		return good(d, "the cloud's own document names the attestation key: its tpm is as honest as the cloud")
+	}
 	switch j.activation {
 	case ActivatedHere:
 		how = "attestation key activated on this connection"
@@ -163,18 +182,24 @@ func (j *judge) hardware() attest.Finding {
 	if wrong := j.match.differs & setOf(0, 1, 5); wrong != 0 {
 		return bad(d, "%s: not the firmware, acpi tables or shape of machine that the release fixes", wrong)
 	}
+	if j.processor.finding.Reason != "" {
+		return j.processor.finding
+	}
 	reason := "firmware registers 0, 1 and 5 are reported, not pinned"
 	if j.match.shape != nil {
 		reason = fmt.Sprintf("registers 0 and 1 are the release's firmware on %s, 5 is reported", j.match.shape)
 	}
-	if j.voucher.tier <= attest.TierSoftware {
+	if j.tier() <= attest.TierSoftware {
 		reason = "no hardware root; " + reason
 	}
 	return none(d, reason)
 }
 
 func (j *judge) memory() attest.Finding {
-	return none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it")
+	if worth := j.processor.memory; worth < j.policy.Minimum.Memory {
+		return bad(attest.RuntimeOpaque, "tier %s is below the minimum, %s: %s", worth, j.policy.Minimum.Memory, j.processor.opaque.Reason)
+	}
+	return j.processor.opaque
 }
 
 // storageTier is what the sealing of the data key is worth. The seal is made
@@ -183,7 +208,7 @@ func (j *judge) storageTier() attest.Tier {
 	if j.facts.Claim.IsZero() || j.match.release().IsZero() || j.own != 0 {
 		return attest.TierNone
 	}
-	return j.voucher.tier
+	return j.tier()
 }
 
 func (j *judge) storage() attest.Finding {
@@ -213,6 +238,11 @@ func bad(d attest.Dimension, format string, args ...any) attest.Finding {
 
 func warn(d attest.Dimension, format string, args ...any) attest.Finding {
 	return attest.Finding{Dimension: d, Verdict: attest.Warning, Reason: fmt.Sprintf(format, args...)}
+}
+
+// refuse is bad with the error that is the reason.
+func refuse(d attest.Dimension, err error) attest.Finding {
+	return attest.Finding{Dimension: d, Verdict: attest.Contraindicated, Reason: err.Error(), Cause: err}
 }
 
 func none(d attest.Dimension, reason string) attest.Finding {

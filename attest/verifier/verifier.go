@@ -42,6 +42,9 @@ type Policy struct {
 	EKRevocation    chain.Treatment
 	RevocationLists []*chain.List
 	Grace           time.Duration
+	// TDX says which Intel TDX machines are accepted; nil refuses evidence that
+	// shows such a report.
+	TDX *TDXPolicy
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64

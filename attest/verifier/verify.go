@@ -15,7 +15,8 @@ import (
 // nonce on this verifier's connection. Whether what it shows is good is not
 // yet said: Appraise does.
 type Verified struct {
-	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo.
+	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo; zero
+	// where the machine shows no endorsement certificate.
 	EK attest.Digest
 	// AK is the TPM name of the attestation key (TPM 2.0 Part 1, section 16).
 	AK []byte
@@ -33,6 +34,7 @@ type Verified struct {
 
 	endorsed *endorsed
 	ak       *tpm.AK
+	reports  []report
 }
 
 // Verifier verifies evidence. It keeps what it parsed of keys and certificates
@@ -56,9 +58,6 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 	if err := checkBinding(e, nonce, ch); err != nil {
 		return nil, err
 	}
-	if len(e.Reports) > 0 {
-		return nil, fmt.Errorf("%w: reports[0] is of kind %d, which is not verified here", attest.ErrMalformed, e.Reports[0].Kind)
-	}
 	endorsed, err := v.endorsed.Get(e.Endorsements, parseEndorsed)
 	if err != nil {
 		return nil, err
@@ -76,9 +75,13 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 	if err != nil {
 		return nil, err
 	}
+	reports, err := parseReports(e, ak.Name, root)
+	if err != nil {
+		return nil, err
+	}
 	return &Verified{
-		EK: endorsed.ek.ID, AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
-		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, endorsed: endorsed, ak: ak,
+		EK: endorsed.id(), AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
+		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, endorsed: endorsed, ak: ak, reports: reports,
 	}, nil
 }
 
@@ -100,7 +103,11 @@ func checkBinding(e *evidence.Evidence, nonce attest.Nonce, ch attest.Channel) e
 }
 
 // Challenge makes a credential that only the machine of this evidence can
-// open. Errors are those of rand.
+// open. Errors are those of rand, and attest.ErrIdentity where the machine
+// shows no endorsement key.
 func (v *Verified) Challenge(rand io.Reader) (*tpm.Challenge, error) {
+	if v.endorsed.ek == nil {
+		return nil, fmt.Errorf("%w: the machine shows no endorsement key to challenge", attest.ErrIdentity)
+	}
 	return tpm.NewChallenge(rand, v.endorsed.ek, v.ak)
 }

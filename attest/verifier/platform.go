@@ -1,0 +1,136 @@
+package verifier
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+)
+
+// report is one hardware report that names this evidence's key and leaf. Who
+// vouches for it is not yet looked at.
+type report interface {
+	// name is the platform's, as its maker spells it.
+	name() string
+	// data is the guest's own bytes in it.
+	data() [64]byte
+	// appraise verifies the report's signatures against the policy's roots and
+	// appraises it. Errors are attest's sentinels.
+	appraise(*endorsed, *Policy) (platform, error)
+}
+
+// platform is what a policy makes of a hardware report.
+type platform struct {
+	refusals []string
+	warnings []string
+	// shown is what was shown, in a line.
+	shown string
+	// encrypted says that the processor keeps the host out of the memory.
+	encrypted bool
+	// measured says that the report itself shows which image booted, from its
+	// first instruction on, so that no TPM has to be believed.
+	measured bool
+	// vouched is the tier of identity that the report's author stands for, who
+	// runs the TPM whose key it names.
+	vouched attest.Tier
+}
+
+// parsers are the kinds of report that are read.
+var parsers = map[evidence.Kind]func(evidence.Report) (report, error){
+	evidence.KindTDX: parseTDX,
+}
+
+// parseReports reads the hardware reports and holds each against what it must
+// name: the attestation key and the root of the batch. Errors are
+// attest.ErrMalformed or attest.ErrBinding.
+func parseReports(e *evidence.Evidence, akName []byte, root attest.Digest) ([]report, error) {
+	if len(e.Reports) == 0 {
+		return nil, nil
+	}
+	want := attest.ReportData(akName, e.Batch.Count, root)
+	reports := make([]report, 0, len(e.Reports))
+	for i, encoded := range e.Reports {
+		parse, ok := parsers[encoded.Kind]
+		if !ok {
+			return nil, fmt.Errorf("%w: reports[%d] is of kind %d, which is not known here", attest.ErrMalformed, i, encoded.Kind)
+		}
+		r, err := parse(encoded)
+		if err != nil {
+			return nil, err
+		}
+		if r.data() != want {
+			return nil, fmt.Errorf("%w: the %s report vouches for another key or another moment", attest.ErrBinding, r.name())
+		}
+		reports = append(reports, r)
+	}
+	return reports, nil
+}
+
+// processor is what the hardware reports come to.
+type processor struct {
+	memory   attest.Tier
+	identity attest.Tier
+	finding  attest.Finding
+	// opaque is what is said of memory.
+	opaque attest.Finding
+}
+
+// judgeReports appraises each hardware report. A report that is shown and not
+// accepted contraindicates the machine, whatever else vouches for it.
+func (j *judge) judgeReports() processor {
+	p := processor{opaque: none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it")}
+	var shown, warnings []string
+	encrypted := ""
+	for _, r := range j.facts.reports {
+		judged, err := r.appraise(j.facts.endorsed, &j.policy)
+		if err != nil {
+			return p.refused(r, err)
+		}
+		if len(judged.refusals) > 0 {
+			return p.refused(r, fmt.Errorf("%w: %s", attest.ErrPlatform, strings.Join(judged.refusals, "; ")))
+		}
+		shown = append(shown, r.name()+": "+judged.shown)
+		warnings = append(warnings, judged.warnings...)
+		p.identity = max(p.identity, judged.vouched)
+		if judged.measured {
+			p.identity = attest.TierHardware
+		}
+		if judged.encrypted {
+			encrypted = r.name()
+		}
+	}
+	p.conclude(max(p.identity, j.voucher.tier), encrypted)
+	if len(shown) > 0 {
+		p.finding = good(attest.Hardware, "%s", strings.Join(shown, "; "))
+	}
+	if len(warnings) > 0 {
+		p.finding = warn(attest.Hardware, "%s; %s", strings.Join(shown, "; "), strings.Join(warnings, "; "))
+	}
+	return p
+}
+
+func (p processor) refused(r report, err error) processor {
+	p.identity, p.memory = attest.TierNone, attest.TierNone
+	p.finding = refuse(attest.Hardware, fmt.Errorf("%s: %w", r.name(), err))
+	return p
+}
+
+// conclude says what encrypted memory is worth. That the report names this
+// machine's key is the guest's own choice, and what guest it is, the TPM says:
+// whoever can forge the TPM can have any guest of theirs name any key. So an
+// emulator's word makes memory no more than consistent, while with a TPM that
+// the cloud answers for, or an image that the report itself shows, the memory
+// is that of the machine that is spoken with.
+func (p *processor) conclude(identity attest.Tier, encrypted string) {
+	switch {
+	case encrypted == "":
+	case identity >= attest.TierProviderRooted:
+		p.memory = attest.TierHardware
+		p.opaque = good(attest.RuntimeOpaque, "%s encrypts the memory and keeps its host out of it", encrypted)
+	case identity == attest.TierSoftware:
+		p.memory = attest.TierSoftware
+		p.opaque = none(attest.RuntimeOpaque, "a genuine "+encrypted+" report names this key, as any guest of the host's could: "+
+			"nothing but the emulated tpm says that this machine is that guest")
+	}
+}
