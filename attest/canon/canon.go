@@ -9,6 +9,7 @@ package canon
 import (
 	"bytes"
 	"fmt"
+	"sync"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -16,7 +17,7 @@ import (
 )
 
 var (
-	encMode = must(cbor.CoreDetEncOptions().EncMode())
+	encMode = must(cbor.CoreDetEncOptions().UserBufferEncMode())
 	decMode = must(cbor.DecOptions{
 		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
 		IndefLength:       cbor.IndefLengthForbidden,
@@ -27,6 +28,10 @@ var (
 		MaxNestedLevels:   8,
 	}.DecMode())
 )
+
+// buffers are for encodings that are compared and thrown away: evidence has
+// some 50 KiB of them.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
 // must is for modes built from constants: an error there is a bug in this file.
 func must[T any](v T, err error) T {
@@ -48,11 +53,13 @@ func Unmarshal[T any](name string, b []byte, limit int, v *T) error {
 	if err := decMode.Unmarshal(b, v); err != nil {
 		return fmt.Errorf("%w: %s: %w", attest.ErrMalformed, name, err)
 	}
-	again, err := encMode.Marshal(v)
-	if err != nil {
+	again := buffers.Get().(*bytes.Buffer)
+	defer buffers.Put(again)
+	again.Reset()
+	if err := encMode.MarshalToBuffer(v, again); err != nil {
 		return fmt.Errorf("%w: %s: %w", attest.ErrMalformed, name, err)
 	}
-	if !bytes.Equal(again, b) {
+	if !bytes.Equal(again.Bytes(), b) {
 		return fmt.Errorf("%w: %s is not deterministically encoded", attest.ErrMalformed, name)
 	}
 	return nil

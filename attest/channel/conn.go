@@ -21,11 +21,24 @@ import (
 type Conn struct {
 	// Channel is what evidence on this connection must be bound to.
 	Channel attest.Channel
-	http    *http.ClientConn
+	http    carrier
 	host    string
 }
 
 var _ http.RoundTripper = (*Conn)(nil)
+
+// carrier is one connection that carries one request after another.
+type carrier interface {
+	http.RoundTripper
+	// Available is how many requests it can carry now, zero or one.
+	Available() int
+	Close() error
+}
+
+var (
+	_ carrier = (*http.ClientConn)(nil)
+	_ carrier = (*plain)(nil)
+)
 
 // dialTimeout bounds connecting and the handshake together: with user-mode
 // networking a port can accept long before anything listens behind it.
@@ -38,13 +51,7 @@ func Dial(ctx context.Context, machine *url.URL) (*Conn, error) {
 	if machine.Scheme != "https" || machine.Host == "" {
 		return nil, fmt.Errorf("url %q: want https://host:port", machine)
 	}
-	return dial(ctx, authority(machine), ClientConfigTrustingEvidenceAlone(), func(state tls.ConnectionState) (attest.Channel, error) {
-		spki, err := PeerSPKI(state)
-		if err != nil {
-			return attest.Channel{}, err
-		}
-		return FromState(state, attest.RoleServe, spki)
-	})
+	return dial(ctx, Authority(machine), ClientConfigTrustingEvidenceAlone(), machineChannel)
 }
 
 // DialEnrol connects a machine to its control plane: the machine shows
@@ -85,7 +92,8 @@ func dial(ctx context.Context, host string, config *tls.Config, derive func(tls.
 	return &Conn{Channel: ch, http: conn, host: host}, nil
 }
 
-func authority(machine *url.URL) string {
+// Authority is the host and port of a machine's URL, 443 where it names none.
+func Authority(machine *url.URL) string {
 	if machine.Port() == "" {
 		return net.JoinHostPort(machine.Hostname(), "443")
 	}

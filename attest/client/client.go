@@ -103,6 +103,11 @@ func (t Trust) Connect(ctx context.Context, machine *url.URL, pin *Pin) (*Sessio
 	if err != nil {
 		return nil, err
 	}
+	return t.over(ctx, conn, pin)
+}
+
+// over verifies the machine on a connection, which it closes where it fails.
+func (t Trust) over(ctx context.Context, conn *channel.Conn, pin *Pin) (*Session, error) {
 	s := &Session{Conn: conn, trust: t, pin: pin}
 	if err := s.Verify(ctx); err != nil {
 		conn.Close() //nolint:errcheck // it is given up

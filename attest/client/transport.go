@@ -12,14 +12,17 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 )
 
-// Transport carries an owner's requests to one machine over attested
-// connections: each is verified before its first request and again once its
-// trust has expired.
+// Transport carries requests to one machine over attested connections: each is
+// verified before its first request and again once its trust has expired. A
+// hundred requests at once share a few connections.
 type Transport struct {
 	Trust   Trust
 	Machine *url.URL
-	// Pin is what was accepted of the machine; the claim in it is required.
-	Pin  Pin
+	// Pin is what was accepted of the machine; zero for a first contact. With
+	// Keys the claim in it is required.
+	Pin Pin
+	// Keys are the owner's, whose requests bear a token; without them requests
+	// go as they are.
 	Keys Keys
 	// Lifetime is how long a verification is trusted, per request.
 	Lifetime time.Duration
@@ -65,7 +68,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 func (t *Transport) roundTrip(req *http.Request) (*http.Response, error) {
-	if t.Pin.Claim.IsZero() {
+	if t.Keys.Owner != nil && t.Pin.Claim.IsZero() {
 		return nil, fmt.Errorf("%w: no claim is pinned for %s", attest.ErrPolicy, t.Machine.Host)
 	}
 	t.init()
@@ -99,7 +102,9 @@ func idempotent(method string) bool {
 func (t *Transport) send(s *Session, req *http.Request) (*http.Response, error) {
 	out := req.Clone(req.Context())
 	out.URL.Scheme, out.URL.Host = "https", t.Machine.Host
-	out.Header.Set("Authorization", s.Token(t.Keys))
+	if t.Keys.Owner != nil {
+		out.Header.Set("Authorization", s.Token(t.Keys))
+	}
 	resp, err := s.Conn.RoundTrip(out)
 	if err != nil {
 		return nil, err
@@ -151,10 +156,17 @@ func (t *Transport) connect(ctx context.Context) (s *Session, used bool, err err
 	case <-ctx.Done():
 		return nil, false, ctx.Err()
 	}
-	if s, err = t.Trust.Connect(ctx, t.Machine, &t.Pin); err != nil {
+	if s, err = t.Trust.Connect(ctx, t.Machine, t.pin()); err != nil {
 		<-t.open
 	}
 	return s, false, err
+}
+
+func (t *Transport) pin() *Pin {
+	if len(t.Pin.AK) == 0 {
+		return nil
+	}
+	return &t.Pin
 }
 
 func (t *Transport) trusted(s *Session) bool {

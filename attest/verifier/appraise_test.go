@@ -35,7 +35,7 @@ type machine struct {
 	channel attest.Channel
 }
 
-func boot(t *testing.T) *machine {
+func boot(t testing.TB) *machine {
 	t.Helper()
 	m := &machine{device: swtpmtest.Start(t), config: []byte("configuration"), channel: attest.Channel{
 		Role: attest.RoleServe, SPKI: []byte("key of this boot"), Exporter: [32]byte{1},
@@ -45,14 +45,14 @@ func boot(t *testing.T) *machine {
 }
 
 // reboot resets the registers and extends them again.
-func (m *machine) reboot(t *testing.T) {
+func (m *machine) reboot(t testing.TB) {
 	t.Helper()
 	m.device.PowerOff()
 	m.device.PowerOn()
 	m.measure(t)
 }
 
-func (m *machine) measure(t *testing.T) {
+func (m *machine) measure(t testing.TB) {
 	t.Helper()
 	var err error
 	if m.tpm, err = attester.Open(m.device); err != nil {
@@ -73,14 +73,14 @@ func (m *machine) measure(t *testing.T) {
 	m.release = &release.Manifest{Schema: 1, Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: want}}}
 }
 
-func (m *machine) extend(t *testing.T, register uint8, digest attest.Digest) {
+func (m *machine) extend(t testing.TB, register uint8, digest attest.Digest) {
 	t.Helper()
 	if err := m.tpm.Extend(register, digest); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func (m *machine) evidence(t *testing.T, nonce attest.Nonce, claim attest.Digest) []byte {
+func (m *machine) evidence(t testing.TB, nonce attest.Nonce, claim attest.Digest) []byte {
 	t.Helper()
 	b, err := m.tpm.Evidence(attester.Subject{
 		Channel: m.channel, Nonce: nonce, Config: attest.ConfigDigest(m.config), Claim: claim,
@@ -98,7 +98,7 @@ type input struct {
 	channel  attest.Channel
 }
 
-func (m *machine) input(t *testing.T) input {
+func (m *machine) input(t testing.TB) input {
 	t.Helper()
 	nonce := attest.Nonce{7}
 	return input{evidence: m.evidence(t, nonce, attest.Digest{}), nonce: nonce, channel: m.channel}

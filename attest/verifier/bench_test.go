@@ -1,0 +1,50 @@
+package verifier_test
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+)
+
+// BenchmarkTPM is the next evidence of a machine that is known, beside
+// BenchmarkFloor, the one signature in it.
+func BenchmarkTPM(b *testing.B) {
+	m := boot(b)
+	m.tpm.EventLog = make([]byte, 40<<10)
+	in, p := m.input(b), m.policy()
+	var v verifier.Verifier
+	b.ReportAllocs()
+	for b.Loop() {
+		facts, err := v.Verify(in.evidence, in.nonce, in.channel)
+		if err != nil {
+			b.Fatal(err)
+		}
+		r, err := verifier.Appraise(facts, verifier.ActivatedBefore, p)
+		if err != nil || !r.Accepted() {
+			b.Fatal(err, r)
+		}
+	}
+}
+
+func BenchmarkFloor(b *testing.B) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	digest := sha256.Sum256([]byte("quote"))
+	signature, err := ecdsa.SignASN1(rand.Reader, private, digest[:])
+	if err != nil {
+		b.Fatal(err)
+	}
+	key := &private.PublicKey
+	for b.Loop() {
+		if !ecdsa.VerifyASN1(key, digest[:], signature) {
+			b.Fatal(attest.ErrSignature)
+		}
+	}
+}
