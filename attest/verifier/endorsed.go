@@ -11,6 +11,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/internal/memo"
+	"github.com/toolshed-cloud/shed/attest/nitro"
 	"github.com/toolshed-cloud/shed/attest/tdx"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
@@ -25,8 +26,9 @@ type endorsed struct {
 	// tdx is nil where no collateral of Intel's came along.
 	tdx *tdx.Collateral
 
-	anchored        memo.Memo[*anchored]
-	tdxEndorsements memo.Memo[*tdx.Endorsement]
+	anchored          memo.Memo[*anchored]
+	tdxEndorsements   memo.Memo[*tdx.Endorsement]
+	nitroEndorsements memo.Memo[*nitro.Endorsement]
 }
 
 func parseEndorsed(b []byte) (*endorsed, error) {

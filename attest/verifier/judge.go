@@ -43,6 +43,7 @@ func (j *judge) appraise() attest.AttestationResult {
 	j.voucher, j.own = j.vouch(), j.ownRegisters()
 	j.processor = j.judgeReports()
 	j.match = j.matching(j.tier())
+	j.crossCheck()
 	a := attest.AttestationResult{
 		Tiers:        attest.Tiers{Memory: j.processor.memory, Identity: j.tier(), Storage: j.storageTier()},
 		Transparency: "none",

@@ -6,6 +6,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/release"
 )
 
 // report is one hardware report that names this evidence's key and leaf. Who
@@ -38,7 +39,8 @@ type platform struct {
 
 // parsers are the kinds of report that are read.
 var parsers = map[evidence.Kind]func(evidence.Report) (report, error){
-	evidence.KindTDX: parseTDX,
+	evidence.KindTDX:      parseTDX,
+	evidence.KindNitroTPM: parseNitro,
 }
 
 // parseReports reads the hardware reports and holds each against what it must
@@ -108,6 +110,20 @@ func (j *judge) judgeReports() processor {
 		p.finding = warn(attest.Hardware, "%s; %s", strings.Join(shown, "; "), strings.Join(warnings, "; "))
 	}
 	return p
+}
+
+// crossCheck holds registers that a report has of its own against the release
+// that the quote's registers match.
+func (j *judge) crossCheck() {
+	for _, r := range j.facts.reports {
+		own, ok := r.(interface{ differing(*release.Boot) []string })
+		if !ok || j.match.boot == nil {
+			continue
+		}
+		if wrong := own.differing(j.match.boot); len(wrong) > 0 {
+			j.processor = j.processor.refused(r, fmt.Errorf("%w: %s in its document", attest.ErrRegisters, strings.Join(wrong, ", ")))
+		}
+	}
 }
 
 func (p processor) refused(r report, err error) processor {

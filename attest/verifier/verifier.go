@@ -45,6 +45,8 @@ type Policy struct {
 	// TDX says which Intel TDX machines are accepted; nil refuses evidence that
 	// shows such a report.
 	TDX *TDXPolicy
+	// Nitro says the same of AWS NitroTPM documents.
+	Nitro *NitroPolicy
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
@@ -65,6 +67,16 @@ func (p Policy) check() error {
 		return fmt.Errorf("%w: revocation of endorsement certificates is left unsaid", attest.ErrPolicy)
 	case p.Now.IsZero():
 		return fmt.Errorf("%w: no time", attest.ErrPolicy)
+	}
+	if p.Nitro != nil {
+		if err := p.Nitro.check(); err != nil {
+			return err
+		}
+	}
+	if p.TDX != nil {
+		if err := p.TDX.check(); err != nil {
+			return err
+		}
 	}
 	for digest, manifest := range p.Releases {
 		if manifest == nil {
