@@ -12,6 +12,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/internal/memo"
 	"github.com/toolshed-cloud/shed/attest/nitro"
+	"github.com/toolshed-cloud/shed/attest/snp"
 	"github.com/toolshed-cloud/shed/attest/tdx"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
@@ -27,6 +28,7 @@ type endorsed struct {
 	tdx *tdx.Collateral
 
 	anchored          memo.Memo[*anchored]
+	snpEndorsements   memo.Memo[*snp.Endorsement]
 	tdxEndorsements   memo.Memo[*tdx.Endorsement]
 	nitroEndorsements memo.Memo[*nitro.Endorsement]
 }

@@ -39,6 +39,7 @@ type platform struct {
 
 // parsers are the kinds of report that are read.
 var parsers = map[evidence.Kind]func(evidence.Report) (report, error){
+	evidence.KindSNP:      parseSNP,
 	evidence.KindTDX:      parseTDX,
 	evidence.KindNitroTPM: parseNitro,
 }

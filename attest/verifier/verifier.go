@@ -42,6 +42,9 @@ type Policy struct {
 	EKRevocation    chain.Treatment
 	RevocationLists []*chain.List
 	Grace           time.Duration
+	// SNP says which AMD SEV-SNP machines are accepted; nil refuses evidence
+	// that shows such a report.
+	SNP *SNPPolicy
 	// TDX says which Intel TDX machines are accepted; nil refuses evidence that
 	// shows such a report.
 	TDX *TDXPolicy
@@ -70,6 +73,11 @@ func (p Policy) check() error {
 	}
 	if p.Nitro != nil {
 		if err := p.Nitro.check(); err != nil {
+			return err
+		}
+	}
+	if p.SNP != nil {
+		if err := p.SNP.check(); err != nil {
 			return err
 		}
 	}
