@@ -77,32 +77,42 @@ func failed(code tpm2.TPMRC) []byte {
 // nsm checks the authorization, signs a document and leaves it in the index.
 func (t *TPM) nsm(input []byte) ([]byte, error) {
 	t.tb.Helper()
-	index := tpm2.TPMHandle(binary.BigEndian.Uint32(input[10:]))
-	if index != tpm2.TPMHandle(binary.BigEndian.Uint32(input[14:])) {
-		return failed(tpm2.TPMRCHandle), nil
+	index, size, code := t.admit(input)
+	if code != tpm2.TPMRCSuccess {
+		return failed(code), nil
 	}
-	authorization, err := tpm2.Unmarshal[tpm2.TPMSAuthCommand](input[22:])
-	if err != nil {
-		return failed(tpm2.TPMRCAuthMissing), nil
-	}
-	public, err := tpm2.NVReadPublic{NVIndex: index}.Execute(t.TPM)
-	if err != nil {
-		return failed(tpm2.TPMRCHandle), nil
-	}
-	if !t.authorized(authorization, public.NVName) {
-		return failed(tpm2.TPMRCAuthFail), nil
-	}
-	contents, err := public.NVPublic.Contents()
-	if err != nil {
-		return nil, err
-	}
-	if err := t.answer(tpm2.NamedHandle{Handle: index, Name: public.NVName}, contents.DataSize); err != nil {
+	if err := t.answer(index, size); err != nil {
 		return nil, err
 	}
 	// The answer to a session's HMAC, which the caller does not look at.
 	out := binary.BigEndian.AppendUint16(nil, uint16(tpm2.TPMSTSessions))
 	out = binary.BigEndian.AppendUint32(out, 10+4+5)
 	return append(binary.BigEndian.AppendUint32(out, 0), make([]byte, 9)...), nil
+}
+
+// admit is the index of a command that is authorized for it, and its size.
+func (t *TPM) admit(input []byte) (tpm2.NamedHandle, uint16, tpm2.TPMRC) {
+	index := tpm2.NamedHandle{Handle: tpm2.TPMHandle(binary.BigEndian.Uint32(input[10:]))}
+	if index.Handle != tpm2.TPMHandle(binary.BigEndian.Uint32(input[14:])) {
+		return index, 0, tpm2.TPMRCHandle
+	}
+	authorization, err := tpm2.Unmarshal[tpm2.TPMSAuthCommand](input[22:])
+	if err != nil {
+		return index, 0, tpm2.TPMRCAuthMissing
+	}
+	public, err := tpm2.NVReadPublic{NVIndex: index.Handle}.Execute(t.TPM)
+	if err != nil {
+		return index, 0, tpm2.TPMRCHandle
+	}
+	index.Name = public.NVName
+	if !t.authorized(authorization, index.Name) {
+		return index, 0, tpm2.TPMRCAuthFail
+	}
+	contents, err := public.NVPublic.Contents()
+	if err != nil {
+		return index, 0, tpm2.TPMRCHandle
+	}
+	return index, contents.DataSize, tpm2.TPMRCSuccess
 }
 
 // authorized checks the HMAC (TPM 2.0 Part 1, section 19.6) of a session that
