@@ -105,28 +105,34 @@ func tdxUnset(format string, args ...any) error {
 	return fmt.Errorf("%w: tdx: %s", attest.ErrPolicy, fmt.Sprintf(format, args...))
 }
 
-// TDXJudgement is what a policy says of a genuine quote.
-type TDXJudgement struct {
-	// Refusals are why it is not accepted; none where it is.
+// TDXResult is what a policy says of a genuine quote, each part a list of
+// reasons that a person can read.
+type TDXResult struct {
+	// Refusals is empty for a quote that the policy accepts.
 	Refusals []string
-	// Warnings are what is accepted and should be looked at.
+	// Warnings are what is accepted and is less than it could be.
 	Warnings []string
-	// Shown is what was shown, in a line.
-	Shown string
+	// Shown is what the quote proves.
+	Shown []string
 }
 
-// Verdict is the worst of it.
-func (j TDXJudgement) Verdict() attest.Verdict {
+// Accepted reports whether nothing refuses the quote.
+func (j TDXResult) Accepted() bool { return len(j.Refusals) == 0 }
+
+// Finding is the result as that of one dimension.
+func (j TDXResult) Finding(d attest.Dimension) attest.Finding {
 	switch {
-	case len(j.Refusals) > 0:
-		return attest.Contraindicated
+	case !j.Accepted():
+		return bad(d, "%s", strings.Join(j.Refusals, "; "))
 	case len(j.Warnings) > 0:
-		return attest.Warning
+		return attest.Finding{
+			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(j.Warnings, j.Shown), "; "),
+		}
 	}
-	return attest.Affirming
+	return good(d, "%s", strings.Join(j.Shown, "; "))
 }
 
-func (j *TDXJudgement) refuse(when bool, format string, args ...any) {
+func (j *TDXResult) refuse(when bool, format string, args ...any) {
 	if when {
 		j.Refusals = append(j.Refusals, fmt.Sprintf(format, args...))
 	}
@@ -134,20 +140,23 @@ func (j *TDXJudgement) refuse(when bool, format string, args ...any) {
 
 // Appraise judges a quote that its endorsement has checked and rated. It says
 // nothing of what the report data binds. The error is attest.ErrPolicy.
-func (p *TDXPolicy) Appraise(r *tdx.Report, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) (TDXJudgement, error) {
+func (p *TDXPolicy) Appraise(r *tdx.Report, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) (TDXResult, error) {
 	if err := p.check(); err != nil {
-		return TDXJudgement{}, err
+		return TDXResult{}, err
 	}
-	var j TDXJudgement
+	var j TDXResult
 	p.platform(&j, e, rating, at)
 	p.domain(&j, r)
-	j.Shown = fmt.Sprintf("tdx module %d.%02d on fmspc %s, rated %s by intel as of %s",
-		r.TEETCBSVN[1], r.TEETCBSVN[0], e.PCK.FMSPC, rating.Status, rating.Date.Format(time.DateOnly))
+	j.Shown = []string{
+		fmt.Sprintf("tdx module %d.%02d on fmspc %s, rated %s by intel as of %s",
+			r.TEETCBSVN[1], r.TEETCBSVN[0], e.PCK.FMSPC, rating.Status, rating.Date.Format(time.DateOnly)),
+		"its host can't read or debug the td",
+	}
 	return j, nil
 }
 
 // platform judges what Intel says of the machine.
-func (p *TDXPolicy) platform(j *TDXJudgement, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) {
+func (p *TDXPolicy) platform(j *TDXResult, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) {
 	accepted := slices.Contains(p.Statuses, rating.Status)
 	j.refuse(!accepted, "intel rates the platform %s%s", rating.Status, advisories(rating.Advisories))
 	if accepted && rating.Status != tdx.UpToDate {
@@ -168,7 +177,7 @@ func advisories(ids []string) string {
 }
 
 // domain judges how the TD was started and what it measured.
-func (p *TDXPolicy) domain(j *TDXJudgement, r *tdx.Report) {
+func (p *TDXPolicy) domain(j *TDXResult, r *tdx.Report) {
 	j.refuse(r.TDAttributes&tdx.AttributeDebug != 0, "the td can be debugged by its host")
 	j.bits("td attributes", r.TDAttributes&^tdx.AttributeDebug, p.Attributes)
 	j.bits("xfam", r.XFAM, p.XFAM)
@@ -187,7 +196,7 @@ func (p *TDXPolicy) domain(j *TDXJudgement, r *tdx.Report) {
 	}
 }
 
-func (j *TDXJudgement) bits(name string, got uint64, want *TDXBits) {
+func (j *TDXResult) bits(name string, got uint64, want *TDXBits) {
 	j.refuse(got&^want.Allowed != 0, "%s have %#x, which is not allowed", name, got&^want.Allowed)
 	j.refuse(want.Required&^got != 0, "%s lack %#x", name, want.Required&^got)
 }

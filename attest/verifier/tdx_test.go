@@ -27,7 +27,7 @@ func tdxPolicy(p *tdxtest.Platform) *verifier.TDXPolicy {
 	return policy
 }
 
-func appraiseTDX(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy) verifier.TDXJudgement {
+func appraiseTDX(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy) verifier.TDXResult {
 	t.Helper()
 	terms, err := policy.Terms(tdxtest.Now)
 	if err != nil {
@@ -84,8 +84,8 @@ func TestAppraiseTDX(t *testing.T) {
 				c.policy(policy)
 			}
 			j := appraiseTDX(t, p, policy)
-			if all := strings.Join(append(j.Refusals, j.Warnings...), "; "); j.Verdict() != c.want || !strings.Contains(all, c.reason) {
-				t.Errorf("%s: %s; want %s: %s", j.Verdict(), all, c.want, c.reason)
+			if f := j.Finding(attest.Hardware); f.Verdict != c.want || !strings.Contains(f.Reason, c.reason) {
+				t.Errorf("%s: %s; want %s: %s", f.Verdict, f.Reason, c.want, c.reason)
 			}
 		})
 	}

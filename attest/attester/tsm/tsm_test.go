@@ -11,6 +11,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/attester/tsm"
 	"github.com/toolshed-cloud/shed/attest/attester/tsm/tsmtest"
+	"github.com/toolshed-cloud/shed/attest/snp"
+	"github.com/toolshed-cloud/shed/attest/snp/snptest"
 	"github.com/toolshed-cloud/shed/attest/tdx"
 	"github.com/toolshed-cloud/shed/attest/tdx/tdxtest"
 )
@@ -43,6 +45,42 @@ func TestTDXEndToEnd(t *testing.T) {
 	}
 	if r.Provider != tsm.TDX || r.Certificates != nil || k.Entries() != 0 {
 		t.Errorf("%s with %d bytes of certificates; %d entries left", r.Provider, len(r.Certificates), k.Entries())
+	}
+}
+
+// The same for SNP, with the certificates that the host gives beside the
+// report, and a chip's key and a provider's.
+func TestSNPEndToEnd(t *testing.T) {
+	v := snptest.Draw(t, "Genoa")
+	for _, key := range []*snptest.Key{v.VCEK(nil), v.VLEK(nil)} {
+		t.Run(key.Kind.String(), func(t *testing.T) {
+			k := &tsmtest.Kernel{Provider: tsm.SNP, Sign: func(in [64]byte) ([]byte, []byte, error) {
+				return key.Report(func(r *snp.Report) { r.ReportData = in }), key.Table(), nil
+			}}
+			got, err := tsm.Get(k, rand.Reader, data)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := snp.Parse(got.Report)
+			if err != nil {
+				t.Fatal(err)
+			}
+			certificates, err := snp.ParseTable(got.Certificates)
+			if err != nil {
+				t.Fatal(err)
+			}
+			leaf, authorities, err := certificates.Leaf(r.Signer)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := snp.VerifyEndorsement(leaf, authorities, []snp.Anchor{v.Anchor()}, v.Revocations(), snptest.Now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Check(r); err != nil || r.ReportData != data {
+				t.Errorf("%v, over %x", err, r.ReportData)
+			}
+		})
 	}
 }
 
