@@ -1,0 +1,91 @@
+package tpm_test
+
+import (
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
+)
+
+// gcpVector reads certificates out of go-tpm-tools, which has Google's own.
+func gcpVector(t *testing.T, name string) []*x509.Certificate {
+	t.Helper()
+	out, err := exec.Command("go", "mod", "download", "-json", "github.com/google/go-tpm-tools").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(module.Dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Some of the files have a text in front of their PEM.
+	if block, _ := pem.Decode(b); block != nil {
+		b = block.Bytes
+	}
+	all, err := chain.ParseAll(name, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// Google has had two hierarchies: the one that names a manufacturer, for
+// endorsement keys alone, and the private CA that certifies the attestation
+// keys of Shielded and confidential VMs too.
+func TestGCPCertificates(t *testing.T) {
+	manufacturer := []*x509.Certificate{gcpVector(t, "server/ca-certs/tpm_ek_root_1.cer")[0]}
+	private := []*x509.Certificate{gcpVector(t, "server/ca-certs/gcp_ek_ak_ca_root.crt")[0]}
+	given := slices.Concat(
+		gcpVector(t, "server/ca-certs/tpm_ek_intermediate_2.crt"),
+		gcpVector(t, "server/ca-certs/tpm_ek_intermediate_3.crt"),
+		gcpVector(t, "server/ca-certs/gcp_ek_ak_ca_intermediate_v3.crt"),
+	)
+	at := time.Date(2023, 6, 1, 0, 0, 0, 0, time.UTC)
+	san := asn1.ObjectIdentifier{2, 5, 29, 17}
+	for name, roots := range map[string][2][]*x509.Certificate{
+		"uca_tpm_ecc_enc_cert":  {manufacturer, private},
+		"uca_tpm_ecc_sign_cert": {manufacturer, private},
+		"uca_tpm_rsa_enc_cert":  {manufacturer, private},
+		"uca_tpm_rsa_sign_cert": {manufacturer, private},
+		"pca_tpm_ecc_enc_cert":  {private, manufacturer},
+		"pca_tpm_ecc_sign_cert": {private, manufacturer},
+		"pca_tpm_rsa_enc_cert":  {private, manufacturer},
+		"pca_tpm_rsa_sign_cert": {private, manufacturer},
+	} {
+		t.Run(name, func(t *testing.T) {
+			leaf := chain.Handled(gcpVector(t, "internal/test/certificates/"+name+".pem")[0], san)
+			p, err := chain.Verify(leaf, given, roots[0], at)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(p.Certificates) != 3 {
+				t.Errorf("path of %d certificates", len(p.Certificates))
+			}
+			if _, err := chain.Verify(leaf, given, roots[1], at); !errors.Is(err, attest.ErrIdentity) {
+				t.Errorf("the other root: %v", err)
+			}
+			if _, err := chain.Verify(leaf, nil, roots[0], at); !errors.Is(err, attest.ErrIdentity) {
+				t.Errorf("no intermediates: %v", err)
+			}
+			// The lists are not among the vectors.
+			_, err = chain.Revocations{Treatment: chain.RequiredWhereNamed}.Check(p, at)
+			if named := len(p.Leaf().CRLDistributionPoints)+len(p.Certificates[1].CRLDistributionPoints) > 0; named != errors.Is(err, attest.ErrCollateral) {
+				t.Errorf("a list is named: %t, %v", named, err)
+			}
+		})
+	}
+}
