@@ -3,6 +3,7 @@ package verifier
 import (
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -44,7 +45,7 @@ func (r tdxReport) appraise(e *endorsed, p *Policy) (platform, error) {
 		return platform{}, err
 	}
 	return platform{
-		refusals: judged.Refusals, warnings: judged.Warnings, shown: judged.Shown,
+		refusals: judged.Refusals, warnings: judged.Warnings, shown: strings.Join(judged.Shown, ", "),
 		encrypted: true, measured: p.TDX.pinsImage(),
 	}, nil
 }
