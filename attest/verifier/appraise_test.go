@@ -17,115 +17,16 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
-	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
-	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
 )
 
-// machine is a software TPM whose registers were extended as a boot of the
-// release would.
-type machine struct {
-	device  *swtpmtest.TPM
-	tpm     *attester.TPM
-	release *release.Manifest
-	config  []byte
-	channel attest.Channel
-}
-
-func boot(t testing.TB) *machine {
-	t.Helper()
-	m := &machine{device: swtpmtest.Start(t), config: []byte("configuration"), channel: attest.Channel{
-		Role: attest.RoleServe, SPKI: []byte("key of this boot"), Exporter: [32]byte{1},
-	}}
-	m.measure(t)
-	return m
-}
-
-// reboot resets the registers and extends them again.
-func (m *machine) reboot(t testing.TB) {
-	t.Helper()
-	m.device.PowerOff()
-	m.device.PowerOn()
-	m.measure(t)
-}
-
-func (m *machine) measure(t testing.TB) {
-	t.Helper()
-	var err error
-	if m.tpm, err = attester.Open(m.device); err != nil {
-		t.Fatal(err)
-	}
-	separator := attest.Sum([]byte{0, 0, 0, 0})
-	image := attest.Sum([]byte("image"))
-	want := map[string]string{}
-	for register, digest := range map[uint8]attest.Digest{
-		2: separator, 3: separator, 4: image, 9: image, 11: image,
-		14: attest.ConfigDigest(m.config), 15: attest.Unclaimed(),
-	} {
-		m.extend(t, register, digest)
-		if register == 4 || register == 9 || register == 11 {
-			want[strconv.Itoa(int(register))] = attest.Extend(attest.Digest{}, digest).String()
-		}
-	}
-	m.release = &release.Manifest{Schema: 1, Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: want}}}
-}
-
-func (m *machine) extend(t testing.TB, register uint8, digest attest.Digest) {
-	t.Helper()
-	if err := m.tpm.Extend(register, digest); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func (m *machine) evidence(t testing.TB, nonce attest.Nonce, claim attest.Digest) []byte {
-	t.Helper()
-	b, err := m.tpm.Evidence(attester.Subject{
-		Channel: m.channel, Nonce: nonce, Config: attest.ConfigDigest(m.config), Claim: claim,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
-// input is one piece of evidence with what the verifier knows of its own.
-type input struct {
-	evidence []byte
-	nonce    attest.Nonce
-	channel  attest.Channel
-}
-
-func (m *machine) input(t testing.TB) input {
-	t.Helper()
-	nonce := attest.Nonce{7}
-	return input{evidence: m.evidence(t, nonce, attest.Digest{}), nonce: nonce, channel: m.channel}
-}
-
-// appraise verifies and appraises, as a client does that has activated the key.
-func appraise(in input, p verifier.Policy) (attest.AttestationResult, error) {
-	v, err := new(verifier.Verifier).Verify(in.evidence, in.nonce, in.channel)
-	if err != nil {
-		return attest.AttestationResult{}, err
-	}
-	return verifier.Appraise(v, verifier.ActivatedHere, p)
-}
-
-func (m *machine) policy() verifier.Policy {
-	return verifier.Policy{
-		TrustAnchors: []verifier.TrustAnchor{{Certificate: m.device.Root, Tier: attest.TierSoftware}},
-		Releases:     map[attest.ReleaseDigest]*release.Manifest{{9}: m.release},
-		Minimum:      attest.Tiers{Identity: attest.TierSoftware},
-		EKRevocation: chain.RequiredWhereNamed,
-		Now:          time.Now(),
-	}
-}
-
 func TestGoodMachineIsAccepted(t *testing.T) {
-	m := boot(t)
-	r, err := appraise(m.input(t), m.policy())
+	m := verifiertest.Boot(t)
+	r, err := m.Input(t).Appraise(m.Policy())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,34 +48,34 @@ func TestGoodMachineIsAccepted(t *testing.T) {
 
 // Evidence for one connection, nonce or role never passes for another: promise 1.
 func TestBinding(t *testing.T) {
-	m := boot(t)
-	good := m.input(t)
+	m := verifiertest.Boot(t)
+	good := m.Input(t)
 	for name, c := range map[string]struct {
-		change func(*input)
+		change func(*verifiertest.Input)
 		want   error
 	}{
-		"replayed nonce":   {func(in *input) { in.nonce[0]++ }, attest.ErrStale},
-		"other key":        {func(in *input) { in.channel.SPKI = []byte("a proxy's key") }, attest.ErrBinding},
-		"other connection": {func(in *input) { in.channel.Exporter[0]++ }, attest.ErrBinding},
-		"other role":       {func(in *input) { in.channel.Role = attest.RoleEnrol }, attest.ErrBinding},
-		"no channel":       {func(in *input) { in.channel.Exporter = [32]byte{} }, attest.ErrBinding},
-		"empty":            {func(in *input) { in.evidence = nil }, attest.ErrMalformed},
-		"trailing byte":    {func(in *input) { in.evidence = append(bytes.Clone(in.evidence), 0) }, attest.ErrMalformed},
-		"too long":         {func(in *input) { in.evidence = make([]byte, evidence.MaxBytes+1) }, attest.ErrMalformed},
+		"replayed nonce":   {func(in *verifiertest.Input) { in.Nonce[0]++ }, attest.ErrStale},
+		"other key":        {func(in *verifiertest.Input) { in.Channel.SPKI = []byte("a proxy's key") }, attest.ErrBinding},
+		"other connection": {func(in *verifiertest.Input) { in.Channel.Exporter[0]++ }, attest.ErrBinding},
+		"other role":       {func(in *verifiertest.Input) { in.Channel.Role = attest.RoleEnrol }, attest.ErrBinding},
+		"no channel":       {func(in *verifiertest.Input) { in.Channel.Exporter = [32]byte{} }, attest.ErrBinding},
+		"empty":            {func(in *verifiertest.Input) { in.Evidence = nil }, attest.ErrMalformed},
+		"trailing byte":    {func(in *verifiertest.Input) { in.Evidence = append(bytes.Clone(in.Evidence), 0) }, attest.ErrMalformed},
+		"too long":         {func(in *verifiertest.Input) { in.Evidence = make([]byte, evidence.MaxBytes+1) }, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in := good
 			c.change(&in)
-			refuse(t, in, m.policy(), c.want)
+			refuse(t, in, m.Policy(), c.want)
 		})
 	}
 }
 
 // Every field of the evidence is covered by something that is checked.
 func TestAlteredEvidence(t *testing.T) {
-	m := boot(t)
-	good := m.input(t)
-	other := boot(t)
+	m := verifiertest.Boot(t)
+	good := m.Input(t)
+	other := verifiertest.Boot(t)
 	for name, c := range map[string]struct {
 		change func(*evidence.Evidence)
 		want   error
@@ -193,7 +94,7 @@ func TestAlteredEvidence(t *testing.T) {
 		"more register":   {func(e *evidence.Evidence) { e.TPM.Registers = append(e.TPM.Registers, attest.Digest{}) }, attest.ErrRegisters},
 		"signature":       {func(e *evidence.Evidence) { e.TPM.Signature[len(e.TPM.Signature)-1] ^= 1 }, attest.ErrSignature},
 		"quote":           {func(e *evidence.Evidence) { e.TPM.Quote[len(e.TPM.Quote)-1] ^= 1 }, attest.ErrSignature},
-		"other's ak":      {func(e *evidence.Evidence) { e.TPM.AKPublic = other.tpm.AKPublic() }, attest.ErrSignature},
+		"other's ak":      {func(e *evidence.Evidence) { e.TPM.AKPublic = other.TPM.AKPublic() }, attest.ErrSignature},
 		"ak attributes":   {func(e *evidence.Evidence) { e.TPM.AKPublic[5] ^= 0x10 }, attest.ErrIdentity},
 		"ek":              {func(e *evidence.Evidence) { e.Endorsements = endorse(t, []byte{1}) }, attest.ErrMalformed},
 		"no endorsements": {func(e *evidence.Evidence) { e.Endorsements = nil }, attest.ErrMalformed},
@@ -202,16 +103,16 @@ func TestAlteredEvidence(t *testing.T) {
 		"long ek":         {func(e *evidence.Evidence) { e.Endorsements = endorse(t, make([]byte, 17<<10)) }, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			e, err := evidence.Decode(good.evidence)
+			e, err := evidence.Decode(good.Evidence)
 			if err != nil {
 				t.Fatal(err)
 			}
 			c.change(e)
 			in := good
-			if in.evidence, err = e.Encode(); err != nil {
+			if in.Evidence, err = e.Encode(); err != nil {
 				t.Fatal(err)
 			}
-			refuse(t, in, m.policy(), c.want)
+			refuse(t, in, m.Policy(), c.want)
 		})
 	}
 }
@@ -225,16 +126,16 @@ func endorse(t *testing.T, ekCertificate []byte) []byte {
 	return b
 }
 
-func refuse(t *testing.T, in input, p verifier.Policy, want error) {
+func refuse(t *testing.T, in verifiertest.Input, p verifier.Policy, want error) {
 	t.Helper()
-	if _, err := appraise(in, p); !errors.Is(err, want) || !errors.Is(err, attest.ErrRefused) {
+	if _, err := in.Appraise(p); !errors.Is(err, want) || !errors.Is(err, attest.ErrRefused) {
 		t.Errorf("error %v, want %v", err, want)
 	}
 }
 
 // A register that differs contraindicates the machine and is named: promise 3.
 func TestEachRegisterDecides(t *testing.T) {
-	m := boot(t)
+	m := verifiertest.Boot(t)
 	for register, dimension := range map[uint8]attest.Dimension{
 		2: attest.Executables, 3: attest.Executables, 4: attest.Executables, 9: attest.FileSystem,
 		11: attest.Executables, 12: attest.Configuration, 13: attest.Configuration,
@@ -242,9 +143,9 @@ func TestEachRegisterDecides(t *testing.T) {
 	} {
 		name := "pcr" + strconv.Itoa(int(register))
 		t.Run(name, func(t *testing.T) {
-			m.reboot(t)
-			m.extend(t, register, attest.Digest{1})
-			r, err := appraise(m.input(t), m.policy())
+			m.Reboot(t)
+			m.Extend(t, register, attest.Digest{1})
+			r, err := m.Input(t).Appraise(m.Policy())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -256,11 +157,11 @@ func TestEachRegisterDecides(t *testing.T) {
 			}
 		})
 	}
-	m.reboot(t)
+	m.Reboot(t)
 	for _, register := range []uint8{0, 1, 5, 7} {
-		m.extend(t, register, attest.Digest{1})
+		m.Extend(t, register, attest.Digest{1})
 	}
-	if r, err := appraise(m.input(t), m.policy()); err != nil || !r.Accepted() {
+	if r, err := m.Input(t).Appraise(m.Policy()); err != nil || !r.Accepted() {
 		t.Errorf("registers 0, 1, 5 and 7 are reported, not pinned: %v %v", err, r.Differs)
 	}
 }
@@ -268,17 +169,17 @@ func TestEachRegisterDecides(t *testing.T) {
 // What a release fixes decides, whichever register it is; what it may not fix
 // makes it no release at all.
 func TestReleaseFixesMoreRegisters(t *testing.T) {
-	m := boot(t)
+	m := verifiertest.Boot(t)
 	wrong := attest.Digest{1}.String()
 	for register, dimension := range map[string]attest.Dimension{
 		"0": attest.Hardware, "1": attest.Hardware, "5": attest.Hardware, "7": attest.Configuration,
 		"2": attest.Executables, "8": attest.Executables, "12": attest.Executables, "14": attest.Executables,
 	} {
-		p := m.policy()
-		pins := maps.Clone(m.release.Boots[0].SHA256)
+		p := m.Policy()
+		pins := maps.Clone(m.Release.Boots[0].SHA256)
 		pins[register] = wrong
 		p.Releases = map[attest.ReleaseDigest]*release.Manifest{{9}: {Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: pins}}}}
-		r, err := appraise(m.input(t), p)
+		r, err := m.Input(t).Appraise(p)
 		if err != nil || r.Accepted() || r.Finding(dimension).Verdict != attest.Contraindicated {
 			t.Errorf("register %s: error %v, accepted %v, %+v", register, err, r.Accepted(), r.Finding(dimension))
 		}
@@ -287,10 +188,10 @@ func TestReleaseFixesMoreRegisters(t *testing.T) {
 
 // Above tier software register 7 has to be fixed to Secure Boot: promise 3.
 func TestSecureBootAboveSoftware(t *testing.T) {
-	m := boot(t)
-	pins := maps.Clone(m.release.Boots[0].SHA256)
+	m := verifiertest.Boot(t)
+	pins := maps.Clone(m.Release.Boots[0].SHA256)
 	pins["7"] = attest.Digest{}.String()
-	off, on := m.release.Boots[0], release.Boot{SecureBoot: true, SHA256: pins}
+	off, on := m.Release.Boots[0], release.Boot{SecureBoot: true, SHA256: pins}
 	for name, c := range map[string]struct {
 		boots []release.Boot
 		want  bool
@@ -301,10 +202,10 @@ func TestSecureBootAboveSoftware(t *testing.T) {
 		"on":               {[]release.Boot{on}, true},
 		"off, then the on": {[]release.Boot{off, on}, true},
 	} {
-		p := m.policy()
+		p := m.Policy()
 		p.TrustAnchors[0].Tier = attest.TierProviderRooted
-		m.release.Boots = c.boots
-		r, err := appraise(m.input(t), p)
+		m.Release.Boots = c.boots
+		r, err := m.Input(t).Appraise(p)
 		if err != nil || r.Accepted() != c.want {
 			t.Errorf("%s: error %v, accepted %v, %+v", name, err, r.Accepted(), r.Finding(attest.Configuration))
 		}
@@ -314,8 +215,8 @@ func TestSecureBootAboveSoftware(t *testing.T) {
 // A policy with anything unset rejects, and one that asks for more than is
 // proved does too.
 func TestPolicyFailsClosed(t *testing.T) {
-	m := boot(t)
-	in := m.input(t)
+	m := verifiertest.Boot(t)
+	in := m.Input(t)
 	for name, change := range map[string]func(*verifier.Policy){
 		"empty":                 func(p *verifier.Policy) { *p = verifier.Policy{} },
 		"no roots":              func(p *verifier.Policy) { p.TrustAnchors = nil },
@@ -329,14 +230,14 @@ func TestPolicyFailsClosed(t *testing.T) {
 		"hollow root": func(p *verifier.Policy) { p.TrustAnchors = []verifier.TrustAnchor{{}} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := m.policy()
+			p := m.Policy()
 			change(&p)
 			refuse(t, in, p, attest.ErrPolicy)
 		})
 	}
 	for name, change := range map[string]func(*verifier.Policy){
 		"higher tier":   func(p *verifier.Policy) { p.Minimum.Identity = attest.TierHardware },
-		"other root":    func(p *verifier.Policy) { p.TrustAnchors[0].Certificate = boot(t).device.Root },
+		"other root":    func(p *verifier.Policy) { p.TrustAnchors[0].Certificate = verifiertest.Boot(t).Device.Root },
 		"not yet valid": func(p *verifier.Policy) { p.Now = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC) },
 		"older epoch":   func(p *verifier.Policy) { p.EpochFloor = 4 },
 		"no pins in boot": func(p *verifier.Policy) {
@@ -344,31 +245,31 @@ func TestPolicyFailsClosed(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := m.policy()
+			p := m.Policy()
 			change(&p)
-			r, err := appraise(in, p)
+			r, err := in.Appraise(p)
 			if err != nil || r.Accepted() {
 				t.Errorf("accepted %v, error %v", r.Accepted(), err)
 			}
 		})
 	}
-	v, err := new(verifier.Verifier).Verify(in.evidence, in.nonce, in.channel)
+	v, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := verifier.Appraise(v, verifier.NotActivated, m.policy()); err != nil || r.Accepted() {
+	if r, err := verifier.Appraise(v, verifier.NotActivated, m.Policy()); err != nil || r.Accepted() {
 		t.Errorf("a key that nobody activated: accepted %v, error %v", r.Accepted(), err)
 	}
 }
 
 // challenge is a credential for a machine's keys, or for those of two.
-func challenge(t *testing.T, ekOf, akOf *machine) *tpm.Challenge {
+func challenge(t *testing.T, ekOf, akOf *verifiertest.Machine) *tpm.Challenge {
 	t.Helper()
-	ek, err := tpm.ParseEK(ekOf.tpm.EKCertificate())
+	ek, err := tpm.ParseEK(ekOf.TPM.EKCertificate())
 	if err != nil {
 		t.Fatal(err)
 	}
-	ak, err := tpm.ParseAK(akOf.tpm.AKPublic())
+	ak, err := tpm.ParseAK(akOf.TPM.AKPublic())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -380,17 +281,17 @@ func challenge(t *testing.T, ekOf, akOf *machine) *tpm.Challenge {
 }
 
 func TestActivationNeedsTheSameTPM(t *testing.T) {
-	m, other := boot(t), boot(t)
+	m, other := verifiertest.Boot(t), verifiertest.Boot(t)
 	c := challenge(t, m, m)
-	answer, err := m.tpm.Activate(m.channel, c.CredentialBlob, c.EncryptedSecret)
-	if err != nil || c.Answered(answer[:], m.channel) != nil {
+	answer, err := m.TPM.Activate(m.Channel, c.CredentialBlob, c.EncryptedSecret)
+	if err != nil || c.Answered(answer[:], m.Channel) != nil {
 		t.Errorf("own credential: %v", err)
 	}
-	if err := c.Answered(make([]byte, 32), m.channel); !errors.Is(err, attest.ErrIdentity) {
+	if err := c.Answered(make([]byte, 32), m.Channel); !errors.Is(err, attest.ErrIdentity) {
 		t.Errorf("wrong answer: %v", err)
 	}
 	mixed := challenge(t, m, other)
-	if _, err := m.tpm.Activate(m.channel, mixed.CredentialBlob, mixed.EncryptedSecret); err == nil {
+	if _, err := m.TPM.Activate(m.Channel, mixed.CredentialBlob, mixed.EncryptedSecret); err == nil {
 		t.Error("a tpm activated another's attestation key")
 	}
 }
@@ -398,20 +299,20 @@ func TestActivationNeedsTheSameTPM(t *testing.T) {
 // A stranger who has a machine open somebody else's credential gets an answer
 // for the stranger's own connection: CVE-2026-33697's class.
 func TestRelayedActivation(t *testing.T) {
-	m := boot(t)
+	m := verifiertest.Boot(t)
 	c := challenge(t, m, m)
 	for name, relay := range map[string]func(*attest.Channel){
 		"connection": func(ch *attest.Channel) { ch.Exporter[0]++ },
 		"key":        func(ch *attest.Channel) { ch.SPKI = []byte("the stranger's key") },
 		"role":       func(ch *attest.Channel) { ch.Role = attest.RoleEnrol },
 	} {
-		elsewhere := m.channel
+		elsewhere := m.Channel
 		relay(&elsewhere)
-		answer, err := m.tpm.Activate(elsewhere, c.CredentialBlob, c.EncryptedSecret)
+		answer, err := m.TPM.Activate(elsewhere, c.CredentialBlob, c.EncryptedSecret)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.Answered(answer[:], m.channel); !errors.Is(err, attest.ErrIdentity) {
+		if err := c.Answered(answer[:], m.Channel); !errors.Is(err, attest.ErrIdentity) {
 			t.Errorf("relayed from another %s: %v", name, err)
 		}
 	}
@@ -429,30 +330,30 @@ func (d driver) Send(command []byte) ([]byte, error) {
 
 // Whatever a stranger sends for a credential, the TPM has sessions left.
 func TestFailedActivationsLeaveNoSession(t *testing.T) {
-	m := boot(t)
+	m := verifiertest.Boot(t)
 	var err error
-	if m.tpm, err = attester.Open(driver{m.device}); err != nil {
+	if m.TPM, err = attester.Open(driver{m.Device}); err != nil {
 		t.Fatal(err)
 	}
 	c := challenge(t, m, m)
 	for range 5 {
 		for _, size := range []int{0, 1, 100, 256, 3000, 6000} {
-			if _, err := m.tpm.Activate(m.channel, make([]byte, size), c.EncryptedSecret); err == nil {
+			if _, err := m.TPM.Activate(m.Channel, make([]byte, size), c.EncryptedSecret); err == nil {
 				t.Errorf("a blob of %d bytes was opened", size)
 			}
-			if _, err := m.tpm.Activate(m.channel, c.CredentialBlob, make([]byte, size)); err == nil {
+			if _, err := m.TPM.Activate(m.Channel, c.CredentialBlob, make([]byte, size)); err == nil {
 				t.Errorf("a secret of %d bytes was opened", size)
 			}
 		}
 	}
-	if answer, err := m.tpm.Activate(m.channel, c.CredentialBlob, c.EncryptedSecret); err != nil || c.Answered(answer[:], m.channel) != nil {
+	if answer, err := m.TPM.Activate(m.Channel, c.CredentialBlob, c.EncryptedSecret); err != nil || c.Answered(answer[:], m.Channel) != nil {
 		t.Errorf("afterwards: %v", err)
 	}
 }
 
 // Signals, which the runtime sends itself, interrupt no command.
 func TestSignalsInterruptNoCommand(t *testing.T) {
-	m := boot(t)
+	m := verifiertest.Boot(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	runtime.LockOSThread()
@@ -463,17 +364,17 @@ func TestSignalsInterruptNoCommand(t *testing.T) {
 		}
 	}()
 	for range 200 {
-		if _, err := m.tpm.Registers(tpm.Selection[:]...); err != nil {
+		if _, err := m.TPM.Registers(tpm.Selection[:]...); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
 func TestAttestationKeyOutlivesReset(t *testing.T) {
-	m := boot(t)
-	before := m.tpm.AKName()
-	m.reboot(t)
-	if !bytes.Equal(before, m.tpm.AKName()) {
+	m := verifiertest.Boot(t)
+	before := m.TPM.AKName()
+	m.Reboot(t)
+	if !bytes.Equal(before, m.TPM.AKName()) {
 		t.Error("the attestation key changed over a reset")
 	}
 }
@@ -481,35 +382,35 @@ func TestAttestationKeyOutlivesReset(t *testing.T) {
 // A claim counts when it is in the register, and the data's tier follows from
 // the release that sealed the key, not from the claim alone.
 func TestClaim(t *testing.T) {
-	m := boot(t)
+	m := verifiertest.Boot(t)
 	claim := attest.Sum([]byte("a claim"))
-	in := input{nonce: attest.Nonce{1}, channel: m.channel}
-	in.evidence = m.evidence(t, in.nonce, claim)
-	r, err := appraise(in, m.policy())
+	in := verifiertest.Input{Nonce: attest.Nonce{1}, Channel: m.Channel}
+	in.Evidence = m.Evidence(t, in.Nonce, claim)
+	r, err := in.Appraise(m.Policy())
 	if err != nil || r.Accepted() || !slices.Equal(r.Differs, []string{"pcr15"}) || r.Tiers.Storage != attest.TierNone {
 		t.Errorf("a claim that was not measured: %v %v, storage %s", err, r.Differs, r.Tiers.Storage)
 	}
-	m.extend(t, attest.RegisterClaim, claim)
-	in.evidence = m.evidence(t, in.nonce, claim)
-	if r, err = appraise(in, m.policy()); err != nil || !r.Accepted() || r.Tiers.Storage != attest.TierSoftware {
+	m.Extend(t, attest.RegisterClaim, claim)
+	in.Evidence = m.Evidence(t, in.Nonce, claim)
+	if r, err = in.Appraise(m.Policy()); err != nil || !r.Accepted() || r.Tiers.Storage != attest.TierSoftware {
 		t.Errorf("a measured claim: %v %+v", err, r)
 	}
 	if f := r.Finding(attest.StorageOpaque); f.Verdict != attest.NoClaim {
 		t.Errorf("an emulated tpm is said to keep the data from the host: %+v", f)
 	}
-	m.extend(t, 11, attest.Digest{1})
-	in.evidence = m.evidence(t, in.nonce, claim)
-	if r, err = appraise(in, m.policy()); err != nil || r.Tiers.Storage != attest.TierNone {
+	m.Extend(t, 11, attest.Digest{1})
+	in.Evidence = m.Evidence(t, in.Nonce, claim)
+	if r, err = in.Appraise(m.Policy()); err != nil || r.Tiers.Storage != attest.TierNone {
 		t.Errorf("a claim that another image holds: %v, storage %s", err, r.Tiers.Storage)
 	}
 }
 
 // No root of a TPM's key says anything of memory.
 func TestMemoryNeedsEvidenceOfMemory(t *testing.T) {
-	m := boot(t)
-	p := m.policy()
+	m := verifiertest.Boot(t)
+	p := m.Policy()
 	p.TrustAnchors[0].Tier = attest.TierHardware
-	if r, err := appraise(m.input(t), p); err != nil || r.Tiers.Memory != attest.TierNone || r.Tiers.Identity != attest.TierHardware {
+	if r, err := m.Input(t).Appraise(p); err != nil || r.Tiers.Memory != attest.TierNone || r.Tiers.Identity != attest.TierHardware {
 		t.Errorf("error %v, tiers %+v", err, r.Tiers)
 	}
 }

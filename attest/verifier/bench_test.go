@@ -9,18 +9,19 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
 )
 
 // BenchmarkTPM is the next evidence of a machine that is known, beside
 // BenchmarkFloor, the one signature in it.
 func BenchmarkTPM(b *testing.B) {
-	m := boot(b)
-	m.tpm.EventLog = make([]byte, 40<<10)
-	in, p := m.input(b), m.policy()
+	m := verifiertest.Boot(b)
+	m.TPM.EventLog = make([]byte, 40<<10)
+	in, p := m.Input(b), m.Policy()
 	var v verifier.Verifier
 	b.ReportAllocs()
 	for b.Loop() {
-		facts, err := v.Verify(in.evidence, in.nonce, in.channel)
+		facts, err := v.Verify(in.Evidence, in.Nonce, in.Channel)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -8,21 +8,22 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
 )
 
 // ownFirmware has the firmware of the machine's release extend registers 0 and
 // 1, and two shapes in the manifest, of which the machine is the second.
-func (m *machine) ownFirmware(t *testing.T) {
+func ownFirmware(m *verifiertest.Machine, t *testing.T) {
 	t.Helper()
 	code, tables := attest.Sum([]byte("firmware")), attest.Sum([]byte("acpi tables"))
-	m.extend(t, 0, code)
-	m.extend(t, 1, tables)
+	m.Extend(t, 0, code)
+	m.Extend(t, 1, tables)
 	shape := func(memory int64, tables attest.Digest) release.Shape {
 		return release.Shape{Shape: board.Shape{VCPUs: 2, MemoryBytes: memory}, SHA256: map[string]string{
 			"0": attest.Extend(attest.Digest{}, code).String(), "1": attest.Extend(attest.Digest{}, tables).String(),
 		}}
 	}
-	m.release.Firmware = &release.Firmware{Shapes: []release.Shape{
+	m.Release.Firmware = &release.Firmware{Shapes: []release.Shape{
 		shape(512<<20, attest.Sum([]byte("acpi tables of another shape"))), shape(1<<30, tables),
 	}}
 }
@@ -31,11 +32,11 @@ func reason(r attest.AttestationResult, d attest.Dimension) string { return r.Fi
 
 // Registers 0 and 1 are judged where the firmware is the release's: promise 3.
 func TestOwnFirmwareIsJudged(t *testing.T) {
-	m := boot(t)
-	m.ownFirmware(t)
+	m := verifiertest.Boot(t)
+	ownFirmware(m, t)
 	result := func() attest.AttestationResult {
 		t.Helper()
-		r, err := appraise(m.input(t), m.policy())
+		r, err := m.Input(t).Appraise(m.Policy())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,17 +52,17 @@ func TestOwnFirmwareIsJudged(t *testing.T) {
 	if got := reason(good, attest.Hardware); !strings.Contains(got, "firmware on 2x1024MiB") {
 		t.Errorf("hardware: %q", got)
 	}
-	shapes := m.release.Firmware.Shapes
+	shapes := m.Release.Firmware.Shapes
 	for name, c := range map[string]struct {
 		prepare func()
 		want    []string
 	}{
-		"another shape":    {func() { m.release.Firmware.Shapes = shapes[:1] }, []string{"pcr1"}},
-		"an added table":   {func() { m.extend(t, 1, attest.Sum([]byte("ssdt"))) }, []string{"pcr1"}},
-		"another firmware": {func() { m.extend(t, 0, attest.Sum([]byte("firmware volume"))) }, []string{"pcr0"}},
+		"another shape":    {func() { m.Release.Firmware.Shapes = shapes[:1] }, []string{"pcr1"}},
+		"an added table":   {func() { m.Extend(t, 1, attest.Sum([]byte("ssdt"))) }, []string{"pcr1"}},
+		"another firmware": {func() { m.Extend(t, 0, attest.Sum([]byte("firmware volume"))) }, []string{"pcr0"}},
 	} {
-		m.reboot(t)
-		m.ownFirmware(t)
+		m.Reboot(t)
+		ownFirmware(m, t)
 		c.prepare()
 		r := result()
 		if r.Accepted() || !slices.Equal(r.Differs, c.want) {
@@ -77,10 +78,10 @@ func TestOwnFirmwareIsJudged(t *testing.T) {
 
 // Where the firmware is a cloud's they are reported, and the words say so.
 func TestOthersFirmwareIsReported(t *testing.T) {
-	m := boot(t)
-	m.extend(t, 0, attest.Sum([]byte("a cloud's firmware")))
-	m.extend(t, 1, attest.Sum([]byte("a cloud's tables")))
-	r, err := appraise(m.input(t), m.policy())
+	m := verifiertest.Boot(t)
+	m.Extend(t, 0, attest.Sum([]byte("a cloud's firmware")))
+	m.Extend(t, 1, attest.Sum([]byte("a cloud's tables")))
+	r, err := m.Input(t).Appraise(m.Policy())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,156 @@
+// Package verifiertest is a machine for tests of what verifies machines: a
+// real software TPM whose registers were extended as a boot of a release
+// would, with stand-ins for the processors that report beside it.
+//
+// Invariants: it is for tests and benchmarks alone; every root that vouches
+// for its machines was drawn by the process that uses it and is shipped
+// nowhere.
+package verifiertest
+
+import (
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/chain"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+)
+
+// Machine is a booted machine.
+type Machine struct {
+	Device  *swtpmtest.TPM
+	TPM     *attester.TPM
+	Release *release.Manifest
+	Config  []byte
+	Channel attest.Channel
+	// Reporters are the stand-ins for its hardware, Endorsements what vouches
+	// for these beside the endorsement certificate, which is set.
+	Reporters    []attester.Reporter
+	Endorsements evidence.Endorsements
+}
+
+// Boot starts a machine that runs the release in it.
+func Boot(t testing.TB) *Machine {
+	t.Helper()
+	m := &Machine{Device: swtpmtest.Start(t), Config: []byte("configuration"), Channel: attest.Channel{
+		Role: attest.RoleServe, SPKI: []byte("key of this boot"), Exporter: [32]byte{1},
+	}}
+	m.measure(t)
+	return m
+}
+
+// Reboot resets the registers and extends them again.
+func (m *Machine) Reboot(t testing.TB) {
+	t.Helper()
+	m.Device.PowerOff()
+	m.Device.PowerOn()
+	m.measure(t)
+}
+
+func (m *Machine) measure(t testing.TB) {
+	t.Helper()
+	var err error
+	if m.TPM, err = attester.Open(m.Device); err != nil {
+		t.Fatal(err)
+	}
+	separator := attest.Sum([]byte{0, 0, 0, 0})
+	image := attest.Sum([]byte("image"))
+	want := map[string]string{}
+	for register, digest := range map[uint8]attest.Digest{
+		2: separator, 3: separator, 4: image, 9: image, 11: image,
+		14: attest.ConfigDigest(m.Config), 15: attest.Unclaimed(),
+	} {
+		m.Extend(t, register, digest)
+		if register == 4 || register == 9 || register == 11 {
+			want[strconv.Itoa(int(register))] = attest.Extend(attest.Digest{}, digest).String()
+		}
+	}
+	m.Release = &release.Manifest{Schema: 1, Version: "1.0.0", Epoch: 3, Boots: []release.Boot{{SHA256: want}}}
+}
+
+// Extend extends a register.
+func (m *Machine) Extend(t testing.TB, register uint8, digest attest.Digest) {
+	t.Helper()
+	if err := m.TPM.Extend(register, digest); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// PinSecureBoot has the release fix register 7 to what it is, as a boot with
+// Secure Boot: above tier software no other is accepted.
+func (m *Machine) PinSecureBoot() {
+	boot := &m.Release.Boots[0]
+	boot.SecureBoot, boot.SHA256["7"] = true, attest.Digest{}.String()
+}
+
+// Evidence answers a nonce on the machine's channel, as one that holds the
+// claim of this digest.
+func (m *Machine) Evidence(t testing.TB, nonce attest.Nonce, claim attest.Digest) []byte {
+	t.Helper()
+	b, err := m.Ask(nonce, m.Channel, claim)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// Ask is Evidence on any channel. Errors are the TPM's and the reporters'.
+func (m *Machine) Ask(nonce attest.Nonce, ch attest.Channel, claim attest.Digest) ([]byte, error) {
+	m.TPM.Reporters = m.Reporters
+	m.Endorsements.EKCertificate = m.TPM.EKCertificate()
+	endorsements, err := m.Endorsements.Encode()
+	if err != nil {
+		return nil, err
+	}
+	return m.TPM.Evidence(attester.Subject{
+		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.Config), Claim: claim, Endorsements: endorsements,
+	})
+}
+
+// Input is one piece of evidence with what the verifier knows of its own.
+type Input struct {
+	Evidence []byte
+	Nonce    attest.Nonce
+	Channel  attest.Channel
+}
+
+// Input asks for evidence.
+func (m *Machine) Input(t testing.TB) Input {
+	t.Helper()
+	nonce := attest.Nonce{7}
+	return Input{Evidence: m.Evidence(t, nonce, attest.Digest{}), Nonce: nonce, Channel: m.Channel}
+}
+
+// Appraise verifies and appraises, as a client does that has activated the key.
+func (in Input) Appraise(p verifier.Policy) (attest.AttestationResult, error) {
+	v, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel)
+	if err != nil {
+		return attest.AttestationResult{}, err
+	}
+	return verifier.Appraise(v, verifier.ActivatedHere, p)
+}
+
+// Policy accepts the machine as it booted, and no hardware report.
+func (m *Machine) Policy() verifier.Policy {
+	return verifier.Policy{
+		TrustAnchors: []verifier.TrustAnchor{{Certificate: m.Device.Root, Tier: attest.TierSoftware}},
+		Releases:     map[attest.ReleaseDigest]*release.Manifest{{9}: m.Release},
+		Minimum:      attest.Tiers{Identity: attest.TierSoftware},
+		EKRevocation: chain.RequiredWhereNamed,
+		Now:          time.Now(),
+	}
+}
+
+// PolicyAt is Policy with the machine's own authority worth a tier, as if it
+// were a cloud's or a maker's.
+func (m *Machine) PolicyAt(tier attest.Tier) verifier.Policy {
+	p := m.Policy()
+	p.TrustAnchors[0].Tier = tier
+	p.Minimum.Identity = tier
+	return p
+}
