@@ -11,7 +11,6 @@ import (
 	"fmt"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/canon"
 )
 
 // Version is the only version of evidence.
@@ -52,7 +51,8 @@ type Binding uint8
 // BindingExporter is the TLS 1.3 exporter together with the key: the only kind.
 const BindingExporter Binding = 1
 
-// Evidence is what a machine hands out.
+// Evidence is what a machine hands out. The tags say how Encode writes it; it
+// is written and read by hand, since it is on every connection.
 type Evidence struct {
 	Version uint64       `cbor:"1,keyasint"`
 	Binding Binding      `cbor:"2,keyasint"`
@@ -129,29 +129,8 @@ type Report struct {
 type ReferenceValues struct {
 	Manifest []byte `cbor:"1,keyasint,omitempty"`
 	Bundle   []byte `cbor:"2,keyasint,omitempty"`
-}
-
-// Encode returns the evidence's only encoding. It fails for no evidence that
-// Decode returns.
-func (e *Evidence) Encode() ([]byte, error) {
-	b, err := canon.Marshal(e)
-	if err != nil {
-		return nil, fmt.Errorf("encoding evidence: %w", err)
-	}
-	return b, nil
-}
-
-// Decode reads what Encode wrote and nothing else. Its errors are
-// attest.ErrMalformed.
-func Decode(b []byte) (*Evidence, error) {
-	e := new(Evidence)
-	if err := canon.Unmarshal("evidence", b, MaxBytes, e); err != nil {
-		return nil, err
-	}
-	if err := e.check(); err != nil {
-		return nil, fmt.Errorf("%w: %w", attest.ErrMalformed, err)
-	}
-	return e, nil
+	// Proof shows that the release stands in a transparency log.
+	Proof []byte `cbor:"3,keyasint,omitempty"`
 }
 
 // ReportsDigest is attest.ReportsDigest of the evidence's reports.
@@ -165,60 +144,27 @@ func (e *Evidence) ReportsDigest() attest.Digest {
 	return attest.ReportsDigest(fields...)
 }
 
+// check refuses what Encode writes and no verifier reads.
 func (e *Evidence) check() error {
 	switch {
 	case e.Version != Version:
-		return fmt.Errorf("version %d, want %d", e.Version, Version)
+		return malformed("version %d, want %d", e.Version, Version)
 	case e.Binding != BindingExporter:
-		return fmt.Errorf("binding of unknown kind %d", e.Binding)
+		return malformed("binding of unknown kind %d", e.Binding)
 	case e.Role != attest.RoleServe && e.Role != attest.RoleEnrol:
-		return fmt.Errorf("role %d is unknown", e.Role)
-	case len(e.Batch.Path) > MaxPath:
-		return fmt.Errorf("batch path has %d nodes, at most %d", len(e.Batch.Path), MaxPath)
+		return malformed("role %d is unknown", e.Role)
 	}
-	for _, f := range [...]field{
-		{"spki", e.SPKI, MaxTPMStructure},
-		{"ak_public", e.TPM.AKPublic, MaxTPMStructure},
-		{"quote", e.TPM.Quote, MaxTPMStructure},
-		{"signature", e.TPM.Signature, MaxTPMStructure},
-		{"event_log", e.EventLog, MaxEventLog},
-		{"endorsements", e.Endorsements, MaxEndorsements},
-	} {
-		if err := f.check(); err != nil {
-			return err
-		}
-	}
-	return checkReports(e.Reports)
-}
-
-func checkReports(reports []Report) error {
-	for i, r := range reports {
+	for i, r := range e.Reports {
 		switch {
 		case r.Kind < KindSNP || r.Kind > KindNitroTPM:
-			return fmt.Errorf("reports[%d] is of unknown kind %d", i, r.Kind)
-		case i > 0 && reports[i-1].Kind >= r.Kind:
-			return fmt.Errorf("reports[%d] is out of order or repeated", i)
-		}
-		if err := (field{"report", r.Report, MaxReport}).check(); err != nil {
-			return err
-		}
-		if err := (field{"report certificates", r.Certificates, MaxReportCertificates}).check(); err != nil {
-			return err
+			return malformed("reports[%d] is of unknown kind %d", i, r.Kind)
+		case i > 0 && e.Reports[i-1].Kind >= r.Kind:
+			return malformed("reports[%d] is out of order or repeated", i)
 		}
 	}
 	return nil
 }
 
-// field is one field with its cap in bytes.
-type field struct {
-	name  string
-	bytes []byte
-	limit int
-}
-
-func (f field) check() error {
-	if len(f.bytes) > f.limit {
-		return fmt.Errorf("%s has %d bytes, at most %d", f.name, len(f.bytes), f.limit)
-	}
-	return nil
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: evidence: %s", attest.ErrMalformed, fmt.Sprintf(format, args...))
 }

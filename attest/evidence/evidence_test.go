@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 )
 
@@ -49,7 +50,32 @@ func FuzzDecode(f *testing.F) {
 		if !bytes.Equal(encode(t, e), b) {
 			t.Error("two encodings of one value decode")
 		}
+		var again evidence.Evidence
+		if err := canon.Unmarshal("evidence", b, evidence.MaxBytes, &again); err != nil {
+			t.Errorf("the reader by reflection refuses what is read by hand: %v", err)
+		}
 	})
+}
+
+// What is written by hand is what the library writes by the types' tags.
+func TestEncodingIsTheLibrarys(t *testing.T) {
+	whole := sample()
+	whole.ReferenceValues = evidence.ReferenceValues{Manifest: []byte{1}, Bundle: make([]byte, 300), Proof: make([]byte, 70_000)}
+	whole.Batch.Path = []attest.Digest{{1}, {2}}
+	least := sample()
+	least.Reports, least.EventLog = nil, nil
+	for name, e := range map[string]*evidence.Evidence{"whole": whole, "least": least} {
+		want, err := canon.Marshal(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := encode(t, e); !bytes.Equal(got, want) {
+			t.Errorf("%s: %x, want %x", name, got, want)
+		}
+		if _, err := evidence.Decode(want); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // A number in more bytes than it needs is another encoding of the same value.

@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -124,7 +125,7 @@ func TestReportsBindBothWays(t *testing.T) {
 
 func decode(t *testing.T, b []byte) *evidence.Evidence {
 	t.Helper()
-	e, err := evidence.Decode(b)
+	e, err := evidence.Decode(bytes.Clone(b))
 	if err != nil {
 		t.Fatal(err)
 	}

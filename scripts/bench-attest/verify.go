@@ -1,0 +1,166 @@
+package main
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
+)
+
+// verification is one kind of machine whose evidence is verified.
+type verification struct {
+	name string
+	// floor are the signatures in it, by name.
+	floor []primitive
+	// install puts the hardware's stand-in into the machine and the policy.
+	install func(testing.TB, *verifiertest.Machine, *verifier.Policy) error
+	// allocs bounds the allocations of one; zero does not.
+	allocs float64
+}
+
+// primitive is one verification of one signature.
+type primitive struct {
+	name  string
+	curve elliptic.Curve
+}
+
+var (
+	p256 = primitive{"ECDSA P-256 over SHA-256", elliptic.P256()}
+	p384 = primitive{"ECDSA P-384 over SHA-384", elliptic.P384()}
+)
+
+func cases() []verification {
+	return []verification{
+		{name: "tpm", floor: []primitive{p256}, install: func(testing.TB, *verifiertest.Machine, *verifier.Policy) error { return nil }, allocs: allocsAtMost},
+		{name: "snp", floor: []primitive{p256, p384}, install: func(t testing.TB, m *verifiertest.Machine, p *verifier.Policy) error {
+			w := verifiertest.NewSNP(t, "Milan")
+			w.Install(m, nil)
+			p.SNP = w.Policy()
+			return nil
+		}},
+		{name: "tdx", floor: []primitive{p256, p256, p256}, install: func(t testing.TB, m *verifiertest.Machine, p *verifier.Policy) error {
+			x := verifiertest.NewTDX(t)
+			p.TDX = x.Policy()
+			return x.Install(m, nil)
+		}},
+	}
+}
+
+// eventLogBytes is as much log as a cloud's machine has.
+const eventLogBytes = 40 << 10
+
+// measure times the next evidence of a machine that is known: chains are kept,
+// the quote and the reports are new.
+func (c verification) measure() (r ratio, ok bool, err error) {
+	err = within(func(b *testing.B) error {
+		m := verifiertest.Boot(b)
+		m.TPM.EventLog = make([]byte, eventLogBytes)
+		p := m.Policy()
+		if err := c.install(b, m, &p); err != nil {
+			return err
+		}
+		in := m.Input(b)
+		var v verifier.Verifier
+		verify := func() error { return accept(&v, in, p) }
+		floor := floorOf(c.floor)
+		if err := errors.Join(verify(), floor()); err != nil {
+			return err
+		}
+		value, least := inTurns(verify, floor)
+		allocs := testing.AllocsPerRun(100, func() { err = errors.Join(err, verify()) })
+		r = ratio{Value: value.Seconds() * 1e6, Floor: least.Seconds() * 1e6, Ratio: value.Seconds() / least.Seconds()}
+		ok = r.Ratio <= verifyAtMost && (c.allocs == 0 || allocs < c.allocs)
+		fmt.Printf("%-6s %8.1f us, floor %8.1f us: %.2f (bound %.1f), %.0f allocations, %d bytes of evidence; floor: %v\n",
+			c.name, r.Value, r.Floor, r.Ratio, verifyAtMost, allocs, len(in.Evidence), names(c.floor))
+		return err
+	})
+	return r, ok, err
+}
+
+func accept(v *verifier.Verifier, in verifiertest.Input, p verifier.Policy) error {
+	facts, err := v.Verify(in.Evidence, in.Nonce, in.Channel)
+	if err != nil {
+		return err
+	}
+	r, err := verifier.Appraise(facts, verifier.ActivatedBefore, p)
+	if err == nil && !r.Accepted() {
+		return fmt.Errorf("refused: %+v", r.Findings)
+	}
+	return err
+}
+
+// rounds of so many calls each are timed in turns, and the median counts.
+const (
+	rounds = 31
+	calls  = 40
+)
+
+// inTurns is the median time of one call of each.
+func inTurns(a, b func() error) (time.Duration, time.Duration) {
+	var of [2][]time.Duration
+	for range rounds {
+		for i, f := range []func() error{a, b} {
+			begun := time.Now()
+			for range calls {
+				f() //nolint:errcheck // it succeeded before, on the same input
+			}
+			of[i] = append(of[i], time.Since(begun)/calls)
+		}
+	}
+	for _, times := range of {
+		slices.Sort(times)
+	}
+	return of[0][rounds/2], of[1][rounds/2]
+}
+
+// floorOf verifies one signature of each kind.
+func floorOf(primitives []primitive) func() error {
+	var all []func() bool
+	for _, p := range primitives {
+		key, err := ecdsa.GenerateKey(p.curve, rand.Reader)
+		if err != nil {
+			return func() error { return err }
+		}
+		digest := digestFor(p.curve)
+		signature, err := ecdsa.SignASN1(rand.Reader, key, digest)
+		if err != nil {
+			return func() error { return err }
+		}
+		all = append(all, func() bool { return ecdsa.VerifyASN1(&key.PublicKey, digest, signature) })
+	}
+	return func() error {
+		for _, verify := range all {
+			if !verify() {
+				return attest.ErrSignature
+			}
+		}
+		return nil
+	}
+}
+
+func digestFor(c elliptic.Curve) []byte {
+	if c == elliptic.P384() {
+		d := sha512.Sum384([]byte("signed"))
+		return d[:]
+	}
+	d := sha256.Sum256([]byte("signed"))
+	return d[:]
+}
+
+func names(primitives []primitive) []string {
+	var all []string
+	for _, p := range primitives {
+		all = append(all, p.name)
+	}
+	return all
+}
