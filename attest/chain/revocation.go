@@ -18,7 +18,7 @@ const (
 	// certificates.
 	Required Treatment = iota + 1
 	// RequiredOfRoot has the root publish one and nobody else: AMD's, whose
-	// ARK lists the ASKs (57230, section 4).
+	// ARK lists the ASKs (57230, certificate revocation list).
 	RequiredOfRoot
 	// RequiredWhereNamed has an issuer publish one where the certificate that
 	// it issued names a distribution point: TPM manufacturers differ.

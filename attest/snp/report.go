@@ -35,7 +35,7 @@ const (
 	MaxVersion = 5
 
 	versionCPUID       = 3 // adds family, model and stepping
-	versionMitigations = 4 // its firmware fills the vectors; documented from 5 on
+	versionMitigations = 4 // firmware that fills the vectors reports 4 already; the specification has them in 5
 )
 
 // ecdsaP384SHA384 is the one signature algorithm (AMD 56860, chapter
