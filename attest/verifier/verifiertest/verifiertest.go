@@ -12,12 +12,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
@@ -153,4 +156,24 @@ func (m *Machine) PolicyAt(tier attest.Tier) verifier.Policy {
 	p.TrustAnchors[0].Tier = tier
 	p.Minimum.Identity = tier
 	return p
+}
+
+// Quote has the attestation key sign a quote over any extra data, as a TPM
+// does for whoever reaches it. Errors are the TPM's.
+func (m *Machine) Quote(extra attest.Digest) (quote, signature []byte, err error) {
+	key, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm.AKTemplate())}.Execute(m.Device)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer tpm2.FlushContext{FlushHandle: key.ObjectHandle}.Execute(m.Device) //nolint:errcheck // the TPM ends with its test
+	rsp, err := tpm2.Quote{
+		SignHandle:     tpm2.AuthHandle{Handle: key.ObjectHandle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
+		QualifyingData: tpm2.TPM2BData{Buffer: extra[:]},
+		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+		PCRSelect:      tpm.PCRSelection(),
+	}.Execute(m.Device)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature), nil
 }
