@@ -79,6 +79,7 @@ type Batch struct {
 type ReferenceValues struct {
 	Manifest []byte `cbor:"1,keyasint,omitempty"`
 	Bundle   []byte `cbor:"2,keyasint,omitempty"`
+	Proof    []byte `cbor:"3,keyasint,omitempty"`
 }
 
 // Encode returns the evidence's only encoding. It fails for no evidence that
