@@ -127,10 +127,9 @@ func TestLoggedReleaseIsRefused(t *testing.T) {
 			p.Index = 3
 			return document(t, p)
 		}, attest.ErrTransparency},
-		"fork": {func(t *testing.T, w *world) []byte {
+		"fork": {func(_ *testing.T, w *world) []byte {
 			// The witnesses saw the log without the release at this size.
-			other := logtest.New(t, 0)
-			other.Signer, other.Witnesses = w.log.Signer, w.log.Witnesses
+			other := w.log.Fork()
 			for range 3 {
 				other.Add([]byte("another history"))
 			}

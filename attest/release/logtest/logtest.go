@@ -74,6 +74,11 @@ func (l *Log) Policy() release.LogPolicy {
 	return p
 }
 
+// Fork is another log, empty, with the same keys.
+func (l *Log) Fork() *Log {
+	return &Log{Signer: l.Signer, Witnesses: l.Witnesses, Time: l.Time, tb: l.tb}
+}
+
 // Add appends a record and answers its index.
 func (l *Log) Add(record []byte) int64 {
 	l.tb.Helper()
