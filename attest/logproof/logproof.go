@@ -122,11 +122,11 @@ func (p *Proof) Verify(c checkpoint.Checkpoint) error {
 // Version is the only version of a Document.
 const Version = 1
 
-// MaxDocumentBytes caps a Document, maxBeside how many proofs it holds beside the
+// MaxDocumentBytes caps a Document, MaxBeside how many proofs it holds beside the
 // release's.
 const (
 	MaxDocumentBytes = 32 << 10
-	maxBeside        = 12
+	MaxBeside        = 12
 )
 
 // Document is what a machine shows of the log: that its release stands there,
@@ -164,8 +164,8 @@ func ParseDocument(b []byte) (*Parsed, error) {
 	switch {
 	case d.Version != Version:
 		return nil, malformed("version %d, want %d", d.Version, Version)
-	case len(d.Beside) > maxBeside:
-		return nil, malformed("beside has %d proofs, at most %d", len(d.Beside), maxBeside)
+	case len(d.Beside) > MaxBeside:
+		return nil, malformed("beside has %d proofs, at most %d", len(d.Beside), MaxBeside)
 	}
 	first, err := Parse(d.Release)
 	if err != nil {
