@@ -269,4 +269,3 @@ func SignedBy(entry, manifest []byte, key crypto.PublicKey) error {
 	}
 	return e.Verify(key)
 }
-

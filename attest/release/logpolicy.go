@@ -57,6 +57,23 @@ type Rotated struct {
 	Index int64        `json:"index"`
 }
 
+// IsZero reports whether nothing was learned.
+func (m Memory) IsZero() bool {
+	return len(m.Rotations) == 0 && len(m.Withdrawn) == 0 && m.Time.IsZero()
+}
+
+// Now is the time that holds: the clock's, or the latest that is known to have
+// been.
+func (p LogPolicy) Now(clock time.Time, l Logged) time.Time {
+	return later(later(clock, l.At), later(p.TimeFloor, p.Memory.Time))
+}
+
+// Has reports whether another memory adds nothing.
+func (m Memory) Has(other Memory) bool {
+	merged := m.Merge(other)
+	return len(merged.Rotations) == len(m.Rotations) && len(merged.Withdrawn) == len(m.Withdrawn) && merged.Time.Equal(m.Time)
+}
+
 // Merge adds what another memory knows and keeps the order of rotations.
 func (m Memory) Merge(other Memory) Memory {
 	merged := Memory{Rotations: slices.Clone(m.Rotations), Withdrawn: slices.Clone(m.Withdrawn), Time: later(m.Time, other.Time)}

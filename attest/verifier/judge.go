@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ func (j *judge) appraise() attest.AttestationResult {
 	// for the TPM.
 	a := attest.AttestationResult{
 		Tiers:        attest.Tiers{Identity: root, Storage: j.storageTier(root, match)},
-		Transparency: "none",
+		Transparency: cmp.Or(j.policy.Transparency, "none"),
 		Release:      match.release(),
 		Findings: []attest.Finding{
 			j.identity(root),

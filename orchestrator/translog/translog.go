@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -201,6 +202,16 @@ func (l *Log) Key() checkpoint.Key {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.Keys[0].Key
+}
+
+// ReleaseKeys are the keys that signed releases in this log, the one in use
+// first.
+func (l *Log) ReleaseKeys() []crypto.PublicKey {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	keys := slices.Clone(l.known.signers)
+	slices.Reverse(keys)
+	return keys
 }
 
 // fetch reads one of the log's own files.
