@@ -62,6 +62,32 @@ func ParseSigner(kind Kind, text string, clock func() time.Time) (*Signer, error
 	return s, nil
 }
 
+// MaxSigners caps the keys of one log that sign at once.
+const MaxSigners = 4
+
+// ParseSigners reads a file of keys without a clock, of one name, the newest
+// first, a line each; lines that begin with # say what the file is. The error
+// is attest.ErrMalformed.
+func ParseSigners(kind Kind, text string) (keys []*Signer, err error) {
+	for line := range strings.Lines(text) {
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		key, err := ParseSigner(kind, line, nil)
+		if err != nil {
+			return nil, err
+		}
+		if len(keys) > 0 && key.name != keys[0].name {
+			return nil, malformed("keys of %s and %s in one file", keys[0].name, key.name)
+		}
+		keys = append(keys, key)
+	}
+	if len(keys) == 0 || len(keys) > MaxSigners {
+		return nil, malformed("%d private keys, want 1 to %d", len(keys), MaxSigners)
+	}
+	return keys, nil
+}
+
 // Encode is the private key's text, a line.
 func (s *Signer) Encode() string {
 	b := append([]byte{byte(s.kind)}, s.private.Seed()...)

@@ -98,6 +98,8 @@ type Report struct {
 	// AuditHeads counts the control plane's.
 	AuditHeads int
 	Findings   []Finding
+	// Fits says that every head that was seen before is of this same log.
+	Fits bool
 }
 
 // Replay reads the whole log. Errors are fetch's, attest.ErrMalformed,
@@ -293,6 +295,8 @@ func (a *auditor) witnessed(s *checkpoint.Signed) {
 
 // compare holds the replay against every head that was seen.
 func (a *auditor) compare() {
+	before := len(a.report.Findings)
+	defer func() { a.report.Fits = len(a.report.Findings) == before }()
 	for _, seen := range a.policy.Seen {
 		root, replayed := a.roots[seen.Size]
 		switch {

@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"go.uber.org/zap"
@@ -26,9 +25,6 @@ import (
 // KeyFile holds the log's keys, the newest first, a line each.
 const KeyFile = "log.key"
 
-// maxKeys caps how many of them sign at once.
-const maxKeys = 4
-
 // LoadKeys reads the log's keys. fs.ErrNotExist where there are none; errors
 // are also the file's and attest.ErrMalformed.
 func LoadKeys(dir, origin string) ([]*checkpoint.Signer, error) {
@@ -37,34 +33,12 @@ func LoadKeys(dir, origin string) ([]*checkpoint.Signer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading the log's key: %w", err)
 	}
-	keys, err := ParseKeys(text)
+	keys, err := checkpoint.ParseSigners(checkpoint.KindLog, string(text))
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	if keys[0].Name() != origin {
 		return nil, fmt.Errorf("%w: %s is the key of log %s, not of %s", attest.ErrMalformed, path, keys[0].Name(), origin)
-	}
-	return keys, nil
-}
-
-// ParseKeys reads keys, the newest first, a line each; lines that begin with #
-// say what the file is. The error is attest.ErrMalformed.
-func ParseKeys(text []byte) (keys []*checkpoint.Signer, err error) {
-	for line := range strings.Lines(string(text)) {
-		if strings.HasPrefix(line, "#") {
-			continue
-		}
-		key, err := checkpoint.ParseSigner(checkpoint.KindLog, line, nil)
-		if err != nil {
-			return nil, err
-		}
-		if len(keys) > 0 && key.Name() != keys[0].Name() {
-			return nil, fmt.Errorf("%w: keys of %s and %s in one file", attest.ErrMalformed, keys[0].Name(), key.Name())
-		}
-		keys = append(keys, key)
-	}
-	if len(keys) == 0 || len(keys) > maxKeys {
-		return nil, fmt.Errorf("%w: %d keys, want 1 to %d", attest.ErrMalformed, len(keys), maxKeys)
 	}
 	return keys, nil
 }
@@ -100,8 +74,8 @@ func drawKey(origin string, random io.Reader) (*checkpoint.Signer, error) {
 // file's.
 func (l *Log) RotateKey(ctx context.Context, random io.Reader) (checkpoint.Key, error) {
 	before := l.signersNow()
-	if len(before) == maxKeys {
-		return checkpoint.Key{}, refused("%d keys sign already; take the oldest out of %s", maxKeys, KeyFile)
+	if len(before) == checkpoint.MaxSigners {
+		return checkpoint.Key{}, refused("%d keys sign already; take the oldest out of %s", checkpoint.MaxSigners, KeyFile)
 	}
 	next, err := drawKey(before[0].Name(), random)
 	if err != nil {
