@@ -45,8 +45,8 @@ const (
 
 // witnessOptions are what a witness is run with.
 type witnessOptions struct {
-	listen, dir, name, vkey string
-	logs                    []string
+	listen, dir, name string
+	logs              []string
 }
 
 func newWitnessCommand() *cobra.Command {
@@ -62,9 +62,8 @@ func newWitnessCommand() *cobra.Command {
 	flags.StringVar(&o.listen, "listen", "127.0.0.1:7484", "where logs ask; port 0 for any")
 	flags.StringVar(&o.dir, "dir", "", "the witness's own directory (default STATE/witness)")
 	flags.StringVar(&o.name, "name", "", "name in the verifier key, such as a host and a path; chosen at the first start (default drawn)")
-	flags.StringVar(&o.vkey, "key-file", "", "also write the verifier key to this file, before asking anything")
 	flags.StringArrayVar(&o.logs, "log", nil, "file with the verifier key of a log; repeatable")
-	cmd.AddCommand(newWitnessRotateCommand())
+	cmd.AddCommand(newWitnessKeyCommand(), newWitnessRotateCommand())
 	return cmd
 }
 
@@ -75,11 +74,6 @@ func (o *witnessOptions) run(cmd *cobra.Command) error {
 	signer, err := witness.LoadKey(o.dir, o.name, rand.Reader, time.Now)
 	if err != nil {
 		return err
-	}
-	if o.vkey != "" {
-		if err := statefile.Write(o.vkey, 0o644, []byte(signer.String()+"\n")); err != nil {
-			return err
-		}
 	}
 	keys, err := o.keys()
 	if err != nil {
@@ -138,6 +132,30 @@ func serveWitness(cmd *cobra.Command, w *witness.Witness, address string) error 
 		return fmt.Errorf("answering logs: %w", err)
 	}
 	return <-stopped
+}
+
+func newWitnessKeyCommand() *cobra.Command {
+	var dir, name string
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "print the witness's verifier key, drawing it where there is none",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir == "" {
+				dir = filepath.Join(cli.StateDir(cmd), "witness")
+			}
+			signer, err := witness.LoadKey(dir, name, rand.Reader, time.Now)
+			if err != nil {
+				return err
+			}
+			return cli.PrintResult(cmd, struct {
+				Key string `json:"key"`
+			}{signer.String()}, "%s\n", signer)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the witness's directory (default STATE/witness)")
+	cmd.Flags().StringVar(&name, "name", "", "name in the verifier key where it is drawn")
+	return cmd
 }
 
 func newWitnessRotateCommand() *cobra.Command {

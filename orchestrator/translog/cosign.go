@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
 	"github.com/toolshed-cloud/shed/attest/logtiles"
 )
@@ -26,11 +27,14 @@ func (l *Log) Run(ctx context.Context) error {
 	if err := l.announce(ctx); err != nil {
 		return err
 	}
-	for {
+	for failures := 0; ; {
 		if l.due(ctx) {
-			if err := l.cosign(ctx); err != nil && ctx.Err() == nil {
+			failures++
+			if err := l.cosign(ctx); err == nil {
+				failures = 0
+			} else if ctx.Err() == nil {
 				l.Logger.Warn("the log's checkpoint is not shown", zap.Error(err))
-				if !pause(ctx, l.Interval) {
+				if !pause(ctx, backoff.Pause(failures, l.Interval, lastPause)) {
 					return nil
 				}
 			}
@@ -43,6 +47,9 @@ func (l *Log) Run(ctx context.Context) error {
 		}
 	}
 }
+
+// lastPause is how long witnesses that do not answer are left alone at the most.
+const lastPause = 5 * time.Second
 
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
