@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"syscall"
 	"time"
+
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
 
 // witnessCount is how many witnesses a local run has. They run on the
@@ -43,9 +45,13 @@ func (p place) witnessKeys(ctx context.Context) ([]string, error) {
 	return keys, os.WriteFile(p.witnesses(), []byte(list), 0o644)
 }
 
-// startWitnesses starts them once the control plane can say what its log's key
-// is. They end when it has.
+// startWitnesses starts them, where there is a log, once the control plane can
+// say what its key is. They end when it has.
 func (c *control) startWitnesses(ctx context.Context) error {
+	known, err := adminclient.ReadAddresses(c.place.in("control"))
+	if err != nil || known.Transparency == "" {
+		return err
+	}
 	if err := c.place.shed(ctx, nil, "log", "show", "--output", c.place.logKey()); err != nil {
 		return err
 	}
