@@ -21,9 +21,10 @@ import (
 )
 
 const (
-	// Height is that of a tile, Width how many hashes or entries it holds.
+	// Height is that of a tile.
 	Height = 8
-	Width  = 1 << Height
+	// Width is how many hashes or entries a tile holds.
+	Width = 1 << Height
 	// CheckpointPath is where the head is.
 	CheckpointPath = "checkpoint"
 	// MaxTileBytes caps a tile of hashes, MaxBundleBytes one of entries.

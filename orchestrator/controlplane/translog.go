@@ -14,8 +14,12 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
 )
 
-// logDir is the transparency log's, in the control plane's directory.
-const logDir = "log"
+// logDir is the transparency log's, in the control plane's directory, and
+// logKeyFile the file of its keys.
+const (
+	logDir     = "log"
+	logKeyFile = logDir + "/" + translog.KeyFile
+)
 
 // logKeyKey is the meta key that says that the log's key was drawn.
 const logKeyKey = "log_key"
@@ -45,7 +49,7 @@ func (p *ControlPlane) openLog(ctx context.Context) error {
 		return err
 	}
 	if !exists(path) {
-		return &LostError{Dir: p.Dir, File: filepath.Join(logDir, translog.KeyFile), Beside: []string{sqlite.DatabaseFile}}
+		return &LostError{Dir: p.Dir, File: logKeyFile, Beside: []string{sqlite.DatabaseFile}}
 	}
 	keys, err := translog.LoadKeys(dir, c.LogOrigin)
 	if err != nil {

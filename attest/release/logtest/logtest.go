@@ -179,6 +179,11 @@ func NewReleaseKey(tb testing.TB) ReleaseKey {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	return ReleaseKeyOf(tb, key)
+}
+
+// ReleaseKeyOf is a test's own key.
+func ReleaseKeyOf(tb testing.TB, key *ecdsa.PrivateKey) ReleaseKey {
 	return ReleaseKey{PrivateKey: key, tb: tb}
 }
 
