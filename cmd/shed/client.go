@@ -169,7 +169,7 @@ func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client
 	session, err := c.trust.Connect(ctx, c.machine, pin)
 	var refusal *client.RefusedError
 	if errors.As(err, &refusal) {
-		return nil, errors.Join(showResult(cmd, refusal.Result), err)
+		return nil, errors.Join(c.show(cmd, refusal.Result, refusal.Evidence), err)
 	}
 	return session, err
 }

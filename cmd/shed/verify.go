@@ -21,6 +21,7 @@ func newVerifyCommand() *cobra.Command {
 		Long: `verify asks the machine at URL to prove what it runs and appraises the answer
 against the signed release and what was accepted of the machine before. The
 appraisal holds for this live connection alone.
+` + earHelp + `
 ` + clientHelp + `
 
 Exits with 4 where the machine is refused.`,
@@ -28,6 +29,7 @@ Exits with 4 where the machine is refused.`,
 		RunE: flags.run((*relyingParty).verify),
 	}
 	flags.register(cmd)
+	registerEAR(cmd.Flags())
 	return cmd
 }
 
@@ -37,7 +39,7 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	defer session.Close()
-	return errors.Join(showResult(cmd, session.Result), c.remember(session))
+	return errors.Join(c.show(cmd, session.Result, session.Evidence), c.remember(session))
 }
 
 func showResult(cmd *cobra.Command, a attest.AttestationResult) error {
