@@ -27,6 +27,7 @@ func newRootCommand() *cobra.Command {
 		newEventsCommand(),
 		newLogCommand(),
 		newWitnessCommand(),
+		newAuditCommand(),
 		newWebhookCommand(),
 		cli.NewVersionCommand(),
 	)

@@ -70,12 +70,12 @@ const (
 // ControlPlane is a control plane that holds its directory and its addresses.
 type ControlPlane struct {
 	Options
-	store     *sqlite.Store
-	provider  providers.Provider
-	info      providers.Info
-	metrics   *monitor.Metrics
-	secret    signup.Secret
-	key       crypto.PublicKey
+	store    *sqlite.Store
+	provider providers.Provider
+	info     providers.Info
+	metrics  *monitor.Metrics
+	secret   signup.Secret
+	key      crypto.PublicKey
 	// resultKey signs verdicts and the heads of their chain.
 	resultKey *ecdsa.PrivateKey
 	listeners listeners
