@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,7 +47,7 @@ func (j *judge) appraise() attest.AttestationResult {
 	j.crossCheck()
 	a := attest.AttestationResult{
 		Tiers:        attest.Tiers{Memory: j.processor.memory, Identity: j.tier(), Storage: j.storageTier()},
-		Transparency: "none",
+		Transparency: cmp.Or(j.policy.Transparency, "none"),
 		Release:      j.match.release(),
 		Findings: []attest.Finding{
 			j.identity(), j.configuration(), j.executables(), j.fileSystem(),
