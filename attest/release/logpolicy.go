@@ -97,6 +97,15 @@ func (r Rotated) equal(o Rotated) bool {
 
 // check fails closed.
 func (p LogPolicy) check() error {
+	if !p.NotRequired && p.TimeFloor.IsZero() {
+		return incomplete("the clock has no floor")
+	}
+	return p.CheckButFloor()
+}
+
+// CheckButFloor is what VerifyLogged checks of a policy first, but for the
+// floor of time, which is the client's own. The error is attest.ErrPolicy.
+func (p LogPolicy) CheckButFloor() error {
 	if p.NotRequired {
 		if !p.Log.IsZero() || len(p.Witnesses) > 0 || p.Quorum != 0 || p.MaxAge != 0 {
 			return incomplete("a log is named, and said not to be required")
@@ -112,8 +121,6 @@ func (p LogPolicy) check() error {
 		return incomplete("%d of %d witnesses are asked for", p.Quorum, len(p.Witnesses))
 	case p.MaxAge <= 0:
 		return incomplete("cosignatures have no maximum age")
-	case p.TimeFloor.IsZero():
-		return incomplete("the clock has no floor")
 	}
 	for n, w := range p.Witnesses {
 		if w.Key.IsZero() {

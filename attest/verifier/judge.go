@@ -63,7 +63,10 @@ func (j *judge) appraise() attest.AttestationResult {
 
 // vouch is the worth of the authority that vouches for the endorsement key.
 func (j *judge) vouch() voucher {
-	var best voucher
+	best := voucher{}
+	if len(j.policy.TrustAnchors) == 0 {
+		best.err = fmt.Errorf("%w: the policy accepts none", attest.ErrIdentity)
+	}
 	for _, root := range j.policy.TrustAnchors {
 		found, err := j.facts.endorsed.ekAnchored(root.Certificate, &j.policy)
 		if err != nil {
@@ -113,6 +116,8 @@ func (j *judge) identity() attest.Finding {
 		how = "attestation key activated on this connection"
 	case ActivatedBefore:
 		how = "attestation key as pinned"
+	case ActivatedBySaver:
+		return warn(d, "accepted endorsement root; that the attestation key lives beside the endorsement key is the saver's word%s", worth)
 	default:
 		return none(d, "nobody has checked that the attestation key lives beside the endorsement key")
 	}
