@@ -62,6 +62,7 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	state := filepath.Join(cli.StateDir(cmd), "client")
 	c := &relyingParty{state: client.ClientState{Dir: state}, machine: u}
 	c.trust.Now, c.trust.Rand, c.trust.Verifier = time.Now, rand.Reader, new(verifier.Verifier)
+	c.trust.Releases = new(release.Verifier)
 	c.trust.Policy.EKRevocation = chain.RequiredWhereNamed
 	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(state, "release.pub"))); err != nil {
 		return nil, err
