@@ -36,6 +36,9 @@ type claims struct {
 type savedClaims struct {
 	SavedAt     time.Time `json:"saved_at"`
 	TimeAssumed bool      `json:"time_assumed"`
+	// asked is the time that was to be judged at, which a later one that is
+	// known to have been overrides.
+	asked time.Time
 }
 
 // machineClaims are what was verified of the machine, whatever is made of it.
@@ -64,12 +67,12 @@ func claimsOf(machine string, a attest.AttestationResult, v *verifier.Verified, 
 }
 
 // saved turns the claims into those of a bundle.
-func (c claims) saved(b *bundle.Bundle, assumed bool) claims {
+func (c claims) saved(b *bundle.Bundle, assumed bool, asked time.Time) claims {
 	c.Session, c.Activation = "not proven", "the saver's word"
 	if b.Activation == bundle.NotActivated {
 		c.Activation = "nobody"
 	}
-	c.savedClaims = &savedClaims{SavedAt: b.SavedAt, TimeAssumed: assumed}
+	c.savedClaims = &savedClaims{SavedAt: b.SavedAt, TimeAssumed: assumed, asked: asked.UTC()}
 	return c
 }
 
@@ -93,8 +96,11 @@ func (c claims) showSaved(w io.Writer) error {
 	if c.TimeAssumed {
 		when = "assumed"
 	}
+	if !c.At.Equal(c.asked) {
+		when += fmt.Sprintf("; judged as of %s, since the witnesses have cosigned by then", c.At.Format(time.RFC3339))
+	}
 	_, err := fmt.Fprintf(w, "bundle: %s, saved %s, by the saver's word\nsession not proven: a file cannot show that somebody is there\n"+
-		"activation: %s\ntime: %s, %s\n", first(c.Machine, "no machine named"), c.SavedAt.Format(time.RFC3339), c.Activation, c.At.Format(time.RFC3339), when)
+		"activation: %s\ntime: %s, %s\n", first(c.Machine, "no machine named"), c.SavedAt.Format(time.RFC3339), c.Activation, c.asked.Format(time.RFC3339), when)
 	if err != nil {
 		return fmt.Errorf("writing the claims: %w", err)
 	}
