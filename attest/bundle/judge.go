@@ -42,6 +42,9 @@ type Judged struct {
 	// Logged is the release that the machine shows. What was learned of the
 	// log is there beside an error too.
 	Logged release.Logged
+	// At is the time that the result is of: the terms', or a later one that is
+	// known to have been.
+	At     time.Time
 	Result attest.AttestationResult
 }
 
@@ -66,7 +69,9 @@ func (t Terms) Judge(g Given, activate func(*verifier.Verified) (verifier.Activa
 	if err != nil {
 		return j, err
 	}
-	j.Result, err = verifier.Appraise(j.Evidence, activation, t.policy(j.Logged))
+	p := t.policy(j.Logged)
+	j.At = p.Now
+	j.Result, err = verifier.Appraise(j.Evidence, activation, p)
 	return j, err
 }
 

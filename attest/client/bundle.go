@@ -41,7 +41,7 @@ func (t Trust) JudgeBundle(b *bundle.Bundle, pin *Pin, at time.Time) (bundle.Jud
 		}
 	}
 	if !judged.Result.Accepted() {
-		return judged, &RefusedError{Result: judged.Result}
+		return judged, &RefusedError{Result: judged.Result, Evidence: judged.Evidence}
 	}
 	if pin != nil {
 		return judged, pin.Holds(judged.Evidence)

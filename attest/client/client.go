@@ -88,7 +88,11 @@ var ErrBusy = errors.New("the machine is busy")
 
 // RefusedError is a machine that proves what it is and is not what is
 // accepted.
-type RefusedError struct{ Result attest.AttestationResult }
+type RefusedError struct {
+	Result attest.AttestationResult
+	// Evidence is what it proves.
+	Evidence *verifier.Verified
+}
 
 func (e *RefusedError) Error() string {
 	for _, f := range e.Result.Findings {
@@ -217,7 +221,7 @@ func (s *Session) activation(ctx context.Context, v *verifier.Verified) (verifie
 
 func (s *Session) accept(v *verifier.Verified, result attest.AttestationResult) error {
 	if !result.Accepted() {
-		return &RefusedError{Result: result}
+		return &RefusedError{Result: result, Evidence: v}
 	}
 	if s.pin != nil {
 		return s.pin.Holds(v)
