@@ -103,10 +103,11 @@ func KeptKey(device transport.TPM, handle tpm2.TPMHandle, template tpm2.TPMTPubl
 	return Key{Handle: handle, Name: rsp.Name, Public: *public}, nil
 }
 
-// KeepKey makes the key that the template derives stand at a persistent handle,
-// and evicts whatever else stands there: what has our template and another
-// name was planted, with an authorization or a seed of somebody else's. It
-// takes an empty owner authorization. Errors are the TPM's.
+// KeepKey makes the key that the template derives stand at a persistent handle
+// with an empty authorization, and evicts whatever stands there: what was
+// planted may be that very key, whose name says nothing of the authorization
+// that it was given. It takes an empty owner authorization. Errors are the
+// TPM's.
 func KeepKey(device transport.TPM, handle tpm2.TPMHandle, template tpm2.TPMTPublic) (err error) {
 	key, err := DeriveKey(device, template)
 	if err != nil {
@@ -119,8 +120,6 @@ func KeepKey(device transport.TPM, handle tpm2.TPMHandle, template tpm2.TPMTPubl
 	}()
 	there, err := tpm2.ReadPublic{ObjectHandle: handle}.Execute(device)
 	switch {
-	case err == nil && bytes.Equal(there.Name.Buffer, key.Name.Buffer):
-		return nil
 	case err == nil:
 		if err := evict(device, tpm2.NamedHandle{Handle: handle, Name: there.Name}, handle); err != nil {
 			return err
