@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -41,6 +42,8 @@ type machine struct {
 	formats int
 	// failFormat is the next format's error.
 	failFormat error
+	// recovery is the owner's key of the latest claim.
+	recovery *ecdh.PrivateKey
 	// wrap stands between the machine and its TPM from the next boot on.
 	wrap func(transport.TPM) transport.TPM
 }
@@ -98,7 +101,12 @@ func (m *machine) newClaim() *ownership.Claim {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	c, err := ownership.Sign(owner, ownership.Body{AKName: m.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
+	if m.recovery, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
+		m.t.Fatal(err)
+	}
+	c, err := ownership.Sign(owner, ownership.Body{
+		AKName: m.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte(m.recovery.PublicKey().Bytes()),
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -368,6 +376,31 @@ func TestRefusedKeyLeavesNoSession(t *testing.T) {
 	got, err := openKey(m.tpm, h.Sealed, m.terms(h))
 	if err != nil || !bytes.Equal(got, key) {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// What the header has of the TPM's authorizations and of the data key is under
+// the data key and the owner's recovery key, and counts for this volume alone.
+func TestHeaderHoldsWhatTheOwnerNeeds(t *testing.T) {
+	m, key := claimed(t)
+	h, auths := m.header(), m.volume.auths
+	r, err := ownership.OpenRecovery(m.recovery, h.context(), h.Recovery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(r.VolumeKey, key) || !bytes.Equal(r.OwnerAuth, auths.Owner) || !bytes.Equal(r.LockoutAuth, auths.Lockout) {
+		t.Error("the owner recovers something else")
+	}
+	other := h
+	other.Volume[0]++
+	if _, err := decryptAuthorizations(key, other); !errors.Is(err, ErrForeign) {
+		t.Errorf("for another volume: %v", err)
+	}
+	if _, err := decryptAuthorizations(make([]byte, keyBytes), h); !errors.Is(err, ErrForeign) {
+		t.Errorf("under another key: %v", err)
+	}
+	if got, err := decryptAuthorizations(key, h); err != nil || !reflect.DeepEqual(got, auths) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
