@@ -27,6 +27,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/logproof"
 	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
@@ -264,7 +265,23 @@ const mountWait = 30 * time.Second
 func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.referenceValues = evidence.ReferenceValues{Manifest: r.Manifest, Bundle: r.Bundle}
+	m.referenceValues = evidence.ReferenceValues{Manifest: r.Manifest, Bundle: r.Bundle, Proof: within(r.Proof)}
+}
+
+// SetProof keeps a newer proof of the same release.
+func (m *Machine) SetProof(proof []byte) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.referenceValues.Proof = within(proof)
+}
+
+// within drops a proof that no client would read: evidence has to stay below
+// its own cap whatever the control plane says.
+func within(proof []byte) []byte {
+	if len(proof) > logproof.MaxDocumentBytes {
+		return nil
+	}
+	return proof
 }
 
 // Ingress is the machine's inbound port.
@@ -279,6 +296,6 @@ func (m *Machine) Ingress() *ingress.Ingress {
 func (m *Machine) Enroller() *enrol.Enroller {
 	return &enrol.Enroller{
 		Config: m.config, Token: m.token, Machine: m, Payload: m.payload,
-		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.SetReferenceValues, Log: m.log,
+		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.SetReferenceValues, Refreshed: m.SetProof, Log: m.log,
 	}
 }

@@ -29,6 +29,9 @@ var (
 	ErrPlatform = refusal("platform is not accepted")
 	// ErrRelease says that no accepted release matches.
 	ErrRelease = refusal("release is not accepted")
+	// ErrTransparency says that no accepted log and witnesses vouch for the
+	// release as the policy wants it, or that the log withdrew it.
+	ErrTransparency = refusal("transparency is not established")
 	// ErrClaim says that the claim is absent, foreign or badly signed.
 	ErrClaim = refusal("claim is not accepted")
 	// ErrPolicy says that the policy itself is incomplete: an empty policy

@@ -10,7 +10,7 @@ const (
 	EnrolBeginPath = "/v1/enrol/begin"
 	// EnrolFinishPath takes an EnrolFinish and answers an EnrolResult.
 	EnrolFinishPath = "/v1/enrol/finish"
-	// HeartbeatPath takes a Heartbeat and answers 204.
+	// HeartbeatPath takes a Heartbeat and answers 204, or a HeartbeatAnswer.
 	HeartbeatPath = "/v1/heartbeat"
 )
 
@@ -55,6 +55,9 @@ type EnrolResult struct {
 	Reason   string `json:"reason"`
 	Manifest []byte `json:"manifest"`
 	Bundle   []byte `json:"bundle"`
+	// Proof is a logproof.Document of the release; absent where no
+	// transparency log has it.
+	Proof []byte `json:"proof,omitempty"`
 	// HeartbeatMS is how often the control plane wants to hear, in
 	// milliseconds.
 	HeartbeatMS int64 `json:"heartbeat_ms"`
@@ -68,4 +71,10 @@ type Heartbeat struct {
 	// health probe answers.
 	Running bool `json:"running"`
 	Healthy bool `json:"healthy"`
+}
+
+// HeartbeatAnswer brings what has aged at the machine.
+type HeartbeatAnswer struct {
+	// Proof takes the place of the EnrolResult's.
+	Proof []byte `json:"proof"`
 }

@@ -53,7 +53,9 @@ type Enroller struct {
 	SPKI []byte
 	// Enrolled is told the verdict.
 	Enrolled func(api.EnrolResult)
-	Log      *zap.Logger
+	// Refreshed is told a newer proof than the verdict's.
+	Refreshed func(proof []byte)
+	Log       *zap.Logger
 }
 
 // The backoff between tries, and the bounds on what the control plane may ask
@@ -131,11 +133,15 @@ func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.D
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
+		var answer api.HeartbeatAnswer
 		err := call(ctx, conn, api.HeartbeatPath, api.Heartbeat{
 			Machine: e.Config.Machine, Running: e.Payload.Running(), Healthy: e.Payload.Healthy(),
-		}, nil)
+		}, &answer)
 		if err != nil {
 			return err
+		}
+		if len(answer.Proof) > 0 {
+			e.Refreshed(answer.Proof)
 		}
 		select {
 		case <-ctx.Done():
@@ -147,7 +153,7 @@ func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.D
 }
 
 // call posts one JSON message and decodes the answer into out, where there is
-// to be one.
+// one.
 func call(ctx context.Context, conn *channel.Conn, path string, in, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
@@ -159,7 +165,7 @@ func call(ctx context.Context, conn *channel.Conn, path string, in, out any) err
 	if err != nil {
 		return explain(err)
 	}
-	if out == nil {
+	if len(answer) == 0 {
 		return nil
 	}
 	if err := json.Unmarshal(answer, out); err != nil {

@@ -11,13 +11,14 @@ import (
 	"path/filepath"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 )
 
 const (
 	acceptedFile    = "machines.json"
-	acceptedVersion = 2
+	acceptedVersion = 3
 	maxAccepted     = 1 << 20
 )
 
@@ -31,6 +32,8 @@ type accepted struct {
 	// those that were. What was accepted before keys were told apart stands
 	// under the zero digest and holds for every key.
 	Epochs map[attest.Digest]uint64 `json:"epochs"`
+	// Log is what was learned of the transparency log; new in version 3.
+	Log release.Memory `json:"log,omitzero"`
 }
 
 // accepted1 is the first format: pins alone, each with the epoch that was
@@ -62,6 +65,21 @@ func (h ClientState) EpochFloor(key crypto.PublicKey) (uint64, error) {
 	}
 	id, err := keyID(key)
 	return max(a.Epochs[id], a.Epochs[attest.Digest{}]), err
+}
+
+// LogMemory is what was learned of the transparency log. Errors are the file's.
+func (h ClientState) LogMemory() (release.Memory, error) {
+	a, err := h.accepted()
+	return a.Log, err
+}
+
+// Learn keeps what was learned of the transparency log beside what is known.
+// Errors are the file's.
+func (h ClientState) Learn(m release.Memory) error {
+	if known, err := h.LogMemory(); err != nil || known.Has(m) {
+		return err
+	}
+	return h.change(func(a *accepted) { a.Log = a.Log.Merge(m) })
 }
 
 // Remember keeps what was accepted of the machine at an URL's host. Errors are
@@ -108,7 +126,7 @@ func (h ClientState) change(change func(*accepted)) error {
 	return statefile.Write(filepath.Join(h.Dir, acceptedFile), 0o600, append(b, '\n'))
 }
 
-// accepted reads the file in either of its formats.
+// accepted reads the file in any of its formats.
 func (h ClientState) accepted() (accepted, error) {
 	none := accepted{Version: acceptedVersion, Machines: map[string]Pin{}, Epochs: map[attest.Digest]uint64{}}
 	f, err := os.Open(filepath.Join(h.Dir, acceptedFile))
@@ -136,7 +154,7 @@ func decodeAccepted(b []byte) (accepted, error) {
 	}
 	// In the first format a host's name stands where the version does now.
 	if err := json.Unmarshal(b, &probe); err == nil && probe.Version != nil {
-		return decodeAccepted2(b, *probe.Version)
+		return decodeVersioned(b, *probe.Version)
 	}
 	a := accepted{Version: acceptedVersion, Machines: map[string]Pin{}, Epochs: map[attest.Digest]uint64{}}
 	var first accepted1
@@ -157,9 +175,11 @@ func decodeAccepted(b []byte) (accepted, error) {
 // none: read as empty, it would forget every floor.
 var errNothing = errors.New("machines or epochs are missing")
 
-func decodeAccepted2(b []byte, version int) (a accepted, err error) {
-	if version != acceptedVersion {
-		return a, fmt.Errorf("version %d, want %d", version, acceptedVersion)
+// decodeVersioned reads the format with a version, before the log was in it
+// too.
+func decodeVersioned(b []byte, version int) (a accepted, err error) {
+	if version != 2 && version != acceptedVersion {
+		return a, fmt.Errorf("version %d, want 2 or %d", version, acceptedVersion)
 	}
 	if err := strictjson.Unmarshal(b, &a); err != nil {
 		return a, err
@@ -167,6 +187,7 @@ func decodeAccepted2(b []byte, version int) (a accepted, err error) {
 	if a.Machines == nil || a.Epochs == nil {
 		return a, errNothing
 	}
+	a.Version = acceptedVersion
 	return a, nil
 }
 

@@ -10,8 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/logentry"
+	"github.com/toolshed-cloud/shed/attest/release"
 )
 
 func newReleaseKey(t *testing.T) *ecdsa.PublicKey {
@@ -157,7 +160,7 @@ func TestClientsAtOnce(t *testing.T) {
 // What a client remembers is read whole or not at all.
 func TestForeignFilesAreRefused(t *testing.T) {
 	for name, text := range map[string]string{
-		"newer":          `{"version": 3, "machines": {}, "epochs": {}}`,
+		"newer":          `{"version": 4, "machines": {}, "epochs": {}}`,
 		"unknown field":  `{"version": 2, "machines": {}, "epochs": {}, "more": 1}`,
 		"cut short":      first[:len(first)/2],
 		"something else": `[]`,
@@ -174,5 +177,30 @@ func TestForeignFilesAreRefused(t *testing.T) {
 		if pin, err := state.Pin("127.0.0.1:27593"); err == nil {
 			t.Errorf("%s: read as %+v", name, pin)
 		}
+	}
+}
+
+// What was learned of the log is kept, and a file from before it was is read.
+func TestLogIsRemembered(t *testing.T) {
+	state := ClientState{Dir: t.TempDir()}
+	path := filepath.Join(state.Dir, acceptedFile)
+	if err := os.WriteFile(path, []byte(`{"version": 2, "machines": {}, "epochs": {}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	learned := release.Memory{
+		Rotations: []release.Rotated{{Use: logentry.UseLog, Old: []byte("a"), New: []byte("b"), Index: 3}},
+		Withdrawn: []attest.ReleaseDigest{{1}}, Time: time.Unix(100, 0).UTC(),
+	}
+	for range 2 {
+		if err := state.Learn(learned); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := state.Learn(release.Memory{Withdrawn: []attest.ReleaseDigest{{2}}, Time: time.Unix(50, 0)}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := state.LogMemory()
+	if err != nil || len(m.Rotations) != 1 || len(m.Withdrawn) != 2 || !m.Time.Equal(learned.Time) || m.Rotations[0].Use != logentry.UseLog {
+		t.Errorf("remembered %+v, %v", m, err)
 	}
 }

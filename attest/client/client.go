@@ -32,10 +32,14 @@ import (
 type Trust struct {
 	// ReleaseKey signs releases.
 	ReleaseKey crypto.PublicKey
-	// Policy is what is accepted of a machine; its Releases and Now are set for
-	// each verification. Its EpochFloor refuses older releases of ReleaseKey,
-	// on whatever machine (ClientState.EpochFloor).
+	// Policy is what is accepted of a machine; its Releases, Transparency and
+	// Now are set for each verification. Its EpochFloor refuses older releases
+	// of ReleaseKey, on whatever machine (ClientState.EpochFloor).
 	Policy verifier.Policy
+	// Log says which transparency log has to vouch for releases. Learn is told
+	// what there is to remember of it, also of a machine that is refused.
+	Log   release.LogPolicy
+	Learn func(release.Memory) error
 	// Verifier keeps what it parsed between verifications; one is enough for
 	// all machines.
 	Verifier *verifier.Verifier
@@ -60,8 +64,10 @@ type Session struct {
 	// Evidence is what the machine proved, Result what was made of it.
 	Evidence *verifier.Verified
 	Result   attest.AttestationResult
-	// Release is the manifest that the machine's registers match.
+	// Release is the manifest that the machine's registers match, Logged what
+	// vouches for it.
 	Release *release.Manifest
+	Logged  release.Logged
 	// VerifiedAt is when the evidence was appraised.
 	VerifiedAt time.Time
 
@@ -117,7 +123,7 @@ func (t Trust) over(ctx context.Context, conn *channel.Conn, pin *Pin) (*Session
 }
 
 // Verify asks for fresh evidence on the session's connection and appraises it.
-// Errors are those of verifier.Verify and release.Verify, attest.ErrIdentity,
+// Errors are those of verifier.Verify and release.VerifyLogged, attest.ErrIdentity,
 // attest.ErrClaim, a *RefusedError, ErrBusy, or the network's.
 func (s *Session) Verify(ctx context.Context) error {
 	var nonce attest.Nonce
@@ -132,7 +138,7 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	manifest, digest, err := s.release(v.ReferenceValues)
+	logged, err := s.release(v.ReferenceValues)
 	if err != nil {
 		return err
 	}
@@ -140,8 +146,13 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	// The clock is the host's, or the network's, to set back: the witnesses' and
+	// what was seen before are a floor.
+	at := s.trust.Now()
 	p := s.trust.Policy
-	p.Now, p.Releases = s.trust.Now(), map[attest.ReleaseDigest]*release.Manifest{digest: manifest}
+	p.Now = s.trust.Log.Now(at, logged)
+	p.Releases = map[attest.ReleaseDigest]*release.Manifest{logged.Digest: logged.Manifest}
+	p.Transparency = logged.Transparency(p.Now)
 	result, err := verifier.Appraise(v, activation, p)
 	if err != nil {
 		return err
@@ -149,17 +160,25 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err := s.accept(v, result); err != nil {
 		return err
 	}
-	s.Evidence, s.Result, s.Release, s.VerifiedAt = v, result, manifest, p.Now
+	s.Evidence, s.Result, s.Release, s.Logged = v, result, logged.Manifest, logged
+	s.VerifiedAt = at
 	return nil
 }
 
-// release verifies the release that the machine shows. Whose word brought it
-// here does not matter: the key decides.
-func (s *Session) release(shown evidence.ReferenceValues) (*release.Manifest, attest.ReleaseDigest, error) {
+// release verifies the release that the machine shows, and what the log says of
+// it. Whose word brought it here does not matter: keys decide.
+func (s *Session) release(shown evidence.ReferenceValues) (release.Logged, error) {
 	if len(shown.Manifest) == 0 {
-		return nil, attest.ReleaseDigest{}, fmt.Errorf("%w: the machine shows no signed release; it may not have enrolled yet", attest.ErrRelease)
+		return release.Logged{}, fmt.Errorf("%w: the machine shows no signed release; it may not have enrolled yet", attest.ErrRelease)
 	}
-	return release.Verify(shown.Manifest, shown.Bundle, s.trust.ReleaseKey)
+	logged, err := release.VerifyLogged(shown.Manifest, shown.Bundle, shown.Proof,
+		[]crypto.PublicKey{s.trust.ReleaseKey}, s.trust.Log, s.trust.Now())
+	// What was learned holds for this session's next verification too.
+	s.trust.Log.Memory = s.trust.Log.Memory.Merge(logged.Learned)
+	if s.trust.Learn != nil && !logged.Learned.IsZero() {
+		err = errors.Join(err, s.trust.Learn(logged.Learned))
+	}
+	return logged, err
 }
 
 // activation recognizes the pinned attestation key, or makes the machine prove
@@ -170,6 +189,10 @@ func (s *Session) activation(ctx context.Context, v *verifier.Verified) (verifie
 			return verifier.NotActivated, fmt.Errorf("%w: this is another machine than the one accepted before", attest.ErrIdentity)
 		}
 		return verifier.ActivatedBefore, nil
+	}
+	if v.EK.IsZero() {
+		// Who vouches for the attestation key then, the appraisal says.
+		return verifier.NotActivated, nil
 	}
 	challenge, err := v.Challenge(s.trust.Rand)
 	if err != nil {

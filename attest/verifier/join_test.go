@@ -3,10 +3,12 @@ package verifier_test
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/nitro"
 	"github.com/toolshed-cloud/shed/attest/snp"
 	"github.com/toolshed-cloud/shed/attest/tdx"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -130,4 +132,26 @@ func decode(t *testing.T, b []byte) *evidence.Evidence {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// AWS's document makes the identity as good as AWS, with no endorsement
+// certificate and nobody to activate a key for; it says nothing of memory.
+func TestNitroDocumentVouchesForTheKey(t *testing.T) {
+	m := verifiertest.Boot(t)
+	n := verifiertest.NewNitro(t, m)
+	n.Install(m, nil)
+	m.PinSecureBoot()
+	m.Release.Boots[0].SHA384["7"] = strings.Repeat("00", 48)
+	p := m.PolicyAt(attest.TierProviderRooted)
+	p.TrustAnchors[0].Tier = attest.TierSoftware
+	p.Nitro = n.Policy()
+	r, err := m.Input(t).Appraise(p)
+	if want := (attest.Tiers{Identity: attest.TierProviderRooted}); err != nil || !r.Accepted() || r.Tiers != want {
+		t.Fatalf("accepted %v, tiers %+v, want %+v, error %v: %+v", r.Accepted(), r.Tiers, want, err, r.Findings)
+	}
+	n.Registers[11] = nitro.Register{1}
+	r, err = m.Input(t).Appraise(p)
+	if err != nil || r.Accepted() || !errors.Is(r.Finding(attest.Hardware).Cause, attest.ErrRegisters) {
+		t.Errorf("another register in the document: accepted %v, error %v, %+v", r.Accepted(), err, r.Findings)
+	}
 }

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
@@ -46,7 +47,7 @@ func (j *judge) appraise() attest.AttestationResult {
 	j.crossCheck()
 	a := attest.AttestationResult{
 		Tiers:        attest.Tiers{Memory: j.processor.memory, Identity: j.tier(), Storage: j.storageTier()},
-		Transparency: "none",
+		Transparency: cmp.Or(j.policy.Transparency, "none"),
 		Release:      j.match.release(),
 		Findings: []attest.Finding{
 			j.identity(), j.configuration(), j.executables(), j.fileSystem(),
@@ -91,11 +92,11 @@ func (j *judge) identity() attest.Finding {
 	case errors.Is(j.voucher.err, attest.ErrRevoked):
 		return refuse(d, j.voucher.err)
 	case tier == attest.TierNone && j.processor.finding.Cause != nil:
-		return bad(d, "the hardware report that vouches for the key is refused")
+		return bad(d, attest.ErrPlatform, "the hardware report that vouches for the key is refused")
 	case tier == attest.TierNone:
 		return refuse(d, fmt.Errorf("no accepted root vouches for the endorsement key: %w", j.voucher.err))
 	case tier < j.policy.Minimum.Identity:
-		return bad(d, "tier %s is below the minimum, %s", tier, j.policy.Minimum.Identity)
+		return bad(d, attest.ErrIdentity, "tier %s is below the minimum, %s", tier, j.policy.Minimum.Identity)
 	}
 	worth := ""
 	if tier == attest.TierSoftware {
@@ -126,9 +127,9 @@ func (j *judge) configuration() attest.Finding {
 	const d = attest.Configuration
 	switch wrong := j.own | j.match.differs&setOf(7, 12, 13); {
 	case wrong != 0:
-		return bad(d, "%s: not what the release, the shown configuration and the claim make", wrong)
+		return bad(d, attest.ErrRegisters, "%s: not what the release, the shown configuration and the claim make", wrong)
 	case j.match.unlocked:
-		return bad(d, "pcr7: the release does not fix it to secure boot, which is wanted above tier software")
+		return bad(d, attest.ErrRegisters, "pcr7: the release does not fix it to secure boot, which is wanted above tier software")
 	case j.match.manifest == nil:
 		return none(d, "configuration and claim are the measured ones; no release fixes the rest")
 	}
@@ -154,11 +155,11 @@ func (j *judge) executables() attest.Finding {
 	// The firmware and the ACPI tables are code that the host hands over.
 	switch wrong := m.differs & setOf(0, 1, 2, 3, 4, 9, 11); {
 	case m.manifest == nil:
-		return bad(d, "no accepted release fixes registers 4, 9 and 11")
+		return bad(d, attest.ErrRelease, "no accepted release fixes registers 4, 9 and 11")
 	case wrong != 0:
-		return bad(d, "%s", m.explain(wrong, j.facts))
+		return bad(d, attest.ErrRegisters, "%s", m.explain(wrong, j.facts))
 	case m.manifest.Epoch < j.policy.EpochFloor:
-		return bad(d, "release %s has epoch %d, below the floor %d", m.manifest.Version, m.manifest.Epoch, j.policy.EpochFloor)
+		return bad(d, attest.ErrRelease, "release %s has epoch %d, below the floor %d", m.manifest.Version, m.manifest.Epoch, j.policy.EpochFloor)
 	}
 	if m.shape == nil {
 		return good(d, "release %s, epoch %d: pcr 4, 9, 11 as signed; nothing ran before it but the host's firmware and acpi tables",
@@ -171,7 +172,7 @@ func (j *judge) fileSystem() attest.Finding {
 	const d = attest.FileSystem
 	switch {
 	case j.match.differs.has(9):
-		return bad(d, "pcr9: the initial file system is not the release's")
+		return bad(d, attest.ErrRegisters, "pcr9: the initial file system is not the release's")
 	case j.match.manifest == nil:
 		return none(d, "no accepted release fixes register 9")
 	}
@@ -181,7 +182,7 @@ func (j *judge) fileSystem() attest.Finding {
 func (j *judge) hardware() attest.Finding {
 	const d = attest.Hardware
 	if wrong := j.match.differs & setOf(0, 1, 5); wrong != 0 {
-		return bad(d, "%s: not the firmware, acpi tables or shape of machine that the release fixes", wrong)
+		return bad(d, attest.ErrRegisters, "%s: not the firmware, acpi tables or shape of machine that the release fixes", wrong)
 	}
 	if j.processor.finding.Reason != "" {
 		return j.processor.finding
@@ -198,7 +199,7 @@ func (j *judge) hardware() attest.Finding {
 
 func (j *judge) memory() attest.Finding {
 	if worth := j.processor.memory; worth < j.policy.Minimum.Memory {
-		return bad(attest.RuntimeOpaque, "tier %s is below the minimum, %s: %s", worth, j.policy.Minimum.Memory, j.processor.opaque.Reason)
+		return bad(attest.RuntimeOpaque, attest.ErrPlatform, "tier %s is below the minimum, %s: %s", worth, j.policy.Minimum.Memory, j.processor.opaque.Reason)
 	}
 	return j.processor.opaque
 }
@@ -219,7 +220,7 @@ func (j *judge) storage() attest.Finding {
 	case j.facts.Claim.IsZero():
 		return none(d, "unclaimed: there is no data of an owner's yet")
 	case worth < j.policy.Minimum.Storage:
-		return bad(d, "tier %s is below the minimum, %s", worth, j.policy.Minimum.Storage)
+		return bad(d, attest.ErrIdentity, "tier %s is below the minimum, %s", worth, j.policy.Minimum.Storage)
 	case worth == attest.TierNone:
 		return none(d, "no accepted release is shown to have sealed the data key")
 	case worth <= attest.TierSoftware:
@@ -233,8 +234,10 @@ func good(d attest.Dimension, format string, args ...any) attest.Finding {
 	return attest.Finding{Dimension: d, Verdict: attest.Affirming, Reason: fmt.Sprintf(format, args...)}
 }
 
-func bad(d attest.Dimension, format string, args ...any) attest.Finding {
-	return attest.Finding{Dimension: d, Verdict: attest.Contraindicated, Reason: fmt.Sprintf(format, args...)}
+// bad is a refusal of a kind; its text is the reason alone.
+func bad(d attest.Dimension, kind error, format string, args ...any) attest.Finding {
+	reason := fmt.Sprintf(format, args...)
+	return attest.Finding{Dimension: d, Verdict: attest.Contraindicated, Reason: reason, Cause: fmt.Errorf("%w: %s", kind, reason)}
 }
 
 func warn(d attest.Dimension, format string, args ...any) attest.Finding {

@@ -74,7 +74,7 @@ func (r SNPResult) Accepted() bool { return len(r.Refusals) == 0 }
 func (r SNPResult) Finding(d attest.Dimension) attest.Finding {
 	switch {
 	case !r.Accepted():
-		return bad(d, "%s", strings.Join(r.Refusals, "; "))
+		return bad(d, attest.ErrPlatform, "%s", strings.Join(r.Refusals, "; "))
 	case len(r.Warnings) > 0:
 		return attest.Finding{
 			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(r.Warnings, r.Shown), "; "),

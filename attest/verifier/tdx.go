@@ -123,7 +123,7 @@ func (j TDXResult) Accepted() bool { return len(j.Refusals) == 0 }
 func (j TDXResult) Finding(d attest.Dimension) attest.Finding {
 	switch {
 	case !j.Accepted():
-		return bad(d, "%s", strings.Join(j.Refusals, "; "))
+		return bad(d, attest.ErrPlatform, "%s", strings.Join(j.Refusals, "; "))
 	case len(j.Warnings) > 0:
 		return attest.Finding{
 			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(j.Warnings, j.Shown), "; "),

@@ -53,6 +53,9 @@ type Policy struct {
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
+	// Transparency is what the caller has established of the log that vouches
+	// for the releases, in words; empty where no log was asked.
+	Transparency string
 	// The verifier's time, at which certificates must be valid.
 	Now time.Time
 }

@@ -23,8 +23,10 @@ import (
 // passwordVariable holds the password of an encrypted release key.
 const passwordVariable = "SHED_KEY_PASSWORD"
 
-const imageSignLong = `Sign manifest.json in DIR and write manifest.json.sigstore.json and
-trusted_root.json beside it. Anybody can check the result without a network:
+const imageSignLong = `Sign manifest.json in DIR and write manifest.json.sigstore.json,
+trusted_root.json and release.entry beside it. The last is what the transparency
+log of a control plane is to say of the release (shed release add takes it
+there). Anybody can check the signature without a network:
 
   cosign verify-blob --key KEY.pub --bundle manifest.json.sigstore.json \
     --new-bundle-format --trusted-root trusted_root.json \

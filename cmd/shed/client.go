@@ -28,19 +28,22 @@ type clientFlags struct {
 	ekRoots     []string
 	minimumTier string
 	timeout     time.Duration
+	log         logFlags
 }
 
 const clientHelp = `
 What the client trusts is given by flags, by SHED_RELEASE_KEY, SHED_EK_ROOT and
 SHED_MINIMUM_TIER, or by the files release.pub and ek-root.pem in the client's
 directory, STATE/client. An endorsement root is worth the tier written behind
-it, as in --ek-root emulator.pem=software; without one it is software.`
+it, as in --ek-root emulator.pem=software; without one it is software.
+` + logHelp
 
 func (f *clientFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.releaseKey, "release-key", "", "public key that signs releases, PEM")
 	flags.StringArrayVar(&f.ekRoots, "ek-root", nil, "authority of endorsement certificates, PEM, FILE[=TIER]; repeatable")
 	flags.StringVar(&f.minimumTier, "minimum-tier", "", "least tier to accept: software, provider-rooted or hardware (default software)")
+	f.log.register(flags)
 	flags.DurationVar(&f.timeout, "timeout", 30*time.Second, "give up after this long")
 }
 
@@ -66,6 +69,10 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	if c.trust.Policy.EpochFloor, err = c.state.EpochFloor(c.trust.ReleaseKey); err != nil {
 		return nil, err
 	}
+	if c.trust.Log, err = f.logPolicy(c.state); err != nil {
+		return nil, err
+	}
+	c.trust.Learn = c.state.Learn
 	roots := f.ekRoots
 	if len(roots) == 0 {
 		roots = []string{first(os.Getenv("SHED_EK_ROOT"), filepath.Join(state, "ek-root.pem"))}
@@ -82,6 +89,14 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 		return nil, cli.Usage(fmt.Errorf("minimum tier: %w", err))
 	}
 	return c, nil
+}
+
+func (f *clientFlags) logPolicy(state client.ClientState) (release.LogPolicy, error) {
+	memory, err := state.LogMemory()
+	if err != nil {
+		return release.LogPolicy{}, err
+	}
+	return f.log.policy(state.Dir, memory)
 }
 
 // parseMachine reads a machine's URL in the one spelling that it is remembered
@@ -192,6 +207,8 @@ func (c *relyingParty) explain(err error) error {
 		return nil
 	case errors.Is(err, attest.ErrIdentity):
 		return cli.Hinted(err, "if you replaced the machine yourself: shed forget %s", c.machine)
+	case errors.Is(err, attest.ErrTransparency):
+		return cli.Hinted(err, "a release counts only with a fresh proof from the log, which the machine gets from its control plane")
 	case errors.Is(err, attest.ErrBinding):
 		return cli.Hinted(err, "something between you and the machine may terminate tls; do not send it anything")
 	case errors.Is(err, client.ErrBusy):

@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"text/tabwriter"
@@ -17,6 +19,7 @@ import (
 const (
 	manifestFile = "manifest.json"
 	bundleFile   = "manifest.json.sigstore.json"
+	entryFile    = "release.entry"
 	diskFile     = "disk.raw"
 )
 
@@ -26,7 +29,8 @@ func newReleaseCommand() *cobra.Command {
 		Short: "list, show and add the releases that machines are made from",
 	}
 	adminFlags(cmd)
-	cmd.AddCommand(newReleaseListCommand(), newReleaseShowCommand(), newReleaseAddCommand())
+	cmd.AddCommand(newReleaseListCommand(), newReleaseShowCommand(), newReleaseAddCommand(),
+		newReleaseWithdrawCommand(), newReleaseRotateCommand(), newReleaseAuditCommand())
 	return cmd
 }
 
@@ -83,7 +87,9 @@ func newReleaseAddCommand() *cobra.Command {
 		Use:   "add DIR",
 		Short: "add a signed release from the directory it was built in",
 		Long: `add hands the manifest and its bundle to the control plane, which verifies
-the signature, and tells it where the disk lies: that must be on its host.`,
+the signature, and tells it where the disk lies: that must be on its host. Where
+the control plane runs a transparency log, release.entry goes there, and the
+release is added once enough witnesses have cosigned it.`,
 		Args: cobra.ExactArgs(1),
 		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
 			n, err := readRelease(args[0], disk)
@@ -107,6 +113,10 @@ func readRelease(dir, disk string) (n adminclient.NewRelease, err error) {
 	}
 	if n.Bundle, err = os.ReadFile(filepath.Join(dir, bundleFile)); err != nil {
 		return n, cli.Hinted(cli.NotFound(fmt.Errorf("reading the release's signature: %w", err)), "`shed image sign` makes it")
+	}
+	// Where there is no log none is needed.
+	if n.Entry, err = os.ReadFile(filepath.Join(dir, entryFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return n, fmt.Errorf("reading the release's log entry: %w", err)
 	}
 	if disk == "" {
 		disk = filepath.Join(dir, diskFile)

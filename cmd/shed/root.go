@@ -25,6 +25,8 @@ func newRootCommand() *cobra.Command {
 		newInstanceCommand(),
 		newReleaseCommand(),
 		newEventsCommand(),
+		newLogCommand(),
+		newWitnessCommand(),
 		newWebhookCommand(),
 		cli.NewVersionCommand(),
 	)

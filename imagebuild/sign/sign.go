@@ -27,6 +27,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild"
@@ -35,6 +36,7 @@ import (
 // The names of what Release writes beside the manifest.
 const (
 	BundleName      = imagebuild.ManifestName + ".sigstore.json"
+	EntryName       = "release.entry"
 	TrustedRootName = "trusted_root.json"
 )
 
@@ -54,8 +56,8 @@ type Key struct {
 // Public returns the key that verifies what k signs, PEM.
 func (k *Key) Public() []byte { return bytes.Clone(k.pem) }
 
-// Release signs the manifest in dir and writes the bundle and a trusted root
-// beside it. The trusted root is empty: it tells cosign that no authority but
+// Release signs the manifest in dir and writes the bundle, the release's entry
+// for the transparency log, and a trusted root beside it. The trusted root is empty: it tells cosign that no authority but
 // the key is asked.
 func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, error) {
 	manifest, err := os.ReadFile(filepath.Join(dir, imagebuild.ManifestName))
@@ -66,9 +68,13 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	if err != nil {
 		return attest.ReleaseDigest{}, err
 	}
-	_, digest, err := release.Verify(manifest, bundle, key.public)
+	m, digest, err := release.Verify(manifest, bundle, key.public)
 	if err != nil {
 		return attest.ReleaseDigest{}, fmt.Errorf("checking the signature just made: %w", err)
+	}
+	entry, err := key.entry(ctx, manifest, m, digest)
+	if err != nil {
+		return attest.ReleaseDigest{}, err
 	}
 	root, err := encode(&rootpb.TrustedRoot{MediaType: trustedRootType})
 	if err != nil {
@@ -77,7 +83,38 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	if err := statefile.Write(filepath.Join(dir, TrustedRootName), 0o644, root); err != nil {
 		return attest.ReleaseDigest{}, err
 	}
+	if err := statefile.Write(filepath.Join(dir, EntryName), 0o644, entry); err != nil {
+		return attest.ReleaseDigest{}, err
+	}
 	return digest, statefile.Write(filepath.Join(dir, BundleName), 0o644, bundle)
+}
+
+// DER is the public key as log entries name it, a SubjectPublicKeyInfo.
+func (k *Key) DER() []byte { return derOf(k.pem) }
+
+// Entry signs a statement for the transparency log. Errors are the key's and
+// attest.ErrMalformed.
+func (k *Key) Entry(ctx context.Context, body logentry.Body) ([]byte, error) {
+	e, err := logentry.Sign(body, k.DER(), func(message []byte) ([]byte, error) {
+		return k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return e.Encode()
+}
+
+// entry signs what the transparency log is to say of the release.
+func (k *Key) entry(ctx context.Context, manifest []byte, m *release.Manifest, digest attest.ReleaseDigest) ([]byte, error) {
+	statement := release.EntryOf(m, digest)
+	b, err := k.Entry(ctx, logentry.Body{Kind: logentry.KindRelease, Release: &statement})
+	if err != nil {
+		return nil, err
+	}
+	if err := release.SignedBy(b, manifest, k.public); err != nil {
+		return nil, fmt.Errorf("checking the log entry just made: %w", err)
+	}
+	return b, nil
 }
 
 // Bundle signs message and returns the bundle, JSON.

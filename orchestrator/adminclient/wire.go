@@ -63,7 +63,28 @@ type Releases struct {
 type NewRelease struct {
 	Manifest []byte `json:"manifest" doc:"manifest.json as signed"`
 	Bundle   []byte `json:"bundle" doc:"its signature bundle"`
+	Entry    []byte `json:"entry,omitempty" doc:"release.entry, what the transparency log has to say of it; needed where there is a log"`
 	DiskPath string `json:"disk_path" doc:"where the disk lies on the control plane's host, absolute"`
+}
+
+// NewLogEntry adds a withdrawal or a rotation to the transparency log.
+type NewLogEntry struct {
+	Entry []byte `json:"entry" doc:"the signed entry"`
+}
+
+// LogEntry is one that stands in the log.
+type LogEntry struct {
+	Index int64  `json:"index"`
+	Kind  string `json:"kind"`
+}
+
+// Log is the transparency log as operators see it.
+type Log struct {
+	Origin    string `json:"origin"`
+	Key       string `json:"key" doc:"the verifier key that clients are given"`
+	Size      int64  `json:"size" doc:"of the checkpoint that is shown"`
+	Witnesses int    `json:"witnesses"`
+	Quorum    int    `json:"quorum"`
 }
 
 // Event is one line of the history.
@@ -82,6 +103,8 @@ type Addresses struct {
 	Admin    string `json:"admin"`
 	Webhooks string `json:"webhooks"`
 	Agents   string `json:"agents"`
+	// Transparency is empty where no log is run.
+	Transparency string `json:"transparency,omitempty"`
 }
 
 // The files in a control plane's directory that its clients on the same host

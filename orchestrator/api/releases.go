@@ -11,6 +11,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -18,8 +19,8 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 )
 
-// maxReleaseBody has room for manifest and bundle in base64.
-const maxReleaseBody = (release.MaxManifestBytes+release.MaxBundleBytes)*4/3 + 16<<10
+// maxReleaseBody has room for manifest, bundle and log entry in base64.
+const maxReleaseBody = (release.MaxManifestBytes+release.MaxBundleBytes+logentry.MaxBytes)*4/3 + 16<<10
 
 func (s *Server) releases(a huma.API) {
 	const path = "/v1/releases"
@@ -76,6 +77,9 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 		return nil, s.problem(err)
 	}
 	if err := checkFiles(r); err != nil {
+		return nil, err
+	}
+	if err := s.logRelease(ctx, in.Body); err != nil {
 		return nil, err
 	}
 	if err := s.Store.Update(ctx, func(tx store.Tx) error { return errors.Join(tx.PutRelease(r), tx.Enqueue(store.Admission)) }); err != nil {

@@ -10,6 +10,7 @@ import (
 	"context"
 	"crypto"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"sync"
@@ -26,13 +27,14 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/internal/refusal"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/orchestrator/translog"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
 // Version is the admin API's.
 const Version = "1.0.0"
 
-// Parts are what a Server is made from. Console may be nil.
+// Parts are what a Server is made from. Console and Log may be nil.
 type Parts struct {
 	Store   store.Store
 	Watch   store.Watcher
@@ -42,6 +44,8 @@ type Parts struct {
 	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
 	ReleaseKey     crypto.PublicKey
 	DefaultRelease attest.ReleaseDigest
+	// Log is the transparency log; nil where none is run.
+	Log *translog.Log
 	// Obstacle says what keeps the instances in a state there; empty where
 	// nothing is known.
 	Obstacle func(orchestrator.State) string
@@ -80,6 +84,7 @@ func New(p Parts) http.Handler {
 	s.instances(a)
 	s.releases(a)
 	s.events(a)
+	s.log(a)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", p.Metrics)
@@ -148,7 +153,14 @@ func tierOf(appraisal []byte) string {
 
 // verified reads a release that the configured key has signed.
 func (s *Server) verified(n NewRelease) (orchestrator.Release, error) {
-	m, digest, err := release.Verify(n.Manifest, n.Bundle, s.ReleaseKey)
+	var m *release.Manifest
+	var digest attest.ReleaseDigest
+	var err error
+	for _, key := range s.releaseKeys() {
+		if m, digest, err = release.Verify(n.Manifest, n.Bundle, key); !errors.Is(err, attest.ErrSignature) {
+			break
+		}
+	}
 	if err != nil {
 		return orchestrator.Release{}, problem.New(http.StatusForbidden, "release-refused", err.Error())
 	}

@@ -8,10 +8,12 @@
 package config
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -19,6 +21,8 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
 )
 
@@ -35,11 +39,18 @@ type TrustAnchor struct {
 	Tier attest.Tier `json:"tier"`
 }
 
+// Witness names one that is asked to cosign the log.
+type Witness struct {
+	URL string         `json:"url"`
+	Key checkpoint.Key `json:"key"`
+}
+
 // Config is a whole configuration.
 type Config struct {
 	AdminListen    string
 	WebhooksListen string
 	AgentsListen   string
+	LogListen      string
 	// Advertise is the host:port that machines dial; port 0 is AgentsListen's.
 	Advertise string
 	Heartbeat time.Duration
@@ -64,6 +75,12 @@ type Config struct {
 	HeartbeatLost time.Duration
 	OrphanGrace   time.Duration
 	LogLevel      zapcore.Level
+	// LogOrigin names the transparency log; empty for none. LogQuorum is how
+	// many of LogWitnesses have to cosign before anything of it is shown.
+	LogOrigin    string
+	LogWitnesses []Witness
+	LogQuorum    int
+	LogRefresh   time.Duration
 
 	// sources say where each key's value came from.
 	sources map[string]string
@@ -92,6 +109,7 @@ var table = []key{
 	{"listen.admin", "127.0.0.1:7480", "where operators reach the admin API; port 0 for any", text(func(c *Config) *string { return &c.AdminListen }, address)},
 	{"listen.webhooks", "127.0.0.1:7481", "where signup webhooks are posted; port 0 for any", text(func(c *Config) *string { return &c.WebhooksListen }, address)},
 	{"listen.agents", "127.0.0.1:7482", "where machines report; port 0 for any, and then the same ever after", text(func(c *Config) *string { return &c.AgentsListen }, address)},
+	{"listen.transparency", "127.0.0.1:7483", "where anybody reads the transparency log; port 0 for any", text(func(c *Config) *string { return &c.LogListen }, address)},
 	{"agents.advertise", "10.0.2.2:0", "the host:port that machines dial; port 0 for that of listen.agents", text(func(c *Config) *string { return &c.Advertise }, address)},
 	{"agents.heartbeat", "5s", "how often machines report", duration(func(c *Config) *time.Duration { return &c.Heartbeat }, minHeartbeat, maxHeartbeat)},
 	{"webhook.secret_file", "", "file with the whsec_ secret; empty for one that is drawn and kept in the state directory", path(func(c *Config) *string { return &c.SecretFile })},
@@ -114,6 +132,10 @@ var table = []key{
 	{"timeouts.deleting", "10m", "until a deletion that is not done is reported as overdue", duration(func(c *Config) *time.Duration { return &c.Limits.Deleting }, minTimeout, maxTimeout)},
 	{"timeouts.heartbeat_lost", "90s", "how long a ready machine may be silent", duration(func(c *Config) *time.Duration { return &c.HeartbeatLost }, minTimeout, maxTimeout)},
 	{"timeouts.orphan_grace", "10m", "how long a leftover at the provider must be nobody's before it is deleted", duration(func(c *Config) *time.Duration { return &c.OrphanGrace }, minTimeout, maxTimeout)},
+	{"transparency.origin", "", "name of the transparency log that releases stand in, such as shed.example/log; empty for none", text(func(c *Config) *string { return &c.LogOrigin }, origin)},
+	{"transparency.witnesses", "[]", "who cosigns the log: a list of url and key, the verifier key that shed witness prints", witnesses},
+	{"transparency.quorum", "0", "how many witnesses must have cosigned before anything of the log is shown; 0 for all", number(func(c *Config) *int { return &c.LogQuorum }, 0, release.MaxWitnesses)},
+	{"transparency.refresh", "5m", "how often cosignatures are renewed and handed to machines", duration(func(c *Config) *time.Duration { return &c.LogRefresh }, minTimeout, maxTimeout)},
 	{"log.level", "info", "debug, info, warn or error", level},
 }
 
@@ -238,6 +260,38 @@ func roots(c *Config, s, dir string) error {
 			return fmt.Errorf("entry %d needs a file, and a tier that is not none", n+1)
 		}
 		c.TrustAnchors[n].File = from(dir, root.File)
+	}
+	return nil
+}
+
+// origin is a log's name as checkpoints have it, or none.
+func origin(s string) error {
+	if s == "" {
+		return nil
+	}
+	_, err := checkpoint.NewKey(checkpoint.KindLog, s, make([]byte, ed25519.PublicKeySize))
+	return err
+}
+
+func witnesses(c *Config, s, _ string) error {
+	c.LogWitnesses = nil
+	var named []struct{ URL, Key string }
+	if err := strictJSON(s, &named); err != nil {
+		return err
+	}
+	if len(named) > release.MaxWitnesses {
+		return fmt.Errorf("%d witnesses, at most %d", len(named), release.MaxWitnesses)
+	}
+	for n, w := range named {
+		u, err := url.Parse(w.URL)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("entry %d: url %q is not http://host or https://host", n+1, w.URL)
+		}
+		key, err := checkpoint.ParseKey(checkpoint.KindWitness, w.Key)
+		if err != nil {
+			return fmt.Errorf("entry %d: %w", n+1, err)
+		}
+		c.LogWitnesses = append(c.LogWitnesses, Witness{URL: w.URL, Key: key})
 	}
 	return nil
 }

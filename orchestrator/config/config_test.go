@@ -137,3 +137,21 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestWitnesses(t *testing.T) {
+	const key = "w.example+2b6c40ed+BCv0" // cut
+	for name, flags := range map[string][]string{
+		"quorum above":   {"transparency.quorum=1"},
+		"no key":         {`transparency.witnesses=[{"url":"http://w"}]`},
+		"cut key":        {`transparency.witnesses=[{"url":"http://w","key":"` + key + `"}]`},
+		"no url":         {`transparency.witnesses=[{"url":"w","key":"` + key + `"}]`},
+		"unknown field":  {`transparency.witnesses=[{"uri":"http://w","key":"` + key + `"}]`},
+		"origin":         {"transparency.origin=two words"},
+		"refresh":        {"transparency.refresh=never"},
+		"listen address": {"listen.transparency=nowhere"},
+	} {
+		if _, _, err := config.Load(config.Sources{Env: none, Flags: flags}); !errors.Is(err, config.ErrConfig) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

@@ -73,6 +73,12 @@ func (c *Config) consistent() error {
 			"a machine that reports on time would be restarted; want at least twice the heartbeat",
 			ErrConfig, c.HeartbeatLost, c.Heartbeat)
 	}
+	if c.LogQuorum > len(c.LogWitnesses) {
+		return fmt.Errorf("%w: transparency.quorum is %d and transparency.witnesses has %d", ErrConfig, c.LogQuorum, len(c.LogWitnesses))
+	}
+	if c.LogQuorum == 0 {
+		c.LogQuorum = len(c.LogWitnesses)
+	}
 	return nil
 }
 

@@ -36,6 +36,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/orchestrator/translog"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -77,6 +78,8 @@ type ControlPlane struct {
 	listeners listeners
 	rec       *reconcile.Reconciler
 	enrol     *enrol.Server
+	// log is nil where no transparency log is run.
+	log *translog.Log
 
 	// looking guards found and lookedAt, the last answer of ready.
 	looking  sync.Mutex
@@ -88,7 +91,7 @@ type ControlPlane struct {
 // are config.ErrConfig, *LostError, *AddressError, those of sqlite.Open and
 // the provider's.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
-	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys,
+	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).openLog,
 		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
@@ -122,6 +125,9 @@ func (p *ControlPlane) Close() error {
 	if p.provider != nil {
 		errs = append(errs, p.provider.Close())
 		p.provider = nil
+	}
+	if p.log != nil {
+		errs = append(errs, p.log.Close())
 	}
 	if p.store != nil {
 		errs = append(errs, p.store.Close())
@@ -242,7 +248,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.enrol = enrol.New(enrol.Parts{
 		Store: p.store, Certificate: certificate, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
-		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")

@@ -20,9 +20,12 @@ import (
 // agentsPortKey is the meta key of the port that machines know.
 const agentsPortKey = "agents_port"
 
-type listeners struct{ admin, webhooks, agents net.Listener }
+// listeners are all but transparency's always there.
+type listeners struct{ admin, webhooks, agents, transparency net.Listener }
 
-func (l listeners) all() []net.Listener { return []net.Listener{l.admin, l.webhooks, l.agents} }
+func (l listeners) all() []net.Listener {
+	return []net.Listener{l.admin, l.webhooks, l.agents, l.transparency}
+}
 
 func (l listeners) close() error {
 	var errs []error
@@ -43,7 +46,7 @@ func (l listeners) addresses() Addresses {
 		}
 		return one.Addr().String()
 	}
-	return Addresses{Admin: at(l.admin), Webhooks: at(l.webhooks), Agents: at(l.agents)}
+	return Addresses{Admin: at(l.admin), Webhooks: at(l.webhooks), Agents: at(l.agents), Transparency: at(l.transparency)}
 }
 
 // AddressError says which address could not be had.
@@ -104,6 +107,11 @@ func (p *ControlPlane) listen(ctx context.Context) (err error) {
 	}
 	if p.listeners.webhooks, err = bind(ctx, "listen.webhooks", p.Config.WebhooksListen, files/8); err != nil {
 		return err
+	}
+	if p.Config.LogOrigin != "" {
+		if p.listeners.transparency, err = bind(ctx, "listen.transparency", p.Config.LogListen, files/16); err != nil {
+			return err
+		}
 	}
 	address, err := p.agentsAddress(ctx)
 	if err != nil {

@@ -190,7 +190,7 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	}
 	s.Logger.Info("machine judged", zap.String("instance", string(i.ID)), zap.Bool("accepted", v.accepted), zap.String("reason", v.reason))
 	return api.EnrolResult{
-		Accepted: v.accepted, Reason: v.reason, Manifest: rel.Manifest, Bundle: rel.Bundle,
+		Accepted: v.accepted, Reason: v.reason, Manifest: rel.Manifest, Bundle: rel.Bundle, Proof: s.handOut(r, rel.Digest),
 		HeartbeatMS: s.HeartbeatEvery.Milliseconds(),
 	}, nil
 }
@@ -249,13 +249,43 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 		return nil, problem.New(http.StatusForbidden, "not-enrolled", "this key has not enrolled: enrol again")
 	}
 	if in.Running == i.Enrolment.Running && in.Healthy == i.Enrolment.Healthy {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.beats[machine] = s.Clock()
-		return nil, nil
+		s.beat(machine)
+		return s.refreshed(r, i.Plan.Release), nil
 	}
 	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
 		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
 		return nil
 	})
+}
+
+func (s *Server) beat(machine providers.MachineID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.beats[machine] = s.Clock()
+}
+
+// refreshed answers a heartbeat with a new proof where the machine's is old. A
+// heartbeat says nothing of it: what the connection brought when is kept here.
+func (s *Server) refreshed(r *http.Request, digest attest.ReleaseDigest) any {
+	if !connection(r).stale(s.Clock(), s.ProofEvery) {
+		return nil
+	}
+	if proof := s.handOut(r, digest); proof != nil {
+		return api.HeartbeatAnswer{Proof: proof}
+	}
+	return nil
+}
+
+// handOut makes a proof and notes when. A machine without one goes on: its
+// clients say what they miss.
+func (s *Server) handOut(r *http.Request, digest attest.ReleaseDigest) []byte {
+	proof, err := s.Proof(r.Context(), digest)
+	if err != nil {
+		s.Logger.Error("a release is not proved to stand in the transparency log", zap.Stringer("release", digest), zap.Error(err))
+		return nil
+	}
+	if proof != nil {
+		connection(r).brought(s.Clock())
+	}
+	return proof
 }

@@ -46,6 +46,9 @@ type gate struct {
 	// appraise stands in for the appraisal where a test says what it finds;
 	// nil for the real one.
 	appraise enrol.Appraise
+	// proof is what the log has to show, and ahead how far the clock is.
+	proof []byte
+	ahead time.Duration
 }
 
 func newGate(t *testing.T) *gate {
@@ -86,8 +89,9 @@ func newGate(t *testing.T) *gate {
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) {
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
-		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second,
-		Clock: time.Now, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
+		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second, ProofEvery: time.Minute,
+		Proof: func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
+		Clock: func() time.Time { return time.Now().Add(g.ahead) }, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -210,7 +214,7 @@ func (a *agent) raw(path string, body []byte, out any) int {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	if out != nil {
+	if out != nil && len(answer) > 0 {
 		if err := json.Unmarshal(answer, out); err != nil {
 			a.t.Fatal(err)
 		}
@@ -270,6 +274,34 @@ func TestMachineEnrolsAndBeats(t *testing.T) {
 	}
 	if !g.instance().Enrolment.Healthy {
 		t.Error("the heartbeat was not written")
+	}
+}
+
+// A machine gets a new proof of its release once the one it has is old.
+func TestProofsAreRenewed(t *testing.T) {
+	g := newGate(t)
+	g.proof = []byte("first")
+	a := g.dial()
+	if r := a.enrol(); string(r.Proof) != "first" {
+		t.Errorf("enrolled with proof %q", r.Proof)
+	}
+	g.proof = []byte("second")
+	beat := func() string {
+		var answer api.HeartbeatAnswer
+		if got := a.call(api.HeartbeatPath, api.Heartbeat{Machine: machineID}, &answer); got != http.StatusOK {
+			t.Errorf("heartbeat: %d", got)
+		}
+		return string(answer.Proof)
+	}
+	if got := beat(); got != "" {
+		t.Errorf("while it is fresh: %q", got)
+	}
+	g.ahead = 2 * time.Minute
+	if got := beat(); got != "second" {
+		t.Errorf("once it is old: %q", got)
+	}
+	if got := beat(); got != "" {
+		t.Errorf("and then: %q", got)
 	}
 }
 

@@ -62,10 +62,14 @@ type Parts struct {
 	Limits orchestrator.Limits
 	// HeartbeatEvery is how often machines are asked to report.
 	HeartbeatEvery time.Duration
-	Clock          func() time.Time
-	Random         io.Reader
-	Logger         *zap.Logger
-	Trap           failpoint.Trap
+	// Proof is what a machine of a release shows of the transparency log; nil
+	// where there is nothing to show. ProofEvery is when it is handed out anew.
+	Proof      func(context.Context, attest.ReleaseDigest) ([]byte, error)
+	ProofEvery time.Duration
+	Clock      func() time.Time
+	Random     io.Reader
+	Logger     *zap.Logger
+	Trap       failpoint.Trap
 }
 
 // Server listens to machines.
@@ -73,7 +77,7 @@ type Server struct {
 	Parts
 	// verifier keeps what it parsed of the machines' keys.
 	verifier verifier.Verifier
-	mu sync.Mutex
+	mu       sync.Mutex
 	// beats are heartbeats that say nothing new and are not written yet.
 	// Guarded by mu.
 	beats map[providers.MachineID]time.Time
@@ -84,10 +88,12 @@ func New(p Parts) *Server {
 	return &Server{Parts: p, beats: make(map[providers.MachineID]time.Time)}
 }
 
-// pending is what one connection was challenged with.
+// pending is what one connection was challenged with, and when it last brought
+// the machine a proof.
 type pending struct {
 	mu sync.Mutex
 	// Guarded by mu. challenge is nil while there is none.
+	proofAt   time.Time
 	challenge *tpm.Challenge
 	machine   providers.MachineID
 	nonce     attest.Nonce
@@ -106,6 +112,20 @@ func (p *pending) take() (*tpm.Challenge, providers.MachineID, attest.Nonce) {
 	c := p.challenge
 	p.challenge = nil
 	return c, p.machine, p.nonce
+}
+
+func (p *pending) brought(at time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.proofAt = at
+}
+
+// stale says whether the last proof is older than that, or none was brought.
+func (p *pending) stale(now time.Time, than time.Duration) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	age := now.Sub(p.proofAt)
+	return p.proofAt.IsZero() || age < 0 || age >= than
 }
 
 type pendingKey struct{}

@@ -84,7 +84,7 @@ func (l *local) prepareBench(ctx context.Context) error {
 		return err
 	}
 	return step("start the control plane", func() error {
-		chosen, err := l.place.configure()
+		chosen, err := l.place.configure(ctx)
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"sync"
 	"syscall"
 	"text/template"
 	"time"
@@ -22,6 +23,12 @@ type control struct {
 	// ended is closed once the process has.
 	ended chan struct{}
 	ports ports
+
+	// witnessMu guards witnesses, and gone, which says that the control plane
+	// has ended.
+	witnessMu sync.Mutex
+	witnesses []*exec.Cmd
+	gone      bool
 }
 
 // ports are the listeners on loopback; they stay those of the first run, since
@@ -32,6 +39,9 @@ type ports struct {
 	Agents   int `json:"agents"`
 	// Connect is the owner's local proxy's.
 	Connect int `json:"connect"`
+	// Transparency is the log's, Witnesses are those of the local run's own.
+	Transparency int               `json:"transparency"`
+	Witnesses    [witnessCount]int `json:"witnesses"`
 }
 
 var configTemplate = template.Must(template.New("shed.yaml").Parse(`# Made by 'make up' for a local run.
@@ -40,6 +50,7 @@ listen:
   admin: 127.0.0.1:{{.Ports.Admin}}
   webhooks: 127.0.0.1:{{.Ports.Webhooks}}
   agents: 127.0.0.1:{{.Ports.Agents}}
+  transparency: 127.0.0.1:{{.Ports.Transparency}}
 agents:
   # QEMU's user-mode network reaches this host's loopback here.
   advertise: 10.0.2.2:{{.Ports.Agents}}
@@ -60,22 +71,48 @@ provider:
     memory_bytes: {{.Shape.MemoryBytes}}
     vcpus: {{.Shape.VCPUs}}
     grace: 8s
+transparency:
+  origin: {{.Origin}}
+  # Witnesses of our own show how it works and vouch for nothing: clients are
+  # told that they are labelled dev.
+  witnesses:
+{{- range .Witnesses}}
+    - url: http://127.0.0.1:{{.Port}}
+      key: {{.Key}}
+{{- end}}
+  refresh: 1m
 instance:
   data_bytes: 268435456
 limits:
   machines: 4
 `))
 
-// configure writes the configuration once.
-func (p place) configure() (ports, error) {
+// witness is one as the configuration names it.
+type witness struct {
+	Port int
+	Key  string
+}
+
+// configure writes the configuration.
+func (p place) configure(ctx context.Context) (ports, error) {
 	path := p.in("control", "ports.json")
 	var chosen ports
 	if b, err := os.ReadFile(path); err == nil {
 		if err := json.Unmarshal(b, &chosen); err != nil {
 			return ports{}, fmt.Errorf("reading %s: %w", path, err)
 		}
-	} else if err := chosen.choose(); err != nil {
+	}
+	// A state from before there was a log has no ports for it.
+	if err := chosen.choose(); err != nil {
 		return ports{}, err
+	}
+	keys, err := p.witnessKeys(ctx)
+	if err != nil {
+		return ports{}, err
+	}
+	witnesses := make([]witness, len(keys))
+	for n, key := range keys {
+		witnesses[n] = witness{Port: chosen.Witnesses[n], Key: key}
 	}
 	f, err := os.Create(p.config())
 	if err != nil {
@@ -83,7 +120,7 @@ func (p place) configure() (ports, error) {
 	}
 	err = configTemplate.Execute(f, map[string]any{
 		"Shape": localShape, "Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
-		"Provider": p.provider(), "Runtime": p.runtime,
+		"Provider": p.provider(), "Runtime": p.runtime, "Origin": logOrigin, "Witnesses": witnesses,
 	})
 	if err := errors.Join(err, f.Close()); err != nil {
 		return ports{}, fmt.Errorf("writing the configuration: %w", err)
@@ -95,9 +132,17 @@ func (p place) configure() (ports, error) {
 	return chosen, os.WriteFile(path, b, 0o600)
 }
 
-// choose asks the kernel for free ports, all at once so that they differ.
+// choose asks the kernel for free ports where there is none yet, all at once so
+// that they differ.
 func (p *ports) choose() error {
-	for _, port := range []*int{&p.Admin, &p.Webhooks, &p.Agents, &p.Connect} {
+	all := []*int{&p.Admin, &p.Webhooks, &p.Agents, &p.Connect, &p.Transparency}
+	for n := range p.Witnesses {
+		all = append(all, &p.Witnesses[n])
+	}
+	for _, port := range all {
+		if *port != 0 {
+			continue
+		}
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return fmt.Errorf("finding a free port: %w", err)
@@ -108,7 +153,8 @@ func (p *ports) choose() error {
 	return nil
 }
 
-// startControl starts shed serve and waits until it answers. env is added to
+// startControl starts shed serve, waits until it answers, and starts the
+// witnesses of its log. env is added to
 // its environment.
 func startControl(ctx context.Context, p place, chosen ports, env ...string) (*control, error) {
 	log, err := os.OpenFile(p.serveLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -127,9 +173,14 @@ func startControl(ctx context.Context, p place, chosen ports, env ...string) (*c
 	}
 	go func() {
 		c.cmd.Wait() //nolint:errcheck // its exit status is read from ProcessState
+		c.endWitnesses()
 		close(c.ended)
 	}()
-	if err := c.waitReady(ctx); err != nil {
+	err = c.waitReady(ctx)
+	if err == nil {
+		err = c.startWitnesses(ctx)
+	}
+	if err != nil {
 		return nil, errors.Join(err, c.stop())
 	}
 	return c, nil

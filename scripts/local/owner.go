@@ -17,9 +17,12 @@ import (
 )
 
 // handOver gives the owner's client what an owner has from the product's
-// publisher: the release's public key and the accepted endorsement root.
+// publisher: the release's public key, the accepted endorsement root, and the
+// keys of the log and its witnesses.
 func (p place) handOver() error {
-	for from, name := range map[string]string{p.releasePublicKey(): "release.pub", p.ekRoot(): "ek-root.pem"} {
+	for from, name := range map[string]string{
+		p.releasePublicKey(): "release.pub", p.ekRoot(): "ek-root.pem", p.logKey(): "log.vkey", p.witnesses(): "witnesses",
+	} {
 		b, err := os.ReadFile(from)
 		if err != nil {
 			return fmt.Errorf("handing over %s: %w", name, err)

@@ -59,14 +59,14 @@ func (l *local) bringUp(ctx context.Context) error {
 		run  func() error
 	}{
 		{"build and sign the image", func() error { return p.buildRelease(ctx) }},
-		{"start the control plane", func() (err error) {
-			if chosen, err = p.configure(); err != nil {
+		{"start the control plane and two witnesses", func() (err error) {
+			if chosen, err = p.configure(ctx); err != nil {
 				return err
 			}
 			l.control, err = startControl(ctx, p, chosen)
 			return err
 		}},
-		{"add the release", func() error { return p.shed(ctx, nil, "release", "add", p.release()) }},
+		{"add the release, to the log too", func() error { return p.shed(ctx, nil, "release", "add", p.release()) }},
 		{"sign up " + demoUser + ", by webhook", func() error {
 			l.readyIn = -time.Duration(time.Now().UnixNano())
 			return l.control.signUp(ctx, demoUser)

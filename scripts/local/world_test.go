@@ -83,7 +83,7 @@ func newWorld(t *testing.T) *world {
 	if err := os.Link(filepath.Join(built.dir, "releases", "release.pub"), w.place.releasePublicKey()); err != nil {
 		t.Fatal(err)
 	}
-	if w.ports, err = w.place.configure(); err != nil {
+	if w.ports, err = w.place.configure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	return w

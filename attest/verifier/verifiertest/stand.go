@@ -1,12 +1,18 @@
 package verifiertest
 
 import (
+	"crypto/sha512"
 	"crypto/x509"
+	"encoding/hex"
+	"strconv"
 	"testing"
+	"time"
 
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/nitro"
+	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
 	"github.com/toolshed-cloud/shed/attest/snp"
 	"github.com/toolshed-cloud/shed/attest/snp/snptest"
 	"github.com/toolshed-cloud/shed/attest/tdx"
@@ -94,4 +100,40 @@ func (x *TDX) Policy() *verifier.TDXPolicy {
 		Attributes: &verifier.TDXBits{Allowed: ^uint64(tdx.AttributesUntrusted)}, XFAM: &verifier.TDXBits{Allowed: ^uint64(0)},
 		MRSEAM: any, MRTD: any, RTMR: [4]verifier.TDXMeasurements{any, any, any, any}, Owner: any, ServiceTD: any,
 	}
+}
+
+// Nitro stands in for AWS, with a machine that has a NitroTPM. Synthetic.
+type Nitro struct{ *nitrotest.Machine }
+
+// NewNitro draws a machine whose documents show the registers of a boot of m's
+// release.
+func NewNitro(t testing.TB, m *Machine) *Nitro {
+	n := &Nitro{nitrotest.Draw(t, nil)}
+	n.Registers = map[uint8]nitro.Register{}
+	separator := sha512.Sum384(make([]byte, 4))
+	closed := nitro.Register(sha512.Sum384(append(make([]byte, 48), separator[:]...)))
+	for r := range uint8(16) {
+		n.Registers[r] = nitro.Register{}
+	}
+	n.Registers[2], n.Registers[3] = closed, closed
+	m.Release.Boots[0].SHA384 = map[string]string{}
+	for _, r := range []uint8{4, 9, 11} {
+		n.Registers[r] = nitro.Register{r, 0xaa}
+		value := n.Registers[r]
+		m.Release.Boots[0].SHA384[strconv.Itoa(int(r))] = hex.EncodeToString(value[:])
+	}
+	return n
+}
+
+// Install has the machine show documents, edited before they are signed; edit
+// may be nil.
+func (n *Nitro) Install(m *Machine, edit func(*nitrotest.Draft)) {
+	m.Reporters = []attester.Reporter{reporter(func(data [64]byte) evidence.Report {
+		return evidence.Report{Kind: evidence.KindNitroTPM, Report: n.Document(nil, data[:], nil, edit)}
+	})}
+}
+
+// Policy accepts this authority's documents.
+func (n *Nitro) Policy() *verifier.NitroPolicy {
+	return &verifier.NitroPolicy{Roots: n.Terms().Roots, MaxAge: time.Hour}
 }

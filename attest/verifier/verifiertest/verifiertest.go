@@ -9,8 +9,11 @@ package verifiertest
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-tpm/tpm2"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
@@ -18,6 +21,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
@@ -153,4 +157,42 @@ func (m *Machine) PolicyAt(tier attest.Tier) verifier.Policy {
 	p.TrustAnchors[0].Tier = tier
 	p.Minimum.Identity = tier
 	return p
+}
+
+// Quote has the attestation key sign a quote over any extra data, as a TPM
+// does for whoever reaches it. Errors are the TPM's.
+func (m *Machine) Quote(extra attest.Digest) (quote, signature []byte, err error) {
+	key, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm.AKTemplate())}.Execute(m.Device)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer tpm2.FlushContext{FlushHandle: key.ObjectHandle}.Execute(m.Device) //nolint:errcheck // the TPM ends with its test
+	rsp, err := tpm2.Quote{
+		SignHandle:     tpm2.AuthHandle{Handle: key.ObjectHandle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
+		QualifyingData: tpm2.TPM2BData{Buffer: extra[:]},
+		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
+		PCRSelect:      tpm.PCRSelection(),
+	}.Execute(m.Device)
+	if err != nil {
+		return nil, nil, err
+	}
+	return rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature), nil
+}
+
+// Manifest is the release's manifest, encoded, as a signer would have it: what
+// a boot does not fix is made up. Errors are release's.
+func (m *Machine) Manifest() ([]byte, error) {
+	whole := *m.Release
+	file := func(name string) release.File {
+		return release.File{Name: name, SHA256: attest.Sum([]byte(name)), Bytes: 1}
+	}
+	whole.Architecture, whole.StubVersion, whole.Disk, whole.UKI = "amd64", 252, file("disk.raw"), file("uki.efi")
+	whole.Inputs = []release.Input{{Name: "kernel", SHA256: attest.Sum([]byte("kernel")), Bytes: 1}}
+	boot := whole.Boots[0]
+	boot.SHA384 = map[string]string{}
+	for register := range boot.SHA256 {
+		boot.SHA384[register] = strings.Repeat("0", 96)
+	}
+	whole.Boots = []release.Boot{boot}
+	return whole.Encode()
 }

@@ -1,0 +1,182 @@
+package logaudit_test
+
+import (
+	"context"
+	"crypto"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/logaudit"
+	"github.com/toolshed-cloud/shed/attest/logentry"
+	"github.com/toolshed-cloud/shed/attest/logtiles"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
+)
+
+// world is a log, who audits it, and what is in it.
+type world struct {
+	t       *testing.T
+	log     *logtest.Log
+	key     logtest.ReleaseKey
+	records [][]byte
+	policy  logaudit.Policy
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{t: t, log: logtest.New(t, 2), key: logtest.NewReleaseKey(t)}
+	w.policy = logaudit.Policy{
+		Log: w.log.Signer.Key, ReleaseKeys: []crypto.PublicKey{w.key.Public()}, Quorum: 2, MaxAge: time.Hour, Now: w.log.Time,
+		Witnesses: []checkpoint.Key{w.log.Witnesses[0].Key, w.log.Witnesses[1].Key},
+	}
+	for epoch := range uint64(3) {
+		w.add(logtest.NewRelease(t, w.key, epoch+1).Entry)
+	}
+	return w
+}
+
+func (w *world) add(record []byte) {
+	w.log.Add(record)
+	w.records = append(w.records, record)
+}
+
+// fetch serves the log as tiles.
+func (w *world) fetch(_ context.Context, path string) ([]byte, error) {
+	if path == logtiles.CheckpointPath {
+		return w.log.Checkpoint(), nil
+	}
+	var bundle []byte
+	for _, r := range w.records {
+		bundle = append(binary.BigEndian.AppendUint16(bundle, uint16(len(r))), r...)
+	}
+	if path != logtiles.EntriesPath(0, len(w.records)) {
+		return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+	}
+	return bundle, nil
+}
+
+func (w *world) replay() *logaudit.Report {
+	w.t.Helper()
+	r, err := logaudit.Replay(w.t.Context(), w.fetch, w.policy)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r
+}
+
+func (w *world) head() logaudit.Head {
+	w.t.Helper()
+	h, err := logaudit.SeenIn(w.log.Checkpoint(), w.log.Signer.Key)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return h
+}
+
+func TestGoodLog(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Seen = append(w.policy.Seen, w.head())
+	first := logtest.NewRelease(t, w.key, 4)
+	w.add(first.Entry)
+	next := w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+	w.add(logtest.SignEntry(t, rotation(logentry.UseLog, w.log.Signer.String(), next.String()), []byte(w.log.Signer.String()), w.log.Signer.SignStatement))
+	w.log.Signer = next
+	rotated := logtest.NewReleaseKey(t)
+	w.add(w.key.Entry(rotation(logentry.UseRelease, string(w.key.DER()), string(rotated.DER()))))
+	w.add(logtest.NewRelease(t, rotated, 5).Entry)
+	w.policy.InUse = append(w.policy.InUse, first.Digest)
+	r := w.replay()
+	if len(r.Findings) != 0 || len(r.Releases) != 5 || r.Rotations != 2 || r.Head.Size != 7 {
+		t.Errorf("report %+v", r)
+	}
+}
+
+func rotation(use logentry.Use, from, to string) logentry.Body {
+	return logentry.Body{Kind: logentry.KindRotation, Rotation: &logentry.Rotation{Use: use, Old: []byte(from), New: []byte(to)}}
+}
+
+func TestFindings(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(*testing.T, *world)
+		want  logaudit.Problem
+	}{
+		"fork": {func(_ *testing.T, w *world) {
+			other := w.log.Fork()
+			for range 3 {
+				other.Add([]byte("another history"))
+			}
+			h, err := logaudit.SeenIn(other.Checkpoint(), w.log.Signer.Key)
+			if err != nil {
+				w.t.Fatal(err)
+			}
+			w.policy.Seen = append(w.policy.Seen, h)
+		}, logaudit.Fork},
+		"smaller": {func(_ *testing.T, w *world) {
+			h := w.head()
+			h.Size++
+			w.policy.Seen = append(w.policy.Seen, h)
+		}, logaudit.Rollback},
+		"older epoch": {func(t *testing.T, w *world) { w.add(logtest.NewRelease(t, w.key, 2).Entry) }, logaudit.Rollback},
+		"entry of a stranger": {func(t *testing.T, w *world) {
+			w.add(logtest.NewRelease(t, logtest.NewReleaseKey(t), 4).Entry)
+		}, logaudit.Foreign},
+		"entry of a key that was rotated": {func(t *testing.T, w *world) {
+			w.add(w.key.Entry(rotation(logentry.UseRelease, string(w.key.DER()), string(logtest.NewReleaseKey(t).DER()))))
+			w.add(logtest.NewRelease(t, w.key, 4).Entry)
+		}, logaudit.Foreign},
+		"rotation of another key": {func(t *testing.T, w *world) {
+			own := logtest.NewReleaseKey(t)
+			w.add(own.Entry(rotation(logentry.UseRelease, string(own.DER()), string(logtest.NewReleaseKey(t).DER()))))
+		}, logaudit.Foreign},
+		"no entry": {func(_ *testing.T, w *world) { w.add([]byte("nonsense")) }, logaudit.Foreign},
+		"never logged": {func(t *testing.T, w *world) {
+			w.policy.InUse = append(w.policy.InUse, logtest.NewRelease(t, w.key, 9).Digest)
+		}, logaudit.Unlogged},
+		"withdrawn in use": {func(t *testing.T, w *world) {
+			r := logtest.NewRelease(t, w.key, 4)
+			w.add(r.Entry)
+			w.add(w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{Manifest: r.Digest, Reason: logentry.ReasonFaulty}}))
+			w.policy.InUse = append(w.policy.InUse, r.Digest)
+		}, logaudit.Withdrawn},
+		"missing witness": {func(_ *testing.T, w *world) { w.log.Witnesses = w.log.Witnesses[:1] }, logaudit.Unwitnessed},
+		"stale":           {func(_ *testing.T, w *world) { w.policy.Now = w.log.Time.Add(2 * time.Hour) }, logaudit.Unwitnessed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			c.spoil(t, w)
+			r := w.replay()
+			if len(r.Findings) != 1 || r.Findings[0].Problem != c.want {
+				t.Errorf("findings %+v, want %s", r.Findings, c.want)
+			}
+		})
+	}
+}
+
+// A log that does not sign what it serves is no log at all.
+func TestReplayRefuses(t *testing.T) {
+	w := newWorld(t)
+	w.records[0], w.records[1] = w.records[1], w.records[0]
+	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("reordered entries: %v", err)
+	}
+	w = newWorld(t)
+	w.log.Signer = w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("another key: %v", err)
+	}
+	w = newWorld(t)
+	w.records = slices.Delete(w.records, 0, 1)
+	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a missing bundle: %v", err)
+	}
+	w.policy.ReleaseKeys = nil
+	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, attest.ErrPolicy) {
+		t.Errorf("no release key: %v", err)
+	}
+}

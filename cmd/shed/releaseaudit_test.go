@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/logaudit"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/orchestrator/translog"
+)
+
+// auditWorld is a real log, served, and who audits it.
+type auditWorld struct {
+	t    *testing.T
+	dir  string
+	url  string
+	key  logtest.ReleaseKey
+	log  *translog.Log
+	file func(name, content string) string
+}
+
+func newAuditWorld(t *testing.T) *auditWorld {
+	t.Helper()
+	w := &auditWorld{t: t, dir: t.TempDir(), key: logtest.NewReleaseKey(t)}
+	w.file = func(name, content string) string {
+		path := filepath.Join(w.dir, name)
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	w.serve(filepath.Join(w.dir, "log"))
+	w.file("log.vkey", w.log.Key().String()+"\n")
+	der, err := x509.MarshalPKIXPublicKey(w.key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.file("release.pub", string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})))
+	return w
+}
+
+// serve runs the log in a directory, with the key that is there.
+func (w *auditWorld) serve(dir string) {
+	w.t.Helper()
+	const origin = "audit.test/log"
+	if _, err := os.Stat(filepath.Join(dir, translog.KeyFile)); err != nil {
+		if err := translog.DrawKey(dir, origin, rand.Reader); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	keys, err := translog.LoadKeys(dir, origin)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.log, err = translog.Open(w.t.Context(), translog.Options{
+		Dir: dir, Keys: keys, ReleaseKey: w.key.Public(), Interval: 100 * time.Millisecond, Refresh: time.Hour, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func(l *translog.Log) { done <- l.Run(ctx) }(w.log)
+	server := httptest.NewServer(w.log.Handler())
+	l := w.log
+	w.t.Cleanup(func() {
+		server.Close()
+		stop()
+		if err := <-done; err != nil {
+			w.t.Error(err)
+		}
+		l.Close()
+	})
+	w.url = server.URL
+}
+
+func (w *auditWorld) add(r logtest.Release) {
+	w.t.Helper()
+	index, err := w.log.Add(w.t.Context(), r.Entry)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.log.Witnessed(ctx, index); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// audit runs the command and answers its exit code and what it found.
+func (w *auditWorld) audit(args ...string) (code int, problems []logaudit.Problem) {
+	w.t.Helper()
+	var stdout, stderr bytes.Buffer
+	args = append([]string{
+		"--json", "--state", filepath.Join(w.dir, "state"), "release", "audit", "--log", w.url,
+		"--log-key", filepath.Join(w.dir, "log.vkey"), "--release-key", filepath.Join(w.dir, "release.pub"),
+	}, args...)
+	code = cli.Run(w.t.Context(), newRootCommand(), args, &stdout, &stderr)
+	var result auditResult
+	if err := json.Unmarshal(stdout.Bytes(), &result); err != nil {
+		w.t.Fatalf("exit code %d, %v\n%s", code, err, stderr.Bytes())
+	}
+	for _, f := range result.Findings {
+		problems = append(problems, f.Problem)
+	}
+	return code, problems
+}
+
+func TestAuditOfAGoodLog(t *testing.T) {
+	w := newAuditWorld(t)
+	first := logtest.NewRelease(t, w.key, 1)
+	w.add(first)
+	w.file("releases/one/manifest.json", string(first.Manifest))
+	for range 2 {
+		if code, problems := w.audit("--releases", filepath.Join(w.dir, "releases")); code != cli.ExitDone {
+			t.Errorf("exit code %d, %v", code, problems)
+		}
+		w.add(logtest.NewRelease(t, w.key, uint64(w.log.Status().Size+1)))
+	}
+}
+
+func TestAuditFinds(t *testing.T) {
+	w := newAuditWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1))
+	unlogged := logtest.NewRelease(t, w.key, 7)
+	w.file("releases/one/manifest.json", string(unlogged.Manifest))
+	if code, problems := w.audit("--releases", filepath.Join(w.dir, "releases")); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Unlogged {
+		t.Errorf("never logged: exit code %d, %v", code, problems)
+	}
+	// The same key signs another history.
+	before, err := os.ReadFile(filepath.Join(w.dir, "log", translog.KeyFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.file("fork/"+translog.KeyFile, string(before))
+	w.serve(filepath.Join(w.dir, "fork"))
+	w.add(logtest.NewRelease(t, w.key, 2))
+	if code, problems := w.audit(); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Fork {
+		t.Errorf("fork: exit code %d, %v", code, problems)
+	}
+	keys, err := checkpoint.ParseSigners(checkpoint.KindLog, string(before))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: keys[0].Name(), Size: 9}, keys[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if code, problems := w.audit("--checkpoint", w.file("seen", string(seen))); code != cli.ExitRefused || len(problems) != 2 || problems[0] != logaudit.Rollback {
+		t.Errorf("a larger head elsewhere: exit code %d, %v", code, problems)
+	}
+}

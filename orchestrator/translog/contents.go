@@ -1,0 +1,116 @@
+package translog
+
+import (
+	"bytes"
+	"crypto"
+	"fmt"
+	"slices"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/logentry"
+)
+
+// contents are what stands in a log, by what is asked for. Audit heads, of
+// which there are many, are not remembered.
+type contents struct {
+	byHash   map[attest.Digest]int64
+	releases map[attest.ReleaseDigest]int64
+	// withdrawals and rotations are indices, in the log's order.
+	withdrawals, rotations []int64
+	withdrawn              map[attest.ReleaseDigest]int64
+	// signers are the release key and those that it was rotated to; the last
+	// is the one in use.
+	signers []crypto.PublicKey
+}
+
+func newContents(key crypto.PublicKey) contents {
+	return contents{
+		byHash: map[attest.Digest]int64{}, releases: map[attest.ReleaseDigest]int64{}, withdrawn: map[attest.ReleaseDigest]int64{},
+		signers: []crypto.PublicKey{key},
+	}
+}
+
+// take remembers an entry that stands in the log.
+func (c *contents) take(record []byte, index int64) error {
+	e, err := logentry.Parse(record)
+	if err != nil {
+		return err
+	}
+	if e.Body.Kind == logentry.KindAuditHead {
+		return nil
+	}
+	c.byHash[attest.Sum(record)] = index
+	switch e.Body.Kind {
+	case logentry.KindRelease:
+		if _, ok := c.releases[e.Body.Release.Manifest]; !ok {
+			c.releases[e.Body.Release.Manifest] = index
+		}
+	case logentry.KindWithdrawal:
+		c.withdrawals = append(c.withdrawals, index)
+		c.withdrawn[e.Body.Withdrawal.Manifest] = index
+	case logentry.KindRotation:
+		c.rotations = append(c.rotations, index)
+		return c.rotate(e.Body.Rotation)
+	}
+	return nil
+}
+
+// rotate follows the release key's rotations.
+func (c *contents) rotate(r *logentry.Rotation) error {
+	if r.Use != logentry.UseRelease {
+		return nil
+	}
+	current, err := logentry.MarshalKey(c.current())
+	if err != nil || !bytes.Equal(current, r.Old) {
+		return err
+	}
+	next, err := logentry.ParseReleaseKey(r.New)
+	if err == nil {
+		c.signers = append(c.signers, next)
+	}
+	return err
+}
+
+func (c *contents) current() crypto.PublicKey { return c.signers[len(c.signers)-1] }
+
+// accepts refuses what is not its signer's to state: anybody who reads the log
+// takes what stands in it for the operator's word.
+func (c *contents) accepts(e *logentry.Entry, auditKey crypto.PublicKey, keys []checkpoint.Key) error {
+	switch e.Body.Kind {
+	case logentry.KindAuditHead:
+		if auditKey == nil {
+			return refused("no key signs audit heads here")
+		}
+		return because(e.Verify(auditKey))
+	case logentry.KindRotation:
+		return c.acceptsRotation(e, keys)
+	case logentry.KindRelease:
+		if _, twice := c.releases[e.Body.Release.Manifest]; twice {
+			return refused("release %s stands in the log already", e.Body.Release.Manifest)
+		}
+	}
+	return because(e.Verify(c.current()))
+}
+
+func (c *contents) acceptsRotation(e *logentry.Entry, keys []checkpoint.Key) error {
+	r := e.Body.Rotation
+	if r.Use == logentry.UseRelease {
+		return because(e.Verify(c.current()))
+	}
+	if !slices.ContainsFunc(keys, func(k checkpoint.Key) bool { return k.String() == string(r.Old) }) {
+		return refused("the %s key that rotates is none of this log's", r.Use)
+	}
+	return because(e.VerifyRotation())
+}
+
+func because(err error) error {
+	if err != nil {
+		return fmt.Errorf("%w: %w", attest.ErrTransparency, err)
+	}
+	return nil
+}
+
+func refused(format string, args ...any) error {
+	return fmt.Errorf("%w: %w", attest.ErrTransparency, fmt.Errorf(format, args...))
+}

@@ -1,0 +1,227 @@
+package main
+
+import (
+	"crypto/x509"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
+)
+
+// onTPM are the attacks on a machine whose TPM is all that vouches for it.
+func onTPM(tb testing.TB) ([]attack, error) {
+	m := verifiertest.Boot(tb)
+	t := &target{tb: tb, machine: m, policy: m.Policy, another: verifiertest.Boot(tb)}
+	all := t.bound()
+	all = append(all, t.registers()...)
+	all = append(all, t.releases()...)
+	all = append(all, t.identity()...)
+	all = append(all, t.batches()...)
+	return append(all, t.activations()...), nil
+}
+
+// registers extends each register that is fixed, as an attacker's boot would.
+func (t *target) registers() []attack {
+	var all []attack
+	for _, c := range []struct {
+		register uint8
+		name     string
+	}{
+		{2, "option ROM or driver before the image"}, {3, "a driver's data before the image"},
+		{4, "another kernel or UKI"}, {9, "another command line or initrd"}, {11, "another section of the UKI"},
+		{12, "command line from outside"}, {13, "extension from outside"},
+		{attest.RegisterConfig, "another configuration"}, {attest.RegisterClaim, "another claim measured"},
+	} {
+		m := t.machine
+		m.Reboot(t.tb)
+		good := judged(t.input(m).Appraise(t.policy()))
+		m.Extend(t.tb, c.register, attest.Digest{1})
+		name := tpmName(c.register)
+		all = append(all, attack{
+			name: c.name, good: good, bad: judged(t.input(m).Appraise(t.policy())),
+			reason: reason{kind: attest.ErrRegisters, says: name, differs: []string{name}},
+		})
+	}
+	t.machine.Reboot(t.tb)
+	return all
+}
+
+func tpmName(register uint8) string {
+	const digits = "0123456789"
+	if register < 10 {
+		return "pcr" + digits[register:register+1]
+	}
+	return "pcr1" + digits[register-10:register-9]
+}
+
+func (t *target) releases() []attack {
+	return []attack{
+		t.under("another release", reason{kind: attest.ErrRegisters, differs: []string{"pcr4"}}, func(p *verifier.Policy) {
+			other := *t.machine.Release
+			boot := other.Boots[0]
+			boot.SHA256 = map[string]string{"4": attest.Digest{9}.String(), "9": boot.SHA256["9"], "11": boot.SHA256["11"]}
+			other.Boots = []release.Boot{boot}
+			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{1}: &other}
+		}),
+		t.under("older epoch", reason{kind: attest.ErrRelease, says: "epoch"}, func(p *verifier.Policy) { p.EpochFloor = 4 }),
+		t.under("release that fixes nothing", reason{kind: attest.ErrRelease}, func(p *verifier.Policy) {
+			p.Releases = map[attest.ReleaseDigest]*release.Manifest{{1}: {Boots: []release.Boot{{}}}}
+		}),
+		t.under("empty policy", reason{kind: attest.ErrPolicy}, func(p *verifier.Policy) { *p = verifier.Policy{} }),
+		t.under("no Secure Boot above tier software", reason{kind: attest.ErrRegisters, says: "pcr7"}, func(p *verifier.Policy) {
+			p.TrustAnchors[0].Tier = attest.TierHardware
+		}),
+	}
+}
+
+func (t *target) identity() []attack {
+	foreign := t.input(t.machine)
+	foreignEK := t.another.TPM.EKCertificate()
+	e, err := evidence.Decode(foreign.Evidence)
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	if e.Endorsements, err = (&evidence.Endorsements{EKCertificate: foreignEK}).Encode(); err != nil {
+		t.tb.Fatal(err)
+	}
+	if foreign.Evidence, err = e.Encode(); err != nil {
+		t.tb.Fatal(err)
+	}
+	p := t.policy()
+	v, err := new(verifier.Verifier).Verify(foreign.Evidence, foreign.Nonce, foreign.Channel)
+	foreignOutcome := outcome{err: err}
+	if err == nil {
+		foreignOutcome = judged(verifier.Appraise(v, verifier.NotActivated, p))
+		foreignOutcome.err = activateAs(t, v)
+	}
+	stranger := verifiertest.Boot(t.tb)
+	return []attack{
+		t.refused("foreign EK", reason{kind: attest.ErrIdentity}, foreignOutcome),
+		t.under("unknown authority", reason{kind: attest.ErrIdentity}, func(p *verifier.Policy) {
+			p.TrustAnchors[0].Certificate = otherRoot(t, stranger)
+		}),
+		t.under("certificate not yet valid", reason{kind: attest.ErrIdentity}, func(p *verifier.Policy) { p.Now = time.Unix(1e9, 0) }),
+		t.under("tier below the minimum", reason{kind: attest.ErrIdentity, says: "tier"}, func(p *verifier.Policy) {
+			p.Minimum.Identity = attest.TierProviderRooted
+		}),
+		t.under("memory below the minimum", reason{kind: attest.ErrPlatform, says: "tier"}, func(p *verifier.Policy) {
+			p.Minimum.Memory = attest.TierHardware
+		}),
+	}
+}
+
+// otherRoot is an authority that did not make the machine's TPM.
+func otherRoot(t *target, m *verifiertest.Machine) *x509.Certificate {
+	if !m.Device.Root.Equal(t.machine.Device.Root) {
+		return m.Device.Root
+	}
+	return t.another.Device.Root
+}
+
+// activateAs has the machine open a credential made for the endorsement key
+// that the evidence names, which is another TPM's.
+func activateAs(t *target, v *verifier.Verified) error {
+	c, err := v.Challenge(zeros{})
+	if err != nil {
+		return err
+	}
+	answer, err := t.machine.TPM.Activate(t.machine.Channel, c.CredentialBlob, c.EncryptedSecret)
+	if err != nil {
+		answer = attest.Digest{}
+	}
+	return c.Answered(answer[:], t.machine.Channel)
+}
+
+// batches asks as several callers at once do.
+func (t *target) batches() []attack {
+	a, b := t.input(t.machine), t.input(t.machine)
+	leaves := []attest.Digest{
+		a.Channel.Leaf(a.Nonce, attest.ConfigDigest(t.machine.Config), attest.Digest{}),
+		attest.Sum([]byte("another caller's leaf")), attest.Sum([]byte("a third")),
+	}
+	tree := evidence.NewTree(leaves)
+	for name, place := range map[string]evidence.Batch{"a": tree.Place(0), "b": tree.Place(1)} {
+		in := &a
+		if name == "b" {
+			in = &b
+		}
+		if err := t.quoteTree(in, tree, place); err != nil {
+			t.tb.Fatal(err)
+		}
+	}
+	return []attack{{
+		name: "a Merkle path for another leaf", reason: reason{kind: attest.ErrBinding},
+		good: judged(a.Appraise(t.policy())), bad: judged(b.Appraise(t.policy())),
+	}}
+}
+
+// quoteTree puts a quote over the tree and a place in it into evidence.
+func (t *target) quoteTree(in *verifiertest.Input, tree evidence.Tree, place evidence.Batch) error {
+	e, err := evidence.Decode(in.Evidence)
+	if err != nil {
+		return err
+	}
+	e.Batch = place
+	if e.TPM.Quote, e.TPM.Signature, err = t.machine.Quote(attest.QuoteData(tree.Count(), tree.Root(), attest.Digest{})); err != nil {
+		return err
+	}
+	in.Evidence, err = e.Encode()
+	return err
+}
+
+// activations are credentials that are opened for somebody else.
+func (t *target) activations() []attack {
+	m := t.machine
+	ek, err := tpm.ParseEK(m.TPM.EKCertificate())
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	ak, err := tpm.ParseAK(m.TPM.AKPublic())
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	c, err := tpm.NewChallenge(zeros{}, ek, ak)
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	answered := func(ch attest.Channel) outcome {
+		answer, err := m.TPM.Activate(ch, c.CredentialBlob, c.EncryptedSecret)
+		if err == nil {
+			err = c.Answered(answer[:], m.Channel)
+		}
+		return outcome{accepted: err == nil, err: err}
+	}
+	var all []attack
+	for name, relay := range map[string]func(*attest.Channel){
+		"relayed activation (exporter)": func(ch *attest.Channel) { ch.Exporter[0]++ },
+		"relayed activation (key)":      func(ch *attest.Channel) { ch.SPKI = []byte("the stranger's key") },
+		"reflected activation (role)":   func(ch *attest.Channel) { ch.Role = attest.RoleEnrol },
+	} {
+		elsewhere := m.Channel
+		relay(&elsewhere)
+		all = append(all, attack{name: name, reason: reason{kind: attest.ErrIdentity}, good: answered(m.Channel), bad: answered(elsewhere)})
+	}
+	return append(all, t.refused("nobody activated the key", reason{}, t.notActivated()))
+}
+
+func (t *target) notActivated() outcome {
+	in := t.input(t.machine)
+	v, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel)
+	if err != nil {
+		return outcome{err: err}
+	}
+	return judged(verifier.Appraise(v, verifier.NotActivated, t.policy()))
+}
+
+// zeros is randomness for credentials whose secrecy nothing here depends on.
+type zeros struct{}
+
+func (zeros) Read(b []byte) (int, error) {
+	clear(b)
+	return len(b), nil
+}
