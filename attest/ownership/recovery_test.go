@@ -46,10 +46,16 @@ func TestRecovery(t *testing.T) {
 	altered := append([]byte{}, wrapped...)
 	altered[len(altered)-1]++
 	for name, open := range map[string]func() (*ownership.Recovery, error){
-		"another key":    func() (*ownership.Recovery, error) { return ownership.OpenRecovery(other, []byte("this volume"), wrapped) },
-		"another volume": func() (*ownership.Recovery, error) { return ownership.OpenRecovery(key, []byte("that volume"), wrapped) },
-		"altered":        func() (*ownership.Recovery, error) { return ownership.OpenRecovery(key, []byte("this volume"), altered) },
-		"nothing":        func() (*ownership.Recovery, error) { return ownership.OpenRecovery(key, []byte("this volume"), nil) },
+		"another key": func() (*ownership.Recovery, error) {
+			return ownership.OpenRecovery(other, []byte("this volume"), wrapped)
+		},
+		"another volume": func() (*ownership.Recovery, error) {
+			return ownership.OpenRecovery(key, []byte("that volume"), wrapped)
+		},
+		"altered": func() (*ownership.Recovery, error) {
+			return ownership.OpenRecovery(key, []byte("this volume"), altered)
+		},
+		"nothing": func() (*ownership.Recovery, error) { return ownership.OpenRecovery(key, []byte("this volume"), nil) },
 		"too long": func() (*ownership.Recovery, error) {
 			return ownership.OpenRecovery(key, nil, make([]byte, ownership.MaxRecoveryBytes+1))
 		},

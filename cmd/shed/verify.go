@@ -37,7 +37,7 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	defer session.Close()
-	return errors.Join(showResult(cmd, session.Result), c.remember(session))
+	return errors.Join(c.showVerified(ctx, cmd, session), c.remember(session))
 }
 
 func showResult(cmd *cobra.Command, a attest.AttestationResult) error {
