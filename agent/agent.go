@@ -201,6 +201,9 @@ func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 	if err := m.volume.CheckBlank(); err != nil {
 		return err
 	}
+	if err := seal.Prepare(m.tpm); err != nil {
+		return err
+	}
 	if err := seal.Commit(m.tpm, c); err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ import (
 
 func sign(t *testing.T, keys client.Keys, name []byte) *ownership.Claim {
 	t.Helper()
-	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}

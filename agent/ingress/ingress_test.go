@@ -242,7 +242,7 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +304,7 @@ func TestProtocolSwitchedUnasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}
