@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -154,6 +155,48 @@ func TestReferenceValuesAreForClients(t *testing.T) {
 		}
 		if got := len(e.ReferenceValues.Manifest) > 0; got != want {
 			t.Errorf("role %d: reference values %t", role, got)
+		}
+	}
+}
+
+// What the control plane hands out stands beside the machine's own certificate,
+// and what is no endorsement does not keep it from proving itself.
+func TestEndorsementsAreMerged(t *testing.T) {
+	m := newMachine(t)
+	handed := evidence.Endorsements{
+		EKCertificate: []byte("another's"), EKIntermediates: [][]byte{[]byte("between")}, RevocationLists: [][]byte{[]byte("list")},
+	}
+	encoded, err := handed.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := handed
+	own.EKCertificate = m.EKCertificate()
+	alone := evidence.Endorsements{EKCertificate: m.EKCertificate()}
+	for _, c := range []struct {
+		handed []byte
+		want   evidence.Endorsements
+		err    error
+	}{
+		{nil, alone, nil},
+		{encoded, own, nil},
+		{[]byte("nothing"), alone, attest.ErrMalformed},
+		{make([]byte, api.MaxEndorsements+1), alone, attest.ErrMalformed},
+	} {
+		if err := m.Endorse(c.handed); !errors.Is(err, c.err) {
+			t.Errorf("error %v, want %v", err, c.err)
+		}
+		b, err := m.Evidence(attest.Channel{Role: attest.RoleServe, SPKI: m.Ingress().SPKI}, attest.Nonce{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := evidence.Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := evidence.DecodeEndorsements(e.Endorsements)
+		if err != nil || !reflect.DeepEqual(*got, c.want) {
+			t.Errorf("%+v, %v", got, err)
 		}
 	}
 }
