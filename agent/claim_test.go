@@ -5,7 +5,6 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
-	"net/url"
 	"os"
 	"reflect"
 	"testing"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
@@ -117,11 +117,11 @@ func (s swapped) Claim(ctx context.Context, _ *ownership.Claim) error {
 	return s.Machine.Claim(ctx, s.other)
 }
 
-// An owner whose claim was swapped for another's is told so.
-func TestClaimThatWasSwapped(t *testing.T) {
-	m := newMachine(t)
-	front := m.Ingress()
-	front.Rand, front.Machine = rand.Reader, swapped{m.Machine, sign(t, newKeys(t), m.akName())}
+// serveMachine serves front in place of m, at the address it answers.
+func serveMachine(t *testing.T, m *machine, front ingress.Machine) string {
+	t.Helper()
+	d := m.Ingress()
+	d.Rand, d.Machine = rand.Reader, front
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -130,10 +130,17 @@ func TestClaimThatWasSwapped(t *testing.T) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		front.Serve(ctx, l) //nolint:errcheck // it ends with ctx
+		d.Serve(ctx, l) //nolint:errcheck // it ends with ctx
 	}()
 	t.Cleanup(func() { cancel(); <-served })
-	s, err := m.trust().Connect(t.Context(), &url.URL{Scheme: "https", Host: l.Addr().String()}, nil)
+	return "https://" + l.Addr().String()
+}
+
+// An owner whose claim was swapped for another's is told so.
+func TestClaimThatWasSwapped(t *testing.T) {
+	m := newMachine(t)
+	at := serveMachine(t, m, swapped{m.Machine, sign(t, newKeys(t), m.akName())})
+	s, err := m.trust().Connect(t.Context(), parse(t, at), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

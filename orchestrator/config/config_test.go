@@ -69,7 +69,7 @@ func TestFileIsReadWhole(t *testing.T) {
 		t.Errorf("settings %s", got)
 	}
 	for _, v := range values {
-		if v.Key == "limits.machines" && v.Source != name+":19" {
+		if v.Key == "limits.machines" && v.Source != name+":20" {
 			t.Errorf("source %q", v.Source)
 		}
 		if v.Meaning == "" {
