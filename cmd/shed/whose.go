@@ -3,34 +3,11 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
-
-	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/client"
-	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
-
-// showVerified is showResult and whose machine it is.
-func (c *relyingParty) showVerified(ctx context.Context, cmd *cobra.Command, session *client.Session) error {
-	owner, err := c.whose(ctx, session)
-	if err != nil {
-		return err
-	}
-	if cli.WantsJSON(cmd) {
-		return json.NewEncoder(cmd.OutOrStdout()).Encode(struct {
-			attest.AttestationResult
-			Owner client.Whose `json:"owner"`
-		}{session.Result, owner})
-	}
-	if err := writeAppraisal(cmd.OutOrStdout(), session.Result); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "owner: %s\n", describeOwner(owner, session.Evidence.Claim))
-	return err
-}
 
 // whose asks with the keys that this client has, and draws none.
 func (c *relyingParty) whose(ctx context.Context, session *client.Session) (client.Whose, error) {
