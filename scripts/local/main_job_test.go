@@ -127,7 +127,7 @@ func (w *world) swapDataDisk() string {
 func TestOwnerIsConfined(t *testing.T) {
 	w := newWorld(t)
 	secret := w.place.config()
-	cmd := w.place.confined("--state", w.place.root, "verify", "--release-key", secret, "https://127.0.0.1:1")
+	cmd := w.place.confined("--state", w.place.root, "verify", "--policy", secret, "https://127.0.0.1:1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err == nil || !bytes.Contains(stderr.Bytes(), []byte("permission denied")) {
