@@ -34,8 +34,8 @@ type Trust struct {
 	// ReleaseKey signs releases, and so do OtherKeys, of the same publisher.
 	ReleaseKey crypto.PublicKey
 	OtherKeys  []crypto.PublicKey
-	// Policy is what is accepted of a machine; its Releases, Transparency and
-	// Now are set for each verification. Its EpochFloor refuses older releases
+	// Policy is what is accepted of a machine; its Now, Releases and
+	// Transparency are set for each verification. Its EpochFloor refuses older releases
 	// of ReleaseKey, on whatever machine (ClientState.EpochFloor).
 	Policy verifier.Policy
 	// Verifier keeps what it parsed between verifications; one is enough for
