@@ -40,7 +40,7 @@ func guestDriver(root fs.FS) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("looking for a processor of tdx: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	for lines := bufio.NewScanner(f); lines.Scan(); {
 		// All processors have the same flags.
 		if key, flags, _ := strings.Cut(lines.Text(), ":"); strings.TrimSpace(key) == "flags" {
@@ -68,7 +68,7 @@ func readEventLog(root fs.FS, limit int) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading event log: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	b, err := io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	if err != nil {
 		return nil, fmt.Errorf("reading event log: %w", err)
