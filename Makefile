@@ -61,12 +61,16 @@ test-short: deps ## run the tests that need no VM
 lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files
 	@scripts/lint
 
+.PHONY: attacks
+attacks: deps ## the attack corpus against the verifier; JSON on the last line
+	@$(GO) run ./scripts/attacks
+
 .PHONY: conformance
 conformance: deps build ## the provider conformance suite; JSON on the last line
 	@scripts/conformance
 
 .PHONY: bench
-bench: bench-boot bench-signup ## every benchmark, each beside its floor in the same run
+bench: bench-boot bench-signup bench-attest ## every benchmark, each beside its floor in the same run
 
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
@@ -75,6 +79,10 @@ bench-boot: deps build ## signup to first authenticated byte, against a plain bo
 .PHONY: bench-signup
 bench-signup: deps ## signups taken in, started and waiting, beside their floors; JSON on the last line
 	@$(GO) run ./scripts/bench-signup
+
+.PHONY: bench-attest
+bench-attest: deps ## evidence verified and issued, beside its signatures and TPM2_Quote; JSON on the last line
+	@$(GO) run ./scripts/bench-attest
 
 # The kernel package, which tests read as the image builder fetched it.
 $(KERNEL): | build

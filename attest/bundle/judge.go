@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
@@ -14,6 +15,8 @@ import (
 type Terms struct {
 	// Verifier keeps what it parsed between verifications.
 	Verifier *verifier.Verifier
+	// Releases keeps the releases that were accepted; nil keeps none.
+	Releases *release.Verifier
 	// Policy is what is accepted of a machine; its releases, its transparency
 	// and its time are set for each verification.
 	Policy verifier.Policy
@@ -59,7 +62,7 @@ func (t Terms) Judge(g Given, activate func(*verifier.Verified) (verifier.Activa
 	if len(shown.Manifest) == 0 {
 		return j, fmt.Errorf("%w: the machine shows no signed release; it may not have enrolled yet", attest.ErrRelease)
 	}
-	if j.Logged, err = release.VerifyLogged(shown.Manifest, shown.Bundle, shown.Proof, t.Keys, t.Log, t.At); err != nil {
+	if j.Logged, err = t.verifyLogged(shown); err != nil {
 		return j, err
 	}
 	activation, err := activate(j.Evidence)
@@ -70,6 +73,13 @@ func (t Terms) Judge(g Given, activate func(*verifier.Verified) (verifier.Activa
 	j.At = p.Now
 	j.Result, err = verifier.Appraise(j.Evidence, activation, p)
 	return j, err
+}
+
+func (t Terms) verifyLogged(shown evidence.ReferenceValues) (release.Logged, error) {
+	if t.Releases == nil {
+		return release.VerifyLogged(shown.Manifest, shown.Bundle, shown.Proof, t.Keys, t.Log, t.At)
+	}
+	return t.Releases.VerifyLogged(shown.Manifest, shown.Bundle, shown.Proof, t.Keys, t.Log, t.At)
 }
 
 // policy is that of this verification. The clock is the host's, or the

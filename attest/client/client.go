@@ -41,6 +41,8 @@ type Trust struct {
 	// Verifier keeps what it parsed between verifications; one is enough for
 	// all machines.
 	Verifier *verifier.Verifier
+	// Releases keeps the releases that were accepted; nil keeps none.
+	Releases *release.Verifier
 	// Log says which transparency log has to vouch for releases. Learn is told
 	// what there is to remember of it, also of a machine that is refused.
 	Log   release.LogPolicy
@@ -163,7 +165,7 @@ func (s *Session) Verify(ctx context.Context) error {
 
 // terms are what this client judges by at a time.
 func (t Trust) terms(at time.Time) bundle.Terms {
-	return bundle.Terms{Verifier: t.Verifier, Policy: t.Policy, Keys: t.Keys(), Log: t.Log, At: at}
+	return bundle.Terms{Verifier: t.Verifier, Releases: t.Releases, Policy: t.Policy, Keys: t.Keys(), Log: t.Log, At: at}
 }
 
 // Keys are all that sign releases.

@@ -52,6 +52,20 @@ func (h ClientState) Keys(rand io.Reader) (Keys, error) {
 	return Keys{Owner: owner, Recovery: recovery}, err
 }
 
+// DrawnKeys are the owner's keys where they were drawn before; nil where they
+// were not. Errors are the files'.
+func (h ClientState) DrawnKeys(rand io.Reader) (*Keys, error) {
+	_, err := os.Stat(filepath.Join(h.Dir, ownerKeyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading key: %w", err)
+	}
+	keys, err := h.Keys(rand)
+	return &keys, err
+}
+
 // loadKey reads a PKCS #8 PEM file (RFC 5958), or draws a key and writes one
 // that its owner alone can read.
 func loadKey[K any](path string, generate func() (K, error)) (K, error) {

@@ -27,8 +27,7 @@ const (
 	Width = 1 << Height
 	// CheckpointPath is where the head is.
 	CheckpointPath = "checkpoint"
-	// MaxTileBytes caps a tile of hashes, MaxBundleBytes one of entries.
-	MaxTileBytes   = Width * tlog.HashSize
+	// MaxBundleBytes caps a bundle of entries.
 	MaxBundleBytes = Width * (2 + logentry.MaxBytes)
 )
 

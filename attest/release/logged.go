@@ -3,6 +3,7 @@ package release
 import (
 	"crypto"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -111,6 +112,9 @@ func (v *logVerifier) unlogged(manifest, bundle []byte) (Logged, error) {
 	}
 	if slices.Contains(v.policy.Memory.Withdrawn, digest) {
 		return Logged{}, withdrawn(digest)
+	}
+	if key.until != math.MaxInt64 {
+		return Logged{}, opaque("the release is signed by a key that was rotated away, and no log is asked whether before or after")
 	}
 	return Logged{Manifest: m, Digest: digest, Key: key.public}, nil
 }

@@ -260,6 +260,13 @@ func TestRotatedReleaseKey(t *testing.T) {
 	if _, err := w.verify(w.log.Document(w.log.Add(w.release.Entry))); !errors.Is(err, attest.ErrTransparency) {
 		t.Errorf("signed after the rotation: %v", err)
 	}
+	// Where no log is asked nobody can tell before from after.
+	unasked := w.policy
+	w.policy = release.LogPolicy{NotRequired: true, Memory: w.policy.Memory}
+	if _, err := w.verify(nil); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("signed by the old key, without a log: %v", err)
+	}
+	w.policy = unasked
 	// Whoever stole the old key cannot rotate once more.
 	thief := logtest.NewReleaseKey(t)
 	again := w.log.Add(w.key.Entry(rotation(logentry.UseRelease, w.key.DER(), thief.DER())))

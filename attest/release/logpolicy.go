@@ -95,6 +95,16 @@ func (r Rotated) equal(o Rotated) bool {
 	return r.Use == o.Use && string(r.Old) == string(o.Old) && string(r.New) == string(o.New)
 }
 
+func (m Memory) equal(o Memory) bool {
+	return m.Time.Equal(o.Time) && slices.Equal(m.Withdrawn, o.Withdrawn) &&
+		slices.EqualFunc(m.Rotations, o.Rotations, func(a, b Rotated) bool { return a.Index == b.Index && a.equal(b) })
+}
+
+func (p LogPolicy) equal(o LogPolicy) bool {
+	return p.NotRequired == o.NotRequired && p.Log == o.Log && p.Quorum == o.Quorum && p.MaxAge == o.MaxAge &&
+		p.TimeFloor.Equal(o.TimeFloor) && slices.Equal(p.Witnesses, o.Witnesses) && p.Memory.equal(o.Memory)
+}
+
 // check fails closed.
 func (p LogPolicy) check() error {
 	if !p.NotRequired && p.TimeFloor.IsZero() {

@@ -92,6 +92,10 @@ type Boot struct {
 	// lowercase hex: 4, 9 and 11 always, 7 where the mode fixes it.
 	SHA256 map[string]string `json:"sha256"`
 	SHA384 map[string]string `json:"sha384"`
+	// Events are the SHA-256 digests whose extending, one after another, makes
+	// the register of that number: they let a refusal name the event that
+	// differs. Registers may be left out.
+	Events map[string][]string `json:"events,omitempty"`
 }
 
 // ShapeCount is how many shapes of machine the release's firmware is known on;

@@ -4,6 +4,8 @@ import (
 	"encoding/hex"
 	"strconv"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/attest"
 )
 
 // The caps on a manifest's lists and names.
@@ -172,7 +174,49 @@ func (b Boot) validate(i int) error {
 			return unacceptable("boots[%d].sha384 register %s is not 96 lowercase hex digits", i, register)
 		}
 	}
+	return b.validEvents(i)
+}
+
+// maxEvents is far above what the firmware logs of one register for a boot of
+// ours.
+const maxEvents = 64
+
+// validEvents wants events that make the very value that they explain.
+func (b Boot) validEvents(i int) error {
+	for register := range b.Events {
+		digests, err := b.EventDigests(register)
+		if err != nil || len(digests) == 0 {
+			return unacceptable("boots[%d].events of register %s: 1 to %d digests of 64 lowercase hex digits", i, register, maxEvents)
+		}
+		var made attest.Digest
+		for _, d := range digests {
+			made = attest.Extend(made, d)
+		}
+		if made.String() != b.SHA256[register] {
+			return unacceptable("boots[%d].events of register %s do not make its value", i, register)
+		}
+	}
 	return nil
+}
+
+// EventDigests are the events of a register, none where the release does not
+// name them. The error is that of a digest that is none.
+func (b Boot) EventDigests(register string) ([]attest.Digest, error) {
+	if len(b.Events[register]) > maxEvents {
+		return nil, unacceptable("register %s has %d events, at most %d", register, len(b.Events[register]), maxEvents)
+	}
+	var digests []attest.Digest
+	for _, text := range b.Events[register] {
+		var d attest.Digest
+		if !isHex(text, len(d)) {
+			return nil, unacceptable("register %s: event %q is no digest", register, text)
+		}
+		if err := d.UnmarshalText([]byte(text)); err != nil {
+			return nil, err
+		}
+		digests = append(digests, d)
+	}
+	return digests, nil
 }
 
 // ValidVersion wants a semantic version (semver.org, 2.0.0) without a leading

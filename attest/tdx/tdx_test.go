@@ -6,6 +6,8 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/asn1"
+	"encoding/pem"
 	"errors"
 	"reflect"
 	"slices"
@@ -207,6 +209,54 @@ func TestForeignListRefused(t *testing.T) {
 	c.PCKCRL = other.Collateral().PCKCRL
 	if _, err := verify(p.Quote(data, nil), c, p.Terms()); !errors.Is(err, attest.ErrRefused) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A list may come in PEM, alone.
+func TestListInPEM(t *testing.T) {
+	text := func(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}) }
+	p := tdxtest.Draw(t)
+	c := p.Collateral()
+	c.PCKCRL, c.RootCRL = text(c.PCKCRL), text(c.RootCRL)
+	if _, err := verify(p.Quote(data, nil), c, p.Terms()); err != nil {
+		t.Error(err)
+	}
+	c.RootCRL = append(c.RootCRL, c.RootCRL...)
+	if _, err := verify(p.Quote(data, nil), c, p.Terms()); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("two lists: %v", err)
+	}
+}
+
+// A field of the platform's certificate that is there twice, unknown, missing
+// or out of range is refused.
+func TestExtensionRefused(t *testing.T) {
+	oid := asn1.ObjectIdentifier{1, 2, 840, 113741, 1, 13, 1}
+	type field struct {
+		ID    asn1.ObjectIdentifier
+		Value any
+	}
+	under := func(arcs ...int) asn1.ObjectIdentifier { return append(oid[:len(oid):len(oid)], arcs...) }
+	for name, fields := range map[string][]field{
+		"missing": {{under(4), make([]byte, 6)}},
+		"twice":   {{under(4), make([]byte, 6)}, {under(4), make([]byte, 6)}},
+		"unknown": {{under(8), 1}},
+		"foreign": {{asn1.ObjectIdentifier{1, 2, 3}, 1}},
+		"short":   {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 5)}},
+		"no tcb":  {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := tdxtest.Draw(t)
+			p.EditPCK = func(c *x509.Certificate) {
+				der, err := asn1.Marshal(fields)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c.ExtraExtensions[0].Value = der
+			}
+			if _, err := verify(p.Quote(data, nil), p.Collateral(), p.Terms()); !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("%v", err)
+			}
+		})
 	}
 }
 

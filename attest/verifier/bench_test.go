@@ -49,3 +49,19 @@ func BenchmarkFloor(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkAppraise is what is judged after the signature.
+func BenchmarkAppraise(b *testing.B) {
+	m := verifiertest.Boot(b)
+	in, p := m.Input(b), m.Policy()
+	facts, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := verifier.Appraise(facts, verifier.ActivatedBefore, p); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

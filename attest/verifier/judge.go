@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/toolshed-cloud/shed/attest"
 )
@@ -125,7 +124,7 @@ func (j *judge) identity() attest.Finding {
 	if j.voucher.stale != "" {
 		return warn(d, "accepted endorsement root, %s; %s%s", how, j.voucher.stale, worth)
 	}
-	return good(d, "accepted endorsement root, %s%s", how, worth)
+	return good(d, "accepted endorsement root, "+how+worth)
 }
 
 func (j *judge) configuration() attest.Finding {
@@ -148,7 +147,7 @@ func (j *judge) ownRegisters() registerSet {
 	if j.facts.Registers[attest.RegisterConfig] != attest.Extend(attest.Digest{}, j.facts.Config) {
 		wrong |= setOf(attest.RegisterConfig)
 	}
-	if !slices.Contains(attest.ClaimRegisters(j.facts.Claim), j.facts.Registers[attest.RegisterClaim]) {
+	if !attest.IsClaimRegister(j.facts.Registers[attest.RegisterClaim], j.facts.Claim) {
 		wrong |= setOf(attest.RegisterClaim)
 	}
 	return wrong
@@ -167,10 +166,9 @@ func (j *judge) executables() attest.Finding {
 		return bad(d, attest.ErrRelease, "release %s has epoch %d, below the floor %d", m.manifest.Version, m.manifest.Epoch, j.policy.EpochFloor)
 	}
 	if m.shape == nil {
-		return good(d, "release %s, epoch %d: pcr 4, 9, 11 as signed; nothing ran before it but the host's firmware and acpi tables",
-			m.manifest.Version, m.manifest.Epoch)
+		return good(d, m.name()+": pcr 4, 9, 11 as signed; nothing ran before it but the host's firmware and acpi tables")
 	}
-	return good(d, "release %s, epoch %d: pcr 0, 1, 4, 9, 11 as signed, nothing else ran before it", m.manifest.Version, m.manifest.Epoch)
+	return good(d, m.name()+": pcr 0, 1, 4, 9, 11 as signed, nothing else ran before it")
 }
 
 func (j *judge) fileSystem() attest.Finding {
@@ -235,8 +233,8 @@ func (j *judge) storage() attest.Finding {
 	}
 }
 
-func good(d attest.Dimension, format string, args ...any) attest.Finding {
-	return attest.Finding{Dimension: d, Verdict: attest.Affirming, Reason: fmt.Sprintf(format, args...)}
+func good(d attest.Dimension, reason string) attest.Finding {
+	return attest.Finding{Dimension: d, Verdict: attest.Affirming, Reason: reason}
 }
 
 // bad is a refusal of a kind; its text is the reason alone.

@@ -29,6 +29,11 @@ type match struct {
 	unlocked bool
 }
 
+// name is the release as a person knows it.
+func (m match) name() string {
+	return "release " + m.manifest.Version + ", epoch " + strconv.FormatUint(m.manifest.Epoch, 10)
+}
+
 // registerSet has a bit for each register.
 type registerSet uint32
 
@@ -195,12 +200,21 @@ func (m match) explain(wrong registerSet, facts *Verified) string {
 			continue
 		}
 		line := fmt.Sprintf("%s is %.8s…, release %s has %.8s…", registerName(r), facts.Registers[r], m.manifest.Version, m.expected.values[r])
-		if why := eventlog.Explain(events, r, facts.Registers[r], m.expected.values[r], nil); why != "" {
+		if why := eventlog.Explain(events, r, facts.Registers[r], m.expected.values[r], m.reference(r)); why != "" {
 			line += " (the log's " + why + ")"
 		}
 		lines = append(lines, line)
 	}
 	return strings.Join(lines, "; ")
+}
+
+// reference are the events that the release names for a register.
+func (m match) reference(register uint8) []attest.Digest {
+	digests, err := m.boot.EventDigests(strconv.Itoa(int(register)))
+	if err != nil {
+		return nil
+	}
+	return digests
 }
 
 func registerName(register uint8) string { return fmt.Sprintf("pcr%d", register) }

@@ -22,7 +22,7 @@ func newImageCommand() *cobra.Command {
 		Short: "build and sign the image that machines boot",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand())
+	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageEntryCommand())
 	return cmd
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/bundle"
+	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
@@ -28,6 +29,9 @@ type claims struct {
 	// "the saver's word" or "nobody".
 	Session    string `json:"session"`
 	Activation string `json:"activation"`
+	// Owner is whose machine it is, on a live connection: "yours", "another" or
+	// "nobody".
+	Owner client.Whose `json:"owner,omitempty"`
 	*savedClaims
 	*machineClaims
 }
@@ -88,7 +92,11 @@ func (c claims) show(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	return writeAppraisal(cmd.OutOrStdout(), c.AttestationResult)
+	if err := writeAppraisal(cmd.OutOrStdout(), c.AttestationResult); err != nil || c.Owner == "" {
+		return err
+	}
+	_, err := fmt.Fprintf(cmd.OutOrStdout(), "owner: %s\n", describeOwner(c.Owner, c.Claim))
+	return err
 }
 
 func (c claims) showSaved(w io.Writer) error {

@@ -79,7 +79,7 @@ func (f *clientFlags) relyingParty(cmd *cobra.Command) (*relyingParty, error) {
 	}
 	trust := client.Trust{
 		ReleaseKey: p.ReleaseKeys[0], OtherKeys: p.ReleaseKeys[1:], Policy: p.Verifier, Log: p.Log, Learn: state.Learn,
-		Verifier: new(verifier.Verifier), Now: time.Now, Rand: rand.Reader,
+		Verifier: new(verifier.Verifier), Releases: new(release.Verifier), Now: time.Now, Rand: rand.Reader,
 	}
 	for _, key := range p.ReleaseKeys {
 		floor, err := state.EpochFloor(key)

@@ -27,8 +27,8 @@ const keyFlag = "key"
 // keyHelp says what --key is, and what to do where it is something else.
 const keyHelp = `
 KEY is a PEM file with the private key, ECDSA P-256 or Ed25519, without a
-password. What was signed elsewhere, by a key that never leaves a service, goes
-into the log with shed log add.`
+password. For a key at a service or with a password, shed image entry signs, and
+shed log add puts what it signed into the log.`
 
 // readSigner reads a private release key and what signs with it.
 func readSigner(name string) (public crypto.PublicKey, sign func([]byte) ([]byte, error), err error) {

@@ -90,6 +90,9 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 	}
 	defer session.Close()
 	found := claimsOf(c.machine.String(), session.Result, session.Evidence, session.VerifiedAt)
+	if found.Owner, err = c.whose(ctx, session); err != nil {
+		return err
+	}
 	return errors.Join(found.show(cmd), c.remember(session))
 }
 

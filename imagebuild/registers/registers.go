@@ -85,64 +85,68 @@ func Expect(boot Boot) (release.Boot, error) {
 		}
 	}
 	b := release.Boot{SecureBoot: boot.SecureBoot}
-	if b.SHA256, err = boot.bank(crypto.SHA256, sections); err != nil {
+	if b.SHA256, b.Events, err = boot.bank(crypto.SHA256, sections); err != nil {
 		return none, err
 	}
-	b.SHA384, err = boot.bank(crypto.SHA384, sections)
+	b.SHA384, _, err = boot.bank(crypto.SHA384, sections)
 	return b, err
 }
 
-func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (map[string]string, error) {
+// bank is each register's value, and the events that make those of the image.
+func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (values map[string]string, events map[string][]string, err error) {
 	four, err := b.loader(alg, sections[".linux"])
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	values := map[string]string{
+	values, events = map[string]string{}, map[string][]string{}
+	for name, r := range map[string]*register{
 		"4":  four,
 		"9":  kernelRegister(alg, sections[".cmdline"], handedOver(sections, b.StubVersion)),
 		"11": stubRegister(alg, sections, b.StubVersion),
+	} {
+		values[name], events[name] = r.String(), r.events
 	}
 	switch {
 	case !b.SecureBoot:
 		values["7"] = noKeysRegister(alg)
 	case b.Keys != nil:
 		if values["7"], err = keysRegister(alg, *b.Keys); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
-	return values, nil
+	return values, events, nil
 }
 
 // loader is register 4: the firmware's boot attempt and every program it is
 // asked to load. Up to 257 the stub has the firmware load the kernel, which
 // measures it; with Secure Boot on it goes round the firmware's own check, and
 // the measurement with it.
-func (b Boot) loader(alg crypto.Hash, linux []byte) (string, error) {
+func (b Boot) loader(alg crypto.Hash, linux []byte) (*register, error) {
 	r := newRegister(alg)
 	r.measure([]byte("Calling EFI Application from Boot Option"))
 	r.measure(separator)
 	if err := r.authenticode(b.UKI); err != nil {
-		return "", fmt.Errorf("hashing the image: %w", err)
+		return nil, fmt.Errorf("hashing the image: %w", err)
 	}
 	if !b.SecureBoot {
 		if err := r.authenticode(linux); err != nil {
-			return "", fmt.Errorf("hashing the kernel: %w", err)
+			return nil, fmt.Errorf("hashing the kernel: %w", err)
 		}
 	}
-	return r.String(), nil
+	return r, nil
 }
 
 // kernelRegister is register 9: the kernel's EFI stub measures its command
 // line, as the UTF-16 that the firmware handed over, and the initrd.
-func kernelRegister(alg crypto.Hash, cmdline, initrd []byte) string {
+func kernelRegister(alg crypto.Hash, cmdline, initrd []byte) *register {
 	r := newRegister(alg)
 	r.measure(utf16LE(string(cmdline) + "\x00"))
 	r.measure(initrd)
-	return r.String()
+	return r
 }
 
 // stubRegister is register 11: each section's name, then its data.
-func stubRegister(alg crypto.Hash, sections map[string][]byte, version int) string {
+func stubRegister(alg crypto.Hash, sections map[string][]byte, version int) *register {
 	r := newRegister(alg)
 	for _, s := range canonical {
 		data, ok := sections[s.name]
@@ -152,7 +156,7 @@ func stubRegister(alg crypto.Hash, sections map[string][]byte, version int) stri
 		r.measure(append([]byte(s.name), 0))
 		r.measure(data)
 	}
-	return r.String()
+	return r
 }
 
 // separator ends the firmware's part of a register (TCG PC Client Platform
@@ -163,6 +167,8 @@ var separator = []byte{0, 0, 0, 0}
 type register struct {
 	alg   crypto.Hash
 	value []byte
+	// events are what was extended, in lowercase hex.
+	events []string
 }
 
 func newRegister(alg crypto.Hash) *register {
@@ -174,6 +180,7 @@ func (r *register) extend(digest []byte) {
 	h.Write(r.value)
 	h.Write(digest)
 	r.value = h.Sum(nil)
+	r.events = append(r.events, hex.EncodeToString(digest))
 }
 
 func (r *register) measure(event []byte) {

@@ -120,7 +120,7 @@ func TestRegister11OfEachStub(t *testing.T) {
 		},
 	} {
 		for i, alg := range []crypto.Hash{crypto.SHA256, crypto.SHA384} {
-			if got := stubRegister(alg, sections, version); got != want[i] {
+			if got := stubRegister(alg, sections, version).String(); got != want[i] {
 				t.Errorf("systemd-stub %d, %s: got %s, want %s", version, alg, got, want[i])
 			}
 		}

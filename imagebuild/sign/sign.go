@@ -89,16 +89,25 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	return digest, statefile.Write(filepath.Join(dir, BundleName), 0o644, bundle)
 }
 
-// entry signs what the transparency log is to say of the release.
-func (k *Key) entry(ctx context.Context, manifest []byte, m *release.Manifest, digest attest.ReleaseDigest) ([]byte, error) {
-	statement := release.EntryOf(m, digest)
-	e, err := logentry.Sign(logentry.Body{Kind: logentry.KindRelease, Release: &statement}, derOf(k.pem), func(message []byte) ([]byte, error) {
+// DER is the public key as log entries name it, a SubjectPublicKeyInfo.
+func (k *Key) DER() []byte { return derOf(k.pem) }
+
+// Entry signs a statement for the transparency log. Errors are the key's and
+// attest.ErrMalformed.
+func (k *Key) Entry(ctx context.Context, body logentry.Body) ([]byte, error) {
+	e, err := logentry.Sign(body, k.DER(), func(message []byte) ([]byte, error) {
 		return k.signer.SignMessage(bytes.NewReader(message), options.WithContext(ctx))
 	})
 	if err != nil {
 		return nil, err
 	}
-	b, err := e.Encode()
+	return e.Encode()
+}
+
+// entry signs what the transparency log is to say of the release.
+func (k *Key) entry(ctx context.Context, manifest []byte, m *release.Manifest, digest attest.ReleaseDigest) ([]byte, error) {
+	statement := release.EntryOf(m, digest)
+	b, err := k.Entry(ctx, logentry.Body{Kind: logentry.KindRelease, Release: &statement})
 	if err != nil {
 		return nil, err
 	}

@@ -58,6 +58,9 @@ type Parts struct {
 	// TrustAnchors reads the accepted endorsement roots.
 	TrustAnchors func() ([]verifier.TrustAnchor, error)
 	MinimumTier  attest.Tier
+	// Endorsements are what machines are to show beside their own endorsement
+	// certificate, an encoded evidence.Endorsements; nil for none.
+	Endorsements func() ([]byte, error)
 	// Limits are how long the states may last that a machine moves on to.
 	Limits orchestrator.Limits
 	// HeartbeatEvery is how often machines are asked to report.
@@ -77,7 +80,7 @@ type Server struct {
 	Parts
 	// verifier keeps what it parsed of the machines' keys.
 	verifier verifier.Verifier
-	mu sync.Mutex
+	mu       sync.Mutex
 	// beats are heartbeats that say nothing new and are not written yet.
 	// Guarded by mu.
 	beats map[providers.MachineID]time.Time

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
 	"github.com/toolshed-cloud/shed/attest/logtiles"
@@ -137,6 +138,6 @@ func (l *Log) show(h head) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	before := l.head.changed
-	l.head = h
+	l.head, l.documents = h, map[attest.ReleaseDigest][]byte{}
 	close(before)
 }

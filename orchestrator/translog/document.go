@@ -19,10 +19,37 @@ import (
 // withdrawals. Errors are orchestrator.ErrNotFound for a release that does not
 // stand in what is shown of the log, and the disk's.
 func (l *Log) Document(ctx context.Context, digest attest.ReleaseDigest) ([]byte, error) {
+	if made := l.made(digest); made != nil {
+		return made, nil
+	}
 	h, index, beside, ok := l.wanted(digest)
 	if !ok {
 		return nil, fmt.Errorf("release %s in the log: %w", digest, orchestrator.ErrNotFound)
 	}
+	b, err := l.document(ctx, h, index, beside)
+	if err == nil {
+		l.remember(h, digest, b)
+	}
+	return b, err
+}
+
+// made is a document that was made under the head that is shown: all machines
+// of a release get the same.
+func (l *Log) made(digest attest.ReleaseDigest) []byte {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.documents[digest]
+}
+
+func (l *Log) remember(h head, digest attest.ReleaseDigest, document []byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.changed == l.head.changed {
+		l.documents[digest] = document
+	}
+}
+
+func (l *Log) document(ctx context.Context, h head, index int64, beside []int64) ([]byte, error) {
 	hashes := logtiles.Hashes(ctx, l.fetch, h.Checkpoint)
 	first, err := l.proof(ctx, hashes, h, index)
 	if err != nil {

@@ -79,11 +79,12 @@ type Log struct {
 	// rounds serialises rounds of asking the witnesses.
 	rounds sync.Mutex
 
-	// mu guards what follows: what stands in the log, and the head that is
-	// shown.
-	mu    sync.Mutex
-	known contents
-	head  head
+	// mu guards what follows: what stands in the log, the head that is shown,
+	// and the documents that were made under it.
+	mu        sync.Mutex
+	known     contents
+	head      head
+	documents map[attest.ReleaseDigest][]byte
 }
 
 // head is a checkpoint with its cosignatures.

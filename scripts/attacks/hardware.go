@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
 	"github.com/toolshed-cloud/shed/attest/nitro"
 	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
 	"github.com/toolshed-cloud/shed/attest/snp"
@@ -43,24 +44,24 @@ func onSNP(tb testing.TB) ([]attack, error) {
 	reported("host's own report (VMPL -1)", platform("vmpl"), func(r *snp.Report) { r.VMPL = ^uint32(0) })
 	reported("another chip id", reason{kind: attest.ErrIdentity, says: "chip"}, func(r *snp.Report) { r.ChipID[0]++ })
 	reported("masked chip id", platform("masks"), func(r *snp.Report) { r.ChipID = [64]byte{} })
-	reported("reported TCB not the key's", reason{kind: attest.ErrIdentity, says: "tcb"}, func(r *snp.Report) { r.ReportedTCB++ })
+	reported("reported TCB not the key's", reason{kind: attest.ErrIdentity, says: "REPORTED_TCB"}, func(r *snp.Report) { r.ReportedTCB++ })
 	reported("committed TCB below the floor", platform("committed tcb"), func(r *snp.Report) { r.CommittedTCB = 0 })
 	reported("firmware below the minimum", platform("firmware"), func(r *snp.Report) { r.Current.Major = 0 })
 	reported("signed as VLEK, shown as VCEK", reason{kind: attest.ErrIdentity}, func(r *snp.Report) { r.Signer = snp.VLEK })
 	reported("unsigned report", reason{kind: attest.ErrIdentity}, func(r *snp.Report) { r.Signer = snp.Unsigned })
 
-	vlek := *w
-	vlek.Key = w.Vendor.VLEK(nil)
-	vlek.Install(m, func(r *snp.Report) { r.ChipID = [64]byte{} })
-	all = append(all, t.refused("VLEK where the policy wants a VCEK", platform("VLEK"), judged(t.input(m).Appraise(t.policy()))))
-	vlek.Install(m, func(r *snp.Report) { r.Signer = snp.VCEK })
-	all = append(all, t.refused("VLEK as VCEK", reason{kind: attest.ErrIdentity}, judged(t.input(m).Appraise(t.policy()))))
-
-	revoked := *w
-	revoked.Revoked = []*x509.Certificate{w.Vendor.ASK.Certificate}
-	revoked.Install(m, nil)
-	all = append(all, t.refused("revoked authority", reason{kind: attest.ErrRevoked}, judged(t.input(m).Appraise(t.policy()))))
-	w.Install(m, nil)
+	// endorsed has another key of the vendor's sign.
+	endorsed := func(name string, r reason, other verifiertest.SNP, edit func(*snp.Report)) {
+		other.Install(m, edit)
+		bad := judged(t.input(m).Appraise(t.policy()))
+		w.Install(m, nil)
+		all = append(all, t.refused(name, r, bad))
+	}
+	vlek := verifiertest.SNP{Vendor: w.Vendor, Key: w.Vendor.VLEK(nil)}
+	endorsed("VLEK where the policy wants a VCEK", platform("VLEK"), vlek, func(r *snp.Report) { r.ChipID = [64]byte{} })
+	endorsed("VLEK as VCEK", reason{kind: attest.ErrIdentity}, vlek, func(r *snp.Report) { r.Signer = snp.VCEK })
+	endorsed("revoked authority", reason{kind: attest.ErrRevoked},
+		verifiertest.SNP{Vendor: w.Vendor, Key: w.Key, Revoked: []*x509.Certificate{w.Vendor.ASK.Certificate}}, nil)
 	m.Endorsements.RevocationLists = nil
 	all = append(all, t.refusedKept(w, "revocation list left out", reason{kind: attest.ErrCollateral}))
 	m.Endorsements.RevocationLists = [][]byte{w.Vendor.ARK.List(func(l *x509.RevocationList) {
@@ -121,13 +122,14 @@ func onTDX(tb testing.TB) ([]attack, error) {
 		failed = errors.Join(failed, x.Install(m, nil))
 		all = append(all, t.refused(name, r, bad))
 	}
+	stranger := chaintest.P256(tb)
 	identity := func(says string) reason { return reason{kind: attest.ErrIdentity, says: says} }
 	quoted("td that can be debugged", reason{kind: attest.ErrPlatform, says: "debug"}, func(d *tdxtest.Draft) { d.Report.TDAttributes |= tdx.AttributeDebug })
 	quoted("td attribute that is not allowed", reason{kind: attest.ErrPlatform, says: "attributes"}, func(d *tdxtest.Draft) { d.Report.TDAttributes |= 1 << 1 })
 	quoted("module of another signer", identity("mrsignerseam"), func(d *tdxtest.Draft) { d.Report.MRSIGNERSEAM[0] = 1 })
 	quoted("module of an unknown version", identity("module"), func(d *tdxtest.Draft) { d.Report.TEETCBSVN[1] = 9 })
 	quoted("quoting enclave of another signer", identity("mrsigner"), func(d *tdxtest.Draft) { d.QE.MRSIGNER[0]++ })
-	quoted("attestation key that the enclave does not name", reason{kind: attest.ErrSignature}, func(d *tdxtest.Draft) { d.QEAuth = []byte("other"); d.Bound = nil; d.QE.ISVPRODID++ })
+	quoted("attestation key that the enclave does not name", identity("attestation key"), func(d *tdxtest.Draft) { d.Bound = &stranger.PublicKey })
 	quoted("another TEE's quote", reason{kind: attest.ErrMalformed, says: "tee"}, func(d *tdxtest.Draft) { d.TEE = 0 })
 	quoted("quote of version 3", reason{kind: attest.ErrMalformed, says: "version"}, func(d *tdxtest.Draft) { d.Version = 3 })
 	all = append(all,
@@ -146,9 +148,11 @@ func onTDX(tb testing.TB) ([]attack, error) {
 		reason reason
 		revoke func(*tdxtest.Platform)
 	}{
-		"revoked platform":         {reason{kind: attest.ErrRevoked}, func(p *tdxtest.Platform) { p.RevokePCK = true }},
-		"revoked authority":        {reason{kind: attest.ErrRevoked}, func(p *tdxtest.Platform) { p.RevokeCA = true }},
-		"stale collateral":         {reason{kind: attest.ErrCollateral}, func(p *tdxtest.Platform) { p.TCBInfo.NextUpdate = time.Now().Add(-100 * 24 * time.Hour) }},
+		"revoked platform":  {reason{kind: attest.ErrRevoked}, func(p *tdxtest.Platform) { p.RevokePCK = true }},
+		"revoked authority": {reason{kind: attest.ErrRevoked}, func(p *tdxtest.Platform) { p.RevokeCA = true }},
+		"stale collateral": {reason{kind: attest.ErrCollateral}, func(p *tdxtest.Platform) {
+			p.TCBInfo.IssueDate, p.TCBInfo.NextUpdate = time.Now().Add(-130*24*time.Hour), time.Now().Add(-100*24*time.Hour)
+		}},
 		"platform that is too old": {reason{kind: attest.ErrPlatform, says: "rates"}, func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.OutOfDate }},
 	} {
 		bad := verifiertest.NewTDX(tb)

@@ -30,7 +30,8 @@ import (
 func readTrust(dir string) (client.Trust, error) {
 	trust := client.Trust{
 		Policy:   verifier.Policy{Minimum: attest.Tiers{Identity: attest.TierSoftware}, EKRevocation: chain.RequiredWhereNamed},
-		Verifier: new(verifier.Verifier), Now: time.Now, Rand: rand.Reader, Log: release.LogPolicy{NotRequired: true},
+		Log:      release.LogPolicy{NotRequired: true},
+		Verifier: new(verifier.Verifier), Now: time.Now, Rand: rand.Reader,
 	}
 	key, err := os.ReadFile(filepath.Join(dir, "release.pub"))
 	if err != nil {

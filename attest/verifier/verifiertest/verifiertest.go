@@ -9,6 +9,7 @@ package verifiertest
 
 import (
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,6 +36,8 @@ type Machine struct {
 	// for these beside the endorsement certificate, which is set.
 	Reporters    []attester.Reporter
 	Endorsements evidence.Endorsements
+	// Values are what it shows of its release; none at first.
+	Values evidence.ReferenceValues
 }
 
 // Boot starts a machine that runs the release in it.
@@ -111,7 +114,7 @@ func (m *Machine) Ask(nonce attest.Nonce, ch attest.Channel, claim attest.Digest
 		return nil, err
 	}
 	return m.TPM.Evidence(attester.Subject{
-		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.Config), Claim: claim, Endorsements: endorsements,
+		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.Config), Claim: claim, Endorsements: endorsements, ReferenceValues: m.Values,
 	})
 }
 
@@ -176,4 +179,22 @@ func (m *Machine) Quote(extra attest.Digest) (quote, signature []byte, err error
 		return nil, nil, err
 	}
 	return rsp.Quoted.Bytes(), tpm2.Marshal(rsp.Signature), nil
+}
+
+// Manifest is the release's manifest, encoded, as a signer would have it: what
+// a boot does not fix is made up. Errors are release's.
+func (m *Machine) Manifest() ([]byte, error) {
+	whole := *m.Release
+	file := func(name string) release.File {
+		return release.File{Name: name, SHA256: attest.Sum([]byte(name)), Bytes: 1}
+	}
+	whole.Architecture, whole.StubVersion, whole.Disk, whole.UKI = "amd64", 252, file("disk.raw"), file("uki.efi")
+	whole.Inputs = []release.Input{{Name: "kernel", SHA256: attest.Sum([]byte("kernel")), Bytes: 1}}
+	boot := whole.Boots[0]
+	boot.SHA384 = map[string]string{}
+	for register := range boot.SHA256 {
+		boot.SHA384[register] = strings.Repeat("0", 96)
+	}
+	whole.Boots = []release.Boot{boot}
+	return whole.Encode()
 }
