@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -247,4 +248,19 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("accepted without being complete: %+v", p)
 		}
 	})
+}
+
+// The manual has every key of the defaults.
+func TestKeysAreDocumented(t *testing.T) {
+	manual, err := os.ReadFile("../../docs/policy.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(uncommented(text(t, "strict"))) {
+		key, _, ok := strings.Cut(strings.Trim(line, " -"), ":")
+		told := strings.Contains(string(manual), key+"`") || strings.Contains(string(manual), key+".")
+		if ok && key != "Milan" && key != "Genoa" && !strings.HasPrefix(key, "rtmr") && !told {
+			t.Errorf("docs/policy.md has no %s", key)
+		}
+	}
 }

@@ -30,11 +30,13 @@ func TestRawScripts(t *testing.T) {
 		env.Setenv("SEV", filepath.Join(moduleDir(t, "github.com/google/go-sev-guest"), "verify", "testdata"))
 		intel := filepath.Join(moduleDir(t, "github.com/google/go-tdx-guest"), "testing", "testdata")
 		env.Setenv("TDX", intel)
+		captured, err := filepath.Abs("../../scripts/attacks/testdata/captured")
+		env.Setenv("CAPTURED", captured)
 		writeQuote(t, env)
 		writePolicy(t, env.WorkDir)
 		writeCollateral(t, env.WorkDir, intel)
 		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
-		return nil
+		return err
 	})
 }
 
