@@ -114,7 +114,7 @@ func TestUnsetIsAnError(t *testing.T) {
 					without = append(without, other)
 				}
 			}
-			if key == "Milan" || key == "Genoa" || strings.HasPrefix(strings.TrimSpace(line), "-") {
+			if key == "Genoa" || strings.HasPrefix(strings.TrimSpace(line), "-") {
 				continue
 			}
 			_, err := policy.Parse([]byte(strings.Join(without, "\n")), opening(files))
@@ -147,9 +147,9 @@ func TestRefusals(t *testing.T) {
 		"a yes":              {"vlek: refused", "vlek: true", "snp.vlek is \"true\", want accepted, refused"},
 		"debug":              {"[sept-ve-disable, pks]", "[sept-ve-disable, debug]", "tdx.attributes.allowed[1] is \"debug\""},
 		"migration":          {"permitted: [smt]", "permitted: [migration-agent]", "snp.guest_policy.permitted[0]"},
-		"floor too large":    {"microcode: 219", "microcode: 256", "snp.floors.Milan.microcode"},
-		"unknown line":       {"Milan: {", "Rome: {", "snp.floors.Rome is unknown"},
-		"no lines":           {"    Milan: {bootloader: 4, tee: 0, snp: 24, microcode: 219}\n    Genoa: {bootloader: 10, tee: 0, snp: 23, microcode: 84}", "    {}", "snp.floors is empty"},
+		"floor too large":    {"microcode: 84", "microcode: 256", "snp.floors.Genoa.microcode"},
+		"unknown line":       {"Genoa: {", "Rome: {", "snp.floors.Rome is unknown"},
+		"no lines":           {"    Genoa: {bootloader: 10, tee: 0, snp: 23, microcode: 84}", "    {}", "snp.floors is empty"},
 		"short measurement":  {"mrtd: any", "mrtd: [abcd]", "tdx.mrtd[0]"},
 		"no measurement":     {"mrtd: any", "mrtd: []", "tdx.mrtd has 0 entries"},
 		"other word":         {"mrtd: any", "mrtd: whatever", "tdx.mrtd is neither any nor a list"},
@@ -259,7 +259,7 @@ func TestKeysAreDocumented(t *testing.T) {
 	for line := range strings.Lines(uncommented(text(t, "strict"))) {
 		key, _, ok := strings.Cut(strings.Trim(line, " -"), ":")
 		told := strings.Contains(string(manual), key+"`") || strings.Contains(string(manual), key+".")
-		if ok && key != "Milan" && key != "Genoa" && !strings.HasPrefix(key, "rtmr") && !told {
+		if ok && key != "Genoa" && !strings.HasPrefix(key, "rtmr") && !told {
 			t.Errorf("docs/policy.md has no %s", key)
 		}
 	}
