@@ -2,7 +2,9 @@ package client
 
 import (
 	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -28,6 +30,7 @@ type ClientState struct{ Dir string } //nolint:revive // "State" alone would be 
 const (
 	ownerKeyFile    = "owner.key"
 	recoveryKeyFile = "recovery.key"
+	resultKeyFile   = "ear.key"
 )
 
 // Keys reads the owner's keys, drawing those that are missing. Of two
@@ -64,6 +67,19 @@ func (h ClientState) DrawnKeys(rand io.Reader) (*Keys, error) {
 	}
 	keys, err := h.Keys(rand)
 	return &keys, err
+}
+
+// ResultKey reads the key that the client signs its results with, drawing it
+// the first time: it vouches for nothing but them. Errors are the files'.
+func (h ClientState) ResultKey(rand io.Reader) (*ecdsa.PrivateKey, error) {
+	unlock, err := h.lock()
+	if err != nil {
+		return nil, err
+	}
+	defer unlock() //nolint:errcheck // the lock goes with the descriptor
+	return loadKey(filepath.Join(h.Dir, resultKeyFile), func() (*ecdsa.PrivateKey, error) {
+		return ecdsa.GenerateKey(elliptic.P256(), rand)
+	})
 }
 
 // loadKey reads a PKCS #8 PEM file (RFC 5958), or draws a key and writes one

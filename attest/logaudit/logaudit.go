@@ -19,6 +19,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/auditlog"
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
 	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/logtiles"
@@ -95,8 +96,9 @@ type Report struct {
 	// Releases are in the log's order.
 	Releases  []Release
 	Rotations int
-	// AuditHeads counts the control plane's.
-	AuditHeads int
+	// AuditHeads are a control plane's, as they stand there: whose key has to
+	// have signed them is for whoever audits its results to know.
+	AuditHeads []auditlog.Logged
 	Findings   []Finding
 	// Fits says that every head that was seen before is of this same log.
 	Fits bool
@@ -195,7 +197,7 @@ func (a *auditor) entry(record []byte, index int64) {
 	case logentry.KindRotation:
 		a.rotate(e.Body.Rotation, index)
 	case logentry.KindAuditHead:
-		a.report.AuditHeads++
+		a.report.AuditHeads = append(a.report.AuditHeads, auditlog.Logged{Index: index, Entry: e})
 	}
 }
 

@@ -167,7 +167,7 @@ func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client
 	session, err := c.trust.Connect(ctx, c.machine, pin)
 	var refusal *client.RefusedError
 	if errors.As(err, &refusal) {
-		return nil, errors.Join(claimsOf(c.machine.String(), refusal.Result, refusal.Evidence, c.trust.Now()).show(cmd), err)
+		return nil, errors.Join(c.show(cmd, claimsOf(c.machine.String(), refusal.Result, refusal.Evidence, c.trust.Now()), refusal.Evidence), err)
 	}
 	return session, err
 }

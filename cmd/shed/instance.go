@@ -67,7 +67,7 @@ func tabulate(w io.Writer, all []adminclient.Instance) error {
 }
 
 func newInstanceShowCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "show INSTANCE",
 		Short: "show an instance",
 		Long:  instanceLong,
@@ -77,9 +77,14 @@ func newInstanceShowCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if wantsEAR(cmd) {
+				return showEAR(cmd, c, i.ID)
+			}
 			return printInstance(cmd, i)
 		}),
 	}
+	cmd.Flags().Bool("ear", false, "print the control plane's result as the EAT Attestation Result (JWT) that it signed")
+	return cmd
 }
 
 func printInstance(cmd *cobra.Command, i adminclient.Instance) error {

@@ -24,9 +24,12 @@ import (
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
-// fetchFrom reads a log over HTTP. A resource that is not there is
-// fs.ErrNotExist.
+// fetchFrom reads a log over HTTP, or from a directory with a copy of it. A
+// resource that is not there is fs.ErrNotExist.
 func fetchFrom(base string, timeout time.Duration) logtiles.Fetch {
+	if !strings.Contains(base, "://") {
+		return fetchCopy(base)
+	}
 	client := &http.Client{Timeout: timeout}
 	return func(ctx context.Context, path string) ([]byte, error) {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+"/"+path, nil)
@@ -47,6 +50,29 @@ func fetchFrom(base string, timeout time.Duration) logtiles.Fetch {
 		b, err := io.ReadAll(io.LimitReader(resp.Body, logtiles.MaxBundleBytes+1))
 		if err != nil {
 			return nil, fmt.Errorf("fetching the log's %s: %w", path, err)
+		}
+		return b, nil
+	}
+}
+
+// fetchCopy reads a log's files. Its checkpoint has to be the one with the
+// witnesses' cosignatures, as it is served.
+func fetchCopy(dir string) logtiles.Fetch {
+	return func(_ context.Context, path string) ([]byte, error) {
+		if !logtiles.IsPath(path) {
+			return nil, cli.NotFound(fmt.Errorf("reading the log's %s: %w", path, fs.ErrNotExist))
+		}
+		f, err := os.Open(filepath.Join(dir, filepath.FromSlash(path)))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = cli.NotFound(err)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the log: %w", err)
+		}
+		defer f.Close()
+		b, err := io.ReadAll(io.LimitReader(f, logtiles.MaxBundleBytes+1))
+		if err != nil {
+			return nil, fmt.Errorf("reading the log's %s: %w", path, err)
 		}
 		return b, nil
 	}

@@ -67,34 +67,41 @@ func newReleaseAuditCommand() *cobra.Command {
 }
 
 func (o *auditOptions) run(cmd *cobra.Command) error {
-	policy, err := o.auditPolicy(cmd)
+	report, err := o.replay(cmd)
 	if err != nil {
 		return err
 	}
-	timeout, err := cmd.Flags().GetDuration("timeout")
-	if err != nil {
-		return err
-	}
-	memory := auditMemory(cmd, policy.Log)
-	unlock, err := memory.open(&policy)
-	if err != nil {
-		return err
-	}
-	defer unlock() //nolint:errcheck // the lock goes with the descriptor
-	report, err := logaudit.Replay(cmd.Context(), fetchFrom(o.log, timeout), policy)
-	if err != nil {
-		return explainAudit(err)
-	}
-	if err := printReport(cmd, report); err != nil {
-		return err
-	}
-	if report.Fits {
-		err = memory.keep(report.Head)
-	}
+	err = printReport(cmd, report)
 	if len(report.Findings) > 0 {
 		err = errors.Join(err, cli.Refused(fmt.Errorf("the log %s is not as it should be: %d findings", report.Head.Origin, len(report.Findings))))
 	}
 	return err
+}
+
+// replay audits the log, and remembers its head where it fits what was seen.
+func (o *auditOptions) replay(cmd *cobra.Command) (*logaudit.Report, error) {
+	policy, err := o.auditPolicy(cmd)
+	if err != nil {
+		return nil, err
+	}
+	timeout, err := cmd.Flags().GetDuration("timeout")
+	if err != nil {
+		return nil, err
+	}
+	memory := auditMemory(cmd, policy.Log)
+	unlock, err := memory.open(&policy)
+	if err != nil {
+		return nil, err
+	}
+	defer unlock() //nolint:errcheck // the lock goes with the descriptor
+	report, err := logaudit.Replay(cmd.Context(), fetchFrom(o.log, timeout), policy)
+	if err != nil {
+		return nil, explainAudit(err)
+	}
+	if report.Fits {
+		err = memory.keep(report.Head)
+	}
+	return report, err
 }
 
 // explainAudit says unreachable where the log is not there.

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
 	"encoding/json"
@@ -24,17 +26,23 @@ import (
 
 // auditWorld is a real log, served, and who audits it.
 type auditWorld struct {
-	t    *testing.T
-	dir  string
-	url  string
-	key  logtest.ReleaseKey
-	log  *translog.Log
-	file func(name, content string) string
+	t   *testing.T
+	dir string
+	url string
+	key logtest.ReleaseKey
+	// results signs the control plane's.
+	results *ecdsa.PrivateKey
+	log     *translog.Log
+	file    func(name, content string) string
 }
 
 func newAuditWorld(t *testing.T) *auditWorld {
 	t.Helper()
-	w := &auditWorld{t: t, dir: t.TempDir(), key: logtest.NewReleaseKey(t)}
+	results, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &auditWorld{t: t, dir: t.TempDir(), key: logtest.NewReleaseKey(t), results: results}
 	w.file = func(name, content string) string {
 		path := filepath.Join(w.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
@@ -69,7 +77,7 @@ func (w *auditWorld) serve(dir string) {
 		w.t.Fatal(err)
 	}
 	w.log, err = translog.Open(w.t.Context(), translog.Options{
-		Dir: dir, Keys: keys, ReleaseKey: w.key.Public(), Interval: 100 * time.Millisecond, Refresh: time.Hour, Logger: zap.NewNop(),
+		Dir: dir, Keys: keys, ReleaseKey: w.key.Public(), AuditKey: w.results.Public(), Interval: 100 * time.Millisecond, Refresh: time.Hour, Logger: zap.NewNop(),
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -90,9 +98,11 @@ func (w *auditWorld) serve(dir string) {
 	w.url = server.URL
 }
 
-func (w *auditWorld) add(r logtest.Release) {
+func (w *auditWorld) add(r logtest.Release) { w.t.Helper(); w.addEntry(r.Entry) }
+
+func (w *auditWorld) addEntry(entry []byte) {
 	w.t.Helper()
-	index, err := w.log.Add(w.t.Context(), r.Entry)
+	index, err := w.log.Add(w.t.Context(), entry)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ func newRootCommand() *cobra.Command {
 		newEventsCommand(),
 		newLogCommand(),
 		newWitnessCommand(),
+		newAuditCommand(),
 		newWebhookCommand(),
 		cli.NewVersionCommand(),
 	)

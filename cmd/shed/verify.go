@@ -46,7 +46,7 @@ func newVerifyCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "verify (URL | --bundle FILE | --snp-report FILE | --tdx-quote FILE | --nitro-document FILE | --tpm-quote FILE)",
 		Short: "verify what a machine runs, before anything is sent to it",
-		Long:  verifyLong + clientHelp,
+		Long:  verifyLong + earHelp + clientHelp,
 		Args:  cobra.MaximumNArgs(1),
 		RunE:  o.run,
 	}
@@ -56,6 +56,7 @@ func newVerifyCommand() *cobra.Command {
 	flags.StringVar(&o.bundle, "bundle", "", "judge what --save wrote, with no network")
 	flags.Var(&o.at, "at", "assume this time, RFC 3339; not for a live machine")
 	o.raw.register(flags)
+	registerEAR(flags)
 	return cmd
 }
 
@@ -70,6 +71,8 @@ func (o *verifyOptions) run(cmd *cobra.Command, args []string) error {
 		return cli.Hinted(cli.Usage(errors.New("want one thing to verify: a machine's url, a bundle or one piece of evidence")), "shed verify --help lists them")
 	case live && !o.at.IsZero():
 		return cli.Usage(errors.New("a live machine is judged at this time: --at is for what was saved"))
+	case !live && wantsEAR(cmd):
+		return cli.Usage(errors.New("--ear is for a live machine: a result says that its session was"))
 	case !live && o.save != "":
 		return cli.Usage(errors.New("--save is for a live machine"))
 	case o.bundle != "":
@@ -93,7 +96,7 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 	if found.Owner, err = c.whose(ctx, session); err != nil {
 		return err
 	}
-	return errors.Join(found.show(cmd), c.remember(session))
+	return errors.Join(c.show(cmd, found, session.Evidence), c.remember(session))
 }
 
 // timeFlag is a time as RFC 3339 has it.

@@ -87,6 +87,25 @@ type Log struct {
 	Quorum    int    `json:"quorum"`
 }
 
+// Results is a page of the chain of results.
+type Results struct {
+	Key   []byte `json:"key" doc:"what verifies the results, DER SubjectPublicKeyInfo"`
+	Count uint64 `json:"count" doc:"how many results there are"`
+	Hash  string `json:"hash" doc:"of the last"`
+	// Entries are in the chain's order.
+	Entries []Result `json:"entries"`
+}
+
+// Result is one entry of the chain.
+type Result struct {
+	Index    uint64 `json:"index"`
+	AtUS     int64  `json:"at_us" doc:"when it was recorded, in microseconds since 1970 in UTC"`
+	Instance string `json:"instance"`
+	Machine  string `json:"machine"`
+	EAR      string `json:"ear" doc:"the signed result, a JWT"`
+	Hash     string `json:"hash" doc:"over it and all before it"`
+}
+
 // Event is one line of the history.
 type Event struct {
 	ID       int64  `json:"id"`

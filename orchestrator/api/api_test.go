@@ -3,7 +3,9 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
@@ -58,10 +60,14 @@ func newOperator(t *testing.T) *operator {
 	if err != nil {
 		t.Fatal(err)
 	}
+	results, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := &operator{t: t, store: s, token: strings.TrimSpace(string(token))}
 	d.http = httptest.NewServer(api.New(api.Parts{
 		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Console: consoles{},
-		ReleaseKey: public, Ready: func(context.Context) error { return errors.New("no release has been added") },
+		ReleaseKey: public, ResultKey: results.Public(), Ready: func(context.Context) error { return errors.New("no release has been added") },
 		Metrics: monitor.New(s).Handler(), Obstacle: func(orchestrator.State) string { return "" }, Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(d.http.Close)

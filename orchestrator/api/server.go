@@ -44,6 +44,8 @@ type Parts struct {
 	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
 	ReleaseKey     crypto.PublicKey
 	DefaultRelease attest.ReleaseDigest
+	// ResultKey verifies the control plane's verdicts.
+	ResultKey crypto.PublicKey
 	// Log is the transparency log; nil where none is run.
 	Log *translog.Log
 	// Obstacle says what keeps the instances in a state there; empty where
@@ -85,6 +87,7 @@ func New(p Parts) http.Handler {
 	s.releases(a)
 	s.events(a)
 	s.log(a)
+	s.audit(a)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", p.Metrics)

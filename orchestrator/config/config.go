@@ -102,6 +102,8 @@ type Config struct {
 	LogWitnesses []Witness
 	LogQuorum    int
 	LogRefresh   time.Duration
+	// AuditEvery is how often a new head of the results goes into the log.
+	AuditEvery time.Duration
 
 	// sources say where each key's value came from.
 	sources map[string]string
@@ -158,6 +160,7 @@ var table = []key{
 	{"transparency.witnesses", "[]", "who cosigns the log: a list of url and key, the verifier key that shed witness prints", witnesses},
 	{"transparency.quorum", "0", "how many witnesses must have cosigned before anything of the log is shown; 0 for all", number(func(c *Config) *int { return &c.LogQuorum }, 0, release.MaxWitnesses)},
 	{"transparency.refresh", "5m", "how often cosignatures are renewed and handed to machines", duration(func(c *Config) *time.Duration { return &c.LogRefresh }, minTimeout, maxTimeout)},
+	{"transparency.audit_every", "10m", "how often the head of the results goes into the log, where there are new ones", duration(func(c *Config) *time.Duration { return &c.AuditEvery }, minTimeout, maxTimeout)},
 	{"log.level", "info", "debug, info, warn or error", level},
 }
 

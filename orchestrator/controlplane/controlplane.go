@@ -8,6 +8,7 @@ package controlplane
 import (
 	"context"
 	"crypto"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,12 +70,14 @@ const (
 // ControlPlane is a control plane that holds its directory and its addresses.
 type ControlPlane struct {
 	Options
-	store     *sqlite.Store
-	provider  providers.Provider
-	info      providers.Info
-	metrics   *monitor.Metrics
-	secret    signup.Secret
-	key       crypto.PublicKey
+	store    *sqlite.Store
+	provider providers.Provider
+	info     providers.Info
+	metrics  *monitor.Metrics
+	secret   signup.Secret
+	key      crypto.PublicKey
+	// resultKey signs verdicts and the heads of their chain.
+	resultKey *ecdsa.PrivateKey
 	listeners listeners
 	rec       *reconcile.Reconciler
 	enrol     *enrol.Server
@@ -91,7 +94,7 @@ type ControlPlane struct {
 // are config.ErrConfig, *LostError, *AddressError, those of sqlite.Open and
 // the provider's.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
-	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).openLog,
+	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).readResultKey, (*ControlPlane).openLog,
 		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkEndorsements, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
@@ -246,7 +249,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 		HeartbeatLost: c.HeartbeatLost, OrphanGrace: c.OrphanGrace,
 	}))
 	p.enrol = enrol.New(enrol.Parts{
-		Store: p.store, Certificate: certificate, Appraise: verifier.Appraise,
+		Store: p.store, Certificate: certificate, ResultKey: p.resultKey, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
 		Endorsements: func() ([]byte, error) { return readEndorsements(c.Endorsements) },
 		Limits:       c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,

@@ -101,7 +101,7 @@ func (s *site) once(flags ...string) error {
 // A part of the state that is lost is not made anew without a word: machines
 // and users would be forgotten, and no machine would speak to another key.
 func TestLostState(t *testing.T) {
-	for _, lost := range []string{sqlite.DatabaseFile, "agent.key", controlplane.SecretFile} {
+	for _, lost := range []string{sqlite.DatabaseFile, "agent.key", "ear.key", controlplane.SecretFile} {
 		t.Run(lost, func(t *testing.T) {
 			s := newSite(t)
 			for range 2 {
@@ -138,7 +138,7 @@ func TestExposedSecrets(t *testing.T) {
 	if err := s.once(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"agent.key", controlplane.TokenFile, controlplane.SecretFile} {
+	for _, name := range []string{"agent.key", "ear.key", controlplane.TokenFile, controlplane.SecretFile} {
 		path := filepath.Join(s.state, name)
 		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)

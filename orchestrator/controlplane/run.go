@@ -39,6 +39,7 @@ func (p *ControlPlane) Run(outer context.Context) error {
 	group.Go(func() error { return p.serve(ctx, p.listeners.admin, p.admin(), 0) })
 	if p.log != nil {
 		group.Go(func() error { return p.log.Run(ctx) })
+		group.Go(func() error { return p.publishHeads(ctx) })
 		group.Go(func() error { return p.serve(ctx, p.listeners.transparency, p.log.Handler(), bodyTimeout) })
 	}
 	p.Logger.Info("control plane runs", zap.Any("addresses", p.Addresses()))
@@ -64,7 +65,7 @@ func (p *ControlPlane) webhooks() http.Handler {
 func (p *ControlPlane) admin() http.Handler {
 	return api.New(api.Parts{
 		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Console: p.console(), Obstacle: p.rec.Obstacle,
-		ReleaseKey: p.key, DefaultRelease: p.Config.DefaultRelease, Log: p.log, Ready: p.ready,
+		ReleaseKey: p.key, DefaultRelease: p.Config.DefaultRelease, Log: p.log, ResultKey: p.resultKey.Public(), Ready: p.ready,
 		Metrics: p.metrics.Handler(), Clock: p.Clock, Logger: p.Logger.Named("admin"),
 	})
 }

@@ -56,7 +56,7 @@ func (p *ControlPlane) openLog(ctx context.Context) error {
 		return c.Errorf(key, err)
 	}
 	o := translog.Options{
-		Dir: dir, Keys: keys, Quorum: c.LogQuorum, ReleaseKey: p.key,
+		Dir: dir, Keys: keys, Quorum: c.LogQuorum, ReleaseKey: p.key, AuditKey: p.resultKey.Public(),
 		Interval: logInterval, Refresh: c.LogRefresh, Logger: p.Logger.Named("transparency"),
 	}
 	for _, w := range c.LogWitnesses {

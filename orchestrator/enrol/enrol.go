@@ -16,6 +16,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/auditlog"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/attest/tpm"
@@ -74,7 +75,7 @@ func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
 		return nil, fmt.Errorf("drawing a nonce: %w", err)
 	}
 	if token {
-		err := s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
+		err := s.observe(r.Context(), machine, func(_ store.Tx, i *orchestrator.Instance) error {
 			i.Enrolment.ChallengedAt = s.Clock()
 			return nil
 		})
@@ -122,7 +123,7 @@ var errOtherEK = fmt.Errorf("%w: the endorsement key is not the one this machine
 
 // observe writes down what was learned of a machine and what follows from it,
 // and has it looked at.
-func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func(*orchestrator.Instance) error) error {
+func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func(store.Tx, *orchestrator.Instance) error) error {
 	var moved orchestrator.Event
 	err := s.Store.Update(ctx, func(tx store.Tx) error {
 		i, err := tx.InstanceOfMachine(id)
@@ -132,7 +133,7 @@ func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func
 		if !expected(i) {
 			return errStranger
 		}
-		if err := learn(&i); err != nil {
+		if err := learn(tx, &i); err != nil {
 			return err
 		}
 		if e, ok := i.Advance(s.Clock(), s.Limits); ok {
@@ -197,6 +198,9 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	if err != nil {
 		return nil, errors.Join(err, s.explain(r.Context(), machine, err))
 	}
+	if v.token, v.at, err = s.sign(rel.Digest, evidence, nonce, v); err != nil {
+		return nil, errors.Join(err, s.explain(r.Context(), machine, err))
+	}
 	if err := s.record(r.Context(), machine, evidence, attest.Sum(spki), v); err != nil {
 		return nil, err
 	}
@@ -210,7 +214,7 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 // explain shows the operator in the row what keeps a machine from its verdict:
 // the fault is on this side, and so is whoever can mend it.
 func (s *Server) explain(ctx context.Context, machine providers.MachineID, fault error) error {
-	return s.observe(ctx, machine, func(i *orchestrator.Instance) error {
+	return s.observe(ctx, machine, func(_ store.Tx, i *orchestrator.Instance) error {
 		i.Reason = "the control plane cannot judge the machine: " + fault.Error()
 		return nil
 	})
@@ -223,11 +227,11 @@ func (s *Server) release(ctx context.Context, d attest.ReleaseDigest) (rel orche
 	})
 }
 
-// record writes the verdict down for this boot, pins the keys that were just
+// record writes the verdict down for this boot and into the chain of results, pins the keys that were just
 // established, and voids the token: from now on the endorsement key speaks for
 // the machine.
 func (s *Server) record(ctx context.Context, machine providers.MachineID, evidence *verifier.Verified, session attest.Digest, v verdict) error {
-	return s.observe(ctx, machine, func(i *orchestrator.Instance) error {
+	return s.observe(ctx, machine, func(tx store.Tx, i *orchestrator.Instance) error {
 		if !i.Enrolment.EK.IsZero() && i.Enrolment.EK != evidence.EK {
 			return errOtherEK
 		}
@@ -241,7 +245,9 @@ func (s *Server) record(ctx context.Context, machine providers.MachineID, eviden
 			EK: evidence.EK, AK: evidence.AK, ChallengedAt: now, LastSeen: now, Session: session,
 			Judged: true, Accepted: v.accepted, Verdict: v.reason, AttestationResult: result,
 		}
-		return nil
+		return tx.AppendResult(auditlog.Entry{
+			At: v.at.UnixMicro(), Instance: string(i.ID), Machine: string(machine), EAR: v.token,
+		})
 	})
 }
 
@@ -264,7 +270,7 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 		s.beat(machine)
 		return s.refreshed(r, i.Plan.Release), nil
 	}
-	return nil, s.observe(r.Context(), machine, func(i *orchestrator.Instance) error {
+	return nil, s.observe(r.Context(), machine, func(_ store.Tx, i *orchestrator.Instance) error {
 		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
 		return nil
 	})

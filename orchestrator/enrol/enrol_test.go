@@ -3,7 +3,9 @@ package enrol_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net"
@@ -19,7 +21,9 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/attest/auditlog"
 	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/ear"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -46,6 +50,7 @@ type gate struct {
 	config  api.Config
 	encoded []byte
 	spki    attest.Digest
+	key     *ecdsa.PrivateKey
 	tpm     *attester.TPM
 	device  *swtpmtest.TPM
 	// appraise stands in for the appraisal where a test says what it finds;
@@ -73,6 +78,9 @@ func newGate(t *testing.T) *gate {
 		t.Fatal(err)
 	}
 	g.spki = spki
+	if g.key, err = enrol.LoadKey(filepath.Join(t.TempDir(), "ear.key"), "a test's key", rand.Reader); err != nil {
+		t.Fatal(err)
+	}
 	g.config = api.Config{
 		Version: api.ConfigVersion, Machine: machineID, ControlPlane: l.Addr().String(), ControlPlaneSPKI: spki, TokenHash: token.Hash(),
 	}
@@ -84,7 +92,7 @@ func newGate(t *testing.T) *gate {
 	}
 	g.addRows()
 	g.server = enrol.New(enrol.Parts{
-		Store: g.store, Certificate: certificate,
+		Store: g.store, Certificate: certificate, ResultKey: g.key,
 		Appraise: func(v *verifier.Verified, a verifier.Activation, p verifier.Policy) (attest.AttestationResult, error) {
 			if g.appraise != nil {
 				return g.appraise(v, a, p)
@@ -163,6 +171,24 @@ func (g *gate) instance() (i orchestrator.Instance) {
 		g.t.Fatal(err)
 	}
 	return i
+}
+
+// result is the newest that was recorded, as the control plane's word.
+func (g *gate) result() *ear.Claims {
+	g.t.Helper()
+	var last auditlog.Record
+	err := g.store.View(g.t.Context(), func(v store.Reader) (err error) {
+		last, err = v.LastResult("instance")
+		return err
+	})
+	if err != nil {
+		g.t.Fatal(err)
+	}
+	claims, err := ear.Verify(last.EAR, g.key.Public(), ear.ControlPlane)
+	if err != nil || last.Machine != machineID {
+		g.t.Fatalf("result of machine %s: %v", last.Machine, err)
+	}
+	return claims
 }
 
 func (g *gate) change(f func(*orchestrator.Instance)) {
@@ -280,6 +306,10 @@ func TestMachineEnrolsAndBeats(t *testing.T) {
 	}
 	if !g.instance().Enrolment.Healthy {
 		t.Error("the heartbeat was not written")
+	}
+	machine := g.result().Submods.Machine
+	if !machine.Shed.Accepted || machine.Shed.EK != e.EK || machine.Shed.AK != hex.EncodeToString(e.AK) || machine.Nonce == "" || len(machine.Policies) != 1 {
+		t.Errorf("the signed result is %+v", machine)
 	}
 }
 
@@ -575,6 +605,9 @@ func TestWhatIsNotAcceptedIsSaid(t *testing.T) {
 			r := g.dial().enrol()
 			if e := g.instance().Enrolment; r.Accepted || e.Accepted || !strings.Contains(e.Verdict, c.want) {
 				t.Errorf("%q, want %q", e.Verdict, c.want)
+			}
+			if claims := g.result(); claims.Submods.Machine.Shed.Accepted || claims.Status == "affirming" || claims.Status == "warning" {
+				t.Errorf("the signed result is %+v", claims)
 			}
 		})
 	}

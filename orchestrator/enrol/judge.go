@@ -3,6 +3,7 @@ package enrol
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
@@ -16,6 +17,9 @@ type verdict struct {
 	accepted bool
 	reason   string
 	result   attest.AttestationResult
+	// token is the verdict as the control plane's word, signed at that time.
+	token string
+	at    time.Time
 }
 
 // judge appraises evidence against the release that the machine was made from

@@ -22,10 +22,7 @@ import (
 // lives, since its digest is in their measured configuration. Errors are the
 // file's and those of random.
 func LoadCertificate(path string, random io.Reader) (tls.Certificate, attest.Digest, error) {
-	key, err := loadKey(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		key, err = drawKey(path, random)
-	}
+	key, err := LoadKey(path, "the key that machines expect", random)
 	if err != nil {
 		return tls.Certificate{}, attest.Digest{}, err
 	}
@@ -33,34 +30,45 @@ func LoadCertificate(path string, random io.Reader) (tls.Certificate, attest.Dig
 	return certificate, attest.Sum(spki), err
 }
 
-func loadKey(path string) (*ecdsa.PrivateKey, error) {
+// LoadKey reads a key of the control plane's, ECDSA P-256 in PKCS #8 PEM,
+// drawing it the first time; what says what it is, for the error. Errors are
+// the file's and those of random.
+func LoadKey(path, what string, random io.Reader) (*ecdsa.PrivateKey, error) {
+	key, err := loadKey(path, what)
+	if errors.Is(err, fs.ErrNotExist) {
+		return drawKey(path, what, random)
+	}
+	return key, err
+}
+
+func loadKey(path, what string) (*ecdsa.PrivateKey, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
-		return nil, fmt.Errorf("reading the key that machines expect: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, fmt.Errorf("reading the key that machines expect: %s holds no PEM", path)
+		return nil, fmt.Errorf("reading %s: %s holds no PEM", what, path)
 	}
 	parsed, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("reading the key that machines expect: %w", err)
+		return nil, fmt.Errorf("reading %s: %w", what, err)
 	}
 	key, ok := parsed.(*ecdsa.PrivateKey)
 	if !ok {
-		return nil, fmt.Errorf("reading the key that machines expect: %s holds a %T", path, parsed)
+		return nil, fmt.Errorf("reading %s: %s holds a %T", what, path, parsed)
 	}
 	return key, nil
 }
 
-func drawKey(path string, random io.Reader) (*ecdsa.PrivateKey, error) {
+func drawKey(path, what string, random io.Reader) (*ecdsa.PrivateKey, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), random)
 	if err != nil {
-		return nil, fmt.Errorf("drawing the key that machines expect: %w", err)
+		return nil, fmt.Errorf("drawing %s: %w", what, err)
 	}
 	der, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		return nil, fmt.Errorf("encoding the key that machines expect: %w", err)
+		return nil, fmt.Errorf("encoding %s: %w", what, err)
 	}
 	text := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
 	return key, statefile.Write(path, 0o600, text)

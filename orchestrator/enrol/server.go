@@ -11,6 +11,7 @@ package enrol
 
 import (
 	"context"
+	"crypto"
 	"crypto/tls"
 	"encoding/json"
 	"errors"
@@ -54,7 +55,9 @@ type Parts struct {
 	Store store.Store
 	// Certificate holds the key that machines were told to expect.
 	Certificate tls.Certificate
-	Appraise    Appraise
+	// ResultKey signs verdicts, ECDSA P-256.
+	ResultKey crypto.Signer
+	Appraise  Appraise
 	// TrustAnchors reads the accepted endorsement roots.
 	TrustAnchors func() ([]verifier.TrustAnchor, error)
 	MinimumTier  attest.Tier

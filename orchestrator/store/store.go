@@ -2,7 +2,7 @@
 //
 // Invariants: every change and the hint that follows from it are one
 // transaction; an instance is only ever written over the version that was
-// read; events are appended and never changed. A row that is neither deleted
+// read; events and results are appended and never changed. A row that is neither deleted
 // nor at rest is itself the job: a hint that is lost, with the process that
 // had it, is made up for by reading the rows. Errors are orchestrator's
 // sentinels, wrapped.
@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/auditlog"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/workqueue"
 	"github.com/toolshed-cloud/shed/providers"
@@ -93,6 +94,13 @@ type Reader interface {
 	// zero time where the user was never deleted.
 	Tombstone(orchestrator.UserID) (time.Time, error)
 
+	// ResultsHead is the end of the chain of results.
+	ResultsHead() (auditlog.Head, error)
+	// Results returns at most limit results, in their order, from an index on.
+	Results(from uint64, limit int) ([]auditlog.Record, error)
+	// LastResult is the newest of an instance.
+	LastResult(orchestrator.InstanceID) (auditlog.Record, error)
+
 	Meta(key string) (string, error)
 	// TokenName answers whose token has that hash.
 	TokenName(hash attest.Digest) (string, error)
@@ -114,6 +122,9 @@ type Tx interface {
 	// Enqueue leaves a hint to look at an instance, or Admission, as soon as
 	// the transaction holds, before all that is only due.
 	Enqueue(orchestrator.InstanceID) error
+
+	// AppendResult puts a result at the end of the chain, whatever index it has.
+	AppendResult(auditlog.Entry) error
 
 	PutRelease(orchestrator.Release) error
 	// PutReceipt records a message; ErrConflict where its id was taken in.

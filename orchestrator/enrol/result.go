@@ -1,0 +1,57 @@
+package enrol
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ear"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+)
+
+// sign states the verdict in the role of the control plane.
+func (s *Server) sign(of attest.ReleaseDigest, evidence *verifier.Verified, nonce attest.Nonce, v verdict) (string, time.Time, error) {
+	policy, err := s.policyID(of)
+	if err != nil {
+		return "", time.Time{}, err
+	}
+	at := s.Clock()
+	by := ear.Issuer{Role: ear.ControlPlane, Build: ear.ThisBuild(), Policies: []string{policy}, At: at}
+	machine := ear.Subject{AK: evidence.AK, EK: evidence.EK, Config: evidence.Config, Claim: evidence.Claim, Nonce: nonce}
+	token, err := ear.Sign(s.Random, ear.Issue(by, machine, v.stated()), s.ResultKey)
+	if err != nil {
+		return "", at, fmt.Errorf("stating a verdict: %w", err)
+	}
+	return token, at, nil
+}
+
+// stated is the result with what the control plane alone objects to: that the
+// configuration is not the one that it gave the machine.
+func (v verdict) stated() attest.AttestationResult {
+	a := v.result
+	if v.accepted || !a.Accepted() {
+		return a
+	}
+	a.Findings = slices.Clone(a.Findings)
+	for n := range a.Findings {
+		if a.Findings[n].Dimension == attest.Configuration {
+			a.Findings[n].Verdict, a.Findings[n].Reason = attest.Contraindicated, v.reason
+		}
+	}
+	a.Status = attest.Contraindicated
+	return a
+}
+
+// policyID names what a machine of a release is appraised against.
+func (s *Server) policyID(of attest.ReleaseDigest) (string, error) {
+	roots, err := s.TrustAnchors()
+	if err != nil {
+		return "", err
+	}
+	encoded := fmt.Appendf(nil, "shed/control-plane-policy/1\x00%s\x00%s", of, s.MinimumTier)
+	for _, root := range roots {
+		encoded = fmt.Appendf(encoded, "\x00%s\x00%s", root.Tier, attest.Sum(root.Certificate.Raw))
+	}
+	return ear.PolicyID(encoded), nil
+}
