@@ -105,10 +105,10 @@ func (j *judge) identity() attest.Finding {
 		worth = "; an emulated tpm: whoever runs the machine could forge this"
 	}
 	how := ""
-	switch {
-	case j.processor.identity == attest.TierHardware:
+	switch j.processor.identity {
+	case attest.TierHardware:
 		return good(d, "the hardware report names the attestation key and shows the image that booted")
-	case j.processor.identity == attest.TierProviderRooted:
+	case attest.TierProviderRooted:
 		return good(d, "the cloud's own document names the attestation key: its tpm is as honest as the cloud")
 	}
 	switch j.activation {
