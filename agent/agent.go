@@ -55,11 +55,13 @@ type Machine struct {
 
 	// claiming lets one claim through at a time.
 	claiming sync.Mutex
-	// mu guards owner and referenceValues, and keeps evidence from being made
+	// mu guards owner, referenceValues and endorsements, and keeps evidence from being made
 	// between the claim's two halves: the register and the owner.
 	mu              sync.RWMutex
 	owner           *ownership.Claim
 	referenceValues evidence.ReferenceValues
+	// endorsements are encoded; nil for the endorsement certificate alone.
+	endorsements []byte
 }
 
 var (
@@ -152,7 +154,7 @@ func (m *Machine) Close() error {
 func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
-	s := attester.Subject{Channel: ch, Nonce: nonce, Config: m.measured}
+	s := attester.Subject{Channel: ch, Nonce: nonce, Config: m.measured, Endorsements: m.endorsements}
 	if m.owner != nil {
 		s.Claim = m.owner.Digest()
 	}
@@ -199,6 +201,9 @@ func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
 	}
 	if err := m.volume.CheckBlank(); err != nil {
+		return err
+	}
+	if err := seal.Prepare(m.tpm); err != nil {
 		return err
 	}
 	if err := seal.Commit(m.tpm, c); err != nil {
@@ -263,6 +268,33 @@ func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.referenceValues = evidence.ReferenceValues{Manifest: r.Manifest, Bundle: r.Bundle, Proof: within(r.Proof)}
+}
+
+// Endorse implements enrol.Machine. Whoever verifies checks each of them, so
+// that at worst they are of no use. The error is attest.ErrMalformed.
+func (m *Machine) Endorse(encoded []byte) error {
+	endorsements, err := merge(encoded, m.tpm.EKCertificate())
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.endorsements = endorsements
+	return err
+}
+
+// merge puts the machine's own endorsement certificate into what was handed
+// out; nothing handed out, or nothing that can be read, is nil.
+func merge(encoded, certificate []byte) ([]byte, error) {
+	if len(encoded) == 0 {
+		return nil, nil
+	}
+	if len(encoded) > api.MaxEndorsements {
+		return nil, fmt.Errorf("%w: endorsements have %d bytes, at most %d", attest.ErrMalformed, len(encoded), api.MaxEndorsements)
+	}
+	e, err := evidence.DecodeEndorsements(encoded)
+	if err != nil {
+		return nil, err
+	}
+	e.EKCertificate = certificate
+	return e.Encode()
 }
 
 // SetProof keeps a newer proof of the same release.

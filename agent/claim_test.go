@@ -5,8 +5,8 @@ import (
 	"crypto/rand"
 	"errors"
 	"net"
-	"net/url"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -15,6 +15,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
@@ -26,7 +27,7 @@ import (
 
 func sign(t *testing.T, keys client.Keys, name []byte) *ownership.Claim {
 	t.Helper()
-	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -116,11 +117,11 @@ func (s swapped) Claim(ctx context.Context, _ *ownership.Claim) error {
 	return s.Machine.Claim(ctx, s.other)
 }
 
-// An owner whose claim was swapped for another's is told so.
-func TestClaimThatWasSwapped(t *testing.T) {
-	m := newMachine(t)
-	front := m.Ingress()
-	front.Rand, front.Machine = rand.Reader, swapped{m.Machine, sign(t, newKeys(t), m.akName())}
+// serveMachine serves front in place of m, at the address it answers.
+func serveMachine(t *testing.T, m *machine, front ingress.Machine) string {
+	t.Helper()
+	d := m.Ingress()
+	d.Rand, d.Machine = rand.Reader, front
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,10 +130,17 @@ func TestClaimThatWasSwapped(t *testing.T) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		front.Serve(ctx, l) //nolint:errcheck // it ends with ctx
+		d.Serve(ctx, l) //nolint:errcheck // it ends with ctx
 	}()
 	t.Cleanup(func() { cancel(); <-served })
-	s, err := m.trust().Connect(t.Context(), &url.URL{Scheme: "https", Host: l.Addr().String()}, nil)
+	return "https://" + l.Addr().String()
+}
+
+// An owner whose claim was swapped for another's is told so.
+func TestClaimThatWasSwapped(t *testing.T) {
+	m := newMachine(t)
+	at := serveMachine(t, m, swapped{m.Machine, sign(t, newKeys(t), m.akName())})
+	s, err := m.trust().Connect(t.Context(), parse(t, at), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,6 +162,48 @@ func TestReferenceValuesAreForClients(t *testing.T) {
 		}
 		if got := len(e.ReferenceValues.Manifest) > 0; got != want {
 			t.Errorf("role %d: reference values %t", role, got)
+		}
+	}
+}
+
+// What the control plane hands out stands beside the machine's own certificate,
+// and what is no endorsement does not keep it from proving itself.
+func TestEndorsementsAreMerged(t *testing.T) {
+	m := newMachine(t)
+	handed := evidence.Endorsements{
+		EKCertificate: []byte("another's"), EKIntermediates: [][]byte{[]byte("between")}, RevocationLists: [][]byte{[]byte("list")},
+	}
+	encoded, err := handed.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	own := handed
+	own.EKCertificate = m.EKCertificate()
+	alone := evidence.Endorsements{EKCertificate: m.EKCertificate()}
+	for _, c := range []struct {
+		handed []byte
+		want   evidence.Endorsements
+		err    error
+	}{
+		{nil, alone, nil},
+		{encoded, own, nil},
+		{[]byte("nothing"), alone, attest.ErrMalformed},
+		{make([]byte, api.MaxEndorsements+1), alone, attest.ErrMalformed},
+	} {
+		if err := m.Endorse(c.handed); !errors.Is(err, c.err) {
+			t.Errorf("error %v, want %v", err, c.err)
+		}
+		b, err := m.Evidence(attest.Channel{Role: attest.RoleServe, SPKI: m.Ingress().SPKI}, attest.Nonce{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := evidence.Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := evidence.DecodeEndorsements(e.Endorsements)
+		if err != nil || !reflect.DeepEqual(*got, c.want) {
+			t.Errorf("%+v, %v", got, err)
 		}
 	}
 }

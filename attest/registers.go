@@ -21,21 +21,28 @@ func ConfigDigest(config []byte) Digest {
 // Unclaimed is what the agent extends into RegisterClaim where there is no
 // claim: the register is never left at zero once the network is up, because
 // zero is what the data key is sealed to.
-func Unclaimed() Digest { return Sum([]byte(TagClaim + "\x00unclaimed")) }
+func Unclaimed() Digest { return unclaimed }
+
+// unclaimed is what an unclaimed machine measures, unclaimedRegister what it
+// then shows.
+var (
+	unclaimed         = Sum([]byte(TagClaim + "\x00unclaimed"))
+	unclaimedRegister = Extend(Digest{}, unclaimed)
+)
 
 // Extend folds a digest into a register (TPM 2.0 Part 1, section 17.2).
 func Extend(register, digest Digest) Digest {
 	return Sum(append(register[:], digest[:]...))
 }
 
-// ClaimRegisters are the values that RegisterClaim may hold: on an unclaimed
-// machine one; on a claimed one two, claimed before this boot or during it.
-func ClaimRegisters(claim Digest) []Digest {
-	unclaimed := Extend(Digest{}, Unclaimed())
+// IsClaimRegister reports whether RegisterClaim may hold the value: on an
+// unclaimed machine one does; on a claimed one two, claimed before this boot or
+// during it.
+func IsClaimRegister(register, claim Digest) bool {
 	if claim.IsZero() {
-		return []Digest{unclaimed}
+		return register == unclaimedRegister
 	}
-	return []Digest{Extend(Digest{}, claim), Extend(unclaimed, claim)}
+	return register == Extend(Digest{}, claim) || register == Extend(unclaimedRegister, claim)
 }
 
 // SeparatorRegister is a register that firmware closed with EV_SEPARATOR(0)

@@ -154,7 +154,8 @@ func checkRegisters(t *testing.T, console []string, want release.Boot) {
 // the kernel locked down and untainted.
 func checkConsole(t *testing.T, console []string) {
 	t.Helper()
-	var files []string
+	var files, guests []string
+	var platform string
 	modules := 0
 	for _, line := range console {
 		switch {
@@ -165,10 +166,22 @@ func checkConsole(t *testing.T, console []string) {
 			if !strings.HasSuffix(line, "<nil>") {
 				t.Error(line)
 			}
+		case strings.HasPrefix(line, "GUEST "):
+			guests = append(guests, line)
+		case strings.HasPrefix(line, "PLATFORM "):
+			platform = line
 		case strings.HasPrefix(line, "FILE "), strings.HasPrefix(line, "UPTIME "):
 			t.Log(line)
 			files = append(files, line)
 		}
+	}
+	// The drivers themselves find no device; what they need loads.
+	if want := []string{"GUEST configfs.ko <nil>", "GUEST tsm.ko <nil>"}; len(guests) < 4 || !slices.Equal(guests[:2], want) {
+		t.Errorf("modules of confidential VMs: %q", guests)
+	}
+	// TPM_RC_BAD_AUTH of the first session: the firmware has set one.
+	if platform != "PLATFORM 0x9a2" {
+		t.Errorf("the platform hierarchy: %q", platform)
 	}
 	if modules < 8 {
 		t.Errorf("%d modules were loaded", modules)

@@ -44,6 +44,7 @@ func standInKernel(t *testing.T) string {
 	var builtin strings.Builder
 	for _, m := range []string{
 		"virtio_blk", "virtio_net", "virtio-rng", "dm-mod", "dm-crypt", "ecb", "xts", "aesni-intel", "button", "evdev",
+		"sev-guest", "tdx-guest",
 	} {
 		builtin.WriteString("kernel/" + m + ".ko\n")
 	}

@@ -20,6 +20,10 @@ var modules = []string{
 	"button", "evdev",
 }
 
+// guestModules are those of confidential VMs, each a list of its own that the
+// agent loads where the hardware is, so that no other boot pays for them.
+var guestModules = []string{"sev-guest", "tdx-guest"}
+
 // mountPoints are the directories that the agent mounts on or writes to.
 var mountPoints = map[string]uint64{
 	"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "data": 0o755, "tmp": 0o1777,
@@ -105,20 +109,39 @@ func (b *builder) addSkeleton(root *initrd.Archive) error {
 	return nil
 }
 
+// addModules adds the modules and the lists by which the agent loads them.
 func (b *builder) addModules(root *initrd.Archive) error {
-	ordered, err := b.kernel.Modules(modules)
+	added := map[string]bool{}
+	if err := b.addModuleList(root, "etc/shed/modules", modules, added); err != nil {
+		return err
+	}
+	for _, guest := range guestModules {
+		if err := b.addModuleList(root, "etc/shed/modules."+guest, []string{guest}, added); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// addModuleList adds a list, and what it names and was not added before.
+func (b *builder) addModuleList(root *initrd.Archive, file string, names []string, added map[string]bool) error {
+	ordered, err := b.kernel.Modules(names)
 	if err != nil {
 		return fmt.Errorf("choosing modules: %w", err)
 	}
 	var list bytes.Buffer
 	for _, m := range ordered {
 		name := "lib/modules/" + m.Name + ".ko"
+		fmt.Fprintf(&list, "/%s\n", name)
+		if added[name] {
+			continue
+		}
+		added[name] = true
 		if err := root.File(name, 0o644, m.Data); err != nil {
 			return err
 		}
-		fmt.Fprintf(&list, "/%s\n", name)
 	}
-	return root.File("etc/shed/modules", 0o644, list.Bytes())
+	return root.File(file, 0o644, list.Bytes())
 }
 
 func (b *builder) addMke2fs(root *initrd.Archive) error {

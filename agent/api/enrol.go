@@ -37,7 +37,17 @@ type EnrolChallenge struct {
 	// TPM2B_ENCRYPTED_SECRET's.
 	CredentialBlob  []byte `json:"credential_blob"`
 	EncryptedSecret []byte `json:"encrypted_secret"`
+	// Endorsements are an encoded evidence.Endorsements of at most
+	// MaxEndorsements bytes, without an endorsement certificate: what the
+	// control plane has of intermediates, revocation lists and collateral, for
+	// the machine to show beside its own from here on. They carry their own
+	// proof.
+	Endorsements []byte `json:"endorsements,omitempty"`
 }
+
+// MaxEndorsements caps what a control plane hands out: it comes back with the
+// evidence, in one message.
+const MaxEndorsements = 128 << 10
 
 // EnrolFinish answers the challenge.
 type EnrolFinish struct {

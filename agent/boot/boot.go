@@ -18,13 +18,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mounts are the file systems of a bare machine. None may hold devices or
-// set-user-id programs but /dev itself.
-var mounts = []struct {
+type mountPoint struct {
 	kind, target string
 	flags        uintptr
 	data         string
-}{
+}
+
+// mounts are the file systems of a bare machine. None may hold devices or
+// set-user-id programs but /dev itself.
+var mounts = []mountPoint{
 	// Whoever is not root sees no process but its own (proc(5), hidepid).
 	{"proc", "/proc", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "hidepid=2"},
 	{"sysfs", "/sys", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""},
@@ -33,6 +35,14 @@ var mounts = []struct {
 	{"tmpfs", "/tmp", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, "mode=1777,size=64m"},
 }
 
+// File systems of /sys that not every kernel has.
+var (
+	// security holds the firmware's event log.
+	security = mountPoint{"securityfs", "/sys/kernel/security", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}
+	// config holds the reports of a confidential VM.
+	config = mountPoint{"configfs", "/sys/kernel/config", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}
+)
+
 // Mount mounts the machine's file systems. One that is mounted already stays.
 // Errors are the kernel's.
 func Mount() error {
@@ -40,10 +50,25 @@ func Mount() error {
 		if err := os.MkdirAll(m.target, 0o755); err != nil {
 			return fmt.Errorf("mounting %s: %w", m.target, err)
 		}
-		err := unix.Mount(m.kind, m.target, m.kind, m.flags, m.data)
-		if err != nil && !errors.Is(err, unix.EBUSY) {
-			return fmt.Errorf("mounting %s: %w", m.target, err)
+		if err := m.mount(); err != nil {
+			return err
 		}
+	}
+	return security.mountIfThere()
+}
+
+// mountIfThere passes over a file system that this kernel lacks, or has no
+// directory for.
+func (m mountPoint) mountIfThere() error {
+	if err := m.mount(); !errors.Is(err, unix.ENOENT) && !errors.Is(err, unix.ENODEV) {
+		return err
+	}
+	return nil
+}
+
+func (m mountPoint) mount() error {
+	if err := unix.Mount(m.kind, m.target, m.kind, m.flags, m.data); err != nil && !errors.Is(err, unix.EBUSY) {
+		return fmt.Errorf("mounting %s: %w", m.target, err)
 	}
 	return nil
 }

@@ -31,6 +31,9 @@ type Machine interface {
 	Activate(ch attest.Channel, blob, secret []byte) (attest.Digest, error)
 	EKCertificate() []byte
 	AKPublic() []byte
+	// Endorse keeps what the control plane has for others to check the
+	// machine's keys with; an error says that it is unusable.
+	Endorse(endorsements []byte) error
 }
 
 // Payload is whose health is reported.
@@ -115,6 +118,9 @@ func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResu
 	}, &challenge)
 	if err != nil {
 		return api.EnrolResult{}, err
+	}
+	if err := e.Machine.Endorse(challenge.Endorsements); err != nil {
+		e.Log.Warn("the control plane's endorsements are left out", zap.Error(err))
 	}
 	answer, err := e.Machine.Activate(conn.Channel, challenge.CredentialBlob, challenge.EncryptedSecret)
 	if err != nil {

@@ -29,7 +29,8 @@ import (
 
 // Machine is what the ingress opens on.
 type Machine interface {
-	// Evidence proves what the machine is on this channel.
+	// Evidence proves what the machine is on this channel. Many calls at once
+	// cost little more than one.
 	Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error)
 	// Activate opens a credential made for the machine's keys and answers it
 	// for this channel alone.
@@ -55,7 +56,8 @@ type Ingress struct {
 	Output func() []byte
 	Rand   io.Reader
 
-	// busy bounds the requests that make the TPM work: anyone may ask.
+	// busy bounds the requests that make the TPM work each by itself: anyone
+	// may ask.
 	busy chan struct{}
 	// patience is strangerTimeout but in tests.
 	patience time.Duration

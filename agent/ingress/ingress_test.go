@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/problem"
@@ -112,26 +113,31 @@ type held struct {
 	entered, release chan struct{}
 }
 
-func (m held) Evidence(attest.Channel, attest.Nonce) ([]byte, error) {
+func (m held) Activate(attest.Channel, []byte, []byte) (attest.Digest, error) {
 	m.entered <- struct{}{}
 	<-m.release
-	return []byte("evidence"), nil
+	return attest.Digest{}, nil
 }
 
 // The TPM works for so many at once; whoever comes after them is told when to
-// come again, at once.
+// come again, at once. Evidence is not among that work: it is shared.
 func TestWorkForTheTPMIsCapped(t *testing.T) {
 	m := held{entered: make(chan struct{}), release: make(chan struct{})}
 	address := openOn(t, m, time.Minute)
-	ask := func() error {
+	body, err := canon.Marshal(channel.ActivationRequest{CredentialBlob: []byte{1}, EncryptedSecret: []byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := func(method, target string, body []byte) error {
 		conn, err := channel.Dial(t.Context(), &url.URL{Scheme: "https", Host: address})
 		if err != nil {
 			return err
 		}
 		defer conn.Close()
-		_, err = conn.Call(t.Context(), "GET", channel.EvidencePath+"?nonce="+strings.Repeat("0", 64), "", nil, 1<<10)
+		_, err = conn.Call(t.Context(), method, target, channel.ContentType, body, 1<<10)
 		return err
 	}
+	ask := func() error { return call("POST", channel.ActivationPath, body) }
 	answers := make(chan error, maxBusy)
 	for range maxBusy {
 		go func() { answers <- ask() }()
@@ -140,6 +146,9 @@ func TestWorkForTheTPMIsCapped(t *testing.T) {
 	var status *channel.StatusError
 	if err := ask(); !errors.As(err, &status) || status.Code != http.StatusServiceUnavailable || status.RetryAfter <= 0 {
 		t.Errorf("one more than %d: %v", maxBusy, err)
+	}
+	if err := call("GET", channel.EvidencePath+"?nonce="+strings.Repeat("0", 64), nil); err != nil {
+		t.Errorf("evidence meanwhile: %v", err)
 	}
 	close(m.release)
 	for range maxBusy {
@@ -242,7 +251,7 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -304,7 +313,7 @@ func TestProtocolSwitchedUnasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func newClaim(t *testing.T, nonce attest.Nonce) (*ownership.Claim, ed25519.Priva
 		t.Fatal(err)
 	}
 	c, err := ownership.Sign(key, ownership.Body{
-		AKName: make([]byte, 34), Nonce: nonce, Update: ownership.UpdateAsk, Recovery: [32]byte{1},
+		AKName: make([]byte, 34), Nonce: nonce, Update: ownership.UpdateAsk, Recovery: [32]byte{9},
 	})
 	if err != nil {
 		t.Fatal(err)

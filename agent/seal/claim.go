@@ -60,7 +60,7 @@ func ensureLocked(device transport.TPM) error {
 	switch {
 	case err != nil:
 		return err
-	case !isWriteOnce(public):
+	case !isAs(public, writeOnce):
 		return fmt.Errorf("reading claim: %w", ErrForeignIndex)
 	case public.Attributes.WriteLocked:
 		return nil
@@ -68,7 +68,8 @@ func ensureLocked(device transport.TPM) error {
 	return lockNV(device, indexClaim)
 }
 
-// Commit makes c the machine's claim for good. The document goes first: until
+// Commit makes c the machine's claim for good, in a TPM that Prepare has
+// readied. The document goes first: until
 // the digest is written there is no claim, and a crash leaves none behind.
 // Where the digest cannot be locked it is taken back: a claim that could be
 // written over is none. The error is ErrClaimed where there is one already.

@@ -2,24 +2,35 @@ package seal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
-	"os"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 )
 
-// cut is a TPM that is lost with command number last, which is carried out or
-// not, as at a power cut.
+// cut is a TPM that is lost with writing command number last, which is carried
+// out or not, as at a power cut.
 type cut struct {
 	transport.TPM
 	sent, last int
 	carried    bool
 }
 
+// writes are the commands that change what a TPM keeps over a power cut: lost
+// between two of them, it is as when the first was its last.
+var writes = []tpm2.TPMCC{
+	tpm2.TPMCCEvictControl, tpm2.TPMCCNVDefineSpace, tpm2.TPMCCNVUndefineSpace, tpm2.TPMCCNVWrite, tpm2.TPMCCNVWriteLock,
+	tpm2.TPMCCHierarchyChanegAuth, ccSetPrimaryPolicy, ccClearControl,
+}
+
 func (c *cut) Send(command []byte) ([]byte, error) {
-	c.sent++
+	if slices.Contains(writes, tpm2.TPMCC(binary.BigEndian.Uint32(command[6:]))) {
+		c.sent++
+	}
 	if c.sent < c.last {
 		return c.TPM.Send(command)
 	}
@@ -29,72 +40,110 @@ func (c *cut) Send(command []byte) ([]byte, error) {
 	return nil, errors.New("the power is gone")
 }
 
-// Wherever the power is lost in a claim, the next boot finds a machine that is
-// unclaimed and can be claimed, or claimed with one volume, which opens.
-func TestPowerLostInAClaim(t *testing.T) {
-	m := newMachine(t)
+// atEachCommand runs a test with the TPM lost at each writing command in turn, until
+// what is cut reports that it was through before.
+func atEachCommand(t *testing.T, test func(t *testing.T, last int, carried bool) (whole bool)) {
 	for _, carried := range []bool{false, true} {
-		for last := 1; ; last++ {
-			m.renew()
-			whole := m.claimUntil(last, carried)
-			m.reboot()
-			s, err := Load(m.tpm)
-			if err != nil {
-				t.Fatalf("command %d lost, carried out %v: %v", last, carried, err)
-			}
-			if s.Claim == nil {
-				if err := Commit(m.tpm, m.newClaim()); err != nil {
-					t.Fatalf("command %d lost, carried out %v: unclaimed, and %v", last, carried, err)
-				}
-			}
-			if _, err := m.openVolume(); err != nil {
-				t.Fatalf("command %d lost, carried out %v: %v", last, carried, err)
-			}
-			m.wantLocked()
-			key := bytes.Clone(m.mapper.key)
-			m.reboot()
-			if _, err := m.openVolume(); err != nil || !bytes.Equal(m.mapper.key, key) {
-				t.Fatalf("command %d lost, carried out %v: a boot later: %v", last, carried, err)
-			}
-			if whole {
-				break
-			}
+		for last, whole := 1, false; !whole && !t.Failed(); last++ {
+			t.Run(fmt.Sprintf("command %d carried out %t", last, carried), func(t *testing.T) {
+				whole = test(t, last, carried)
+			})
 		}
 	}
 }
 
-// renew makes the machine one that was never claimed, in a new boot.
-func (m *machine) renew() {
-	m.t.Helper()
-	err := m.tpm.Do(func(device transport.TPM) (err error) {
-		for _, index := range []tpm2.TPMHandle{indexClaim, indexDocument, indexVolume, indexEpoch} {
-			err = errors.Join(err, undefineNV(device, index))
+// Wherever the power is lost in a claim, the next boot finds a machine that is
+// unclaimed and can be claimed, or claimed with one volume, which opens; and
+// its TPM is closed to other images.
+func TestPowerLostInAClaim(t *testing.T) {
+	atEachCommand(t, func(t *testing.T, last int, carried bool) bool {
+		m := newMachine(t)
+		whole := m.claimUntil(last, carried)
+		m.reboot()
+		s, err := Load(m.tpm)
+		if err != nil {
+			t.Fatal(err)
 		}
-		return err
+		if s.Claim == nil {
+			if err := m.commit(); err != nil {
+				t.Fatalf("unclaimed, and %v", err)
+			}
+		}
+		m.wantMended()
+		return whole
 	})
-	if err != nil {
+}
+
+// Wherever the power is lost in the boot that mends a claim, the boot after it
+// mends it.
+func TestPowerLostInTheMendingBoot(t *testing.T) {
+	atEachCommand(t, func(t *testing.T, last int, carried bool) bool {
+		m := newMachine(t)
+		if err := m.commit(); err != nil {
+			t.Fatal(err)
+		}
+		m.failOwn()
+		m.reboot()
+		whole := m.openUntil(last, carried) == nil
+		m.reboot()
+		m.wantMended()
+		return whole
+	})
+}
+
+// wantMended opens the volume, and again a boot later, with the TPM closed.
+func (m *machine) wantMended() {
+	m.t.Helper()
+	if _, err := m.openVolume(); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := errors.Join(os.Truncate(m.volume.Disk, 0), os.Truncate(m.volume.Disk, 8<<20)); err != nil {
-		m.t.Fatal(err)
-	}
+	m.wantLocked()
+	m.wantClosed()
+	key := bytes.Clone(m.mapper.key)
 	m.reboot()
+	if _, err := m.openVolume(); err != nil || !bytes.Equal(m.mapper.key, key) {
+		m.t.Fatalf("a boot later: %v", err)
+	}
+}
+
+// failOwn makes the volume and loses the power before anything of the TPM is
+// closed.
+func (m *machine) failOwn() {
+	m.t.Helper()
+	device := &failing{TPM: m.device.TPM, code: ccSetPrimaryPolicy, times: 1}
+	m.volume.Device = lossy{device}
+	if _, err := m.openVolume(); err == nil {
+		m.t.Fatal("the volume opened with an open tpm")
+	}
 }
 
 // claimUntil claims the machine with a TPM that is lost at command number
 // last, and reports whether the claim was through before it.
 func (m *machine) claimUntil(last int, carried bool) bool {
 	m.t.Helper()
-	device := &cut{TPM: m.device.TPM, last: last, carried: carried}
 	c := m.newClaim()
-	lost := lossy{device}
-	err := Commit(lost, c)
+	lost := lossy{&cut{TPM: m.device.TPM, last: last, carried: carried}}
+	err := Prepare(lost)
 	if err == nil {
-		volume := *m.volume
-		volume.Device = lost
-		_, err = volume.Open(m.t.Context(), State{Claim: c})
+		err = Commit(lost, c)
+	}
+	if err == nil {
+		m.volume.Device = lost
+		_, err = m.volume.Open(m.t.Context(), State{Claim: c})
 	}
 	return err == nil
+}
+
+// openUntil opens the volume with a TPM that is lost at command number last.
+func (m *machine) openUntil(last int, carried bool) error {
+	m.t.Helper()
+	s, err := Load(m.tpm)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.volume.Device = lossy{&cut{TPM: m.device.TPM, last: last, carried: carried}}
+	_, err = m.volume.Open(m.t.Context(), s)
+	return err
 }
 
 // lossy is a Device without a lock.

@@ -22,7 +22,7 @@ type DMCrypt struct {
 var _ Mapper = (*DMCrypt)(nil)
 
 const (
-	cipher        = "aes-xts-plain64"
+	dmCipher      = "aes-xts-plain64"
 	sectorBytes   = 512
 	cryptSector   = 4096
 	controlDevice = "/dev/mapper/control"
@@ -61,7 +61,7 @@ func (m *DMCrypt) Map(disk string, key []byte) (string, error) {
 	}
 	const skip = payloadOffset / sectorBytes
 	length := (sectors - skip) &^ (cryptSector/sectorBytes - 1)
-	table := fmt.Sprintf("%s %s 0 %d:%d %d 1 sector_size:%d", cipher, hex.EncodeToString(key), major, minor, skip, cryptSector)
+	table := fmt.Sprintf("%s %s 0 %d:%d %d 1 sector_size:%d", dmCipher, hex.EncodeToString(key), major, minor, skip, cryptSector)
 	if _, err := m.ioctl(control, dmTableLoad, target(length, "crypt", table)); err != nil {
 		return "", errors.Join(fmt.Errorf("loading mapping: %w", err), m.Unmap())
 	}

@@ -24,9 +24,10 @@ const (
 	payloadOffset = 1 << 20
 )
 
-// headerVersion 1 did not say who had sealed the key. An image that reads 2
-// could not open such a volume: its key is sealed to the image that made it.
-const headerVersion = 2
+// headerVersion 1 did not say who had sealed the key, and 2 held no
+// authorizations. An image that reads 3 could not open such a volume: its key
+// is sealed to the image that made it.
+const headerVersion = 3
 
 var headerMagic = [8]byte{'S', 'H', 'E', 'D', 'V', 'O', 'L', '1'}
 
@@ -38,7 +39,15 @@ type header struct {
 	Volume  VolumeID      `cbor:"2,keyasint"`
 	Claim   attest.Digest `cbor:"3,keyasint"`
 	Sealed  Sealed        `cbor:"4,keyasint"`
+	// Authorizations are the TPM's, encrypted under the data key.
+	Authorizations []byte `cbor:"5,keyasint"`
+	// Recovery is data key and authorizations, encrypted to the claim's
+	// recovery recipient.
+	Recovery []byte `cbor:"6,keyasint"`
 }
+
+// context is what the header's encryptions are for: this volume of this claim.
+func (h header) context() []byte { return append(append([]byte{}, h.Volume[:]...), h.Claim[:]...) }
 
 // digest names the header without the wrapped key.
 func (h header) digest() (attest.Digest, error) {
@@ -47,7 +56,7 @@ func (h header) digest() (attest.Digest, error) {
 	if err != nil {
 		return attest.Digest{}, fmt.Errorf("encoding data disk header: %w", err)
 	}
-	return attest.Sum(append([]byte("shed/volume/1\x00"), body...)), nil
+	return attest.Sum(append([]byte("shed/volume/2\x00"), body...)), nil
 }
 
 var errNoHeader = errors.New("data disk has no header")

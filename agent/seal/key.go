@@ -39,15 +39,20 @@ type terms struct {
 	header attest.Digest
 }
 
-// newKey draws a data key and seals it to the state in which the next boot
-// will ask for it.
-func newKey(d Device, rand io.Reader, t terms) (key []byte, sealed Sealed, err error) {
-	key = make([]byte, keyBytes)
+// drawKey draws a data key.
+func drawKey(rand io.Reader) ([]byte, error) {
+	key := make([]byte, keyBytes)
 	if _, err := io.ReadFull(rand, key); err != nil {
-		return nil, Sealed{}, fmt.Errorf("drawing data key: %w", err)
+		return nil, fmt.Errorf("drawing data key: %w", err)
 	}
+	return key, nil
+}
+
+// newSealed seals a data key to the state in which the next boot will ask for
+// it.
+func newSealed(d Device, key []byte, t terms) (sealed Sealed, err error) {
 	err = d.Do(func(device transport.TPM) error {
-		if err := putNV(device, indexEpoch, rewritable, binary.BigEndian.AppendUint64(nil, t.epoch)); err != nil {
+		if err := putNV(device, indexEpoch, rewritable, encodeEpoch(t.epoch)); err != nil {
 			return err
 		}
 		policy, err := trialPolicy(device, t)
@@ -57,23 +62,21 @@ func newKey(d Device, rand io.Reader, t terms) (key []byte, sealed Sealed, err e
 		sealed, err = sealKey(device, key, policy, t)
 		return err
 	})
-	return key, sealed, err
+	return sealed, err
 }
+
+// encodeEpoch is an epoch as its index holds it.
+func encodeEpoch(epoch uint64) []byte { return binary.BigEndian.AppendUint64(nil, epoch) }
 
 func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest, t terms) (Sealed, error) {
 	srk, err := loadSRK(device)
 	if err != nil {
 		return Sealed{}, err
 	}
-	defer flush(device, srk.ObjectHandle)
-	public, err := srk.OutPublic.Contents()
-	if err != nil {
-		return Sealed{}, fmt.Errorf("reading storage key: %w", err)
-	}
 	// As with unsealing, the key does not cross a bus in the clear.
-	encrypted := tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptIn))
+	encrypted := tpm2.HMAC(tpm2.TPMAlgSHA256, 16, tpm2.Salted(srk.Handle, srk.Public), tpm2.AESEncryption(128, tpm2.EncryptIn))
 	rsp, err := tpm2.Create{
-		ParentHandle: tpm2.AuthHandle{Handle: srk.ObjectHandle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
+		ParentHandle: tpm2.AuthHandle{Handle: srk.Handle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
 		InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
 			Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: key}),
 		}},
@@ -106,7 +109,6 @@ func openKey(d Device, sealed Sealed, t terms) ([]byte, error) {
 		if err != nil {
 			return err
 		}
-		defer flush(device, srk.ObjectHandle)
 		object, err := loadSealed(device, srk, sealed)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSealed, err)
@@ -130,7 +132,7 @@ func openKey(d Device, sealed Sealed, t terms) ([]byte, error) {
 	return key, nil
 }
 
-func loadSealed(device transport.TPM, srk *tpm2.CreatePrimaryResponse, sealed Sealed) (tpm2.NamedHandle, error) {
+func loadSealed(device transport.TPM, srk attester.Key, sealed Sealed) (tpm2.NamedHandle, error) {
 	public, err := tpm2.Unmarshal[tpm2.TPM2BPublic](sealed.Public)
 	if err != nil {
 		return tpm2.NamedHandle{}, fmt.Errorf("parsing sealed key: %w", err)
@@ -140,7 +142,7 @@ func loadSealed(device transport.TPM, srk *tpm2.CreatePrimaryResponse, sealed Se
 		return tpm2.NamedHandle{}, fmt.Errorf("parsing sealed key: %w", err)
 	}
 	rsp, err := tpm2.Load{
-		ParentHandle: tpm2.AuthHandle{Handle: srk.ObjectHandle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
+		ParentHandle: tpm2.AuthHandle{Handle: srk.Handle, Name: srk.Name, Auth: tpm2.PasswordAuth(nil)},
 		InPublic:     *public, InPrivate: *private,
 	}.Execute(device)
 	if err != nil {
@@ -151,11 +153,7 @@ func loadSealed(device transport.TPM, srk *tpm2.CreatePrimaryResponse, sealed Se
 
 // unseal encrypts the answer to a session salted with the storage key, so that
 // the key does not cross a bus in the clear.
-func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.NamedHandle, assert func(transport.TPM, tpm2.TPMISHPolicy) error) ([]byte, error) {
-	public, err := srk.OutPublic.Contents()
-	if err != nil {
-		return nil, fmt.Errorf("reading storage key: %w", err)
-	}
+func unseal(device transport.TPM, srk attester.Key, object tpm2.NamedHandle, assert func(transport.TPM, tpm2.TPMISHPolicy) error) ([]byte, error) {
 	var key []byte
 	use := func(session tpm2.Session) error {
 		rsp, err := tpm2.Unseal{
@@ -167,8 +165,8 @@ func unseal(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.N
 		key = rsp.OutData.Buffer
 		return nil
 	}
-	err = attester.WithPolicySession(device, assert, use,
-		tpm2.Salted(srk.ObjectHandle, *public), tpm2.AESEncryption(128, tpm2.EncryptOut))
+	err := attester.WithPolicySession(device, assert, use,
+		tpm2.Salted(srk.Handle, srk.Public), tpm2.AESEncryption(128, tpm2.EncryptOut))
 	return key, err
 }
 
@@ -208,7 +206,7 @@ func assertPolicy(device transport.TPM, session tpm2.TPMISHPolicy, registers tpm
 	if err := assertNV(device, session, indexClaim, t.claim[:], tpm2.TPMEOEq); err != nil {
 		return fmt.Errorf("asserting claim: %w", err)
 	}
-	if err := assertNV(device, session, indexEpoch, binary.BigEndian.AppendUint64(nil, t.epoch), tpm2.TPMEOUnsignedLE); err != nil {
+	if err := assertNV(device, session, indexEpoch, encodeEpoch(t.epoch), tpm2.TPMEOUnsignedLE); err != nil {
 		return fmt.Errorf("asserting epoch: %w", err)
 	}
 	return nil
@@ -253,16 +251,6 @@ func readRegisters(device transport.TPM, registers []uint8) ([]byte, error) {
 		values = append(values, value.Buffer...)
 	}
 	return values, nil
-}
-
-// loadSRK derives the storage root key (TCG TPM v2.0 Provisioning Guidance,
-// section 7.5.1).
-func loadSRK(device transport.TPM) (*tpm2.CreatePrimaryResponse, error) {
-	srk, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm2.ECCSRKTemplate)}.Execute(device)
-	if err != nil {
-		return nil, fmt.Errorf("deriving storage key: %w", err)
-	}
-	return srk, nil
 }
 
 func flush(device transport.TPM, handle tpm2.TPMHandle) {

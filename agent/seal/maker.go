@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -15,7 +16,7 @@ import (
 // from an accepted maker, under this storage key, for this header. The TPM
 // alone can make the ticket (TPM 2.0 Part 3, section 18.3; with no signing key
 // the command only compares). The error is ErrMaker, or the TPM's.
-func checkMaker(device transport.TPM, srk *tpm2.CreatePrimaryResponse, object tpm2.NamedHandle, sealed Sealed, t terms) error {
+func checkMaker(device transport.TPM, srk attester.Key, object tpm2.NamedHandle, sealed Sealed, t terms) error {
 	creation, err := tpm2.Unmarshal[tpm2.TPMSCreationData](sealed.Creation)
 	if err != nil {
 		return fmt.Errorf("%w: creation data: %w", ErrMaker, err)

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 
@@ -65,12 +66,25 @@ func undefineNV(device transport.TPM, index tpm2.TPMHandle) error {
 	return nil
 }
 
-// isWriteOnce reports whether an index has the attributes of writeOnce and no
-// others, whatever has become of it since.
-func isWriteOnce(public *tpm2.TPMSNVPublic) bool {
+// isAs reports whether an index has these attributes and no others, whatever
+// has become of it since: then its owner alone writes it.
+func isAs(public *tpm2.TPMSNVPublic, attributes tpm2.TPMANV) bool {
 	have := public.Attributes
 	have.Written, have.WriteLocked = false, false
-	return have == writeOnce && public.NameAlg == tpm2.TPMAlgSHA256 && len(public.AuthPolicy.Buffer) == 0
+	return have == attributes && public.NameAlg == tpm2.TPMAlgSHA256 && len(public.AuthPolicy.Buffer) == 0
+}
+
+// ensureNV is putNV where the index is of another kind or holds something else.
+func ensureNV(device transport.TPM, index tpm2.TPMHandle, attributes tpm2.TPMANV, data []byte) error {
+	public, err := publicNV(device, index)
+	if err == nil && isAs(public, attributes) {
+		if there, err := readNV(device, index); err == nil && bytes.Equal(there, data) {
+			return nil
+		}
+	} else if err != nil && !errors.Is(err, attester.ErrNoIndex) {
+		return err
+	}
+	return putNV(device, index, attributes, data)
 }
 
 // lockNV makes an index of writeOnce unwritable for as long as it exists.
@@ -83,6 +97,24 @@ func lockNV(device transport.TPM, index tpm2.TPMHandle) error {
 		return fmt.Errorf("locking nv index %#x: %w", uint32(index), err)
 	}
 	return nil
+}
+
+// rewriteNV writes an index in place, under the owner's authorization.
+func rewriteNV(device transport.TPM, index tpm2.TPMHandle, auth, data []byte) error {
+	named, err := nameNV(device, index)
+	if err != nil {
+		return err
+	}
+	return withAuthorization(device, auth, func(session tpm2.Session) error {
+		_, err = tpm2.NVWrite{
+			AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: session}, NVIndex: named,
+			Data: tpm2.TPM2BMaxNVBuffer{Buffer: data},
+		}.Execute(device)
+		if err != nil {
+			return fmt.Errorf("writing nv index %#x: %w", uint32(index), owned(err))
+		}
+		return nil
+	})
 }
 
 // readNV reads an index that was written; nil where it was not.
@@ -121,8 +153,8 @@ func nameNV(device transport.TPM, index tpm2.TPMHandle) (tpm2.NamedHandle, error
 	return tpm2.NamedHandle{Handle: index, Name: rsp.NVName}, nil
 }
 
-// owner authorizes with the owner hierarchy, whose authorization stays empty:
-// what reaches the TPM at all is measured.
+// owner authorizes with the owner hierarchy, whose authorization is empty until
+// the claim's volume is made.
 func owner() tpm2.AuthHandle {
 	return tpm2.AuthHandle{Handle: tpm2.TPMRHOwner, Auth: tpm2.PasswordAuth(nil)}
 }

@@ -1,8 +1,9 @@
 // Package seal keeps what must outlive a reboot and may not be read elsewhere:
 // the claim in the TPM's NV memory and the data disk's key sealed to it.
 //
-// Invariants: the claim's index is written once and locked; a data key opens
-// only under the registers of this image, with the claim register still zero,
+// Invariants: the claim's index is written once and locked; before a claim's
+// volume is used nobody but its owner and its own image can define, undefine,
+// write or clear anything in the TPM; a data key opens only under the registers of this image, with the claim register still zero,
 // under this claim and this epoch; the parameters of encryption are constants
 // of this package, and the disk's header is never trusted to choose them.
 package seal
@@ -37,6 +38,9 @@ var (
 	// ErrForeignIndex says that the claim stands in an NV index that this
 	// package does not make.
 	ErrForeignIndex = errors.New("nv index has other attributes than a claim's")
+	// ErrOwned says that the TPM's owner or lockout authorization is somebody
+	// else's: they could destroy and remake whatever a claim puts there.
+	ErrOwned = errors.New("tpm has authorizations that are not this claim's")
 	// ErrForeign says that the data disk belongs to another machine, another
 	// claim or another time.
 	ErrForeign = errors.New("data disk is not this claim's")

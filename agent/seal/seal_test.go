@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"context"
+	"crypto/ecdh"
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
@@ -41,6 +42,10 @@ type machine struct {
 	formats int
 	// failFormat is the next format's error.
 	failFormat error
+	// recovery is the owner's key of the latest claim.
+	recovery *ecdh.PrivateKey
+	// wrap stands between the machine and its TPM from the next boot on.
+	wrap func(transport.TPM) transport.TPM
 }
 
 func newMachine(t *testing.T) *machine {
@@ -69,7 +74,11 @@ func newDisk(t *testing.T) string {
 
 func (m *machine) open() {
 	m.t.Helper()
-	tpm, err := attester.Open(m.device)
+	var device transport.TPM = m.device
+	if m.wrap != nil {
+		device = m.wrap(device)
+	}
+	tpm, err := attester.Open(device)
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -92,18 +101,32 @@ func (m *machine) newClaim() *ownership.Claim {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	c, err := ownership.Sign(owner, ownership.Body{AKName: m.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte{1}})
+	if m.recovery, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
+		m.t.Fatal(err)
+	}
+	c, err := ownership.Sign(owner, ownership.Body{
+		AKName: m.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte(m.recovery.PublicKey().Bytes()),
+	})
 	if err != nil {
 		m.t.Fatal(err)
 	}
 	return c
 }
 
+// commit claims the machine as the agent does, up to the volume.
+func (m *machine) commit() error {
+	m.t.Helper()
+	if err := Prepare(m.tpm); err != nil {
+		return err
+	}
+	return Commit(m.tpm, m.newClaim())
+}
+
 // claimed is a machine with an owner and a volume, and the volume's key.
 func claimed(t *testing.T) (*machine, []byte) {
 	t.Helper()
 	m := newMachine(t)
-	if err := Commit(m.tpm, m.newClaim()); err != nil {
+	if err := m.commit(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := m.openVolume(); err != nil {
@@ -190,7 +213,7 @@ func TestSecondClaimIsRefused(t *testing.T) {
 // destroy it, and with it the way to the data.
 func TestClaimIndexIsLocked(t *testing.T) {
 	m := newMachine(t)
-	if err := Commit(m.tpm, m.newClaim()); err != nil {
+	if err := m.commit(); err != nil {
 		t.Fatal(err)
 	}
 	m.wantLocked()
@@ -198,18 +221,11 @@ func TestClaimIndexIsLocked(t *testing.T) {
 	m.wantLocked()
 }
 
-// wantLocked tries to write the claim's index again.
+// wantLocked tries to write the claim's index again, as the owner of the TPM.
 func (m *machine) wantLocked() {
 	m.t.Helper()
 	err := m.tpm.Do(func(device transport.TPM) error {
-		named, err := nameNV(device, indexClaim)
-		if err != nil {
-			return err
-		}
-		_, err = tpm2.NVWrite{
-			AuthHandle: owner(), NVIndex: named, Data: tpm2.TPM2BMaxNVBuffer{Buffer: make([]byte, 32)},
-		}.Execute(device)
-		return err
+		return rewriteNV(device, indexClaim, m.volume.OwnerAuth(), make([]byte, 32))
 	})
 	if !errors.Is(err, tpm2.TPMRCNVLocked) {
 		m.t.Errorf("writing the claim again: %v", err)
@@ -246,25 +262,30 @@ func TestKeyStaysSealed(t *testing.T) {
 	}
 }
 
+// A claim that was replaced while the TPM was still open, as in a claim that was
+// cut short, does not open what was sealed under the first.
 func TestKeyNeedsTheClaim(t *testing.T) {
-	m, _ := claimed(t)
-	m.reboot()
-	err := m.tpm.Do(func(device transport.TPM) error {
-		named, err := nameNV(device, indexClaim)
-		if err != nil {
-			return err
-		}
-		_, err = tpm2.NVUndefineSpace{AuthHandle: owner(), NVIndex: named}.Execute(device)
-		return err
-	})
+	m := newMachine(t)
+	if err := m.commit(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Load(m.tpm)
 	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := m.volume.newHeader(s.Claim, make([]byte, keyBytes), authorizations{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.replaceHeader(h)
+	m.reboot()
+	if err := m.tpm.Do(func(device transport.TPM) error { return undefineNV(device, indexClaim) }); err != nil {
 		t.Fatal(err)
 	}
 	other := m.newClaim()
 	if err := Commit(m.tpm, other); err != nil {
 		t.Fatal(err)
 	}
-	h := m.header()
 	for _, bound := range []attest.Digest{h.Claim, other.Digest()} {
 		under := m.terms(h)
 		under.claim = bound
@@ -287,33 +308,33 @@ func (b *bus) Send(command []byte) ([]byte, error) {
 	return response, err
 }
 
-// Whoever listens to the TPM's bus learns no data key.
-func TestKeyCrossesTheBusEncrypted(t *testing.T) {
+// Whoever listens to the TPM's bus learns no data key and no authorization, at
+// the claim, at a boot or later.
+func TestSecretsCrossTheBusEncrypted(t *testing.T) {
 	m := newMachine(t)
-	// The TPM has room for one attestation key beside what opening needs.
-	m.device.PowerOff()
-	m.device.PowerOn()
-	b := &bus{TPM: m.device}
-	tpm, err := attester.Open(b)
-	if err != nil {
+	b := &bus{}
+	m.wrap = func(device transport.TPM) transport.TPM {
+		b.TPM = device
+		return b
+	}
+	m.reboot()
+	if err := m.commit(); err != nil {
 		t.Fatal(err)
 	}
-	digest := m.newClaim().Digest()
-	if err := tpm.Do(func(device transport.TPM) error { return putNV(device, indexClaim, writeOnce, digest[:]) }); err != nil {
+	for range 2 {
+		if _, err := m.openVolume(); err != nil {
+			t.Fatal(err)
+		}
+		m.reboot()
+	}
+	m.volume.Epoch++
+	if err := m.volume.RaiseEpoch(); err != nil {
 		t.Fatal(err)
 	}
-	under := terms{registers: sealedRegisters(true), claim: digest, epoch: 3}
-	key, sealed, err := newKey(tpm, rand.Reader, under)
-	if err != nil {
-		t.Fatal(err)
-	}
-	// At a boot the claim register is still zero, as it is here.
-	got, err := openKey(tpm, sealed, under)
-	if err != nil || !bytes.Equal(got, key) {
-		t.Fatalf("opening: %v", err)
-	}
-	if bytes.Contains(b.seen, key[:16]) {
-		t.Error("the key crossed the bus in the clear")
+	for name, secret := range map[string][]byte{"data key": m.mapper.key, "owner's": m.volume.auths.Owner, "lockout's": m.volume.auths.Lockout} {
+		if len(secret) < 16 || bytes.Contains(b.seen, secret[:16]) {
+			t.Errorf("the %s crossed the bus in the clear", name)
+		}
 	}
 }
 
@@ -355,6 +376,31 @@ func TestRefusedKeyLeavesNoSession(t *testing.T) {
 	got, err := openKey(m.tpm, h.Sealed, m.terms(h))
 	if err != nil || !bytes.Equal(got, key) {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// What the header has of the TPM's authorizations and of the data key is under
+// the data key and the owner's recovery key, and counts for this volume alone.
+func TestHeaderHoldsWhatTheOwnerNeeds(t *testing.T) {
+	m, key := claimed(t)
+	h, auths := m.header(), m.volume.auths
+	r, err := ownership.OpenRecovery(m.recovery, h.context(), h.Recovery)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(r.VolumeKey, key) || !bytes.Equal(r.OwnerAuth, auths.Owner) || !bytes.Equal(r.LockoutAuth, auths.Lockout) {
+		t.Error("the owner recovers something else")
+	}
+	other := h
+	other.Volume[0]++
+	if _, err := decryptAuthorizations(key, other); !errors.Is(err, ErrForeign) {
+		t.Errorf("for another volume: %v", err)
+	}
+	if _, err := decryptAuthorizations(make([]byte, keyBytes), h); !errors.Is(err, ErrForeign) {
+		t.Errorf("under another key: %v", err)
+	}
+	if got, err := decryptAuthorizations(key, h); err != nil || !reflect.DeepEqual(got, auths) {
+		t.Errorf("%v, %v", got, err)
 	}
 }
 
@@ -401,7 +447,7 @@ func TestClaimNeedsABlankDisk(t *testing.T) {
 // A crash between the claim and the finished volume is made good.
 func TestInterruptedMovingIn(t *testing.T) {
 	m := newMachine(t)
-	if err := Commit(m.tpm, m.newClaim()); err != nil {
+	if err := m.commit(); err != nil {
 		t.Fatal(err)
 	}
 	m.failFormat = errors.New("power lost")

@@ -1,13 +1,18 @@
 package seal
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // Mapper puts dm-crypt over the payload of a disk.
@@ -31,6 +36,11 @@ type DataVolume struct {
 	// Firmware says that the release fixes the firmware, so that the data key
 	// is sealed to its registers too.
 	Firmware bool
+
+	// mu guards auths.
+	mu sync.Mutex
+	// auths are the TPM's authorizations, once the volume is open.
+	auths authorizations
 }
 
 // CheckBlank returns ErrNotBlank where a claim would destroy something.
@@ -51,9 +61,10 @@ func (v *DataVolume) CheckBlank() error {
 }
 
 // Open maps the owner's volume and answers the path of its plain device. Once,
-// after the claim, it makes the volume; a crash in the midst of that is made
-// good by the next call. Afterwards it never formats: another disk, also a
-// blank one, is ErrForeign.
+// after the claim, it makes the volume and closes the TPM to other images; a
+// crash in the midst of that is made good by the next call. Afterwards it never
+// formats: another disk, also a blank one, is ErrForeign. A TPM that cannot be
+// closed, because somebody else did it first, is ErrOwned.
 func (v *DataVolume) Open(ctx context.Context, s State) (string, error) {
 	if s.Claim == nil {
 		return "", errors.New("opening data disk: machine is unclaimed")
@@ -63,6 +74,9 @@ func (v *DataVolume) Open(ctx context.Context, s State) (string, error) {
 		return "", fmt.Errorf("opening data disk: %w", err)
 	}
 	defer disk.Close()
+	if err := ensureKeys(v.Device); err != nil {
+		return "", err
+	}
 	h, err := readHeader(disk)
 	if s.Volume != (VolumeID{}) {
 		return v.reopen(s, h, err)
@@ -92,26 +106,80 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	defer clear(key)
+	auths, err := decryptAuthorizations(key, h)
+	if err != nil {
+		return "", err
+	}
+	if err := v.own(s.Claim, h.Volume, auths); err != nil {
+		return "", err
+	}
 	return v.mapKey(key)
 }
 
-// create makes the volume. The header goes before the file system and the
-// TPM's record after it: whatever a crash leaves is either not yet a volume of
-// this claim's, and made again, or whole.
+// own closes the TPM to other images. Whatever they may have put in the place
+// of what the claim wrote, as long as they could, is put right first.
+func (v *DataVolume) own(c *ownership.Claim, id VolumeID, auths authorizations) error {
+	err := v.Device.Do(func(device transport.TPM) error {
+		return takeOwnership(device, auths, func(device transport.TPM) error {
+			return errors.Join(
+				ensureNV(device, indexDocument, rewritable, c.Encode()),
+				ensureNV(device, indexEpoch, rewritable, encodeEpoch(v.Epoch)),
+				ensureLockedNV(device, indexVolume, id[:]),
+			)
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("closing the tpm to others: %w", err)
+	}
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.auths = auths
+	return nil
+}
+
+// OwnerAuth is the TPM's owner authorization; empty for as long as no volume
+// was opened. It is a secret of the machine's.
+func (v *DataVolume) OwnerAuth() []byte {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.auths.Owner
+}
+
+// RaiseEpoch raises the floor under which no image opens the volume to this
+// image's epoch. Errors are the TPM's, and ErrSealed where no volume is open.
+func (v *DataVolume) RaiseEpoch() error {
+	auth := v.OwnerAuth()
+	if auth == nil {
+		return fmt.Errorf("raising the epoch's floor: %w", ErrSealed)
+	}
+	return v.Device.Do(func(device transport.TPM) error {
+		floor, err := readNV(device, indexEpoch)
+		if err != nil || bytes.Compare(floor, encodeEpoch(v.Epoch)) >= 0 {
+			return err
+		}
+		return rewriteNV(device, indexEpoch, auth, encodeEpoch(v.Epoch))
+	})
+}
+
+// create makes the volume. The header, with all that the TPM will be closed
+// with, goes before the file system, the TPM's record after it, and the TPM is
+// closed last: whatever a crash leaves is either not yet a volume of this
+// claim's, and made again, or whole.
 func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string, error) {
-	h := header{Version: headerVersion, Claim: s.Claim.Digest()}
-	if _, err := io.ReadFull(v.Rand, h.Volume[:]); err != nil {
-		return "", fmt.Errorf("drawing volume id: %w", err)
-	}
-	terms, err := v.terms(h)
+	key, err := drawKey(v.Rand)
 	if err != nil {
 		return "", err
 	}
-	key, sealed, err := newKey(v.Device, v.Rand, terms)
+	defer clear(key)
+	auths, err := drawAuthorizations(v.Rand)
 	if err != nil {
 		return "", err
 	}
-	h.Sealed = sealed
+	h, err := v.newHeader(s.Claim, key, auths)
+	if err != nil {
+		return "", err
+	}
 	if err := writeHeader(disk, h); err != nil {
 		return "", err
 	}
@@ -125,7 +193,33 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if err := v.record(h.Volume); err != nil {
 		return "", errors.Join(err, v.Mapper.Unmap())
 	}
+	if err := v.own(s.Claim, h.Volume, auths); err != nil {
+		return "", errors.Join(err, v.Mapper.Unmap())
+	}
 	return path, nil
+}
+
+// newHeader draws a volume's id and seals its key, last, since what the TPM
+// says of that key's making names all of the header.
+func (v *DataVolume) newHeader(c *ownership.Claim, key []byte, auths authorizations) (header, error) {
+	h := header{Version: headerVersion, Claim: c.Digest()}
+	if _, err := io.ReadFull(v.Rand, h.Volume[:]); err != nil {
+		return h, fmt.Errorf("drawing volume id: %w", err)
+	}
+	var err error
+	if h.Authorizations, err = auths.encrypt(key, h); err != nil {
+		return h, err
+	}
+	h.Recovery, err = c.WrapRecovery(ownership.Recovery{OwnerAuth: auths.Owner, LockoutAuth: auths.Lockout, VolumeKey: key}, h.context())
+	if err != nil {
+		return h, err
+	}
+	terms, err := v.terms(h)
+	if err != nil {
+		return h, err
+	}
+	h.Sealed, err = newSealed(v.Device, key, terms)
+	return h, err
 }
 
 // terms are what the key of the volume with this header is sealed under.
@@ -149,13 +243,22 @@ func writeHeader(disk *os.File, h header) error {
 }
 
 func (v *DataVolume) record(id VolumeID) error {
-	return v.Device.Do(func(device transport.TPM) error {
-		return putNV(device, indexVolume, rewritable, id[:])
-	})
+	return v.Device.Do(func(device transport.TPM) error { return ensureLockedNV(device, indexVolume, id[:]) })
+}
+
+// ensureLockedNV makes an index hold data and locks it.
+func ensureLockedNV(device transport.TPM, index tpm2.TPMHandle, data []byte) error {
+	if err := ensureNV(device, index, writeOnce, data); err != nil {
+		return err
+	}
+	public, err := publicNV(device, index)
+	if err != nil || public.Attributes.WriteLocked {
+		return err
+	}
+	return lockNV(device, index)
 }
 
 func (v *DataVolume) mapKey(key []byte) (string, error) {
-	defer clear(key)
 	path, err := v.Mapper.Map(v.Disk, key)
 	if err != nil {
 		return "", fmt.Errorf("mapping data disk: %w", err)

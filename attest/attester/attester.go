@@ -2,8 +2,8 @@
 //
 // Invariants: one lock covers every extend, read and quote, so that no
 // register moves between being read and being signed; the attestation key is
-// derived from the TPM's own seed and its private part is never loaded
-// anywhere else.
+// derived from the TPM's own seed, and taken where it is kept only once nobody
+// else can put one there; its private part is never loaded anywhere else.
 package attester
 
 import (
@@ -17,7 +17,6 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
-	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // TPM is the machine's own TPM, with what else vouches for the machine.
@@ -49,7 +48,9 @@ type Reporter interface {
 
 // Open readies the attestation key and reads the endorsement certificate. The
 // caller keeps device and closes it after the TPM is no longer used. Errors
-// are ErrNoIndex where the TPM has no endorsement certificate, or the TPM's.
+// are ErrNoIndex where the TPM has no endorsement certificate, ErrNoKey or
+// ErrForeignKey where its owner authorization is set and no attestation key is
+// kept, or the TPM's.
 func Open(device transport.TPM) (*TPM, error) {
 	t := &TPM{device: device}
 	var err error
@@ -59,19 +60,12 @@ func Open(device transport.TPM) (*TPM, error) {
 	if t.endorsements, err = (&evidence.Endorsements{EKCertificate: t.ekCertificate}).Encode(); err != nil {
 		return nil, err
 	}
-	ak, err := tpm2.CreatePrimary{
-		PrimaryHandle: tpm2.TPMRHOwner,
-		InPublic:      tpm2.New2B(tpm.AKTemplate()),
-	}.Execute(device)
+	ak, err := findAK(device)
 	if err != nil {
-		return nil, fmt.Errorf("deriving attestation key: %w", err)
+		return nil, err
 	}
-	public, err := ak.OutPublic.Contents()
-	if err != nil {
-		return nil, fmt.Errorf("deriving attestation key: %w", err)
-	}
-	t.ak = tpm2.NamedHandle{Handle: ak.ObjectHandle, Name: ak.Name}
-	t.akPublic = tpm2.Marshal(*public)
+	t.ak = tpm2.NamedHandle{Handle: ak.Handle, Name: ak.Name}
+	t.akPublic = tpm2.Marshal(ak.Public)
 	return t, nil
 }
 

@@ -55,6 +55,9 @@ func ParseList(name string, der []byte) (*List, error) {
 	return l, nil
 }
 
+// Raw is the list in DER.
+func (l *List) Raw() []byte { return l.list.Raw }
+
 func (l *List) check() error {
 	if !l.list.NextUpdate.After(l.list.ThisUpdate) {
 		return fmt.Errorf("no next update after this update %s", l.list.ThisUpdate.Format(time.RFC3339))

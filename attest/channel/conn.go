@@ -92,6 +92,9 @@ func dial(ctx context.Context, host string, config *tls.Config, derive func(tls.
 	return &Conn{Channel: ch, http: conn, host: host}, nil
 }
 
+// URL is the machine's.
+func (c *Conn) URL() string { return "https://" + c.host }
+
 // Authority is the host and port of a machine's URL, 443 where it names none.
 func Authority(machine *url.URL) string {
 	if machine.Port() == "" {

@@ -52,7 +52,7 @@ func (s *Session) ownClaim(ctx context.Context, keys Keys) error {
 	document, err := s.ask(ctx, keys, channel.ClaimDocumentPath, ownership.MaxBytes)
 	var status *channel.StatusError
 	if errors.As(err, &status) && status.Code == http.StatusUnauthorized {
-		return fmt.Errorf("%w: the machine belongs to another owner", attest.ErrClaim)
+		return ErrAnothers
 	}
 	if err != nil {
 		return err
@@ -65,7 +65,7 @@ func (s *Session) ownClaim(ctx context.Context, keys Keys) error {
 	case c.Digest() != s.Evidence.Claim:
 		return fmt.Errorf("%w: the document is not the claim that was measured", attest.ErrClaim)
 	case !bytes.Equal(c.Body.Owner[:], keys.Owner.Public().(ed25519.PublicKey)):
-		return fmt.Errorf("%w: the machine belongs to another owner", attest.ErrClaim)
+		return ErrAnothers
 	case !bytes.Equal(c.Body.AKName, s.Evidence.AK):
 		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
 	}

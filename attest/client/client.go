@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/evidence"
@@ -30,19 +31,25 @@ import (
 
 // Trust is all that a client has to know beforehand.
 type Trust struct {
-	// ReleaseKey signs releases.
+	// ReleaseKey signs releases, and so do OtherKeys, of the same publisher.
 	ReleaseKey crypto.PublicKey
-	// Policy is what is accepted of a machine; its Releases, Transparency and
-	// Now are set for each verification. Its EpochFloor refuses older releases
+	OtherKeys  []crypto.PublicKey
+	// Policy is what is accepted of a machine; releases, transparency and time
+	// in it are set for each verification. Its EpochFloor refuses older releases
 	// of ReleaseKey, on whatever machine (ClientState.EpochFloor).
 	Policy verifier.Policy
+	// Verifier keeps what it parsed between verifications; one is enough for
+	// all machines.
+	Verifier *verifier.Verifier
+	// Releases keeps the releases that were accepted; nil keeps none.
+	Releases *release.Verifier
 	// Log says which transparency log has to vouch for releases. Learn is told
 	// what there is to remember of it, also of a machine that is refused.
 	Log   release.LogPolicy
 	Learn func(release.Memory) error
-	// Verifier keeps what it parsed between verifications; one is enough for
-	// all machines.
-	Verifier *verifier.Verifier
+	// Captured is told what each verification was made from, also of a machine
+	// that is refused; nil for nobody.
+	Captured func(*bundle.Bundle) error
 	Now      func() time.Time
 	Rand     io.Reader
 }
@@ -138,64 +145,58 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v, err := s.trust.Verifier.Verify(b, nonce, s.Conn.Channel)
-	if err != nil {
-		return err
-	}
-	logged, err := s.release(v.ReferenceValues)
-	if err != nil {
-		return err
-	}
-	activation, err := s.activation(ctx, v)
-	if err != nil {
-		return err
-	}
-	// The clock is the host's, or the network's, to set back: the witnesses' and
-	// what was seen before are a floor.
 	at := s.trust.Now()
-	p := s.trust.Policy
-	p.Now = s.trust.Log.Now(at, logged)
-	p.Releases = map[attest.ReleaseDigest]*release.Manifest{logged.Digest: logged.Manifest}
-	p.Transparency = logged.Transparency(p.Now)
-	result, err := verifier.Appraise(v, activation, p)
-	if err != nil {
+	saved := s.captured(b, nonce, at)
+	judged, err := s.trust.terms(at).Judge(saved.Given(), func(v *verifier.Verified) (verifier.Activation, error) {
+		activation, err := s.activation(ctx, v)
+		saved.Activation = bundle.ActivationOf(activation)
+		return activation, err
+	})
+	if err := errors.Join(err, s.learn(judged.Logged.Learned), s.trust.capture(saved)); err != nil {
 		return err
 	}
-	if err := s.accept(v, result); err != nil {
+	if err := s.accept(judged.Evidence, judged.Result); err != nil {
 		return err
 	}
-	s.Evidence, s.Result, s.Release, s.Logged = v, result, logged.Manifest, logged
+	s.Evidence, s.Result, s.Release, s.Logged = judged.Evidence, judged.Result, judged.Logged.Manifest, judged.Logged
 	s.VerifiedAt = at
 	return nil
 }
 
-// release verifies the release that the machine shows, and what the log says of
-// it. Whose word brought it here does not matter: keys decide.
-func (s *Session) release(shown evidence.ReferenceValues) (release.Logged, error) {
-	if len(shown.Manifest) == 0 {
-		return release.Logged{}, fmt.Errorf("%w: the machine shows no signed release; it may not have enrolled yet", attest.ErrRelease)
+// terms are what this client judges by at a time.
+func (t Trust) terms(at time.Time) bundle.Terms {
+	return bundle.Terms{Verifier: t.Verifier, Releases: t.Releases, Policy: t.Policy, Keys: t.Keys(), Log: t.Log, At: at}
+}
+
+// Keys are all that sign releases.
+func (t Trust) Keys() []crypto.PublicKey {
+	return append([]crypto.PublicKey{t.ReleaseKey}, t.OtherKeys...)
+}
+
+// learn keeps what the log said, for this session's next verification too.
+func (s *Session) learn(m release.Memory) error {
+	if m.IsZero() {
+		return nil
 	}
-	logged, err := release.VerifyLogged(shown.Manifest, shown.Bundle, shown.Proof,
-		[]crypto.PublicKey{s.trust.ReleaseKey}, s.trust.Log, s.trust.Now())
-	// What was learned holds for this session's next verification too.
-	s.trust.Log.Memory = s.trust.Log.Memory.Merge(logged.Learned)
-	if s.trust.Learn != nil && !logged.Learned.IsZero() {
-		err = errors.Join(err, s.trust.Learn(logged.Learned))
+	s.trust.Log.Memory = s.trust.Log.Memory.Merge(m)
+	if s.trust.Learn == nil {
+		return nil
 	}
-	return logged, err
+	return s.trust.Learn(m)
 }
 
 // activation recognizes the pinned attestation key, or makes the machine prove
 // here and now that its key lives beside the endorsement key.
 func (s *Session) activation(ctx context.Context, v *verifier.Verified) (verifier.Activation, error) {
 	if s.pin != nil {
-		if !bytes.Equal(v.AK, s.pin.AK) || v.EK != s.pin.EK {
-			return verifier.NotActivated, fmt.Errorf("%w: this is another machine than the one accepted before", attest.ErrIdentity)
+		if err := s.pin.Recognize(v); err != nil {
+			return verifier.NotActivated, err
 		}
 		return verifier.ActivatedBefore, nil
 	}
 	if v.EK.IsZero() {
-		// Who vouches for the attestation key then, the appraisal says.
+		// Nothing is there to challenge: the policy says whether a cloud's word
+		// for the key is enough.
 		return verifier.NotActivated, nil
 	}
 	challenge, err := v.Challenge(s.trust.Rand)
@@ -222,7 +223,25 @@ func (s *Session) accept(v *verifier.Verified, result attest.AttestationResult) 
 	if !result.Accepted() {
 		return &RefusedError{Result: result, Evidence: v}
 	}
-	if s.pin != nil && !s.pin.Claim.IsZero() && v.Claim != s.pin.Claim {
+	if s.pin != nil {
+		return s.pin.Holds(v)
+	}
+	return nil
+}
+
+// Recognize tells the machine that was accepted before from another. The error
+// is attest.ErrIdentity.
+func (p *Pin) Recognize(v *verifier.Verified) error {
+	if !bytes.Equal(v.AK, p.AK) || v.EK != p.EK {
+		return fmt.Errorf("%w: this is another machine than the one accepted before", attest.ErrIdentity)
+	}
+	return nil
+}
+
+// Holds reports whether the machine holds the claim that is pinned, where one
+// is. The error is attest.ErrClaim.
+func (p *Pin) Holds(v *verifier.Verified) error {
+	if !p.Claim.IsZero() && v.Claim != p.Claim {
 		return fmt.Errorf("%w: the machine no longer holds your claim", attest.ErrClaim)
 	}
 	return nil

@@ -55,6 +55,20 @@ func (h ClientState) Keys(rand io.Reader) (Keys, error) {
 	return Keys{Owner: owner, Recovery: recovery}, err
 }
 
+// DrawnKeys are the owner's keys where they were drawn before; nil where they
+// were not. Errors are the files'.
+func (h ClientState) DrawnKeys(rand io.Reader) (*Keys, error) {
+	_, err := os.Stat(filepath.Join(h.Dir, ownerKeyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading key: %w", err)
+	}
+	keys, err := h.Keys(rand)
+	return &keys, err
+}
+
 // ResultKey reads the key that the client signs its results with, drawing it
 // the first time: it vouches for nothing but them. Errors are the files'.
 func (h ClientState) ResultKey(rand io.Reader) (*ecdsa.PrivateKey, error) {

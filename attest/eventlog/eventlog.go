@@ -38,8 +38,12 @@ type Event struct {
 	Data []byte
 }
 
-// sha256ID is TPM_ALG_SHA256.
-const sha256ID = 0x000b
+const (
+	// sha256ID is TPM_ALG_SHA256.
+	sha256ID = 0x000b
+	// specSignature begins the data of the header.
+	specSignature = "Spec ID Event03\x00"
+)
 
 // Parse reads a log in the crypto-agile format (TCG PC Client Platform
 // Firmware Profile 1.06, sections 10.2.1 and 10.2.2) with a SHA-256 bank. Errors
@@ -141,7 +145,7 @@ func (r *reader) header() (map[uint16]uint16, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	if signature := spec.take(16); register != 0 || kind != noAction || string(signature) != "Spec ID Event03\x00" {
+	if signature := spec.take(16); register != 0 || kind != noAction || string(signature) != specSignature {
 		return nil, malformed("it does not begin with the header of the crypto-agile format")
 	}
 	spec.take(8) // class, version, errata, size of a pointer

@@ -1,7 +1,6 @@
 package eventlog_test
 
 import (
-	"encoding/binary"
 	"errors"
 	"os"
 	"os/exec"
@@ -13,24 +12,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/eventlog"
 )
 
-// logged builds a log in the crypto-agile format with a SHA-256 bank.
-func logged(events ...eventlog.Event) []byte {
-	u32 := binary.LittleEndian.AppendUint32
-	u16 := binary.LittleEndian.AppendUint16
-	spec := append([]byte("Spec ID Event03\x00"), make([]byte, 8)...)
-	spec = u32(spec, 1)
-	spec = u16(u16(spec, 0x0b), 32)
-	spec = append(spec, 0)
-	b := u32(u32(nil, 0), 3)
-	b = append(b, make([]byte, 20)...)
-	b = append(u32(b, uint32(len(spec))), spec...)
-	for _, e := range events {
-		b = u32(u32(u32(b, e.Register), e.Type), 1)
-		b = append(u16(b, 0x0b), e.Digest[:]...)
-		b = append(u32(b, uint32(len(e.Data))), e.Data...)
-	}
-	return b
-}
+func logged(events ...eventlog.Event) []byte { return eventlog.Encode(events) }
 
 func event(register uint32, text string) eventlog.Event {
 	return eventlog.Event{Register: register, Type: 0x0d, Digest: attest.Sum([]byte(text)), Data: []byte(text)}

@@ -108,6 +108,8 @@ func (b Body) check() error {
 		return fmt.Errorf("%w: update policy %d is unknown", attest.ErrClaim, b.Update)
 	case b.Recovery == [32]byte{}:
 		return fmt.Errorf("%w: recovery recipient is unset", attest.ErrClaim)
+	case !usableRecipient(b.Recovery):
+		return fmt.Errorf("%w: recovery recipient is a point of low order", attest.ErrClaim)
 	}
 	return nil
 }

@@ -95,8 +95,27 @@ func (r Rotated) equal(o Rotated) bool {
 	return r.Use == o.Use && string(r.Old) == string(o.Old) && string(r.New) == string(o.New)
 }
 
+func (m Memory) equal(o Memory) bool {
+	return m.Time.Equal(o.Time) && slices.Equal(m.Withdrawn, o.Withdrawn) &&
+		slices.EqualFunc(m.Rotations, o.Rotations, func(a, b Rotated) bool { return a.Index == b.Index && a.equal(b) })
+}
+
+func (p LogPolicy) equal(o LogPolicy) bool {
+	return p.NotRequired == o.NotRequired && p.Log == o.Log && p.Quorum == o.Quorum && p.MaxAge == o.MaxAge &&
+		p.TimeFloor.Equal(o.TimeFloor) && slices.Equal(p.Witnesses, o.Witnesses) && p.Memory.equal(o.Memory)
+}
+
 // check fails closed.
 func (p LogPolicy) check() error {
+	if !p.NotRequired && p.TimeFloor.IsZero() {
+		return incomplete("the clock has no floor")
+	}
+	return p.CheckButFloor()
+}
+
+// CheckButFloor is what VerifyLogged checks of a policy first, but for the
+// floor of time, which is the client's own. The error is attest.ErrPolicy.
+func (p LogPolicy) CheckButFloor() error {
 	if p.NotRequired {
 		if !p.Log.IsZero() || len(p.Witnesses) > 0 || p.Quorum != 0 || p.MaxAge != 0 {
 			return incomplete("a log is named, and said not to be required")
@@ -112,8 +131,6 @@ func (p LogPolicy) check() error {
 		return incomplete("%d of %d witnesses are asked for", p.Quorum, len(p.Witnesses))
 	case p.MaxAge <= 0:
 		return incomplete("cosignatures have no maximum age")
-	case p.TimeFloor.IsZero():
-		return incomplete("the clock has no floor")
 	}
 	for n, w := range p.Witnesses {
 		if w.Key.IsZero() {

@@ -98,6 +98,12 @@ func (e *Endorsement) verifyPlatform() error {
 	if err != nil {
 		return err
 	}
+	return e.read(path)
+}
+
+// read takes the platform out of its certificate, where the path's names say
+// that it is one.
+func (e *Endorsement) read(path *chain.Path) error {
 	leaf, issuer := path.Leaf(), path.Certificates[1].Subject.CommonName
 	if leaf.Subject.CommonName != subjectPCK || (issuer != subjectPlatform && issuer != subjectProcessor) {
 		return fmt.Errorf("%w: pck chain is of %.40q by %.40q, not of a platform", attest.ErrIdentity, leaf.Subject.CommonName, issuer)

@@ -54,6 +54,19 @@ func open(name string, b []byte) (outer, error) {
 	return o, nil
 }
 
+// IsTCBInfo and IsQEIdentity tell Intel's statements by what they are about.
+// Neither says that one is genuine.
+func IsTCBInfo(b []byte) bool {
+	o, err := open("statement", b)
+	return err == nil && o.TCBInfo != nil
+}
+
+// IsQEIdentity is as IsTCBInfo.
+func IsQEIdentity(b []byte) bool {
+	o, err := open("statement", b)
+	return err == nil && o.Identity != nil
+}
+
 func (o outer) statement(name string, body json.RawMessage) (statement, error) {
 	s := statement{name: name, body: body}
 	if body == nil {

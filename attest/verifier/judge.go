@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/toolshed-cloud/shed/attest"
 )
@@ -64,7 +63,10 @@ func (j *judge) appraise() attest.AttestationResult {
 
 // vouch is the worth of the authority that vouches for the endorsement key.
 func (j *judge) vouch() voucher {
-	var best voucher
+	best := voucher{}
+	if len(j.policy.TrustAnchors) == 0 {
+		best.err = fmt.Errorf("%w: the policy accepts none", attest.ErrIdentity)
+	}
 	for _, root := range j.policy.TrustAnchors {
 		found, err := j.facts.endorsed.ekAnchored(root.Certificate, &j.policy)
 		if err != nil {
@@ -103,10 +105,10 @@ func (j *judge) identity() attest.Finding {
 		worth = "; an emulated tpm: whoever runs the machine could forge this"
 	}
 	how := ""
-	switch {
-	case j.processor.identity == attest.TierHardware:
+	switch j.processor.identity {
+	case attest.TierHardware:
 		return good(d, "the hardware report names the attestation key and shows the image that booted")
-	case j.processor.identity == attest.TierProviderRooted:
+	case attest.TierProviderRooted:
 		return good(d, "the cloud's own document names the attestation key: its tpm is as honest as the cloud")
 	}
 	switch j.activation {
@@ -114,13 +116,15 @@ func (j *judge) identity() attest.Finding {
 		how = "attestation key activated on this connection"
 	case ActivatedBefore:
 		how = "attestation key as pinned"
+	case ActivatedBySaver:
+		return warn(d, "accepted endorsement root; that the attestation key lives beside the endorsement key is the saver's word%s", worth)
 	default:
 		return none(d, "nobody has checked that the attestation key lives beside the endorsement key")
 	}
 	if j.voucher.stale != "" {
 		return warn(d, "accepted endorsement root, %s; %s%s", how, j.voucher.stale, worth)
 	}
-	return good(d, "accepted endorsement root, %s%s", how, worth)
+	return good(d, "accepted endorsement root, "+how+worth)
 }
 
 func (j *judge) configuration() attest.Finding {
@@ -143,7 +147,7 @@ func (j *judge) ownRegisters() registerSet {
 	if j.facts.Registers[attest.RegisterConfig] != attest.Extend(attest.Digest{}, j.facts.Config) {
 		wrong |= setOf(attest.RegisterConfig)
 	}
-	if !slices.Contains(attest.ClaimRegisters(j.facts.Claim), j.facts.Registers[attest.RegisterClaim]) {
+	if !attest.IsClaimRegister(j.facts.Registers[attest.RegisterClaim], j.facts.Claim) {
 		wrong |= setOf(attest.RegisterClaim)
 	}
 	return wrong
@@ -162,10 +166,9 @@ func (j *judge) executables() attest.Finding {
 		return bad(d, attest.ErrRelease, "release %s has epoch %d, below the floor %d", m.manifest.Version, m.manifest.Epoch, j.policy.EpochFloor)
 	}
 	if m.shape == nil {
-		return good(d, "release %s, epoch %d: pcr 4, 9, 11 as signed; nothing ran before it but the host's firmware and acpi tables",
-			m.manifest.Version, m.manifest.Epoch)
+		return good(d, m.name()+": pcr 4, 9, 11 as signed; nothing ran before it but the host's firmware and acpi tables")
 	}
-	return good(d, "release %s, epoch %d: pcr 0, 1, 4, 9, 11 as signed, nothing else ran before it", m.manifest.Version, m.manifest.Epoch)
+	return good(d, m.name()+": pcr 0, 1, 4, 9, 11 as signed, nothing else ran before it")
 }
 
 func (j *judge) fileSystem() attest.Finding {
@@ -230,8 +233,8 @@ func (j *judge) storage() attest.Finding {
 	}
 }
 
-func good(d attest.Dimension, format string, args ...any) attest.Finding {
-	return attest.Finding{Dimension: d, Verdict: attest.Affirming, Reason: fmt.Sprintf(format, args...)}
+func good(d attest.Dimension, reason string) attest.Finding {
+	return attest.Finding{Dimension: d, Verdict: attest.Affirming, Reason: reason}
 }
 
 // bad is a refusal of a kind; its text is the reason alone.

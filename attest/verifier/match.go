@@ -29,6 +29,11 @@ type match struct {
 	unlocked bool
 }
 
+// name is the release as a person knows it.
+func (m match) name() string {
+	return "release " + m.manifest.Version + ", epoch " + strconv.FormatUint(m.manifest.Epoch, 10)
+}
+
 // registerSet has a bit for each register.
 type registerSet uint32
 

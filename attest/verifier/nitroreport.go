@@ -38,9 +38,9 @@ type nitroReport struct{ document *nitro.Document }
 
 var _ report = nitroReport{}
 
-func parseNitro(r evidence.Report) (report, error) {
+func parseNitro(r evidence.Report) (nitroReport, error) {
 	if len(r.Certificates) > 0 {
-		return nil, fmt.Errorf("%w: a NitroTPM document carries its own certificates, and others are beside it", attest.ErrMalformed)
+		return nitroReport{}, fmt.Errorf("%w: a NitroTPM document carries its own certificates, and others are beside it", attest.ErrMalformed)
 	}
 	d, err := nitro.Parse(r.Report)
 	return nitroReport{d}, err

@@ -39,9 +39,9 @@ type platform struct {
 
 // parsers are the kinds of report that are read.
 var parsers = map[evidence.Kind]func(evidence.Report) (report, error){
-	evidence.KindSNP:      parseSNP,
-	evidence.KindTDX:      parseTDX,
-	evidence.KindNitroTPM: parseNitro,
+	evidence.KindSNP:      func(r evidence.Report) (report, error) { return parseSNP(r) },
+	evidence.KindTDX:      func(r evidence.Report) (report, error) { return parseTDX(r) },
+	evidence.KindNitroTPM: func(r evidence.Report) (report, error) { return parseNitro(r) },
 }
 
 // parseReports reads the hardware reports and holds each against what it must
@@ -105,7 +105,7 @@ func (j *judge) judgeReports() processor {
 	}
 	p.conclude(max(p.identity, j.voucher.tier), encrypted)
 	if len(shown) > 0 {
-		p.finding = good(attest.Hardware, "%s", strings.Join(shown, "; "))
+		p.finding = good(attest.Hardware, strings.Join(shown, "; "))
 	}
 	if len(warnings) > 0 {
 		p.finding = warn(attest.Hardware, "%s; %s", strings.Join(shown, "; "), strings.Join(warnings, "; "))
@@ -144,7 +144,7 @@ func (p *processor) conclude(identity attest.Tier, encrypted string) {
 	case encrypted == "":
 	case identity >= attest.TierProviderRooted:
 		p.memory = attest.TierHardware
-		p.opaque = good(attest.RuntimeOpaque, "%s encrypts the memory and keeps its host out of it", encrypted)
+		p.opaque = good(attest.RuntimeOpaque, encrypted+" encrypts the memory and keeps its host out of it")
 	case identity == attest.TierSoftware:
 		p.memory = attest.TierSoftware
 		p.opaque = none(attest.RuntimeOpaque, "a genuine "+encrypted+" report names this key, as any guest of the host's could: "+

@@ -80,7 +80,7 @@ func (r SNPResult) Finding(d attest.Dimension) attest.Finding {
 			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(r.Warnings, r.Shown), "; "),
 		}
 	}
-	return good(d, "%s", strings.Join(r.Shown, "; "))
+	return good(d, strings.Join(r.Shown, "; "))
 }
 
 // check fails closed.

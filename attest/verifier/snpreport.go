@@ -21,7 +21,7 @@ type snpReport struct {
 
 var _ report = snpReport{}
 
-func parseSNP(r evidence.Report) (report, error) {
+func parseSNP(r evidence.Report) (snpReport, error) {
 	parsed, err := snp.Parse(r.Report)
 	return snpReport{report: parsed, table: r.Certificates}, err
 }

@@ -129,7 +129,7 @@ func (j TDXResult) Finding(d attest.Dimension) attest.Finding {
 			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(j.Warnings, j.Shown), "; "),
 		}
 	}
-	return good(d, "%s", strings.Join(j.Shown, "; "))
+	return good(d, strings.Join(j.Shown, "; "))
 }
 
 func (j *TDXResult) refuse(when bool, format string, args ...any) {

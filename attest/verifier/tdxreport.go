@@ -16,9 +16,9 @@ type tdxReport struct{ quote *tdx.Quote }
 
 var _ report = tdxReport{}
 
-func parseTDX(r evidence.Report) (report, error) {
+func parseTDX(r evidence.Report) (tdxReport, error) {
 	if len(r.Certificates) > 0 {
-		return nil, fmt.Errorf("%w: a TDX quote carries its own certificates, and others are beside it", attest.ErrMalformed)
+		return tdxReport{}, fmt.Errorf("%w: a TDX quote carries its own certificates, and others are beside it", attest.ErrMalformed)
 	}
 	quote, err := tdx.Parse(r.Report)
 	return tdxReport{quote}, err

@@ -26,7 +26,8 @@ type TrustAnchor struct {
 
 // Policy is what a verifier accepts.
 type Policy struct {
-	// TrustAnchors vouch for endorsement keys. At least one.
+	// TrustAnchors vouch for endorsement keys. At least one, but where a
+	// hardware report alone can vouch for the machine.
 	TrustAnchors []TrustAnchor
 	// Releases are the verified manifests, by digest, of which one must match
 	// the registers. At least one.
@@ -63,16 +64,30 @@ type Policy struct {
 // check fails closed: whatever is unset is an error, never "not checked".
 func (p Policy) check() error {
 	switch {
-	case len(p.TrustAnchors) == 0:
-		return fmt.Errorf("%w: no accepted endorsement root", attest.ErrPolicy)
 	case len(p.Releases) == 0:
 		return fmt.Errorf("%w: no accepted release", attest.ErrPolicy)
+	case p.Now.IsZero():
+		return fmt.Errorf("%w: no time", attest.ErrPolicy)
+	}
+	for digest, manifest := range p.Releases {
+		if manifest == nil {
+			return fmt.Errorf("%w: release %s has no manifest", attest.ErrPolicy, digest)
+		}
+	}
+	return p.CheckButReleases()
+}
+
+// CheckButReleases is what Appraise checks of a policy first, but for the
+// releases and the time, which are each verification's own. The error is
+// attest.ErrPolicy.
+func (p Policy) CheckButReleases() error {
+	switch {
+	case len(p.TrustAnchors) == 0 && p.Nitro == nil && p.SNP == nil && p.TDX == nil:
+		return fmt.Errorf("%w: no accepted endorsement root, and no other that could vouch for a machine", attest.ErrPolicy)
 	case p.Minimum.Identity <= attest.TierNone:
 		return fmt.Errorf("%w: no minimum tier of identity", attest.ErrPolicy)
 	case p.EKRevocation == 0:
 		return fmt.Errorf("%w: revocation of endorsement certificates is left unsaid", attest.ErrPolicy)
-	case p.Now.IsZero():
-		return fmt.Errorf("%w: no time", attest.ErrPolicy)
 	}
 	if p.Nitro != nil {
 		if err := p.Nitro.check(); err != nil {
@@ -87,11 +102,6 @@ func (p Policy) check() error {
 	if p.TDX != nil {
 		if err := p.TDX.check(); err != nil {
 			return err
-		}
-	}
-	for digest, manifest := range p.Releases {
-		if manifest == nil {
-			return fmt.Errorf("%w: release %s has no manifest", attest.ErrPolicy, digest)
 		}
 	}
 	for _, root := range p.TrustAnchors {
@@ -115,4 +125,7 @@ const (
 	// ActivatedBefore means that this verifier did so earlier and has pinned
 	// the key since.
 	ActivatedBefore
+	// ActivatedBySaver means that somebody else says so, who saved the
+	// evidence. It is reported as their word and nothing more.
+	ActivatedBySaver
 )

@@ -85,6 +85,16 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 	}, nil
 }
 
+// Platforms are the names of the hardware reports that came along, whatever a
+// policy makes of them.
+func (v *Verified) Platforms() []string {
+	names := make([]string, len(v.reports))
+	for i, r := range v.reports {
+		names[i] = r.name()
+	}
+	return names
+}
+
 // checkBinding compares what the evidence says of its connection with what
 // this end knows of it. The quote covers the same fields again; here the
 // reason can be named.

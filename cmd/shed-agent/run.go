@@ -44,6 +44,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err := boot.LoadModules(modulesPath); err != nil {
 		return err
 	}
+	if err := boot.LoadGuestModules(modulesPath); err != nil {
+		return err
+	}
 	machine, err := assemble(log)
 	if err != nil {
 		return err
@@ -81,6 +84,9 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	}
 	volume, err := newVolume(tpm)
 	if err != nil {
+		return nil, err
+	}
+	if err := vouch(tpm, device, volume.OwnerAuth, log); err != nil {
 		return nil, err
 	}
 	certificate, spki, err := channel.NewCertificate(random)

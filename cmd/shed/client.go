@@ -15,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -24,6 +23,7 @@ import (
 
 // clientFlags are what every command of the owner's client takes.
 type clientFlags struct {
+	policy      string
 	releaseKey  string
 	ekRoots     []string
 	minimumTier string
@@ -31,8 +31,8 @@ type clientFlags struct {
 	log         logFlags
 }
 
-const clientHelp = `
-What the client trusts is given by flags, by SHED_RELEASE_KEY, SHED_EK_ROOT and
+const clientHelp = policyHelp + `
+Without a policy, what the client trusts is given by flags, by SHED_RELEASE_KEY, SHED_EK_ROOT and
 SHED_MINIMUM_TIER, or by the files release.pub and ek-root.pem in the client's
 directory, STATE/client. An endorsement root is worth the tier written behind
 it, as in --ek-root emulator.pem=software; without one it is software.
@@ -40,6 +40,7 @@ it, as in --ek-root emulator.pem=software; without one it is software.
 
 func (f *clientFlags) register(cmd *cobra.Command) {
 	flags := cmd.Flags()
+	flags.StringVar(&f.policy, "policy", "", "policy that says what is accepted (default STATE/client/policy.yaml where it is there)")
 	flags.StringVar(&f.releaseKey, "release-key", "", "public key that signs releases, PEM")
 	flags.StringArrayVar(&f.ekRoots, "ek-root", nil, "authority of endorsement certificates, PEM, FILE[=TIER]; repeatable")
 	flags.StringVar(&f.minimumTier, "minimum-tier", "", "least tier to accept: software, provider-rooted or hardware (default software)")
@@ -49,9 +50,11 @@ func (f *clientFlags) register(cmd *cobra.Command) {
 
 // relyingParty is one command's view of the owner's side.
 type relyingParty struct {
-	trust   client.Trust
-	state   client.ClientState
-	machine *url.URL
+	trust client.Trust
+	state client.ClientState
+	// lifetime is how long one verification is trusted, per request.
+	lifetime time.Duration
+	machine  *url.URL
 }
 
 func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, error) {
@@ -59,44 +62,39 @@ func (f *clientFlags) open(cmd *cobra.Command, machine string) (*relyingParty, e
 	if err != nil {
 		return nil, err
 	}
-	state := filepath.Join(cli.StateDir(cmd), "client")
-	c := &relyingParty{state: client.ClientState{Dir: state}, machine: u}
-	c.trust.Now, c.trust.Rand, c.trust.Verifier = time.Now, rand.Reader, new(verifier.Verifier)
-	c.trust.Policy.EKRevocation = chain.RequiredWhereNamed
-	if c.trust.ReleaseKey, err = readReleaseKey(first(f.releaseKey, os.Getenv("SHED_RELEASE_KEY"), filepath.Join(state, "release.pub"))); err != nil {
+	c, err := f.relyingParty(cmd)
+	if err != nil {
 		return nil, err
 	}
-	if c.trust.Policy.EpochFloor, err = c.state.EpochFloor(c.trust.ReleaseKey); err != nil {
-		return nil, err
-	}
-	if c.trust.Log, err = f.logPolicy(c.state); err != nil {
-		return nil, err
-	}
-	c.trust.Learn = c.state.Learn
-	roots := f.ekRoots
-	if len(roots) == 0 {
-		roots = []string{first(os.Getenv("SHED_EK_ROOT"), filepath.Join(state, "ek-root.pem"))}
-	}
-	for _, root := range roots {
-		read, err := readTrustAnchors(root)
-		if err != nil {
-			return nil, err
-		}
-		c.trust.Policy.TrustAnchors = append(c.trust.Policy.TrustAnchors, read...)
-	}
-	tier := first(f.minimumTier, os.Getenv("SHED_MINIMUM_TIER"), attest.TierSoftware.String())
-	if err := c.trust.Policy.Minimum.Identity.UnmarshalText([]byte(tier)); err != nil {
-		return nil, cli.Usage(fmt.Errorf("minimum tier: %w", err))
-	}
+	c.machine = u
 	return c, nil
 }
 
-func (f *clientFlags) logPolicy(state client.ClientState) (release.LogPolicy, error) {
-	memory, err := state.LogMemory()
+// relyingParty joins the policy and what the client has learned.
+func (f *clientFlags) relyingParty(cmd *cobra.Command) (*relyingParty, error) {
+	state := client.ClientState{Dir: filepath.Join(cli.StateDir(cmd), "client")}
+	p, err := f.accepted(cmd, state.Dir)
 	if err != nil {
-		return release.LogPolicy{}, err
+		return nil, err
 	}
-	return f.log.policy(state.Dir, memory)
+	trust := client.Trust{
+		ReleaseKey: p.ReleaseKeys[0], OtherKeys: p.ReleaseKeys[1:], Policy: p.Verifier, Log: p.Log, Learn: state.Learn,
+		Verifier: new(verifier.Verifier), Releases: new(release.Verifier), Now: time.Now, Rand: rand.Reader,
+	}
+	for _, key := range p.ReleaseKeys {
+		floor, err := state.EpochFloor(key)
+		if err != nil {
+			return nil, err
+		}
+		trust.Policy.EpochFloor = max(trust.Policy.EpochFloor, floor)
+	}
+	if !p.Log.NotRequired {
+		trust.Log.TimeFloor = buildTime()
+	}
+	if trust.Log.Memory, err = state.LogMemory(); err != nil {
+		return nil, err
+	}
+	return &relyingParty{trust: trust, state: state, lifetime: p.Lifetime}, nil
 }
 
 // parseMachine reads a machine's URL in the one spelling that it is remembered
@@ -169,16 +167,19 @@ func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client
 	session, err := c.trust.Connect(ctx, c.machine, pin)
 	var refusal *client.RefusedError
 	if errors.As(err, &refusal) {
-		return nil, errors.Join(c.show(cmd, refusal.Result, refusal.Evidence), err)
+		return nil, errors.Join(c.show(cmd, claimsOf(c.machine.String(), refusal.Result, refusal.Evidence, c.trust.Now()), refusal.Evidence), err)
 	}
 	return session, err
 }
 
-// remember keeps the epoch that was accepted, and renews what is kept of a
+// remember keeps the epoch that was accepted, of all the policy's keys since
+// they are one publisher's, and renews what is kept of a
 // machine that was accepted before; a first verification alone pins nothing.
 func (c *relyingParty) remember(s *client.Session) error {
-	if err := c.state.RaiseEpochFloor(c.trust.ReleaseKey, s.Release.Epoch); err != nil {
-		return err
+	for _, key := range c.trust.Keys() {
+		if err := c.state.RaiseEpochFloor(key, s.Release.Epoch); err != nil {
+			return err
+		}
 	}
 	pin, err := c.state.Pin(c.machine.Host)
 	if err != nil || pin == nil {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
@@ -76,14 +77,13 @@ func existing(path string) string {
 	return path
 }
 
-// policy is what the flags, the environment and the client's directory say,
-// with what the client has learned.
-func (f *logFlags) policy(dir string, memory release.Memory) (release.LogPolicy, error) {
+// policy is what the flags, the environment and the client's directory say.
+func (f *logFlags) policy(dir string) (release.LogPolicy, error) {
 	named, err := f.named(dir)
 	if err != nil || !named {
-		return release.LogPolicy{NotRequired: true, Memory: memory}, err
+		return release.LogPolicy{NotRequired: true}, err
 	}
-	p := release.LogPolicy{MaxAge: f.age, TimeFloor: buildTime(), Memory: memory, Quorum: f.quorum}
+	p := release.LogPolicy{MaxAge: f.age, Quorum: f.quorum}
 	if p.Log, err = readLogKey(f.key); err != nil {
 		return p, err
 	}
@@ -146,22 +146,8 @@ func readWitnessFile(name string) (all []release.Witness, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		encoded, label, _ := strings.Cut(line, " ")
-		key, err := checkpoint.ParseKey(checkpoint.KindWitness, encoded)
-		if err != nil {
-			return nil, cli.Usage(fmt.Errorf("reading %s: %w", name, err))
-		}
-		if label = strings.TrimSpace(label); strings.ContainsFunc(label, func(r rune) bool { return r <= ' ' || r > '~' }) {
-			return nil, cli.Usage(fmt.Errorf("reading %s: label %q is not a word", name, label))
-		}
-		all = append(all, release.Witness{Key: key, Label: label})
-	}
-	if len(all) == 0 {
-		return nil, cli.Usage(fmt.Errorf("reading %s: it holds no verifier key", name))
+	if all, err = policy.ParseWitnesses(text); err != nil {
+		return nil, cli.Usage(fmt.Errorf("reading %s: %w", name, err))
 	}
 	return all, nil
 }

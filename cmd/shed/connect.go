@@ -21,7 +21,8 @@ import (
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
-// trustLifetime is how long one verification is trusted, per request.
+// trustLifetime is how long one verification is trusted, per request, where no
+// policy says so.
 const trustLifetime = 5 * time.Minute
 
 func newConnectCommand() *cobra.Command {
@@ -32,7 +33,7 @@ func newConnectCommand() *cobra.Command {
 		Short: "a local proxy to your machine, over attested connections",
 		Long: `connect listens on loopback and passes what arrives there to the toolshed of
 your machine at URL. Every connection to the machine is verified before it
-carries a request, again every five minutes, and bears your token. It runs until
+carries a request, again every five minutes or as the policy says, and bears your token. It runs until
 it is interrupted. Whatever runs on this computer can use it meanwhile.
 
 What the machine does not answer itself is answered with a problem document: 503
@@ -104,7 +105,7 @@ func (c *relyingParty) transport(ctx context.Context, timeout time.Duration) (*c
 	if err := c.state.Remember(c.machine.Host, fresh); err != nil {
 		return nil, err
 	}
-	return &client.Transport{Trust: c.trust, Machine: c.machine, Pin: fresh, Keys: keys, Lifetime: trustLifetime}, nil
+	return &client.Transport{Trust: c.trust, Machine: c.machine, Pin: fresh, Keys: keys, Lifetime: c.lifetime}, nil
 }
 
 func (c *relyingParty) proxy(transport http.RoundTripper) http.Handler {
@@ -138,7 +139,7 @@ func localOnly(address string, next http.Handler) http.Handler {
 			problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method).Write(w)
 		case r.Host != address && r.Host != net.JoinHostPort("localhost", port):
 			problem.New(http.StatusMisdirectedRequest, "misdirected", "this proxy answers to its own address alone").Write(w)
-		case foreign(r) || crossOrigin.Check(r) != nil:
+		case ofAnotherOrigin(r) || crossOrigin.Check(r) != nil:
 			problem.New(http.StatusForbidden, "foreign-origin", "this proxy does not answer to pages of other origins").Write(w)
 		case !strings.HasPrefix(r.URL.Path, "/"):
 			problem.New(http.StatusNotFound, "not-found", "this proxy passes paths on, which begin with a slash").Write(w)
@@ -150,9 +151,9 @@ func localOnly(address string, next http.Handler) http.Handler {
 
 var crossOrigin = http.NewCrossOriginProtection()
 
-// foreign tells a page's request from another origin by what browsers send
+// ofAnotherOrigin tells a page's request from another origin by what browsers send
 // (Fetch Metadata; RFC 6454, section 7; RFC 6455, section 10.2).
-func foreign(r *http.Request) bool {
+func ofAnotherOrigin(r *http.Request) bool {
 	if origin := r.Header.Get("Origin"); origin != "" && origin != "http://"+r.Host {
 		return true
 	}

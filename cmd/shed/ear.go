@@ -28,11 +28,11 @@ func wantsEAR(cmd *cobra.Command) bool {
 }
 
 // show prints what was made of a machine's evidence as the command asks.
-func (c *relyingParty) show(cmd *cobra.Command, result attest.AttestationResult, of *verifier.Verified) error {
+func (c *relyingParty) show(cmd *cobra.Command, found claims, of *verifier.Verified) error {
 	if !wantsEAR(cmd) {
-		return showResult(cmd, result)
+		return found.show(cmd)
 	}
-	token, err := c.sign(result, of)
+	token, err := c.sign(found.AttestationResult, of)
 	if err != nil {
 		return err
 	}

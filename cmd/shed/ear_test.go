@@ -33,7 +33,7 @@ func TestShowEAR(t *testing.T) {
 		if err := cmd.Flags().Set("ear", "true"); err != nil {
 			t.Fatal(err)
 		}
-		if err := c.show(cmd, result, of); err != nil {
+		if err := c.show(cmd, claims{AttestationResult: result}, of); err != nil {
 			t.Fatal(err)
 		}
 		key, err := c.state.ResultKey(nil)

@@ -22,6 +22,7 @@ func newRootCommand() *cobra.Command {
 		newConnectCommand(),
 		newLogsCommand(),
 		newForgetCommand(),
+		newPolicyCommand(),
 		newInstanceCommand(),
 		newReleaseCommand(),
 		newEventsCommand(),

@@ -39,6 +39,25 @@ type TrustAnchor struct {
 	Tier attest.Tier `json:"tier"`
 }
 
+// Endorsement names a file of what vouches for machines' keys.
+type Endorsement struct {
+	File string          `json:"file"`
+	Kind EndorsementKind `json:"kind"`
+}
+
+// EndorsementKind says what an endorsement's file holds.
+type EndorsementKind string
+
+// The kinds: PEM certificates between endorsement keys and their roots, or of
+// whoever signs hardware reports; PEM lists of whichever issuers; an encoded
+// tdx.Collateral.
+const (
+	EKIntermediates    EndorsementKind = "ek-intermediates"
+	ReportCertificates EndorsementKind = "report-certificates"
+	RevocationLists    EndorsementKind = "revocation-lists"
+	TDXCollateral      EndorsementKind = "tdx-collateral"
+)
+
 // Witness names one that is asked to cosign the log.
 type Witness struct {
 	URL string         `json:"url"`
@@ -61,7 +80,9 @@ type Config struct {
 	DefaultRelease attest.ReleaseDigest
 	MinimumTier    attest.Tier
 	TrustAnchors   []TrustAnchor
-	ProviderName   string
+	// Endorsements are handed to machines, to be shown to whoever verifies.
+	Endorsements []Endorsement
+	ProviderName string
 	// Plugin is empty for the one beside this program.
 	Plugin    string
 	Settings  []byte
@@ -119,6 +140,7 @@ var table = []key{
 	{"release.default", "", "digest of the release for new machines; empty for the newest", digest(func(c *Config) *attest.ReleaseDigest { return &c.DefaultRelease })},
 	{"policy.minimum_tier", "software", "least tier of a machine that is routed to: software, provider-rooted, hardware", tier},
 	{"policy.ek_roots", "[]", "accepted roots of endorsement certificates: a list of file (PEM) and tier", roots},
+	{"policy.endorsements", "[]", "what machines are given to show beside their own endorsement certificate: a list of file and kind, which is ek-intermediates, report-certificates, revocation-lists (all PEM) or tdx-collateral", endorsements},
 	{"provider.name", "qemu", "which provider plugin makes machines", text(func(c *Config) *string { return &c.ProviderName }, notEmpty)},
 	{"provider.plugin", "", "the plugin's program; empty for shed-provider-NAME beside this one", path(func(c *Config) *string { return &c.Plugin })},
 	{"provider.settings", "{}", "the provider's own settings, a map", settings},
@@ -263,6 +285,25 @@ func roots(c *Config, s, dir string) error {
 			return fmt.Errorf("entry %d needs a file, and a tier that is not none", n+1)
 		}
 		c.TrustAnchors[n].File = from(dir, root.File)
+	}
+	return nil
+}
+
+func endorsements(c *Config, s, dir string) error {
+	c.Endorsements = nil
+	if err := strictJSON(s, &c.Endorsements); err != nil {
+		return err
+	}
+	for n, e := range c.Endorsements {
+		switch e.Kind {
+		case EKIntermediates, ReportCertificates, RevocationLists, TDXCollateral:
+		default:
+			return fmt.Errorf("entry %d has the unknown kind %q", n+1, e.Kind)
+		}
+		if e.File == "" {
+			return fmt.Errorf("entry %d needs a file", n+1)
+		}
+		c.Endorsements[n].File = from(dir, e.File)
 	}
 	return nil
 }

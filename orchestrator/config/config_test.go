@@ -36,6 +36,7 @@ policy:
     - file: roots/ca.pem
       tier: software
     - {file: /abs/ca.pem, tier: hardware}
+  endorsements: [{file: crl.pem, kind: revocation-lists}]
 provider:
   name: qemu
   settings:
@@ -57,6 +58,9 @@ func TestFileIsReadWhole(t *testing.T) {
 		c.MinimumTier != attest.TierProviderRooted || c.ReleaseKeyFile != filepath.Join(dir, "keys/release.pub") {
 		t.Errorf("%+v", c)
 	}
+	if len(c.Endorsements) != 1 || c.Endorsements[0] != (config.Endorsement{File: filepath.Join(dir, "crl.pem"), Kind: config.RevocationLists}) {
+		t.Errorf("endorsements %+v", c.Endorsements)
+	}
 	if len(c.TrustAnchors) != 2 || c.TrustAnchors[0].File != filepath.Join(dir, "roots/ca.pem") || c.TrustAnchors[1].File != "/abs/ca.pem" ||
 		c.TrustAnchors[1].Tier != attest.TierHardware {
 		t.Errorf("roots %+v", c.TrustAnchors)
@@ -65,7 +69,7 @@ func TestFileIsReadWhole(t *testing.T) {
 		t.Errorf("settings %s", got)
 	}
 	for _, v := range values {
-		if v.Key == "limits.machines" && v.Source != name+":19" {
+		if v.Key == "limits.machines" && v.Source != name+":20" {
 			t.Errorf("source %q", v.Source)
 		}
 		if v.Meaning == "" {
@@ -100,6 +104,8 @@ func TestWrongFilesAreRefusedByNameAndLine(t *testing.T) {
 		{"bad number", "version: 1\nlimits: {machines: many}\n", "limits.machines"},
 		{"bad duration", "version: 1\ntimeouts: {booting: -3s}\n", "timeouts.booting"},
 		{"bad tier", "version: 1\npolicy: {minimum_tier: none}\n", "policy.minimum_tier"},
+		{"bad endorsement", "version: 1\npolicy: {endorsements: [{file: x, kind: crl}]}\n", "policy.endorsements"},
+		{"no endorsement", "version: 1\npolicy: {endorsements: [{kind: revocation-lists}]}\n", "policy.endorsements"},
 		{"bad root", "version: 1\npolicy: {ek_roots: [{file: x, tear: software}]}\n", "policy.ek_roots"},
 		{"bad address", "version: 1\nlisten: {admin: here}\n", "listen.admin"},
 		{"impatient", "version: 1\nagents: {heartbeat: 60s}\n", "timeouts.heartbeat_lost is 1m30s"},

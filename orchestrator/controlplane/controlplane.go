@@ -95,7 +95,7 @@ type ControlPlane struct {
 // the provider's.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
 	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).readResultKey, (*ControlPlane).openLog,
-		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
+		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkEndorsements, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
 // OpenToPowerOff takes the directory and starts the provider, and listens
@@ -251,7 +251,8 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.enrol = enrol.New(enrol.Parts{
 		Store: p.store, Certificate: certificate, ResultKey: p.resultKey, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
-		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Endorsements: func() ([]byte, error) { return readEndorsements(c.Endorsements) },
+		Limits:       c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")

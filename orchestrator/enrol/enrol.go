@@ -86,7 +86,19 @@ func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
 	connection(r).set(challenge, machine, nonce)
 	return api.EnrolChallenge{
 		Nonce: nonce, CredentialBlob: challenge.CredentialBlob, EncryptedSecret: challenge.EncryptedSecret,
+		Endorsements: s.endorsements(),
 	}, nil
+}
+
+// endorsements are read for each machine, since revocation lists age. A machine
+// without them may still prove itself.
+func (s *Server) endorsements() []byte {
+	b, err := s.Endorsements()
+	if err != nil {
+		s.Logger.Error("machines get no endorsements", zap.Error(err))
+		return nil
+	}
+	return b
 }
 
 func connection(r *http.Request) *pending {

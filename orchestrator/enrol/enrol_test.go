@@ -1,6 +1,7 @@
 package enrol_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
@@ -39,6 +40,10 @@ var token = api.Token{7}
 
 // gate is a server over a real store, and one machine with a software TPM.
 type gate struct {
+	// endorsements are handed out, or unreadable.
+	endorsements []byte
+	unreadable   error
+
 	t       *testing.T
 	store   *sqlite.Store
 	server  *enrol.Server
@@ -98,8 +103,9 @@ func newGate(t *testing.T) *gate {
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
 		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second, ProofEvery: time.Minute,
-		Proof: func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
-		Clock: func() time.Time { return time.Now().Add(g.ahead) }, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
+		Proof:        func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
+		Endorsements: func() ([]byte, error) { return g.endorsements, g.unreadable },
+		Clock:        func() time.Time { return time.Now().Add(g.ahead) }, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -635,5 +641,19 @@ func TestCertificateKeepsItsKey(t *testing.T) {
 	_, second, err := enrol.LoadCertificate(path, rand.Reader)
 	if err != nil || first != second {
 		t.Errorf("%s became %s: %v", first, second, err)
+	}
+}
+
+// A machine is given what others need to check its keys with before it proves
+// itself, and proves itself without where that cannot be read.
+func TestEndorsementsAreHandedOut(t *testing.T) {
+	g := newGate(t)
+	g.endorsements = []byte("endorsements")
+	if c := g.dial().begin(); !bytes.Equal(c.Endorsements, g.endorsements) {
+		t.Errorf("handed out %q", c.Endorsements)
+	}
+	g.endorsements, g.unreadable = nil, errors.New("no such file")
+	if c := g.dial().begin(); c.Endorsements != nil || len(c.CredentialBlob) == 0 {
+		t.Errorf("handed out %q", c.Endorsements)
 	}
 }

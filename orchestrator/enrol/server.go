@@ -61,6 +61,9 @@ type Parts struct {
 	// TrustAnchors reads the accepted endorsement roots.
 	TrustAnchors func() ([]verifier.TrustAnchor, error)
 	MinimumTier  attest.Tier
+	// Endorsements are what machines are to show beside their own endorsement
+	// certificate, an encoded evidence.Endorsements; nil for none.
+	Endorsements func() ([]byte, error)
 	// Limits are how long the states may last that a machine moves on to.
 	Limits orchestrator.Limits
 	// HeartbeatEvery is how often machines are asked to report.

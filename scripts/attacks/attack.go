@@ -35,6 +35,11 @@ func judged(r attest.AttestationResult, err error) outcome {
 // said is what a person is told, without line ends and at most so long.
 func (o outcome) said() string {
 	const most = 150
+	text := o.text()
+	return text[:min(len(text), most)]
+}
+
+func (o outcome) text() string {
 	text := "accepted"
 	if o.err != nil {
 		text = o.err.Error()
@@ -47,8 +52,7 @@ func (o outcome) said() string {
 		}
 		text = strings.Join(all, "; ")
 	}
-	text = strings.ReplaceAll(text, "\n", " ")
-	return text[:min(len(text), most)]
+	return strings.ReplaceAll(text, "\n", " ")
 }
 
 // reason is why an attack has to be refused.
@@ -59,10 +63,15 @@ type reason struct {
 	says string
 	// differs are the registers that must be named, and no others; nil for any.
 	differs []string
+	// never is what must not be said: what a lying log says.
+	never string
 }
 
 func (r reason) is(o outcome) bool {
 	if r.differs != nil && !slices.Equal(o.result.Differs, r.differs) {
+		return false
+	}
+	if r.never != "" && strings.Contains(o.text(), r.never) {
 		return false
 	}
 	if o.err != nil {

@@ -11,8 +11,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/tpm"
-	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
 )
 
@@ -30,6 +30,10 @@ const (
 func batch() (r ratio, ok bool, err error) {
 	err = within(func(b *testing.B) error {
 		m := verifiertest.Boot(b)
+		terms, err := logged(b, m, m.Policy())
+		if err != nil {
+			return err
+		}
 		quotes, err := newQuoter(m)
 		if err != nil {
 			return err
@@ -49,7 +53,7 @@ func batch() (r ratio, ok bool, err error) {
 			}
 			quoted += rate
 		}
-		if err := verifyAll(m, kept); err != nil {
+		if err := verifyAll(terms, kept); err != nil {
 			return err
 		}
 		r = ratio{Value: issued / batchTurns, Floor: quoted / batchTurns, Ratio: issued / quoted}
@@ -89,7 +93,7 @@ func ask(m *verifiertest.Machine, turnNumber, caller int, until time.Time) (coun
 		binary.BigEndian.PutUint32(in.Nonce[8:], uint32(count))
 		copy(in.Channel.Exporter[1:], in.Nonce[:])
 		in.Evidence, err = m.TPM.Evidence(attester.Subject{
-			Channel: in.Channel, Nonce: in.Nonce, Config: attest.ConfigDigest(m.Config),
+			Channel: in.Channel, Nonce: in.Nonce, Config: attest.ConfigDigest(m.Config), ReferenceValues: m.Values,
 		})
 		if err != nil {
 			return count, kept, err
@@ -102,11 +106,9 @@ func ask(m *verifiertest.Machine, turnNumber, caller int, until time.Time) (coun
 	return count, kept, nil
 }
 
-func verifyAll(m *verifiertest.Machine, all []verifiertest.Input) error {
-	var v verifier.Verifier
-	p := m.Policy()
+func verifyAll(terms bundle.Terms, all []verifiertest.Input) error {
 	for i, in := range all {
-		if err := accept(&v, in, p); err != nil {
+		if err := accept(terms, in); err != nil {
 			return fmt.Errorf("evidence %d of %d: %w", i, len(all), err)
 		}
 	}

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"cmp"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +15,11 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/bundle"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/logentry"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
 )
@@ -69,9 +76,12 @@ func (c verification) measure() (r ratio, ok bool, err error) {
 		if err := c.install(b, m, &p); err != nil {
 			return err
 		}
+		terms, err := logged(b, m, p)
+		if err != nil {
+			return err
+		}
 		in := m.Input(b)
-		var v verifier.Verifier
-		verify := func() error { return accept(&v, in, p) }
+		verify := func() error { return accept(terms, in) }
 		floor := floorOf(c.floor)
 		if err := errors.Join(verify(), floor()); err != nil {
 			return err
@@ -87,40 +97,63 @@ func (c verification) measure() (r ratio, ok bool, err error) {
 	return r, ok, err
 }
 
-func accept(v *verifier.Verifier, in verifiertest.Input, p verifier.Policy) error {
-	facts, err := v.Verify(in.Evidence, in.Nonce, in.Channel)
+// logged signs the machine's release, puts it into a log that two witnesses
+// cosign, and has the machine show all of it.
+func logged(tb testing.TB, m *verifiertest.Machine, p verifier.Policy) (bundle.Terms, error) {
+	manifest, err := m.Manifest()
 	if err != nil {
-		return err
+		return bundle.Terms{}, err
 	}
-	r, err := verifier.Appraise(facts, verifier.ActivatedBefore, p)
-	if err == nil && !r.Accepted() {
-		return fmt.Errorf("refused: %+v", r.Findings)
+	parsed, err := release.ParseManifest(manifest)
+	if err != nil {
+		return bundle.Terms{}, err
+	}
+	key, log := logtest.NewReleaseKey(tb), logtest.New(tb, 2)
+	statement := release.EntryOf(parsed, attest.ReleaseDigest(attest.Sum(manifest)))
+	index := log.Add(key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &statement}))
+	m.Values = evidence.ReferenceValues{Manifest: manifest, Bundle: logtest.NewBundle(tb, key, manifest), Proof: log.Document(index)}
+	return bundle.Terms{
+		Verifier: new(verifier.Verifier), Releases: new(release.Verifier), Policy: p,
+		Keys: []crypto.PublicKey{key.Public()}, Log: log.Policy(), At: p.Now,
+	}, nil
+}
+
+// accept is the whole of what a client does with evidence.
+func accept(t bundle.Terms, in verifiertest.Input) error {
+	judged, err := t.Judge(bundle.Given{Evidence: in.Evidence, Nonce: in.Nonce, Channel: in.Channel}, pinned)
+	if err == nil && !judged.Result.Accepted() {
+		return fmt.Errorf("refused: %+v", judged.Result.Findings)
 	}
 	return err
 }
 
-// rounds of so many calls each are timed in turns, and the median counts.
+func pinned(*verifier.Verified) (verifier.Activation, error) { return verifier.ActivatedBefore, nil }
+
+// rounds of so many calls each are timed in turns. Each round gives a ratio,
+// and the median counts: whatever else the machine does in a round touches both.
 const (
-	rounds = 31
-	calls  = 40
+	rounds = 101
+	calls  = 16
 )
 
-// inTurns is the median time of one call of each.
-func inTurns(a, b func() error) (time.Duration, time.Duration) {
-	var of [2][]time.Duration
-	for range rounds {
-		for i, f := range []func() error{a, b} {
-			begun := time.Now()
-			for range calls {
-				f() //nolint:errcheck // it succeeded before, on the same input
-			}
-			of[i] = append(of[i], time.Since(begun)/calls)
-		}
+// inTurns is the time of one call of each, in the round of the median ratio.
+func inTurns(a, b func() error) (of, floor time.Duration) {
+	type pair struct{ a, b time.Duration }
+	pairs := make([]pair, rounds)
+	for i := range pairs {
+		pairs[i] = pair{timed(a), timed(b)}
 	}
-	for _, times := range of {
-		slices.Sort(times)
+	slices.SortFunc(pairs, func(x, y pair) int { return cmp.Compare(float64(x.a)/float64(x.b), float64(y.a)/float64(y.b)) })
+	median := pairs[rounds/2]
+	return median.a, median.b
+}
+
+func timed(f func() error) time.Duration {
+	begun := time.Now()
+	for range calls {
+		f() //nolint:errcheck // it succeeded before, on the same input
 	}
-	return of[0][rounds/2], of[1][rounds/2]
+	return time.Since(begun) / calls
 }
 
 // floorOf verifies one signature of each kind.

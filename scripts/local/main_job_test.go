@@ -28,8 +28,9 @@ func TestVMMainJob(t *testing.T) {
 	w.start()
 	w.signUp("ada")
 	i := w.ready("ada")
+	w.capture("MainJob", i.URL)
 	w.exits(4, []string{"connect", i.URL}, "not a machine you claimed", "shed claim")
-	w.exits(0, []string{"verify", i.URL}, "accepted", "executables", "tiers: memory none, identity software")
+	w.exits(0, []string{"verify", i.URL}, "accepted", "executables", "tiers: memory none, identity software", "owner: nobody's yet")
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	w.ask(i.URL, "PUT", "/api/kv/colour", "green")
@@ -37,6 +38,7 @@ func TestVMMainJob(t *testing.T) {
 
 	t.Run("a second owner is refused", func(t *testing.T) {
 		other := w.otherOwner(t)
+		other.exits(0, []string{"verify", i.URL}, "owner: another's")
 		other.exits(4, []string{"claim", i.URL}, "belongs to another owner")
 		other.exits(4, []string{"connect", i.URL}, "not a machine you claimed")
 	})
@@ -51,7 +53,7 @@ func TestVMMainJob(t *testing.T) {
 		if again.ID != i.ID || again.URL != i.URL || !bytes.Equal(ek, w.ekCertificate()) {
 			t.Errorf("another machine came back: %+v, was %+v", again, i)
 		}
-		w.exits(0, []string{"verify", i.URL}, "as pinned", "accepted")
+		w.exits(0, []string{"verify", i.URL}, "as pinned", "accepted", "owner: yours")
 		if got := w.ask(i.URL, "GET", "/api/kv/colour", ""); got != "green" {
 			t.Errorf("the data is %q", got)
 		}
@@ -125,7 +127,7 @@ func (w *world) swapDataDisk() string {
 func TestOwnerIsConfined(t *testing.T) {
 	w := newWorld(t)
 	secret := w.place.config()
-	cmd := w.place.confined("--state", w.place.root, "verify", "--release-key", secret, "https://127.0.0.1:1")
+	cmd := w.place.confined("--state", w.place.root, "verify", "--policy", secret, "https://127.0.0.1:1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err == nil || !bytes.Contains(stderr.Bytes(), []byte("permission denied")) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/policy"
 )
 
 // handOver gives the owner's client what an owner has from the product's
@@ -30,6 +33,23 @@ func (p place) handOver() error {
 		if err := os.WriteFile(filepath.Join(p.client(), name), b, 0o600); err != nil {
 			return fmt.Errorf("handing over %s: %w", name, err)
 		}
+	}
+	return p.handOverPolicy()
+}
+
+// handOverPolicy writes down what a local run's machines are worth, where the
+// owner has not said so already.
+func (p place) handOverPolicy() error {
+	text, err := policy.Default("local")
+	if err != nil {
+		return err
+	}
+	name := filepath.Join(p.client(), "policy.yaml")
+	if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.WriteFile(name, text, 0o600); err != nil {
+		return fmt.Errorf("handing over the policy: %w", err)
 	}
 	return nil
 }

@@ -50,10 +50,36 @@ func alterCommandLine(t *testing.T, image []byte) []byte {
 	return alterOnce(t, image, "console=ttyS0 quiet loglevel=4", "console=ttyS0 quiet loglevel=5")
 }
 
-// alterInitrd changes a byte of the archive's that no boot depends on. The
-// archive is compressed, so the image is put together anew around it, in the
-// same way as the release was.
+// alterKernel changes a byte of the text that names the kernel's maker, in the
+// part of it that is not compressed.
+func alterKernel(t *testing.T, image []byte) []byte {
+	t.Helper()
+	const text, other = "(debian-kernel@lists.debian.org)", "(debian-kerneL@lists.debian.org)"
+	at := bytes.Index(image, []byte(text))
+	if at < 0 {
+		t.Fatalf("the kernel does not say %q", text)
+	}
+	changed := bytes.Clone(image)
+	copy(changed[at:], other)
+	return changed
+}
+
+// alterInitrd changes a byte of the archive's that no boot depends on.
 func alterInitrd(t *testing.T, image []byte) []byte {
+	t.Helper()
+	return alterArchive(t, image, "toolshed:/:/nologin", "toolshed:/:/nologiN")
+}
+
+// alterPayload changes a byte of the toolshed's program, in a text that it says
+// to nobody during a boot.
+func alterPayload(t *testing.T, image []byte) []byte {
+	t.Helper()
+	return alterArchive(t, image, "the database has a newer format", "the database has a newer formaT")
+}
+
+// alterArchive changes a text of the initrd's. The archive is compressed, so the
+// image is put together anew around it, in the same way as the release was.
+func alterArchive(t *testing.T, image []byte, text, other string) []byte {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -87,7 +113,7 @@ func alterInitrd(t *testing.T, image []byte) []byte {
 	// release.
 	writer, err := zstd.NewWriter(nil, zstd.WithEncoderCRC(false), zstd.WithWindowSize(8<<20))
 	must(err)
-	altered := alterOnce(t, archive, "toolshed:/:/nologin", "toolshed:/:/nologiN")
+	altered := alterOnce(t, archive, text, other)
 	return assemble(writer.EncodeAll(altered, nil))
 }
 

@@ -51,6 +51,7 @@ func (w *world) caught(user string, registers ...string) {
 	if a := w.appraised(at); !slices.Equal(a.Differs, registers) || a.Accepted() {
 		w.t.Errorf("the owner's client finds %v, accepted: %t; want %v", a.Differs, a.Accepted(), registers)
 	}
+	w.capture(strings.ReplaceAll(strings.TrimPrefix(w.t.Name(), "TestVM"), "/", "-"), at)
 	w.exits(4, []string{"verify", at}, registers...)
 	w.exits(4, []string{"claim", at}, "the machine is refused")
 }
@@ -105,9 +106,12 @@ func TestVMAlteredByte(t *testing.T) {
 	for _, part := range []struct {
 		name  string
 		alter func(t *testing.T, image []byte) []byte
+		shows []string
 	}{
-		{"command line", alterCommandLine},
-		{"initrd", alterInitrd},
+		{"kernel", alterKernel, []string{"pcr4", "pcr11"}},
+		{"command line", alterCommandLine, []string{"pcr4", "pcr9", "pcr11"}},
+		{"initrd", alterInitrd, []string{"pcr4", "pcr9", "pcr11"}},
+		{"payload", alterPayload, []string{"pcr4", "pcr9", "pcr11"}},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			w := newWorld(t)
@@ -115,7 +119,7 @@ func TestVMAlteredByte(t *testing.T) {
 			w.importImage()
 			w.replaceImage(disk.File{Path: bootPath, Data: part.alter(t, w.image())})
 			w.signUp("ada")
-			w.caught("ada", "pcr4", "pcr9", "pcr11")
+			w.caught("ada", part.shows...)
 		})
 	}
 }

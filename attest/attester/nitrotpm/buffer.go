@@ -4,10 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/attest/attester"
 )
 
 // chunk is what every TPM takes and returns at once (TPM_PT_NV_BUFFER_MAX is at
@@ -25,7 +26,7 @@ type buffer struct {
 // define makes the index anew. One that is there was left by a process that
 // ended in between, or is somebody else's who knows the owner's authorization.
 func define(device transport.TPM, random io.Reader, r Request) (*buffer, error) {
-	auth, err := drawAuth(random)
+	auth, err := attester.DrawAuthorization(random)
 	if err != nil {
 		return nil, err
 	}
@@ -49,22 +50,6 @@ func define(device transport.TPM, random io.Reader, r Request) (*buffer, error) 
 		return nil, fmt.Errorf("defining nv index %#x of %d bytes: %w", uint32(Index), b.size, err)
 	}
 	return b, nil
-}
-
-// drawAuth draws 32 bytes, none of them zero: a TPM takes zeros off the end of
-// an authorization, and go-tpm v0.9.8 cuts the key of an HMAC session at the
-// first zero wherever it stands, so that one in eight would be refused.
-func drawAuth(random io.Reader) ([]byte, error) {
-	const size = 32
-	drawn := make([]byte, 2*size)
-	if _, err := io.ReadFull(random, drawn); err != nil {
-		return nil, fmt.Errorf("drawing an authorization: %w", err)
-	}
-	auth := slices.DeleteFunc(drawn, func(b byte) bool { return b == 0 })
-	if len(auth) < size {
-		return nil, fmt.Errorf("drawing an authorization: %d of %d bytes are zero", 2*size-len(auth), 2*size)
-	}
-	return auth[:size], nil
 }
 
 func (b *buffer) ownerHandle() tpm2.AuthHandle {

@@ -10,14 +10,20 @@ import "sync"
 // Memo keeps a bounded number of results. The zero value is ready, and
 // safe for several goroutines.
 type Memo[T any] struct {
-	// mu guards entries.
+	// mu guards entries and bytes.
 	mu      sync.Mutex
 	entries map[string]T
+	// bytes is the length of all keys.
+	bytes int
 }
 
-// limit bounds the entries of one memo. A client knows a few machines, a
-// control plane thousands, of which each asks for its keys once a heartbeat.
-const limit = 1024
+// The bounds of one memo: entries, and bytes of their keys. A client knows a few
+// machines and a control plane thousands, which enrol once a boot; a stranger
+// may send ever others.
+const (
+	limit      = 1024
+	limitBytes = 8 << 20
+)
 
 // Get is what was made of key, or what make makes of it. Errors are make's.
 func (m *Memo[T]) Get(key []byte, make func([]byte) (T, error)) (T, error) {
@@ -39,8 +45,11 @@ func (m *Memo[T]) put(key string, made T) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	// Dropping all at once needs no order, and costs one miss an entry.
-	if m.entries == nil || len(m.entries) >= limit {
-		m.entries = map[string]T{}
+	if m.entries == nil || len(m.entries) >= limit || m.bytes+len(key) > limitBytes {
+		m.entries, m.bytes = map[string]T{}, 0
+	}
+	if _, kept := m.entries[key]; !kept {
+		m.bytes += len(key)
 	}
 	m.entries[key] = made
 }

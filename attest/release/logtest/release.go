@@ -43,6 +43,13 @@ func NewRelease(tb testing.TB, key ReleaseKey, epoch uint64) Release {
 	}
 }
 
+// EntryFor is the log's entry about a manifest, signed.
+func EntryFor(tb testing.TB, key ReleaseKey, m *release.Manifest, manifest []byte) []byte {
+	tb.Helper()
+	statement := release.EntryOf(m, attest.ReleaseDigest(attest.Sum(manifest)))
+	return key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &statement})
+}
+
 // NewBundle signs a manifest as a Sigstore bundle by key.
 func NewBundle(tb testing.TB, key ReleaseKey, manifest []byte) []byte {
 	tb.Helper()

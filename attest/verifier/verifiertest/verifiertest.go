@@ -36,6 +36,8 @@ type Machine struct {
 	// for these beside the endorsement certificate, which is set.
 	Reporters    []attester.Reporter
 	Endorsements evidence.Endorsements
+	// Values are what it shows of its release; none at first.
+	Values evidence.ReferenceValues
 }
 
 // Boot starts a machine that runs the release in it.
@@ -112,7 +114,7 @@ func (m *Machine) Ask(nonce attest.Nonce, ch attest.Channel, claim attest.Digest
 		return nil, err
 	}
 	return m.TPM.Evidence(attester.Subject{
-		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.Config), Claim: claim, Endorsements: endorsements,
+		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.Config), Claim: claim, Endorsements: endorsements, ReferenceValues: m.Values,
 	})
 }
 

@@ -28,13 +28,17 @@ func Run(t *testing.T, dir string, setup func(*testscript.Env) error) {
 	})
 }
 
-// condition knows what a script may ask of the host: [stub] is systemd-stub.
+// condition knows what a script may ask of the host: [stub] is systemd-stub,
+// [netns] an empty network namespace, which only root can make here.
 func condition(name string) (bool, error) {
-	if name != "stub" {
-		return false, fmt.Errorf("unknown condition %q", name)
+	switch name {
+	case "stub":
+		_, err := os.Stat(imagebuild.DefaultStub)
+		return err == nil, nil
+	case "netns":
+		return exec.Command("unshare", "--net", "true").Run() == nil, nil
 	}
-	_, err := os.Stat(imagebuild.DefaultStub)
-	return err == nil, nil
+	return false, fmt.Errorf("unknown condition %q", name)
 }
 
 // exits runs a program and wants its exit code: exits CODE PROGRAM ARG...

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -36,7 +38,15 @@ func run() error {
 		return err
 	}
 	fmt.Println("UPTIME", strings.Fields(string(uptime))[0])
-	if err := loadModules(); err != nil {
+	if err := loadModules("MODULE", "/etc/shed/modules"); err != nil {
+		return err
+	}
+	for _, guest := range []string{"sev-guest", "tdx-guest"} {
+		if err := loadModules("GUEST", "/etc/shed/modules."+guest); err != nil {
+			return err
+		}
+	}
+	if err := tryPlatform(); err != nil {
 		return err
 	}
 	for _, file := range []string{"/etc/shed/release.json", "/proc/cmdline", "/sys/kernel/security/lockdown", "/proc/sys/kernel/tainted"} {
@@ -49,8 +59,33 @@ func run() error {
 	return printRegisters()
 }
 
-func loadModules() error {
-	list, err := os.ReadFile("/etc/shed/modules")
+// tryPlatform asks for what only the firmware may, and prints the TPM's answer:
+// TPM2_HierarchyChangeAuth (TPM 2.0 Part 3, section 24.8) on the platform
+// hierarchy, from an empty authorization to an empty one.
+func tryPlatform() error {
+	fd, err := unix.Open("/dev/tpm0", unix.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("opening tpm: %w", err)
+	}
+	defer unix.Close(fd) //nolint:errcheck // the machine ends
+	command, err := hex.DecodeString("80020000001d000001294000000c000000094000000900000000000000")
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, command); err != nil {
+		return fmt.Errorf("asking the tpm: %w", err)
+	}
+	answer := make([]byte, 64)
+	n, err := unix.Read(fd, answer)
+	if err != nil || n < 10 {
+		return fmt.Errorf("%d bytes of the tpm's: %w", n, err)
+	}
+	fmt.Printf("PLATFORM %#x\n", binary.BigEndian.Uint32(answer[6:]))
+	return nil
+}
+
+func loadModules(word, path string) error {
+	list, err := os.ReadFile(path)
 	if err != nil {
 		return err
 	}
@@ -60,7 +95,7 @@ func loadModules() error {
 			return err
 		}
 		err = unix.FinitModule(int(f.Fd()), "", 0)
-		fmt.Println("MODULE", filepath.Base(file), err)
+		fmt.Println(word, filepath.Base(file), err)
 		f.Close()
 	}
 	return nil

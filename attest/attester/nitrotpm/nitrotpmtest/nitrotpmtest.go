@@ -96,6 +96,9 @@ func (t *TPM) admit(input []byte) (tpm2.NamedHandle, uint16, tpm2.TPMRC) {
 	if index.Handle != tpm2.TPMHandle(binary.BigEndian.Uint32(input[14:])) {
 		return index, 0, tpm2.TPMRCHandle
 	}
+	if binary.BigEndian.Uint16(input) != uint16(tpm2.TPMSTSessions) {
+		return index, 0, tpm2.TPMRCAuthMissing
+	}
 	authorization, err := tpm2.Unmarshal[tpm2.TPMSAuthCommand](input[22:])
 	if err != nil {
 		return index, 0, tpm2.TPMRCAuthMissing

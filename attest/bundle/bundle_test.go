@@ -1,0 +1,143 @@
+package bundle_test
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/bundle"
+	"github.com/toolshed-cloud/shed/attest/canon"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
+	"github.com/toolshed-cloud/shed/attest/verifier"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
+)
+
+func small() *bundle.Bundle {
+	return &bundle.Bundle{
+		SavedAt: time.Unix(1790000000, 0).UTC(), Machine: "https://127.0.0.1:4000",
+		Channel: attest.Channel{Role: attest.RoleServe, SPKI: []byte("spki"), Exporter: [32]byte{1}},
+		Nonce:   attest.Nonce{2}, Activation: bundle.ActivatedHere, Evidence: []byte("evidence"), RevocationLists: [][]byte{[]byte("list")},
+	}
+}
+
+func encode(t testing.TB, b *bundle.Bundle) []byte {
+	t.Helper()
+	encoded, err := b.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encoded
+}
+
+func TestEncoding(t *testing.T) {
+	want := small()
+	got, err := bundle.Decode(encode(t, want))
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for name, edit := range map[string]func(*bundle.Bundle){
+		"no evidence":   func(b *bundle.Bundle) { b.Evidence = nil },
+		"role":          func(b *bundle.Bundle) { b.Channel.Role = 3 },
+		"no key":        func(b *bundle.Bundle) { b.Channel.SPKI = nil },
+		"activation":    func(b *bundle.Bundle) { b.Activation = 3 },
+		"escape in url": func(b *bundle.Bundle) { b.Machine = "https://\x1b[2J" },
+		"too many":      func(b *bundle.Bundle) { b.RevocationLists = make([][]byte, 17) },
+		"beyond time":   func(b *bundle.Bundle) { b.SavedAt = time.Unix(1<<60, 0) },
+	} {
+		b := small()
+		edit(b)
+		if _, err := bundle.Decode(encode(t, b)); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := bundle.Decode(append(encode(t, small()), 0)); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("trailing byte: %v", err)
+	}
+	if b := small(); true {
+		b.Evidence = make([]byte, bundle.MaxBytes)
+		if _, err := b.Encode(); err == nil {
+			t.Error("a bundle beyond the cap is encoded")
+		}
+	}
+	future, err := canon.Marshal(map[int]any{1: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bundle.Decode(future); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("another version: %v", err)
+	}
+}
+
+// saved is what a client saves of a good machine, and what it is judged by.
+func saved(t *testing.T) (*bundle.Bundle, bundle.Terms) {
+	t.Helper()
+	m := verifiertest.Boot(t)
+	key := logtest.NewReleaseKey(t)
+	in := m.Input(t)
+	p := m.Policy()
+	p.Releases = nil
+	b := &bundle.Bundle{
+		SavedAt: time.Now(), Machine: "https://machine.example:443", Channel: in.Channel, Nonce: in.Nonce,
+		Activation: bundle.ActivatedHere, Evidence: in.Evidence,
+	}
+	return b, bundle.Terms{
+		Verifier: new(verifier.Verifier), Policy: p, Keys: []crypto.PublicKey{key.Public()},
+		Log: release.LogPolicy{NotRequired: true}, At: time.Now(),
+	}
+}
+
+// Whatever is wrong between the parts of a bundle is refused by the same words
+// as on a connection. A machine that shows no release is judged by nothing.
+func TestJudge(t *testing.T) {
+	good, terms := saved(t)
+	for name, c := range map[string]struct {
+		edit func(*bundle.Bundle)
+		want error
+	}{
+		"no release":    {func(*bundle.Bundle) {}, attest.ErrRelease},
+		"other nonce":   {func(b *bundle.Bundle) { b.Nonce[0]++ }, attest.ErrStale},
+		"other key":     {func(b *bundle.Bundle) { b.Channel.SPKI = []byte("another") }, attest.ErrBinding},
+		"other channel": {func(b *bundle.Bundle) { b.Channel.Exporter[0]++ }, attest.ErrBinding},
+		"other role":    {func(b *bundle.Bundle) { b.Channel.Role = attest.RoleEnrol }, attest.ErrBinding},
+		"bad evidence":  {func(b *bundle.Bundle) { b.Evidence = b.Evidence[1:] }, attest.ErrMalformed},
+		"bad list":      {func(b *bundle.Bundle) { b.RevocationLists = [][]byte{{1}} }, attest.ErrMalformed},
+	} {
+		b := *good
+		b.Channel.SPKI = bytes.Clone(good.Channel.SPKI)
+		c.edit(&b)
+		if _, err := b.Judge(terms); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	f.Add(encode(f, small()))
+	f.Add([]byte{0xaa, 0x01, 0x01})
+	root := chaintest.Root(f, "root", chaintest.P256(f), nil)
+	f.Fuzz(func(t *testing.T, encoded []byte) {
+		b, err := bundle.Decode(encoded)
+		if err != nil {
+			if !errors.Is(err, attest.ErrMalformed) {
+				t.Error(err)
+			}
+			return
+		}
+		if again := encode(t, b); !bytes.Equal(again, encoded) {
+			t.Errorf("decodes and encodes to %x", again)
+		}
+		_, err = b.Judge(bundle.Terms{
+			Verifier: new(verifier.Verifier), Log: release.LogPolicy{NotRequired: true},
+			Policy: verifier.Policy{TrustAnchors: []verifier.TrustAnchor{{Certificate: root.Certificate, Tier: attest.TierSoftware}}},
+		})
+		if !errors.Is(err, attest.ErrRefused) {
+			t.Errorf("judged: %v", err)
+		}
+	})
+}

@@ -1,0 +1,56 @@
+package release_test
+
+import (
+	"bytes"
+	"crypto"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
+)
+
+// What is kept is accepted again for the same bytes and terms alone, and no
+// longer than the cosignatures hold.
+func TestVerifierKeepsWhatItMay(t *testing.T) {
+	w := newWorld(t)
+	var v release.Verifier
+	shown := w.log.Document(w.index)
+	verify := func(manifest, bundle, proof []byte, keys []crypto.PublicKey, p release.LogPolicy, now time.Time) error {
+		_, err := v.VerifyLogged(manifest, bundle, proof, keys, p, now)
+		return err
+	}
+	keys := []crypto.PublicKey{w.key.Public()}
+	for range 2 {
+		if err := verify(w.release.Manifest, w.release.Bundle, shown, keys, w.policy, w.now); err != nil {
+			t.Fatal(err)
+		}
+	}
+	withdrawn := w.policy
+	withdrawn.Memory.Withdrawn = []attest.ReleaseDigest{w.release.Digest}
+	floor := w.policy
+	floor.TimeFloor = w.now.Add(2 * time.Hour)
+	stranger := []crypto.PublicKey{logtest.NewReleaseKey(t).Public()}
+	for name, c := range map[string]struct {
+		err  error
+		want error
+	}{
+		"later":            {verify(w.release.Manifest, w.release.Bundle, shown, keys, w.policy, w.now.Add(time.Hour)), attest.ErrTransparency},
+		"withdrawn since":  {verify(w.release.Manifest, w.release.Bundle, shown, keys, withdrawn, w.now), attest.ErrTransparency},
+		"a later floor":    {verify(w.release.Manifest, w.release.Bundle, shown, keys, floor, w.now), attest.ErrTransparency},
+		"another key":      {verify(w.release.Manifest, w.release.Bundle, shown, stranger, w.policy, w.now), attest.ErrSignature},
+		"no proof":         {verify(w.release.Manifest, w.release.Bundle, nil, keys, w.policy, w.now), attest.ErrTransparency},
+		"another manifest": {verify(append(bytes.Clone(w.release.Manifest), ' '), w.release.Bundle, shown, keys, w.policy, w.now), attest.ErrSignature},
+	} {
+		if !errors.Is(c.err, c.want) {
+			t.Errorf("%s: %v, want %v", name, c.err, c.want)
+		}
+	}
+	// The caller's buffer is the caller's.
+	shown[len(shown)-20] ^= 1
+	if err := verify(w.release.Manifest, w.release.Bundle, shown, keys, w.policy, w.now); err == nil {
+		t.Error("a changed proof is the one that was kept")
+	}
+}

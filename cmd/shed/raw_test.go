@@ -1,0 +1,115 @@
+package main
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	tdxtesting "github.com/google/go-tdx-guest/testing"
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
+	"github.com/toolshed-cloud/shed/attest/policy"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
+	"github.com/toolshed-cloud/shed/attest/tpm"
+	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
+	"github.com/toolshed-cloud/shed/cmd/internal/scripttest"
+)
+
+// TestRawScripts are scripts about evidence from elsewhere.
+func TestRawScripts(t *testing.T) {
+	scripttest.Run(t, "testdata/raw", func(env *testscript.Env) error {
+		env.Setenv("SEV", filepath.Join(moduleDir(t, "github.com/google/go-sev-guest"), "verify", "testdata"))
+		intel := filepath.Join(moduleDir(t, "github.com/google/go-tdx-guest"), "testing", "testdata")
+		env.Setenv("TDX", intel)
+		captured, err := filepath.Abs("../../scripts/attacks/testdata/captured")
+		env.Setenv("CAPTURED", captured)
+		writeQuote(t, env)
+		writePolicy(t, env.WorkDir)
+		writeCollateral(t, env.WorkDir, intel)
+		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
+		return err
+	})
+}
+
+func moduleDir(t *testing.T, module string) string {
+	t.Helper()
+	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(string(dir))
+}
+
+// writeQuote writes a real TPM's quote, as its machine's evidence has it, in
+// the forms of tpm2-tools.
+func writeQuote(t *testing.T, env *testscript.Env) {
+	m, nonce := verifiertest.Boot(t), attest.Nonce{1}
+	e, err := evidence.Decode(m.Evidence(t, nonce, attest.Digest{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := e.Batch.Root(m.Channel.Leaf(nonce, e.Config, e.Claim))
+	if err != nil {
+		t.Fatal(err)
+	}
+	extra := attest.QuoteData(e.Batch.Count, root, e.ReportsDigest())
+	env.Setenv("EXTRA", hex.EncodeToString(extra[:]))
+	registers := "sha256:\n"
+	for i, r := range tpm.Selection {
+		registers += fmt.Sprintf("  %d : 0x%X\n", r, e.TPM.Registers[i][:])
+	}
+	write(t, env.WorkDir, map[string][]byte{
+		"quote": e.TPM.Quote, "signature": e.TPM.Signature, "registers": []byte(registers),
+		"ak.pub": append(binary.BigEndian.AppendUint16(nil, uint16(len(e.TPM.AKPublic))), e.TPM.AKPublic...),
+	})
+}
+
+// writePolicy writes the strict default and what an owner fills it in with.
+func writePolicy(t *testing.T, dir string) {
+	strict, err := policy.Default("strict")
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := logtest.New(t, 2)
+	witnesses := ""
+	for _, w := range log.Policy().Witnesses {
+		witnesses += w.Key.String() + "\n"
+	}
+	write(t, dir, map[string][]byte{
+		"strict.yaml": strict, "release.pub": publicPEM(logtest.NewReleaseKey(t)),
+		"log.vkey": []byte(log.Policy().Log.String()), "witnesses": []byte(witnesses),
+	})
+}
+
+// writeCollateral writes a genuine quote without the tail that its owners added
+// for a test of theirs, and what Intel's service said of its platform, each
+// part as the service hands it out.
+func writeCollateral(t *testing.T, dir, intel string) {
+	read := func(name string) []byte {
+		b, err := os.ReadFile(filepath.Join(intel, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	var issuers string
+	for _, values := range tdxtesting.TcbInfoHeader {
+		issuers = values[0]
+	}
+	write(t, dir, map[string][]byte{
+		"spr.quote": bytes.TrimSuffix(read("tdx_prod_quote_SPR_E4.dat"), []byte("\nextra bytes(only for testing purpose)\n")),
+	})
+	write(t, filepath.Join(dir, "collateral"), map[string][]byte{
+		"tcb.json": read("sample_tcbInfo_response"), "qe.json": read("sample_qeIdentity_response"), "issuers": []byte(issuers),
+		"pck.crl": read("pckcrl"), "root.crl": read("rootcrl.der"),
+	})
+}
