@@ -132,6 +132,14 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
+	// One key may be that of several origins, and a checkpoint is of one.
+	elsewhere := head
+	elsewhere.Origin = "elsewhere.example"
+	if b, err := checkpoint.Sign(elsewhere, log, witness); err != nil {
+		t.Fatal(err)
+	} else if _, err := checkpoint.Open(b, log.Key, keys); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("the log's signature below another origin: %v", err)
+	}
 	other := signer(t, checkpoint.KindLog, "log.example", 'o')
 	if _, err := checkpoint.Open(text, other.Key, keys); !errors.Is(err, attest.ErrTransparency) {
 		t.Errorf("another's key: %v", err)
