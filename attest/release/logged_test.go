@@ -320,6 +320,40 @@ func TestRotatedLogAndWitnessKeys(t *testing.T) {
 	}
 }
 
+// One holder never counts as two, by a rotation either.
+func TestRotationToAKeyThatIsTaken(t *testing.T) {
+	w := newWorld(t)
+	log, one, two := w.log.Signer, w.log.Witnesses[0], w.log.Witnesses[1]
+	for name, c := range map[string]struct {
+		use  logentry.Use
+		from *checkpoint.Signer
+		kind checkpoint.Kind
+		to   *checkpoint.Signer
+	}{
+		"a witness to another's":   {logentry.UseWitness, one, checkpoint.KindWitness, two},
+		"a witness to the log's":   {logentry.UseWitness, one, checkpoint.KindWitness, log},
+		"the log to one's of them": {logentry.UseLog, log, checkpoint.KindLog, one},
+	} {
+		to, err := checkpoint.NewKey(c.kind, c.from.Name(), c.to.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := w.log.Add(logtest.SignEntry(t, rotation(c.use, []byte(c.from.String()), []byte(to.String())),
+			[]byte(c.from.String()), c.from.SignStatement))
+		if _, err := w.verify(w.log.Document(w.index, n)); !errors.Is(err, attest.ErrTransparency) {
+			t.Errorf("%s: %v", name, err)
+		}
+		// What was learned is no other.
+		p := w.policy
+		p.Quorum = 1
+		p.Memory.Rotations = []release.Rotated{{Use: c.use, Old: []byte(c.from.String()), New: []byte(to.String()), Index: n}}
+		if _, err := release.VerifyLogged(w.release.Manifest, w.release.Bundle, w.log.Document(w.index),
+			[]crypto.PublicKey{w.key.Public()}, p, w.now); !errors.Is(err, attest.ErrPolicy) {
+			t.Errorf("%s, learned: %v", name, err)
+		}
+	}
+}
+
 func TestLogPolicyFailsClosed(t *testing.T) {
 	w := newWorld(t)
 	shown := w.log.Document(w.index)
