@@ -320,6 +320,24 @@ func TestRotatedLogAndWitnessKeys(t *testing.T) {
 	}
 }
 
+func TestEntriesBesideStandInTheLogsOrder(t *testing.T) {
+	w := newWorld(t)
+	one := logtest.NewReleaseKey(t)
+	first := w.log.Add(w.key.Entry(rotation(logentry.UseRelease, w.key.DER(), one.DER())))
+	second := w.log.Add(one.Entry(rotation(logentry.UseRelease, one.DER(), logtest.NewReleaseKey(t).DER())))
+	for name, c := range map[string]struct {
+		beside []int64
+		want   error
+	}{
+		"in order": {[]int64{first, second}, nil}, "one twice": {[]int64{first, first}, attest.ErrMalformed},
+		"out of order": {[]int64{second, first}, attest.ErrMalformed},
+	} {
+		if _, err := w.verify(w.log.Document(w.index, c.beside...)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 // One holder never counts as two, by a rotation either.
 func TestRotationToAKeyThatIsTaken(t *testing.T) {
 	w := newWorld(t)

@@ -200,6 +200,7 @@ func TestVerifyEndorsement(t *testing.T) {
 		"revocation unset":     {good, anchors(v), chain.Revocations{}, attest.ErrPolicy},
 		"p-256":                {short, anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vcek of the asvk":     {vcekBelow(t, v), anchors(v), v.Revocations(), attest.ErrIdentity},
+		"vlek of the ask":      {vlekBelow(v), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vcek by a stranger":   {&snptest.Key{Certificate: stranger.Leaf("SEV-VCEK", good.Key.Public(), nil), Authority: stranger.Certificate}, anchors(v), v.Revocations(), attest.ErrMalformed},
 		"both ids":             {v.VCEK(func(c *x509.Certificate) { snptest.Replace(c, []int{5}, []byte("\x16\x03abc")) }), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vlek without csp":     {v.VLEK(func(c *x509.Certificate) { snptest.Replace(c, []int{5}, nil) }), anchors(v), v.Revocations(), attest.ErrIdentity},
@@ -245,6 +246,13 @@ func anchors(vendors ...*snptest.Vendor) []snp.Anchor {
 		all = append(all, v.Anchor())
 	}
 	return all
+}
+
+// vlekBelow has the marks of a VLEK and the issuer of VCEKs.
+func vlekBelow(v *snptest.Vendor) *snptest.Key {
+	mixed := *v
+	mixed.ASVK = v.ASK
+	return mixed.VLEK(nil)
 }
 
 // vcekBelow has the marks of a VCEK and the issuer of VLEKs.
