@@ -173,6 +173,16 @@ func TestLoggedReleaseIsRefused(t *testing.T) {
 			s.Epoch++
 			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
 		}, attest.ErrTransparency},
+		"logged with another version": {func(_ *testing.T, w *world) []byte {
+			s := w.release.Statement
+			s.Version += "a"
+			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
+		}, attest.ErrTransparency},
+		"logged for another architecture": {func(_ *testing.T, w *world) []byte {
+			s := w.release.Statement
+			s.Architecture += "a"
+			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
+		}, attest.ErrTransparency},
 		"bundle of a stranger": {func(t *testing.T, w *world) []byte {
 			w.release.Bundle = logtest.NewBundle(t, logtest.NewReleaseKey(t), w.release.Manifest)
 			return w.log.Document(w.index)
@@ -386,6 +396,13 @@ func TestLogPolicyFailsClosed(t *testing.T) {
 		"no floor":         func(p *release.LogPolicy) { p.TimeFloor = time.Time{} },
 		"no key":           func(p *release.LogPolicy) { p.Witnesses[1].Key = checkpoint.Key{} },
 		"one key twice":    func(p *release.LogPolicy) { p.Witnesses[1].Key = p.Witnesses[0].Key },
+		"the log's own key": func(p *release.LogPolicy) {
+			key, err := checkpoint.NewKey(checkpoint.KindWitness, "witness", p.Log.Public())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Witnesses[1].Key = key
+		},
 	} {
 		w.policy = w.log.Policy()
 		change(&w.policy)

@@ -321,3 +321,19 @@ func filled(n int) []byte {
 	}
 	return b
 }
+
+// Which bytes of a version are somebody's differs; whatever is in the others is
+// none that was seen.
+func TestReservedBytesOfATCBAreZero(t *testing.T) {
+	for layout, reserved := range map[snp.Layout]string{snp.LayoutMilan: "..xxxx..", snp.LayoutTurin: "....xxx."} {
+		for at, mark := range reserved {
+			var want error
+			if mark == 'x' {
+				want = attest.ErrMalformed
+			}
+			if _, err := snp.RawTCB(1 << (8 * at)).Decode(layout); !errors.Is(err, want) {
+				t.Errorf("layout %d, byte %d: %v, want %v", layout, at, err, want)
+			}
+		}
+	}
+}
