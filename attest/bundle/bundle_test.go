@@ -12,6 +12,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -114,6 +115,40 @@ func TestJudge(t *testing.T) {
 		if _, err := b.Judge(terms); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// A file shows neither that a session was live nor how a key was activated: the
+// saver's word stays theirs.
+func TestSaversWordIsNoMore(t *testing.T) {
+	m, key := verifiertest.Boot(t), logtest.NewReleaseKey(t)
+	manifest, err := m.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Values = evidence.ReferenceValues{Manifest: manifest, Bundle: logtest.NewBundle(t, key, manifest)}
+	in := m.Input(t)
+	b := &bundle.Bundle{SavedAt: time.Now(), Machine: "https://machine.example:443", Channel: in.Channel, Nonce: in.Nonce, Evidence: in.Evidence}
+	terms := bundle.Terms{
+		Verifier: new(verifier.Verifier), Policy: m.Policy(), Keys: []crypto.PublicKey{key.Public()},
+		Log: release.LogPolicy{NotRequired: true}, At: time.Now(),
+	}
+	for said, want := range map[bundle.Activation]attest.Verdict{
+		bundle.NotActivated: attest.NoClaim, bundle.ActivatedHere: attest.Warning, bundle.ActivatedBefore: attest.Warning,
+	} {
+		b.Activation = said
+		judged, err := b.Judge(terms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := judged.Result.Finding(attest.InstanceIdentity).Verdict; got != want || !judged.At.Equal(terms.At) {
+			t.Errorf("activation %d: verdict %v at %s, want %v at %s", said, got, judged.At, want, terms.At)
+		}
+	}
+	// What is known to have been is a floor under the clock.
+	terms.Log.TimeFloor = terms.At.Add(time.Hour)
+	if judged, err := b.Judge(terms); err != nil || !judged.At.Equal(terms.Log.TimeFloor) {
+		t.Errorf("judged of %s, %v, want %s", judged.At, err, terms.Log.TimeFloor)
 	}
 }
 

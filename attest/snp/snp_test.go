@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -334,6 +335,23 @@ func TestReservedBytesOfATCBAreZero(t *testing.T) {
 			if _, err := snp.RawTCB(1 << (8 * at)).Decode(layout); !errors.Is(err, want) {
 				t.Errorf("layout %d, byte %d: %v, want %v", layout, at, err, want)
 			}
+		}
+	}
+}
+
+func TestEachPartOfATCBHasItsFloor(t *testing.T) {
+	floor := snp.TCB{FMC: 5, Bootloader: 5, TEE: 5, SNP: 5, Microcode: 5}
+	if below := floor.Below(floor); len(below) > 0 {
+		t.Errorf("at the floor: %v", below)
+	}
+	for name, lower := range map[string]func(*snp.TCB){
+		"fmc": func(t *snp.TCB) { t.FMC-- }, "bootloader": func(t *snp.TCB) { t.Bootloader-- }, "tee": func(t *snp.TCB) { t.TEE-- },
+		"snp": func(t *snp.TCB) { t.SNP-- }, "microcode": func(t *snp.TCB) { t.Microcode-- },
+	} {
+		tcb := floor
+		lower(&tcb)
+		if below := tcb.Below(floor); len(below) != 1 || !strings.HasPrefix(below[0], name) {
+			t.Errorf("%s: %v", name, below)
 		}
 	}
 }
