@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"reflect"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/canon"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
@@ -48,6 +50,8 @@ func TestEncoding(t *testing.T) {
 		"no key":        func(b *bundle.Bundle) { b.Channel.SPKI = nil },
 		"activation":    func(b *bundle.Bundle) { b.Activation = 3 },
 		"escape in url": func(b *bundle.Bundle) { b.Machine = "https://\x1b[2J" },
+		"delete in url": func(b *bundle.Bundle) { b.Machine = "https://\x7f" },
+		"c1 in url":     func(b *bundle.Bundle) { b.Machine = "https://\u009b2J" },
 		"too many":      func(b *bundle.Bundle) { b.RevocationLists = make([][]byte, 17) },
 		"beyond time":   func(b *bundle.Bundle) { b.SavedAt = time.Unix(1<<60, 0) },
 	} {
@@ -144,6 +148,15 @@ func TestSaversWordIsNoMore(t *testing.T) {
 		if got := judged.Result.Finding(attest.InstanceIdentity).Verdict; got != want || !judged.At.Equal(terms.At) {
 			t.Errorf("activation %d: verdict %v at %s, want %v at %s", said, got, judged.At, want, terms.At)
 		}
+	}
+	// A list that the policy has too is one list.
+	root := chaintest.Root(t, "root", chaintest.P256(t), nil)
+	for n := range chain.MaxLists {
+		list := root.Parsed(func(l *x509.RevocationList) { l.NextUpdate = l.NextUpdate.Add(time.Duration(n) * time.Minute) })
+		terms.Policy.RevocationLists, b.RevocationLists = append(terms.Policy.RevocationLists, list), append(b.RevocationLists, list.Raw())
+	}
+	if judged, err := b.Judge(terms); err != nil || !judged.Result.Accepted() {
+		t.Errorf("with the policy's own lists: %v, %+v", err, judged.Result.Findings)
 	}
 	// What is known to have been is a floor under the clock.
 	terms.Log.TimeFloor = terms.At.Add(time.Hour)

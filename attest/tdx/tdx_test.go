@@ -383,3 +383,14 @@ func BenchmarkCheck(b *testing.B) {
 		}
 	})
 }
+
+// A newer statement beside an older one makes neither of the newer round.
+func TestEvaluationIsTheOlderStatements(t *testing.T) {
+	for _, rounds := range [][2]uint32{{17, 16}, {16, 17}} {
+		p := tdxtest.Draw(t)
+		p.TCBInfo.EvaluationDataNumber, p.QEIdentity.EvaluationDataNumber = rounds[0], rounds[1]
+		if got := p.Endorsement().EvaluationDataNumber(); got != 16 {
+			t.Errorf("rounds %v: %d, want 16", rounds, got)
+		}
+	}
+}
