@@ -189,6 +189,27 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 	}
 }
 
+// Of the empty tree there is one root: another would have no proof to grow from.
+func TestEmptyTreeHasOneRoot(t *testing.T) {
+	b := newBench(t)
+	empty, err := tlog.TreeHash(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		root tlog.Hash
+		want int
+	}{{tlog.RecordHash([]byte("x")), http.StatusUnprocessableEntity}, {empty, http.StatusOK}} {
+		signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: logtest.Origin, Root: c.root}, b.log.Signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, answer := b.post(witness.Request{Checkpoint: signed}.Encode()); status != c.want {
+			t.Errorf("root %s: answer %d %q, want %d", c.root, status, answer, c.want)
+		}
+	}
+}
+
 // The key is changed under nobody's hands, and the entry that says so is signed
 // by the one before.
 func TestRotateNeedsTheDirectoryAlone(t *testing.T) {
