@@ -1,11 +1,12 @@
 package verifier
 
 import (
-	"bytes"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -26,7 +27,7 @@ type NitroPolicy struct {
 }
 
 func (p *NitroPolicy) check() error {
-	if len(p.Roots) == 0 || p.MaxAge <= 0 {
+	if len(p.Roots) == 0 || slices.Contains(p.Roots, nil) || p.MaxAge <= 0 {
 		return fmt.Errorf("%w: nitrotpm: no root or no maximum age", attest.ErrPolicy)
 	}
 	return nil
@@ -81,15 +82,19 @@ func (r nitroReport) appraise(e *endorsed, p *Policy) (platform, error) {
 // nitroEndorsement is AWS's word for the key that signed the document. Errors
 // are nitro.VerifyEndorsement's.
 func (e *endorsed) nitroEndorsement(d *nitro.Document, p *Policy) (*nitro.Endorsement, error) {
-	terms := nitro.Terms{Roots: p.Nitro.Roots, Revocations: chain.Revocations{Treatment: chain.NotPublished}, At: p.Now}
+	terms := nitro.Terms{Roots: p.Nitro.Roots, Revocations: p.revocations(chain.NotPublished, e.lists), At: p.Now}
 	find := func([]byte) (*nitro.Endorsement, error) {
 		return nitro.VerifyEndorsement(d.Certificate, d.Bundle, terms)
 	}
-	var key []byte
-	for _, root := range p.Nitro.Roots {
-		key = append(key, root.Raw...)
+	if len(p.RevocationLists) > 0 {
+		// A policy's own lists are no part of what is kept.
+		return find(nil)
 	}
-	found, err := e.nitroEndorsements.Get(append(append(key, bytes.Join(d.Bundle, nil)...), d.Certificate...), find)
+	// Roots and bundle are of one kind, and who sends the bundle could have it
+	// begin with what another policy takes for a root.
+	key := binary.BigEndian.AppendUint64(nil, uint64(p.Grace))
+	key = append(appendParts(appendParts(key, rawOf(p.Nitro.Roots)...), d.Bundle...), d.Certificate...)
+	found, err := e.nitroEndorsements.Get(key, find)
 	if err != nil || found.Fresh.Valid.Contains(p.Now) {
 		return found, err
 	}

@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
@@ -86,9 +85,10 @@ func (e *endorsed) snpEndorsement(r snpReport, p *Policy) (*snp.Endorsement, err
 func snpKey(r snpReport, p *Policy) []byte {
 	key := make([]byte, 0, len(r.table)+4096)
 	key = append(key, byte(r.report.Signer), byte(p.SNP.Revocation))
-	key = binary.BigEndian.AppendUint64(key, uint64(p.Grace/time.Second))
+	key = binary.BigEndian.AppendUint64(key, uint64(p.Grace))
+	key = binary.BigEndian.AppendUint32(key, uint32(len(p.SNP.Anchors)))
 	for _, anchor := range p.SNP.Anchors {
-		key = append(append(key, anchor.Product...), anchor.Root.Raw...)
+		key = appendParts(append(key, byte(anchor.Layout)), []byte(anchor.Product), anchor.Root.Raw)
 	}
 	return append(key, r.table...)
 }

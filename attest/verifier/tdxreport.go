@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
@@ -65,7 +64,12 @@ func (e *endorsed) tdxEndorsement(pckChain []byte, p *Policy) (*tdx.Endorsement,
 	if err != nil {
 		return nil, err
 	}
+	terms.Lists = p.RevocationLists
 	find := func([]byte) (*tdx.Endorsement, error) { return tdx.VerifyEndorsement(pckChain, e.tdx, terms) }
+	if len(p.RevocationLists) > 0 {
+		// A policy's own lists are no part of what is kept.
+		return find(nil)
+	}
 	found, err := e.tdxEndorsements.Get(tdxKey(pckChain, terms), find)
 	if err != nil || found.Valid.Contains(p.Now) {
 		return found, err
@@ -77,9 +81,6 @@ func (e *endorsed) tdxEndorsement(pckChain []byte, p *Policy) (*tdx.Endorsement,
 // collateral and the time.
 func tdxKey(pckChain []byte, terms tdx.Terms) []byte {
 	key := make([]byte, 0, len(pckChain)+2048)
-	key = binary.BigEndian.AppendUint64(key, uint64(terms.Grace/time.Second))
-	for _, root := range terms.Roots {
-		key = append(key, root.Raw...)
-	}
-	return append(key, pckChain...)
+	key = binary.BigEndian.AppendUint64(key, uint64(terms.Grace))
+	return append(appendParts(key, rawOf(terms.Roots)...), pckChain...)
 }
