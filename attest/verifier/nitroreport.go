@@ -1,7 +1,6 @@
 package verifier
 
 import (
-	"bytes"
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
@@ -85,15 +84,22 @@ func (e *endorsed) nitroEndorsement(d *nitro.Document, p *Policy) (*nitro.Endors
 	find := func([]byte) (*nitro.Endorsement, error) {
 		return nitro.VerifyEndorsement(d.Certificate, d.Bundle, terms)
 	}
-	var key []byte
-	for _, root := range p.Nitro.Roots {
-		key = append(key, root.Raw...)
-	}
-	found, err := e.nitroEndorsements.Get(append(append(key, bytes.Join(d.Bundle, nil)...), d.Certificate...), find)
+	found, err := e.nitroEndorsements.Get(nitroKey(d, p.Nitro.Roots), find)
 	if err != nil || found.Fresh.Valid.Contains(p.Now) {
 		return found, err
 	}
 	return find(nil)
+}
+
+func nitroKey(d *nitro.Document, roots []*x509.Certificate) []byte {
+	k := newKey(8192)
+	k.certificates(roots)
+	k.number(uint64(len(d.Bundle)))
+	for _, der := range d.Bundle {
+		k.bytes(der)
+	}
+	k.bytes(d.Certificate)
+	return k
 }
 
 // differing names the registers of the document that are not what this boot of
