@@ -2,6 +2,7 @@ package chain
 
 import (
 	"bytes"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/pem"
@@ -27,8 +28,20 @@ func Parse(name string, der []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", attest.ErrMalformed, name, err)
 	}
+	if key, ok := c.PublicKey.(*rsa.PublicKey); ok && (key.N.BitLen() > maxRSABits || key.E > maxRSAExponent) {
+		return nil, fmt.Errorf("%w: %s has an rsa key of %d bits and exponent %d, at most %d and %d",
+			attest.ErrMalformed, name, key.N.BitLen(), key.E, maxRSABits, maxRSAExponent)
+	}
 	return c, nil
 }
+
+// Caps on the RSA keys of authorities. MaxCertificate has room for a modulus of
+// 126,000 bits, which takes seconds to verify one signature with, and looking
+// for a path tries a hundred.
+const (
+	maxRSABits     = 4096
+	maxRSAExponent = 65537
+)
 
 // ParseAll reads certificates that stand one behind the other, all in PEM or
 // all in DER: 1 to MaxIntermediates+2 of them. Errors are those of Parse.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -34,7 +35,7 @@ func DialPlain(ctx context.Context, machine *url.URL) (*Conn, error) {
 		conn.Close() //nolint:errcheck // it is given up
 		return nil, fmt.Errorf("connecting to %s: %w", host, err)
 	}
-	return &Conn{Channel: ch, host: host, http: &plain{conn: conn, read: bufio.NewReader(conn)}}, nil
+	return &Conn{Channel: ch, host: host, http: newPlain(conn)}, nil
 }
 
 // ErrNotPlain says that the connection cannot be taken over: it is not
@@ -55,10 +56,36 @@ func (c *Conn) Take() (net.Conn, error) {
 // answers go.
 type plain struct {
 	conn *tls.Conn
+	// read reads the connection through head.
 	read *bufio.Reader
+	head *capped
 	// body is the latest answer's, which has to end before the next request.
 	body *endedBody
 	over bool
+}
+
+func newPlain(conn *tls.Conn) *plain {
+	head := &capped{r: conn, left: math.MaxInt64}
+	return &plain{conn: conn, head: head, read: bufio.NewReader(head)}
+}
+
+// maxHead caps the status line and the header of an answer, in bytes: package
+// http reads them without end, and whoever answers has proved nothing yet.
+const maxHead = 64 << 10
+
+// capped reads no more than what is left.
+type capped struct {
+	r    io.Reader
+	left int64
+}
+
+func (c *capped) Read(b []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, fmt.Errorf("%w: the head of an answer has more than %d bytes", attest.ErrMalformed, maxHead)
+	}
+	n, err := c.r.Read(b[:min(int64(len(b)), c.left)])
+	c.left -= int64(n)
+	return n, err
 }
 
 // RoundTrip sends one request. Cancelling it ends the connection.
@@ -84,7 +111,10 @@ func (p *plain) exchange(req *http.Request) (*http.Response, error) {
 	if err := req.Write(p.conn); err != nil {
 		return nil, fmt.Errorf("sending: %w", err)
 	}
-	return http.ReadResponse(p.read, req)
+	p.head.left = maxHead
+	resp, err := http.ReadResponse(p.read, req)
+	p.head.left = math.MaxInt64
+	return resp, err
 }
 
 func (p *plain) Available() int {

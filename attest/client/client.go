@@ -75,7 +75,8 @@ type Session struct {
 	// vouches for it.
 	Release *release.Manifest
 	Logged  release.Logged
-	// VerifiedAt is when the evidence was appraised.
+	// VerifiedAt is when the evidence was asked for: what answers a nonce is as
+	// old as the nonce, however late it arrives.
 	VerifiedAt time.Time
 
 	trust Trust
@@ -137,6 +138,7 @@ func (t Trust) over(ctx context.Context, conn *channel.Conn, pin *Pin) (*Session
 // Errors are those of verifier.Verify and release.VerifyLogged, attest.ErrIdentity,
 // attest.ErrClaim, a *RefusedError, ErrBusy, or the network's.
 func (s *Session) Verify(ctx context.Context) error {
+	asked := s.trust.Now()
 	var nonce attest.Nonce
 	if _, err := io.ReadFull(s.trust.Rand, nonce[:]); err != nil {
 		return fmt.Errorf("drawing a nonce: %w", err)
@@ -159,7 +161,7 @@ func (s *Session) Verify(ctx context.Context) error {
 		return err
 	}
 	s.Evidence, s.Result, s.Release, s.Logged = judged.Evidence, judged.Result, judged.Logged.Manifest, judged.Logged
-	s.VerifiedAt = at
+	s.VerifiedAt = asked
 	return nil
 }
 

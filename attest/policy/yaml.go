@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
@@ -76,9 +77,16 @@ func (f *file) root(text []byte) object {
 	return value{f: f, line: 1, node: parsed.Docs[0].Body}.object()
 }
 
+// maxBrackets is above what any policy opens in all: what closes in a comment
+// or a text closes nothing, so that opening alone bounds how deep they nest.
+const maxBrackets = 16 * maxNesting
+
 // nests reports whether brackets alone could nest deeper than maxNesting, or
 // lines begin with more dashes or spaces than any of a policy's do.
 func nests(text []byte) bool {
+	if bytes.Count(text, []byte("["))+bytes.Count(text, []byte("{")) > maxBrackets {
+		return true
+	}
 	brackets := 0
 	for line := range strings.Lines(string(text)) {
 		indent := len(line) - len(strings.TrimLeft(line, " -?\t:"))
@@ -176,7 +184,7 @@ func (o object) each(known []string, read func(name string, v value)) {
 			read(name, o.get(name))
 		}
 	}
-	if len(o.asked) == 0 {
+	if len(o.values) == 0 {
 		o.f.fail(o.line, o.path, "is empty, want at least one of %s", strings.Join(known, ", "))
 	}
 	o.end()

@@ -195,3 +195,19 @@ func TestNitroDocumentVouchesForTheKey(t *testing.T) {
 		t.Errorf("another register in the document: accepted %v, error %v, %+v", r.Accepted(), err, r.Findings)
 	}
 }
+
+// A control plane that judges no reports keeps a machine that shows one, at
+// the tier of its TPM.
+func TestReportsThatAreNotJudged(t *testing.T) {
+	m, w := onSNP(t)
+	p := m.Policy()
+	p.ReportsNotJudged = true
+	r, err := m.Input(t).Appraise(p)
+	if want := (attest.Tiers{Identity: attest.TierSoftware}); err != nil || !r.Accepted() || r.Tiers != want {
+		t.Errorf("accepted %v, tiers %+v, want %+v, error %v", r.Accepted(), r.Tiers, want, err)
+	}
+	p.SNP = w.Policy()
+	if _, err := m.Input(t).Appraise(p); !errors.Is(err, attest.ErrPolicy) {
+		t.Errorf("not judged, and said how: %v", err)
+	}
+}

@@ -84,7 +84,17 @@ func (j *judge) tier() attest.Tier {
 	if j.processor.finding.Verdict >= attest.Contraindicated {
 		return attest.TierNone
 	}
-	return max(j.voucher.tier, j.processor.identity)
+	return max(j.voucherTier(), j.processor.identity)
+}
+
+// voucherTier is what the authority of the endorsement key is worth for the
+// attestation key: nothing until somebody has checked that both live in one
+// TPM. Endorsement certificates are public, and anybody's can be shown.
+func (j *judge) voucherTier() attest.Tier {
+	if j.activation == NotActivated {
+		return attest.TierNone
+	}
+	return j.voucher.tier
 }
 
 func (j *judge) identity() attest.Finding {
@@ -95,6 +105,8 @@ func (j *judge) identity() attest.Finding {
 		return refuse(d, j.voucher.err)
 	case tier == attest.TierNone && j.processor.finding.Cause != nil:
 		return bad(d, attest.ErrPlatform, "the hardware report that vouches for the key is refused")
+	case tier == attest.TierNone && j.voucher.tier > tier:
+		return none(d, "nobody has checked that the attestation key lives beside the endorsement key")
 	case tier == attest.TierNone:
 		return refuse(d, fmt.Errorf("no accepted root vouches for the endorsement key: %w", j.voucher.err))
 	case tier < j.policy.Minimum.Identity:
@@ -104,22 +116,19 @@ func (j *judge) identity() attest.Finding {
 	if tier == attest.TierSoftware {
 		worth = "; an emulated tpm: whoever runs the machine could forge this"
 	}
-	how := ""
-	switch j.processor.identity {
-	case attest.TierHardware:
+	// A report's word is enough for its own tier, and for no higher one.
+	switch {
+	case j.processor.identity == attest.TierHardware:
 		return good(d, "the hardware report names the attestation key and shows the image that booted")
-	case attest.TierProviderRooted:
+	case j.processor.identity == attest.TierProviderRooted && tier == attest.TierProviderRooted:
 		return good(d, "the cloud's own document names the attestation key: its tpm is as honest as the cloud")
 	}
+	how := "attestation key activated on this connection"
 	switch j.activation {
-	case ActivatedHere:
-		how = "attestation key activated on this connection"
 	case ActivatedBefore:
 		how = "attestation key as pinned"
 	case ActivatedBySaver:
 		return warn(d, "accepted endorsement root; that the attestation key lives beside the endorsement key is the saver's word%s", worth)
-	default:
-		return none(d, "nobody has checked that the attestation key lives beside the endorsement key")
 	}
 	if j.voucher.stale != "" {
 		return warn(d, "accepted endorsement root, %s; %s%s", how, j.voucher.stale, worth)
@@ -208,12 +217,14 @@ func (j *judge) memory() attest.Finding {
 }
 
 // storageTier is what the sealing of the data key is worth. The seal is made
-// by the release's code, so without a release that matches there is none.
+// by the release's code, so without a release that matches there is none; and
+// it is made in the TPM, so that a processor's report which shows the image
+// makes it no better: beside it the host may hold an emulator's state.
 func (j *judge) storageTier() attest.Tier {
 	if j.facts.Claim.IsZero() || j.match.release().IsZero() || j.own != 0 {
 		return attest.TierNone
 	}
-	return j.tier()
+	return min(j.tier(), max(j.voucherTier(), j.processor.tpm))
 }
 
 func (j *judge) storage() attest.Finding {
@@ -225,7 +236,7 @@ func (j *judge) storage() attest.Finding {
 	case worth < j.policy.Minimum.Storage:
 		return bad(d, attest.ErrIdentity, "tier %s is below the minimum, %s", worth, j.policy.Minimum.Storage)
 	case worth == attest.TierNone:
-		return none(d, "no accepted release is shown to have sealed the data key")
+		return none(d, "no accepted release is shown to have sealed the data key in a tpm that somebody vouches for")
 	case worth <= attest.TierSoftware:
 		return none(d, "the data key is sealed to an emulated tpm whose state the host holds")
 	default:

@@ -3,7 +3,6 @@ package verifier
 import (
 	"crypto/sha512"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
@@ -90,15 +89,25 @@ func (e *endorsed) nitroEndorsement(d *nitro.Document, p *Policy) (*nitro.Endors
 		// A policy's own lists are no part of what is kept.
 		return find(nil)
 	}
-	// Roots and bundle are of one kind, and who sends the bundle could have it
-	// begin with what another policy takes for a root.
-	key := binary.BigEndian.AppendUint64(nil, uint64(p.Grace))
-	key = append(appendParts(appendParts(key, rawOf(p.Nitro.Roots)...), d.Bundle...), d.Certificate...)
-	found, err := e.nitroEndorsements.Get(key, find)
+	found, err := e.nitroEndorsements.Get(nitroKey(d, p), find)
 	if err != nil || found.Fresh.Valid.Contains(p.Now) {
 		return found, err
 	}
 	return find(nil)
+}
+
+// nitroKey names what a signer's endorsement depends on, but for what comes
+// with all evidence and the time.
+func nitroKey(d *nitro.Document, p *Policy) []byte {
+	k := newKey(8192)
+	k.number(uint64(p.Grace))
+	k.certificates(p.Nitro.Roots)
+	k.number(uint64(len(d.Bundle)))
+	for _, der := range d.Bundle {
+		k.bytes(der)
+	}
+	k.bytes(d.Certificate)
+	return k
 }
 
 // differing names the registers of the document that are not what this boot of

@@ -74,7 +74,10 @@ func parseReports(e *evidence.Evidence, akName []byte, root attest.Digest) ([]re
 type processor struct {
 	memory   attest.Tier
 	identity attest.Tier
-	finding  attest.Finding
+	// tpm is the tier of a report's author who runs the TPM. A report that shows
+	// the image by itself raises no TPM.
+	tpm     attest.Tier
+	finding attest.Finding
 	// opaque is what is said of memory.
 	opaque attest.Finding
 }
@@ -83,6 +86,9 @@ type processor struct {
 // accepted contraindicates the machine, whatever else vouches for it.
 func (j *judge) judgeReports() processor {
 	p := processor{opaque: none(attest.RuntimeOpaque, "memory is not shown to be encrypted: the host can read it")}
+	if j.policy.ReportsNotJudged {
+		return p
+	}
 	var shown, warnings []string
 	encrypted := ""
 	for _, r := range j.facts.reports {
@@ -95,6 +101,7 @@ func (j *judge) judgeReports() processor {
 		}
 		shown = append(shown, r.name()+": "+judged.shown)
 		warnings = append(warnings, judged.warnings...)
+		p.tpm = max(p.tpm, judged.vouched)
 		p.identity = max(p.identity, judged.vouched)
 		if judged.measured {
 			p.identity = attest.TierHardware
@@ -103,7 +110,7 @@ func (j *judge) judgeReports() processor {
 			encrypted = r.name()
 		}
 	}
-	p.conclude(max(p.identity, j.voucher.tier), encrypted)
+	p.conclude(max(p.identity, j.voucherTier()), encrypted)
 	if len(shown) > 0 {
 		p.finding = good(attest.Hardware, strings.Join(shown, "; "))
 	}
@@ -128,7 +135,7 @@ func (j *judge) crossCheck() {
 }
 
 func (p processor) refused(r report, err error) processor {
-	p.identity, p.memory = attest.TierNone, attest.TierNone
+	p.identity, p.memory, p.tpm = attest.TierNone, attest.TierNone, attest.TierNone
 	p.finding = refuse(attest.Hardware, fmt.Errorf("%s: %w", r.name(), err))
 	return p
 }

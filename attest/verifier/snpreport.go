@@ -1,7 +1,6 @@
 package verifier
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -83,12 +82,14 @@ func (e *endorsed) snpEndorsement(r snpReport, p *Policy) (*snp.Endorsement, err
 // snpKey names what an endorsement depends on, but for what comes with all
 // evidence and the time.
 func snpKey(r snpReport, p *Policy) []byte {
-	key := make([]byte, 0, len(r.table)+4096)
-	key = append(key, byte(r.report.Signer), byte(p.SNP.Revocation))
-	key = binary.BigEndian.AppendUint64(key, uint64(p.Grace))
-	key = binary.BigEndian.AppendUint32(key, uint32(len(p.SNP.Anchors)))
+	k := newKey(len(r.table) + 4096)
+	k.number(uint64(r.report.Signer), uint64(p.SNP.Revocation), uint64(p.Grace), uint64(len(p.SNP.Anchors)))
 	for _, anchor := range p.SNP.Anchors {
-		key = appendParts(append(key, byte(anchor.Layout)), []byte(anchor.Product), anchor.Root.Raw)
+		k.bytes([]byte(anchor.Product))
+		k.number(uint64(anchor.Layout))
+		k.bytes(anchor.Root.Raw)
+		k.certificates(anchor.Authorities)
 	}
-	return append(key, r.table...)
+	k.bytes(r.table)
+	return k
 }

@@ -1,7 +1,6 @@
 package verifier
 
 import (
-	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -80,7 +79,9 @@ func (e *endorsed) tdxEndorsement(pckChain []byte, p *Policy) (*tdx.Endorsement,
 // tdxKey names what a platform's endorsement depends on, but for the
 // collateral and the time.
 func tdxKey(pckChain []byte, terms tdx.Terms) []byte {
-	key := make([]byte, 0, len(pckChain)+2048)
-	key = binary.BigEndian.AppendUint64(key, uint64(terms.Grace))
-	return append(appendParts(key, rawOf(terms.Roots)...), pckChain...)
+	k := newKey(len(pckChain) + 2048)
+	k.number(uint64(terms.Grace))
+	k.certificates(terms.Roots)
+	k.bytes(pckChain)
+	return k
 }

@@ -43,6 +43,11 @@ type Policy struct {
 	EKRevocation    chain.Treatment
 	RevocationLists []*chain.List
 	Grace           time.Duration
+	// ReportsNotJudged says that hardware reports are passed over, whatever
+	// they show, and that no tier comes of them: a control plane keeps its fleet
+	// by registers, and leaves its machines' processors to their owners. With
+	// it SNP, TDX and Nitro are nil.
+	ReportsNotJudged bool
 	// SNP says which AMD SEV-SNP machines are accepted; nil refuses evidence
 	// that shows such a report.
 	SNP *SNPPolicy
@@ -88,6 +93,9 @@ func (p Policy) CheckButReleases() error {
 		return fmt.Errorf("%w: no minimum tier of identity", attest.ErrPolicy)
 	case p.EKRevocation == 0:
 		return fmt.Errorf("%w: revocation of endorsement certificates is left unsaid", attest.ErrPolicy)
+	}
+	if p.ReportsNotJudged && (p.SNP != nil || p.TDX != nil || p.Nitro != nil) {
+		return fmt.Errorf("%w: hardware reports are not to be judged, and are said how", attest.ErrPolicy)
 	}
 	if p.Nitro != nil {
 		if err := p.Nitro.check(); err != nil {

@@ -60,6 +60,10 @@ func claimsOf(machine string, a attest.AttestationResult, v *verifier.Verified, 
 	if v == nil {
 		return c
 	}
+	if v.EK.IsZero() {
+		// There is nothing to activate: a cloud's word stands for it.
+		c.Activation = "nobody"
+	}
 	c.machineClaims = &machineClaims{
 		AK: fmt.Sprintf("%x", v.AK), EK: v.EK, Config: v.Config, Claim: v.Claim,
 		Platforms: v.Platforms(), Registers: map[string]attest.Digest{},

@@ -173,10 +173,15 @@ func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client
 }
 
 // remember keeps the epoch that was accepted, of all the policy's keys since
-// they are one publisher's, and renews what is kept of a
+// they are one publisher's and of the one that they were rotated to, which a
+// later policy may name alone, and renews what is kept of a
 // machine that was accepted before; a first verification alone pins nothing.
 func (c *relyingParty) remember(s *client.Session) error {
-	for _, key := range c.trust.Keys() {
+	keys := c.trust.Keys()
+	if s.Logged.Key != nil {
+		keys = append(keys, s.Logged.Key)
+	}
+	for _, key := range keys {
 		if err := c.state.RaiseEpochFloor(key, s.Release.Epoch); err != nil {
 			return err
 		}

@@ -35,7 +35,7 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, eviden
 	}
 	result, err := s.Appraise(evidence, verifier.ActivatedHere, verifier.Policy{
 		TrustAnchors: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
-		Minimum: attest.Tiers{Identity: s.MinimumTier}, EKRevocation: chain.RequiredWhereNamed, Now: s.Clock(),
+		Minimum: attest.Tiers{Identity: s.MinimumTier}, EKRevocation: chain.RequiredWhereNamed, ReportsNotJudged: true, Now: s.Clock(),
 	})
 	if err != nil {
 		// The fault is here: the machine may try again once it is mended.

@@ -104,6 +104,8 @@ func Report(w io.Writer, err error, asJSON bool) int {
 		}{err.Error(), hint, code})
 		return code
 	}
+	// A machine, a control plane or a file may have had a say in the text.
+	w = &harmless{w: w}
 	fmt.Fprintf(w, "shed: %v\n", err)
 	if hint != "" {
 		fmt.Fprintf(w, "hint: %s\n", hint)

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -35,5 +36,17 @@ func TestExitCode(t *testing.T) {
 		if got := ExitCode(c.err); got != c.want {
 			t.Errorf("%s: %d, want %d", name, got, c.want)
 		}
+	}
+}
+
+// What others wrote into an error commands no terminal.
+func TestErrorsCommandNoTerminal(t *testing.T) {
+	evil := errors.New("it says \x1b]0;title\x07 \x1b[2J\u009b1A\x7f and more")
+	var b bytes.Buffer
+	if code := Report(&b, Hinted(Refused(evil), "hint\x1b[2J"), false); code != ExitRefused {
+		t.Errorf("exit code %d", code)
+	}
+	if bytes.ContainsAny(b.Bytes(), "\x1b\x07\x7f") || bytes.Contains(b.Bytes(), []byte("\u009b")) {
+		t.Errorf("%q", b.String())
 	}
 }
