@@ -38,6 +38,9 @@ func (b *builder) checkMeasurable() error {
 			return fmt.Errorf("%w: %w", ErrOptions, err)
 		}
 	}
+	if b.stated != nil {
+		return nil
+	}
 	for program, debian := range map[string]string{qemuProgram: "qemu-system-x86", swtpmProgram: "swtpm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return &MissingError{Path: program, Package: debian}
@@ -62,7 +65,10 @@ func (b *builder) fetchFirmware(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading firmware package: %w", err)
 	}
-	b.record("ovmf.deb", digest, bytes)
+	b.record(inputFirmware, digest, bytes)
+	if err := b.keepFile(digest, file); err != nil {
+		return err
+	}
 	b.firmware, err = firmware.Open(ctx, file)
 	return err
 }
@@ -72,6 +78,9 @@ func (b *builder) fetchFirmware(ctx context.Context) error {
 func (b *builder) measureFirmware(ctx context.Context) error {
 	if b.firmware == nil {
 		return nil
+	}
+	if b.stated != nil {
+		return b.asStated()
 	}
 	qemu, err := exec.LookPath(qemuProgram)
 	if err != nil {

@@ -25,6 +25,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
+	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
@@ -63,6 +64,9 @@ type Options struct {
 	Toolshed string
 	// Cache keeps the kernel package between builds.
 	Cache string
+	// Archive, where set, is a directory that gets every input but QEMU, under
+	// its SHA-256, for Rebuild.
+	Archive string
 	// KernelPackage is a package file to use as it is; empty fetches
 	// kernel.DefaultPackage by apt.
 	KernelPackage string
@@ -99,15 +103,18 @@ var ErrOptions = errors.New("invalid image options")
 // the release's own, and manifest.json, the manifest last. Errors match ErrOptions, *MissingError, attest.ErrRelease
 // where the version or epoch is refused, or those of the packages below.
 func Build(ctx context.Context, o Options) (*release.Manifest, error) {
-	o.Stub = cmp.Or(o.Stub, DefaultStub)
-	o.Mke2fs = cmp.Or(o.Mke2fs, DefaultMke2fs)
-	if o.Progress == nil {
-		o.Progress = func(string) {}
+	return (&builder{Options: o}).build(ctx)
+}
+
+func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
+	b.Stub = cmp.Or(b.Stub, DefaultStub)
+	b.Mke2fs = cmp.Or(b.Mke2fs, DefaultMke2fs)
+	if b.Progress == nil {
+		b.Progress = func(string) {}
 	}
-	if err := o.check(); err != nil {
+	if err := b.check(); err != nil {
 		return nil, err
 	}
-	b := &builder{Options: o}
 	for _, step := range []struct {
 		name string
 		do   func(context.Context) error
@@ -123,7 +130,7 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 		{"write firmware", b.writeFirmware},
 		{"write manifest", b.writeManifest},
 	} {
-		o.Progress(step.name)
+		b.Progress(step.name)
 		if err := step.do(ctx); err != nil {
 			return nil, err
 		}
@@ -165,22 +172,44 @@ type builder struct {
 	withoutKeys   firmware.Registers
 	initrd, image []byte
 	manifest      release.Manifest
+
+	// libraries, where not nil, are mke2fs's in a rebuild, and stated the
+	// manifest whose word is taken for the firmware's registers.
+	libraries   []initrd.Library
+	stated      *release.Manifest
+	notMeasured string
 }
+
+// The names of inputs in a manifest. Every other is a library's path.
+const (
+	inputStub     = "systemd-stub"
+	inputInit     = "init"
+	inputToolshed = "bin/toolshed"
+	inputKernel   = "linux.deb"
+	inputFirmware = "ovmf.deb"
+	inputMke2fs   = "sbin/mke2fs"
+)
+
+// keyFiles are Secure Boot's variables, ownInputs all that are no library.
+var (
+	keyFiles  = []string{"PK.esl", "KEK.esl", "db.esl", "dbx.esl"}
+	ownInputs = append([]string{inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMke2fs, qemuProgram}, keyFiles...)
+)
 
 // readInputs comes first, and refuses an image whose registers could not be
 // predicted before anything is fetched or made.
 func (b *builder) readInputs(context.Context) error {
 	var err error
-	if b.stub, err = b.input("systemd-stub", b.Stub, "systemd-boot-efi"); err != nil {
+	if b.stub, err = b.input(inputStub, b.Stub, "systemd-boot-efi"); err != nil {
 		return err
 	}
 	if err = b.checkPredictable(); err != nil {
 		return err
 	}
-	if b.agent, err = b.input("init", b.Agent, ""); err != nil {
+	if b.agent, err = b.input(inputInit, b.Agent, ""); err != nil {
 		return err
 	}
-	b.toolshed, err = b.input("bin/toolshed", b.Toolshed, "")
+	b.toolshed, err = b.input(inputToolshed, b.Toolshed, "")
 	return err
 }
 
@@ -210,8 +239,9 @@ func (b *builder) input(name, file, debian string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", name, err)
 	}
-	b.record(name, attest.Sum(data), int64(len(data)))
-	return data, nil
+	digest := attest.Sum(data)
+	b.record(name, digest, int64(len(data)))
+	return data, b.keep(digest, data)
 }
 
 func (b *builder) record(name string, digest attest.Digest, bytes int64) {
@@ -231,7 +261,10 @@ func (b *builder) fetchKernel(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading kernel package: %w", err)
 	}
-	b.record("linux.deb", digest, bytes)
+	b.record(inputKernel, digest, bytes)
+	if err := b.keepFile(digest, file); err != nil {
+		return err
+	}
 	b.kernel, err = kernel.Open(ctx, file)
 	return err
 }
@@ -316,9 +349,10 @@ func (b *builder) readKeys() (*registers.Keys, error) {
 			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d", ErrOptions, file.name, len(content), maxVariable)
 		}
 		*file.into = content
-		b.manifest.Inputs = append(b.manifest.Inputs, release.Input{
-			Name: file.name, SHA256: attest.Sum(content), Bytes: int64(len(content)),
-		})
+		b.record(file.name, attest.Sum(content), int64(len(content)))
+		if err := b.keep(attest.Sum(content), content); err != nil {
+			return nil, err
+		}
 	}
 	return keys, keys.Check()
 }

@@ -37,8 +37,6 @@ func needHost(t *testing.T) {
 // module built in: enough to build an image from, though not to boot one.
 func standInKernel(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
-	tree := filepath.Join(dir, "tree")
 	stub, err := os.ReadFile(imagebuild.DefaultStub)
 	if err != nil {
 		t.Fatal(err)
@@ -50,12 +48,28 @@ func standInKernel(t *testing.T) string {
 	} {
 		builtin.WriteString("kernel/" + m + ".ko\n")
 	}
-	for name, data := range map[string][]byte{
-		"DEBIAN/control":                        []byte("Package: stand-in\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: none\n"),
+	return pack(t, map[string][]byte{
 		"boot/vmlinuz-6.12-test":                stub,
 		"lib/modules/6.12-test/modules.builtin": []byte(builtin.String()),
 		"lib/modules/6.12-test/kernel/x.ko":     []byte("unused"),
-	} {
+	})
+}
+
+// standInFirmware is a firmware package with words for its files.
+func standInFirmware(t *testing.T) string {
+	t.Helper()
+	return pack(t, map[string][]byte{
+		"usr/share/OVMF/OVMF_CODE_4M.fd": []byte("code"), "usr/share/OVMF/OVMF_VARS_4M.fd": []byte("variables"),
+	})
+}
+
+// pack makes a Debian package.
+func pack(t *testing.T, content map[string][]byte) string {
+	t.Helper()
+	dir := t.TempDir()
+	tree := filepath.Join(dir, "tree")
+	content["DEBIAN/control"] = []byte("Package: stand-in\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: none\n")
+	for name, data := range content {
 		file := filepath.Join(tree, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)
@@ -64,7 +78,7 @@ func standInKernel(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	out := filepath.Join(dir, "kernel.deb")
+	out := filepath.Join(dir, "package.deb")
 	if text, err := exec.Command("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, out).CombinedOutput(); err != nil {
 		t.Fatalf("dpkg-deb: %v\n%s", err, text)
 	}

@@ -95,8 +95,8 @@ func (b *builder) addSkeleton(root *initrd.Archive) error {
 		permissions uint64
 		data        []byte
 	}{
-		{"init", 0o755, b.agent},
-		{"bin/toolshed", 0o755, b.toolshed},
+		{inputInit, 0o755, b.agent},
+		{inputToolshed, 0o755, b.toolshed},
 		{"etc/shed/release.json", 0o644, append(identity, '\n')},
 		{"etc/mke2fs.conf", 0o644, []byte(mke2fsConf)},
 		{"etc/passwd", 0o644, fmt.Appendf(nil, "root:x:0:0:root:/:/nologin\ntoolshed:x:%d:%d:toolshed:/:/nologin\n", toolshedID, toolshedID)},
@@ -145,20 +145,25 @@ func (b *builder) addModuleList(root *initrd.Archive, file string, names []strin
 }
 
 func (b *builder) addMke2fs(root *initrd.Archive) error {
-	program, err := b.input("sbin/mke2fs", b.Mke2fs, "e2fsprogs")
+	program, err := b.input(inputMke2fs, b.Mke2fs, "e2fsprogs")
 	if err != nil {
 		return err
 	}
-	if err := root.File("sbin/mke2fs", 0o755, program); err != nil {
+	if err := root.File(inputMke2fs, 0o755, program); err != nil {
 		return err
 	}
-	libraries, err := initrd.Libraries(b.Mke2fs)
-	if err != nil {
-		return err
+	libraries := b.libraries
+	if libraries == nil {
+		if libraries, err = initrd.Libraries(b.Mke2fs); err != nil {
+			return err
+		}
 	}
 	for _, lib := range libraries {
 		name := strings.TrimPrefix(lib.Path, "/")
 		b.record(name, attest.Sum(lib.Data), int64(len(lib.Data)))
+		if err := b.keep(attest.Sum(lib.Data), lib.Data); err != nil {
+			return err
+		}
 		if err := root.File(name, 0o755, lib.Data); err != nil {
 			return err
 		}

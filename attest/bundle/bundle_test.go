@@ -3,6 +3,7 @@ package bundle_test
 import (
 	"bytes"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"reflect"
 	"testing"
@@ -11,7 +12,9 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/canon"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
+	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/attest/verifier"
@@ -47,6 +50,8 @@ func TestEncoding(t *testing.T) {
 		"no key":        func(b *bundle.Bundle) { b.Channel.SPKI = nil },
 		"activation":    func(b *bundle.Bundle) { b.Activation = 3 },
 		"escape in url": func(b *bundle.Bundle) { b.Machine = "https://\x1b[2J" },
+		"delete in url": func(b *bundle.Bundle) { b.Machine = "https://\x7f" },
+		"c1 in url":     func(b *bundle.Bundle) { b.Machine = "https://\u009b2J" },
 		"too many":      func(b *bundle.Bundle) { b.RevocationLists = make([][]byte, 17) },
 		"beyond time":   func(b *bundle.Bundle) { b.SavedAt = time.Unix(1<<60, 0) },
 	} {
@@ -114,6 +119,49 @@ func TestJudge(t *testing.T) {
 		if _, err := b.Judge(terms); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// A file shows neither that a session was live nor how a key was activated: the
+// saver's word stays theirs.
+func TestSaversWordIsNoMore(t *testing.T) {
+	m, key := verifiertest.Boot(t), logtest.NewReleaseKey(t)
+	manifest, err := m.Manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Values = evidence.ReferenceValues{Manifest: manifest, Bundle: logtest.NewBundle(t, key, manifest)}
+	in := m.Input(t)
+	b := &bundle.Bundle{SavedAt: time.Now(), Machine: "https://machine.example:443", Channel: in.Channel, Nonce: in.Nonce, Evidence: in.Evidence}
+	terms := bundle.Terms{
+		Verifier: new(verifier.Verifier), Policy: m.Policy(), Keys: []crypto.PublicKey{key.Public()},
+		Log: release.LogPolicy{NotRequired: true}, At: time.Now(),
+	}
+	for said, want := range map[bundle.Activation]attest.Verdict{
+		bundle.NotActivated: attest.NoClaim, bundle.ActivatedHere: attest.Warning, bundle.ActivatedBefore: attest.Warning,
+	} {
+		b.Activation = said
+		judged, err := b.Judge(terms)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := judged.Result.Finding(attest.InstanceIdentity).Verdict; got != want || !judged.At.Equal(terms.At) {
+			t.Errorf("activation %d: verdict %v at %s, want %v at %s", said, got, judged.At, want, terms.At)
+		}
+	}
+	// A list that the policy has too is one list.
+	root := chaintest.Root(t, "root", chaintest.P256(t), nil)
+	for n := range chain.MaxLists {
+		list := root.Parsed(func(l *x509.RevocationList) { l.NextUpdate = l.NextUpdate.Add(time.Duration(n) * time.Minute) })
+		terms.Policy.RevocationLists, b.RevocationLists = append(terms.Policy.RevocationLists, list), append(b.RevocationLists, list.Raw())
+	}
+	if judged, err := b.Judge(terms); err != nil || !judged.Result.Accepted() {
+		t.Errorf("with the policy's own lists: %v, %+v", err, judged.Result.Findings)
+	}
+	// What is known to have been is a floor under the clock.
+	terms.Log.TimeFloor = terms.At.Add(time.Hour)
+	if judged, err := b.Judge(terms); err != nil || !judged.At.Equal(terms.Log.TimeFloor) {
+		t.Errorf("judged of %s, %v, want %s", judged.At, err, terms.Log.TimeFloor)
 	}
 }
 

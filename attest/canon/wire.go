@@ -40,8 +40,10 @@ func (w *Writer) head(major byte, n uint64) {
 	}
 }
 
-// Map begins a map of n pairs, Array an array of n values.
-func (w *Writer) Map(n int)   { w.head(majorMap, uint64(n)) }
+// Map begins a map of n pairs.
+func (w *Writer) Map(n int) { w.head(majorMap, uint64(n)) }
+
+// Array begins an array of n values.
 func (w *Writer) Array(n int) { w.head(majorArray, uint64(n)) }
 
 // Uint writes a number, which may be a key.

@@ -32,7 +32,7 @@ func DialPlain(ctx context.Context, machine *url.URL) (*Conn, error) {
 	conn := dialed.(*tls.Conn)
 	ch, err := machineChannel(conn.ConnectionState())
 	if err != nil {
-		conn.Close()
+		conn.Close() //nolint:errcheck // it is given up
 		return nil, fmt.Errorf("connecting to %s: %w", host, err)
 	}
 	return &Conn{Channel: ch, host: host, http: newPlain(conn)}, nil

@@ -132,6 +132,14 @@ func TestOpenRefuses(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
+	// One key may be that of several origins, and a checkpoint is of one.
+	elsewhere := head
+	elsewhere.Origin = "elsewhere.example"
+	if b, err := checkpoint.Sign(elsewhere, log, witness); err != nil {
+		t.Fatal(err)
+	} else if _, err := checkpoint.Open(b, log.Key, keys); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("the log's signature below another origin: %v", err)
+	}
 	other := signer(t, checkpoint.KindLog, "log.example", 'o')
 	if _, err := checkpoint.Open(text, other.Key, keys); !errors.Is(err, attest.ErrTransparency) {
 		t.Errorf("another's key: %v", err)
@@ -156,6 +164,41 @@ func TestKeysHaveOneSpelling(t *testing.T) {
 	}
 	if _, err := checkpoint.ParseKey(checkpoint.KindWitness, log.String()); !errors.Is(err, attest.ErrMalformed) {
 		t.Errorf("a log's key as a witness's: %v", err)
+	}
+}
+
+// A time that has no text is none of a witness's, whatever it signs.
+func TestCosignatureOfNoTimeIsRefused(t *testing.T) {
+	_, log, _, head := sample(t)
+	private := ed25519.NewKeyFromSeed([]byte(strings.Repeat("w", ed25519.SeedSize)))
+	for at, want := range map[int64]error{253402300799: nil, 253402300800: attest.ErrSignature} {
+		w, err := checkpoint.NewSigner(checkpoint.KindWitness, "w.example", private, func() time.Time { return time.Unix(at, 0) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := checkpoint.Sign(head, log, w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := checkpoint.Open(b, log.Key, []checkpoint.Key{w.Key}); !errors.Is(err, want) {
+			t.Errorf("at second %d: %v, want %v", at, err, want)
+		}
+	}
+}
+
+func TestSignersOfOneFile(t *testing.T) {
+	line := func(name string, seed byte) string { return signer(t, checkpoint.KindLog, name, seed).Encode() }
+	one, two := line("log.example", 'a'), line("log.example", 'b')
+	if keys, err := checkpoint.ParseSigners(checkpoint.KindLog, "# keys\n"+one+two); err != nil || len(keys) != 2 || keys[0].Encode() != one {
+		t.Errorf("%d keys, %v", len(keys), err)
+	}
+	for name, text := range map[string]string{
+		"none": "# keys\n", "another log's": one + line("other.example", 'b'),
+		"too many": strings.Repeat(one, checkpoint.MaxSigners+1), "no key": one + "key\n",
+	} {
+		if _, err := checkpoint.ParseSigners(checkpoint.KindLog, text); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -136,6 +137,22 @@ func TestMalformedLogs(t *testing.T) {
 	}
 	if events, err := eventlog.Parse(whole); err != nil || len(events) != 1 || events[0].Digest != attest.Sum([]byte("rom")) {
 		t.Errorf("%+v, error %v", events, err)
+	}
+}
+
+// A bank's digests are at most SHA-512's, also of a bank that nobody reads.
+func TestSizeOfABank(t *testing.T) {
+	for size, want := range map[uint16]error{0: attest.ErrMalformed, 1: nil, 64: nil, 65: attest.ErrMalformed} {
+		log := logged()
+		// The number of banks stands behind the event's head of 32 bytes, the
+		// signature and 8 bytes more; one that is unknown is added to it.
+		const count = 32 + 16 + 8
+		log[count] = 2
+		log = slices.Insert(log, count+4, 0x34, 0x12, byte(size), byte(size>>8))
+		log[28] += 4
+		if _, err := eventlog.Parse(log); !errors.Is(err, want) {
+			t.Errorf("%d bytes: %v, want %v", size, err, want)
+		}
 	}
 }
 

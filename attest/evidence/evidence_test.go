@@ -88,6 +88,84 @@ func TestSecondEncodingIsRefused(t *testing.T) {
 	}
 }
 
+func TestReportsAreOneOfEachKindInOrder(t *testing.T) {
+	snp, tdx := evidence.Report{Kind: evidence.KindSNP, Report: []byte{1}}, evidence.Report{Kind: evidence.KindTDX, Report: []byte{2}}
+	for name, c := range map[string]struct {
+		reports []evidence.Report
+		want    error
+	}{
+		"both":       {[]evidence.Report{snp, tdx}, nil},
+		"one twice":  {[]evidence.Report{snp, snp}, attest.ErrMalformed},
+		"unordered":  {[]evidence.Report{tdx, snp}, attest.ErrMalformed},
+		"too many":   {[]evidence.Report{snp, tdx, {Kind: evidence.KindNitroTPM, Report: []byte{3}}, {Kind: 4, Report: []byte{4}}}, attest.ErrMalformed},
+		"unknown":    {[]evidence.Report{{Kind: 4, Report: []byte{4}}}, attest.ErrMalformed},
+		"of no kind": {[]evidence.Report{{Report: []byte{4}}}, attest.ErrMalformed},
+		"largest":    {[]evidence.Report{{Kind: evidence.KindSNP, Report: make([]byte, evidence.MaxReport)}}, nil},
+		"too large":  {[]evidence.Report{{Kind: evidence.KindSNP, Report: make([]byte, evidence.MaxReport+1)}}, attest.ErrMalformed},
+		"certificates too large": {[]evidence.Report{{
+			Kind: evidence.KindSNP, Report: []byte{1}, Certificates: make([]byte, evidence.MaxReportCertificates+1),
+		}}, attest.ErrMalformed},
+	} {
+		e := sample()
+		e.Reports = c.reports
+		if _, err := evidence.Decode(encode(t, e)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// Each part has its own cap, far below what the whole may have.
+func TestPartsAreCapped(t *testing.T) {
+	for name, change := range map[string]func(*evidence.Evidence){
+		"spki":         func(e *evidence.Evidence) { e.SPKI = make([]byte, evidence.MaxTPMStructure+1) },
+		"ak":           func(e *evidence.Evidence) { e.TPM.AKPublic = make([]byte, evidence.MaxTPMStructure+1) },
+		"quote":        func(e *evidence.Evidence) { e.TPM.Quote = make([]byte, evidence.MaxTPMStructure+1) },
+		"signature":    func(e *evidence.Evidence) { e.TPM.Signature = make([]byte, evidence.MaxTPMStructure+1) },
+		"registers":    func(e *evidence.Evidence) { e.TPM.Registers = make([]attest.Digest, 25) },
+		"path":         func(e *evidence.Evidence) { e.Batch.Path = make([]attest.Digest, evidence.MaxPath+1) },
+		"event log":    func(e *evidence.Evidence) { e.EventLog = make([]byte, evidence.MaxEventLog+1) },
+		"endorsements": func(e *evidence.Evidence) { e.Endorsements = make([]byte, evidence.MaxEndorsements+1) },
+	} {
+		e := sample()
+		change(e)
+		if _, err := evidence.Decode(encode(t, e)); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestEndorsementsAreCapped(t *testing.T) {
+	entries := func(n int) [][]byte {
+		all := make([][]byte, n)
+		for i := range all {
+			all[i] = []byte{1}
+		}
+		return all
+	}
+	for name, make := range map[string]func(more int) evidence.Endorsements{
+		"intermediates": func(more int) evidence.Endorsements {
+			return evidence.Endorsements{EKCertificate: []byte{1}, EKIntermediates: entries(evidence.MaxIntermediates + more)}
+		},
+		"certificates": func(more int) evidence.Endorsements {
+			return evidence.Endorsements{EKCertificate: []byte{1}, ReportCertificates: entries(evidence.MaxIntermediates + more)}
+		},
+		"lists": func(more int) evidence.Endorsements {
+			return evidence.Endorsements{EKCertificate: []byte{1}, RevocationLists: entries(evidence.MaxRevocationLists + more)}
+		},
+	} {
+		for more, want := range []error{nil, attest.ErrMalformed} {
+			e := make(more)
+			b, err := e.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := evidence.DecodeEndorsements(b); !errors.Is(err, want) {
+				t.Errorf("%d %s too many: %v, want %v", more, name, err, want)
+			}
+		}
+	}
+}
+
 // tree answers the root of leaves and the path of each, the plain way: level
 // by level, an odd node moving up unchanged.
 func tree(leaves []attest.Digest) (attest.Digest, [][]attest.Digest) {

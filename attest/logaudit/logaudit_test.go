@@ -134,6 +134,15 @@ func TestFindings(t *testing.T) {
 			own := logtest.NewReleaseKey(t)
 			w.add(own.Entry(rotation(logentry.UseRelease, string(own.DER()), string(logtest.NewReleaseKey(t).DER()))))
 		}, logaudit.Foreign},
+		"rotation by a stranger": {func(t *testing.T, w *world) {
+			thief := logtest.NewReleaseKey(t)
+			w.add(logtest.SignEntry(t, rotation(logentry.UseRelease, string(w.key.DER()), string(thief.DER())), w.key.DER(), thief.SignMessage))
+		}, logaudit.Foreign},
+		"head of another log": {func(_ *testing.T, w *world) {
+			h := w.head()
+			h.Origin = "other.example"
+			w.policy.Seen = append(w.policy.Seen, h)
+		}, logaudit.Fork},
 		"no entry": {func(_ *testing.T, w *world) { w.add([]byte("nonsense")) }, logaudit.Foreign},
 		"never logged": {func(t *testing.T, w *world) {
 			w.policy.InUse = append(w.policy.InUse, logtest.NewRelease(t, w.key, 9).Digest)
@@ -155,6 +164,17 @@ func TestFindings(t *testing.T) {
 				t.Errorf("findings %+v, want %s", r.Findings, c.want)
 			}
 		})
+	}
+}
+
+// An epoch that went back is no new floor.
+func TestEachOlderEpochIsFound(t *testing.T) {
+	w := newWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1).Entry)
+	w.add(logtest.NewRelease(t, w.key, 2).Entry)
+	w.add(logtest.NewRelease(t, w.key, 3).Entry)
+	if r := w.replay(); len(r.Findings) != 2 || r.Findings[1].Problem != logaudit.Rollback {
+		t.Errorf("findings %+v", r.Findings)
 	}
 }
 

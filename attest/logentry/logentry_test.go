@@ -2,7 +2,12 @@ package logentry_test
 
 import (
 	"bytes"
+	"crypto"
+	"crypto/ecdh"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
 	"errors"
 	"strings"
 	"testing"
@@ -152,6 +157,37 @@ func TestSignRefuses(t *testing.T) {
 	}
 	if _, err := logentry.Parse(make([]byte, logentry.MaxBytes+1)); !errors.Is(err, attest.ErrMalformed) {
 		t.Errorf("too large: %v", err)
+	}
+}
+
+// Keys of other kinds sign nothing here, and would be learned by a rotation.
+func TestReleaseKeysAreOfTwoKinds(t *testing.T) {
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	agreement, err := ecdh.X25519().GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		key  crypto.PublicKey
+		want error
+	}{
+		"ecdsa p-256": {p256.Public(), nil}, "ed25519": {key("a").Public(), nil},
+		"ecdsa p-384": {p384.Public(), attest.ErrMalformed}, "x25519": {agreement.Public(), attest.ErrMalformed},
+	} {
+		b, err := logentry.MarshalKey(c.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logentry.ParseReleaseKey(b); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
 	}
 }
 

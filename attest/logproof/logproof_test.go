@@ -3,6 +3,7 @@ package logproof_test
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,10 +63,16 @@ func TestDocumentIsOfOneCheckpoint(t *testing.T) {
 	l, p := sample(t)
 	other := l.Fork()
 	other.Add([]byte("x"))
+	most := logproof.Document{Release: p.Encode(), Beside: slices.Repeat([][]byte{p.Encode()}, logproof.MaxBeside)}
+	if b, err := most.Encode(); err != nil {
+		t.Fatal(err)
+	} else if _, err := logproof.ParseDocument(b); err != nil {
+		t.Errorf("as many as there may be: %v", err)
+	}
 	for name, d := range map[string]logproof.Document{
 		"another checkpoint": {Release: p.Encode(), Beside: [][]byte{other.Proof(0, other.Checkpoint()).Encode()}},
 		"no release":         {Beside: [][]byte{p.Encode()}},
-		"too many":           {Release: p.Encode(), Beside: make([][]byte, logproof.MaxBeside+1)},
+		"too many":           {Release: p.Encode(), Beside: slices.Repeat([][]byte{p.Encode()}, logproof.MaxBeside+1)},
 	} {
 		b, err := d.Encode()
 		if err != nil {

@@ -175,6 +175,41 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// A file that a policy names is capped before anything reads it, whatever it
+// would come to.
+func TestFilesAreCapped(t *testing.T) {
+	files := beside(t)
+	for more, want := range []error{nil, attest.ErrPolicy} {
+		padding := policy.MaxFile + more - len(beside(t)["witnesses"])
+		large := map[string][]byte{"witnesses": append([]byte("#"+strings.Repeat("x", padding-2)+"\n"), files["witnesses"]...)}
+		for name, b := range files {
+			if name != "witnesses" {
+				large[name] = b
+			}
+		}
+		if _, err := policy.Parse([]byte(text(t, "strict")), opening(large)); !errors.Is(err, want) {
+			t.Errorf("%d bytes: %v, want %v", len(large["witnesses"]), err, want)
+		}
+	}
+}
+
+// A product line from Turin on has one part more, and its floor is asked for.
+func TestFloorOfTurin(t *testing.T) {
+	for floor, want := range map[string]error{
+		"{fmc: 2, bootloader: 4, tee: 0, snp: 24, microcode: 219}": nil,
+		"{bootloader: 4, tee: 0, snp: 24, microcode: 219}":         attest.ErrPolicy,
+	} {
+		after := strings.Replace(text(t, "strict"), "    Genoa: {", "    Turin: "+floor+"\n    Genoa: {", 1)
+		p, err := policy.Parse([]byte(after), opening(beside(t)))
+		if !errors.Is(err, want) {
+			t.Errorf("%s: %v, want %v", floor, err, want)
+		}
+		if want == nil && (err != nil || p.Verifier.SNP.Floors["Turin"].FMC == nil || *p.Verifier.SNP.Floors["Turin"].FMC != 2) {
+			t.Errorf("%s: %v", floor, err)
+		}
+	}
+}
+
 // Nobody vouches for anything: that is no policy.
 func TestNobodyVouches(t *testing.T) {
 	all := text(t, "local")

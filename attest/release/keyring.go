@@ -62,8 +62,7 @@ func (r *keyring) rotate(rotated Rotated) (applied bool, err error) {
 		if r.log.String() != string(rotated.Old) {
 			return false, nil
 		}
-		r.log, err = checkpoint.ParseKey(checkpoint.KindLog, string(rotated.New))
-		return err == nil, err
+		return r.rotateLog(rotated)
 	case logentry.UseWitness:
 		return r.rotateWitness(rotated)
 	}
@@ -91,6 +90,25 @@ func (r *keyring) rotateRelease(rotated Rotated) (bool, error) {
 	return true, nil
 }
 
+func (r *keyring) rotateLog(rotated Rotated) (bool, error) {
+	key, err := checkpoint.ParseKey(checkpoint.KindLog, string(rotated.New))
+	if err != nil {
+		return false, err
+	}
+	if r.taken(key) {
+		return false, opaque("the log rotates to the key of a witness")
+	}
+	r.log = key
+	return true, nil
+}
+
+// taken reports whether the log or a witness has a key already: one that
+// rotates to it would have its holder count twice.
+func (r *keyring) taken(key checkpoint.Key) bool {
+	return string(r.log.Public()) == string(key.Public()) ||
+		slices.ContainsFunc(r.witnesses, func(w Witness) bool { return string(w.Key.Public()) == string(key.Public()) })
+}
+
 func (r *keyring) rotateWitness(rotated Rotated) (bool, error) {
 	n := slices.IndexFunc(r.witnesses, func(w Witness) bool { return w.Key.String() == string(rotated.Old) })
 	if n < 0 {
@@ -100,9 +118,8 @@ func (r *keyring) rotateWitness(rotated Rotated) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	// A witness that rotates to another's key would make one count twice.
-	if slices.ContainsFunc(r.witnesses, func(w Witness) bool { return string(w.Key.Public()) == string(key.Public()) }) {
-		return false, opaque("witness %s rotates to the key of another", key.Name())
+	if r.taken(key) {
+		return false, opaque("witness %s rotates to the key of another or of the log", key.Name())
 	}
 	r.witnesses[n].Key = key
 	return true, nil

@@ -173,6 +173,16 @@ func TestLoggedReleaseIsRefused(t *testing.T) {
 			s.Epoch++
 			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
 		}, attest.ErrTransparency},
+		"logged with another version": {func(_ *testing.T, w *world) []byte {
+			s := w.release.Statement
+			s.Version += "a"
+			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
+		}, attest.ErrTransparency},
+		"logged for another architecture": {func(_ *testing.T, w *world) []byte {
+			s := w.release.Statement
+			s.Architecture += "a"
+			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
+		}, attest.ErrTransparency},
 		"bundle of a stranger": {func(t *testing.T, w *world) []byte {
 			w.release.Bundle = logtest.NewBundle(t, logtest.NewReleaseKey(t), w.release.Manifest)
 			return w.log.Document(w.index)
@@ -320,6 +330,58 @@ func TestRotatedLogAndWitnessKeys(t *testing.T) {
 	}
 }
 
+func TestEntriesBesideStandInTheLogsOrder(t *testing.T) {
+	w := newWorld(t)
+	one := logtest.NewReleaseKey(t)
+	first := w.log.Add(w.key.Entry(rotation(logentry.UseRelease, w.key.DER(), one.DER())))
+	second := w.log.Add(one.Entry(rotation(logentry.UseRelease, one.DER(), logtest.NewReleaseKey(t).DER())))
+	for name, c := range map[string]struct {
+		beside []int64
+		want   error
+	}{
+		"in order": {[]int64{first, second}, nil}, "one twice": {[]int64{first, first}, attest.ErrMalformed},
+		"out of order": {[]int64{second, first}, attest.ErrMalformed},
+	} {
+		if _, err := w.verify(w.log.Document(w.index, c.beside...)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// One holder never counts as two, by a rotation either.
+func TestRotationToAKeyThatIsTaken(t *testing.T) {
+	w := newWorld(t)
+	log, one, two := w.log.Signer, w.log.Witnesses[0], w.log.Witnesses[1]
+	for name, c := range map[string]struct {
+		use  logentry.Use
+		from *checkpoint.Signer
+		kind checkpoint.Kind
+		to   *checkpoint.Signer
+	}{
+		"a witness to another's":   {logentry.UseWitness, one, checkpoint.KindWitness, two},
+		"a witness to the log's":   {logentry.UseWitness, one, checkpoint.KindWitness, log},
+		"the log to one's of them": {logentry.UseLog, log, checkpoint.KindLog, one},
+	} {
+		to, err := checkpoint.NewKey(c.kind, c.from.Name(), c.to.Public())
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := w.log.Add(logtest.SignEntry(t, rotation(c.use, []byte(c.from.String()), []byte(to.String())),
+			[]byte(c.from.String()), c.from.SignStatement))
+		if _, err := w.verify(w.log.Document(w.index, n)); !errors.Is(err, attest.ErrTransparency) {
+			t.Errorf("%s: %v", name, err)
+		}
+		// What was learned is no other.
+		p := w.policy
+		p.Quorum = 1
+		p.Memory.Rotations = []release.Rotated{{Use: c.use, Old: []byte(c.from.String()), New: []byte(to.String()), Index: n}}
+		if _, err := release.VerifyLogged(w.release.Manifest, w.release.Bundle, w.log.Document(w.index),
+			[]crypto.PublicKey{w.key.Public()}, p, w.now); !errors.Is(err, attest.ErrPolicy) {
+			t.Errorf("%s, learned: %v", name, err)
+		}
+	}
+}
+
 func TestLogPolicyFailsClosed(t *testing.T) {
 	w := newWorld(t)
 	shown := w.log.Document(w.index)
@@ -334,6 +396,13 @@ func TestLogPolicyFailsClosed(t *testing.T) {
 		"no floor":         func(p *release.LogPolicy) { p.TimeFloor = time.Time{} },
 		"no key":           func(p *release.LogPolicy) { p.Witnesses[1].Key = checkpoint.Key{} },
 		"one key twice":    func(p *release.LogPolicy) { p.Witnesses[1].Key = p.Witnesses[0].Key },
+		"the log's own key": func(p *release.LogPolicy) {
+			key, err := checkpoint.NewKey(checkpoint.KindWitness, "witness", p.Log.Public())
+			if err != nil {
+				t.Fatal(err)
+			}
+			p.Witnesses[1].Key = key
+		},
 	} {
 		w.policy = w.log.Policy()
 		change(&w.policy)

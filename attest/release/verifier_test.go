@@ -32,6 +32,9 @@ func TestVerifierKeepsWhatItMay(t *testing.T) {
 	withdrawn.Memory.Withdrawn = []attest.ReleaseDigest{w.release.Digest}
 	floor := w.policy
 	floor.TimeFloor = w.now.Add(2 * time.Hour)
+	forged := logtest.NewBundle(t, logtest.NewReleaseKey(t), w.release.Manifest)
+	aging := w.policy
+	aging.MaxAge = time.Second
 	stranger := []crypto.PublicKey{logtest.NewReleaseKey(t).Public()}
 	for name, c := range map[string]struct {
 		err  error
@@ -41,6 +44,8 @@ func TestVerifierKeepsWhatItMay(t *testing.T) {
 		"withdrawn since":  {verify(w.release.Manifest, w.release.Bundle, shown, keys, withdrawn, w.now), attest.ErrTransparency},
 		"a later floor":    {verify(w.release.Manifest, w.release.Bundle, shown, keys, floor, w.now), attest.ErrTransparency},
 		"another key":      {verify(w.release.Manifest, w.release.Bundle, shown, stranger, w.policy, w.now), attest.ErrSignature},
+		"another bundle":   {verify(w.release.Manifest, forged, shown, keys, w.policy, w.now), attest.ErrSignature},
+		"a lesser age":     {verify(w.release.Manifest, w.release.Bundle, shown, keys, aging, w.now), attest.ErrTransparency},
 		"no proof":         {verify(w.release.Manifest, w.release.Bundle, nil, keys, w.policy, w.now), attest.ErrTransparency},
 		"another manifest": {verify(append(bytes.Clone(w.release.Manifest), ' '), w.release.Bundle, shown, keys, w.policy, w.now), attest.ErrSignature},
 	} {
@@ -52,5 +57,25 @@ func TestVerifierKeepsWhatItMay(t *testing.T) {
 	shown[len(shown)-20] ^= 1
 	if err := verify(w.release.Manifest, w.release.Bundle, shown, keys, w.policy, w.now); err == nil {
 		t.Error("a changed proof is the one that was kept")
+	}
+}
+
+// A proof that is enough for some of the witnesses is not kept for all.
+func TestVerifierKeepsForOneQuorum(t *testing.T) {
+	w := newWorld(t)
+	var v release.Verifier
+	shown := w.log.DocumentOf(w.signed(t, w.log.Head(), w.log.Signer, w.log.Witnesses[0]), w.index)
+	for _, c := range []struct {
+		quorum    int
+		witnesses []release.Witness
+		want      error
+	}{
+		{1, w.policy.Witnesses, nil}, {2, w.policy.Witnesses, attest.ErrTransparency}, {1, w.policy.Witnesses[1:], attest.ErrTransparency},
+	} {
+		p := w.policy
+		p.Quorum, p.Witnesses = c.quorum, c.witnesses
+		if _, err := v.VerifyLogged(w.release.Manifest, w.release.Bundle, shown, []crypto.PublicKey{w.key.Public()}, p, w.now); !errors.Is(err, c.want) {
+			t.Errorf("%d of %d: %v, want %v", c.quorum, len(c.witnesses), err, c.want)
+		}
 	}
 }

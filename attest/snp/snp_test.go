@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -200,6 +201,7 @@ func TestVerifyEndorsement(t *testing.T) {
 		"revocation unset":     {good, anchors(v), chain.Revocations{}, attest.ErrPolicy},
 		"p-256":                {short, anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vcek of the asvk":     {vcekBelow(t, v), anchors(v), v.Revocations(), attest.ErrIdentity},
+		"vlek of the ask":      {vlekBelow(v), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vcek by a stranger":   {&snptest.Key{Certificate: stranger.Leaf("SEV-VCEK", good.Key.Public(), nil), Authority: stranger.Certificate}, anchors(v), v.Revocations(), attest.ErrMalformed},
 		"both ids":             {v.VCEK(func(c *x509.Certificate) { snptest.Replace(c, []int{5}, []byte("\x16\x03abc")) }), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vlek without csp":     {v.VLEK(func(c *x509.Certificate) { snptest.Replace(c, []int{5}, nil) }), anchors(v), v.Revocations(), attest.ErrIdentity},
@@ -245,6 +247,13 @@ func anchors(vendors ...*snptest.Vendor) []snp.Anchor {
 		all = append(all, v.Anchor())
 	}
 	return all
+}
+
+// vlekBelow has the marks of a VLEK and the issuer of VCEKs.
+func vlekBelow(v *snptest.Vendor) *snptest.Key {
+	mixed := *v
+	mixed.ASVK = v.ASK
+	return mixed.VLEK(nil)
 }
 
 // vcekBelow has the marks of a VCEK and the issuer of VLEKs.
@@ -312,4 +321,37 @@ func filled(n int) []byte {
 		}
 	}
 	return b
+}
+
+// Which bytes of a version are somebody's differs; whatever is in the others is
+// none that was seen.
+func TestReservedBytesOfATCBAreZero(t *testing.T) {
+	for layout, reserved := range map[snp.Layout]string{snp.LayoutMilan: "..xxxx..", snp.LayoutTurin: "....xxx."} {
+		for at, mark := range reserved {
+			var want error
+			if mark == 'x' {
+				want = attest.ErrMalformed
+			}
+			if _, err := snp.RawTCB(1 << (8 * at)).Decode(layout); !errors.Is(err, want) {
+				t.Errorf("layout %d, byte %d: %v, want %v", layout, at, err, want)
+			}
+		}
+	}
+}
+
+func TestEachPartOfATCBHasItsFloor(t *testing.T) {
+	floor := snp.TCB{FMC: 5, Bootloader: 5, TEE: 5, SNP: 5, Microcode: 5}
+	if below := floor.Below(floor); len(below) > 0 {
+		t.Errorf("at the floor: %v", below)
+	}
+	for name, lower := range map[string]func(*snp.TCB){
+		"fmc": func(t *snp.TCB) { t.FMC-- }, "bootloader": func(t *snp.TCB) { t.Bootloader-- }, "tee": func(t *snp.TCB) { t.TEE-- },
+		"snp": func(t *snp.TCB) { t.SNP-- }, "microcode": func(t *snp.TCB) { t.Microcode-- },
+	} {
+		tcb := floor
+		lower(&tcb)
+		if below := tcb.Below(floor); len(below) != 1 || !strings.HasPrefix(below[0], name) {
+			t.Errorf("%s: %v", name, below)
+		}
+	}
 }

@@ -17,6 +17,9 @@ type Terms struct {
 	// Grace is how long a statement or a revocation list is still used past its
 	// next update, at most chain.MaxGrace; zero is none.
 	Grace time.Duration
+	// Lists are revocation lists beside the collateral's, which holds each
+	// issuer's one: a caller may know of a newer one.
+	Lists []*chain.List
 	// At is the time at which all of it must be valid.
 	At time.Time
 }
@@ -73,7 +76,7 @@ func VerifyEndorsement(pckChain []byte, c *Collateral, terms Terms) (*Endorsemen
 	if err != nil {
 		return nil, err
 	}
-	e := &Endorsement{chain: bytes.Clone(pckChain), terms: terms, lists: lists}
+	e := &Endorsement{chain: bytes.Clone(pckChain), terms: terms, lists: append(lists, terms.Lists...)}
 	if err := e.verifyPlatform(); err != nil {
 		return nil, err
 	}

@@ -1,12 +1,14 @@
 package tdx_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"reflect"
@@ -382,4 +384,53 @@ func BenchmarkCheck(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A newer statement beside an older one makes neither of the newer round.
+func TestEvaluationIsTheOlderStatements(t *testing.T) {
+	for _, rounds := range [][2]uint32{{17, 16}, {16, 17}} {
+		p := tdxtest.Draw(t)
+		p.TCBInfo.EvaluationDataNumber, p.QEIdentity.EvaluationDataNumber = rounds[0], rounds[1]
+		if got := p.Endorsement().EvaluationDataNumber(); got != 16 {
+			t.Errorf("rounds %v: %d, want 16", rounds, got)
+		}
+	}
+}
+
+// What stands twice would be read once, and who knows which.
+func TestNothingOfIntelsStandsTwice(t *testing.T) {
+	p := tdxtest.Draw(t)
+	c := p.Collateral()
+	c.TCBInfo = bytes.Replace(c.TCBInfo, []byte(`"tdxModuleIdentities":[`), []byte(`"tdxModuleIdentities":[`+string(firstModule(t, c.TCBInfo))+","), 1)
+	if _, err := tdx.VerifyEndorsement(p.Chain(), c, p.Terms()); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a module: %v", err)
+	}
+	p = tdxtest.Draw(t)
+	p.EditPCK = func(c *x509.Certificate) {
+		var fields []asn1.RawValue
+		extension := &c.ExtraExtensions[len(c.ExtraExtensions)-1]
+		if _, err := asn1.Unmarshal(extension.Value, &fields); err != nil {
+			t.Fatal(err)
+		}
+		var err error
+		if extension.Value, err = asn1.Marshal(append(fields, fields[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := tdx.VerifyEndorsement(p.Chain(), p.Collateral(), p.Terms()); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a field of the platform's: %v", err)
+	}
+}
+
+func firstModule(t *testing.T, statement []byte) json.RawMessage {
+	t.Helper()
+	var s struct {
+		TCBInfo struct {
+			Modules []json.RawMessage `json:"tdxModuleIdentities"`
+		} `json:"tcbInfo"`
+	}
+	if err := json.Unmarshal(statement, &s); err != nil || len(s.TCBInfo.Modules) == 0 {
+		t.Fatalf("%d modules, %v", len(s.TCBInfo.Modules), err)
+	}
+	return s.TCBInfo.Modules[0]
 }

@@ -123,6 +123,26 @@ func (p *Policy) key() []byte {
 	return binary.BigEndian.AppendUint64([]byte{byte(p.EKRevocation)}, uint64(p.Grace))
 }
 
+// appendParts adds how many parts there are and each behind its length, in
+// bytes: of two lists of parts that differ, neither is taken for the other
+// however they are cut.
+func appendParts(key []byte, parts ...[]byte) []byte {
+	key = binary.BigEndian.AppendUint32(key, uint32(len(parts)))
+	for _, part := range parts {
+		key = append(binary.BigEndian.AppendUint32(key, uint32(len(part))), part...)
+	}
+	return key
+}
+
+// rawOf are certificates in DER.
+func rawOf(certificates []*x509.Certificate) [][]byte {
+	raw := make([][]byte, len(certificates))
+	for i, c := range certificates {
+		raw[i] = c.Raw
+	}
+	return raw
+}
+
 // revocations joins the lists that came with the evidence and the policy's.
 func (p *Policy) revocations(treatment chain.Treatment, lists []*chain.List) chain.Revocations {
 	if len(p.RevocationLists) > 0 {

@@ -125,6 +125,46 @@ func TestReportsBindBothWays(t *testing.T) {
 	}
 }
 
+// A report names the whole batch that the quote signs, how large it is too.
+func TestReportNamesItsBatch(t *testing.T) {
+	m, w := onSNP(t)
+	p := m.Policy()
+	p.SNP = w.Policy()
+	in := m.Input(t)
+	e := decode(t, in.Evidence)
+	tree := evidence.NewTree([]attest.Digest{in.Channel.Leaf(in.Nonce, e.Config, e.Claim), {1}})
+	e.Batch = tree.Place(0)
+	for name, c := range map[string]struct {
+		data func() [64]byte
+		want error
+	}{
+		"its own":        {func() [64]byte { return attest.ReportData(m.TPM.AKName(), 2, tree.Root()) }, nil},
+		"a batch of one": {func() [64]byte { return attest.ReportData(m.TPM.AKName(), 1, tree.Root()) }, attest.ErrBinding},
+		"another key":    {func() [64]byte { return attest.ReportData([]byte("key"), 2, tree.Root()) }, attest.ErrBinding},
+		"another moment": {func() [64]byte { return attest.ReportData(m.TPM.AKName(), 2, attest.Digest{}) }, attest.ErrBinding},
+		"all but its end": {func() [64]byte {
+			data := attest.ReportData(m.TPM.AKName(), 2, tree.Root())
+			data[63] ^= 1
+			return data
+		}, attest.ErrBinding},
+	} {
+		report, err := w.Reporter(nil).Report(c.data())
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Reports = []evidence.Report{report}
+		if e.TPM.Quote, e.TPM.Signature, err = m.Quote(attest.QuoteData(2, tree.Root(), e.ReportsDigest())); err != nil {
+			t.Fatal(err)
+		}
+		if in.Evidence, err = e.Encode(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err = in.Appraise(p); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 func decode(t *testing.T, b []byte) *evidence.Evidence {
 	t.Helper()
 	e, err := evidence.Decode(bytes.Clone(b))

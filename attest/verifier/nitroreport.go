@@ -3,8 +3,10 @@ package verifier
 import (
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -25,7 +27,7 @@ type NitroPolicy struct {
 }
 
 func (p *NitroPolicy) check() error {
-	if len(p.Roots) == 0 || p.MaxAge <= 0 {
+	if len(p.Roots) == 0 || slices.Contains(p.Roots, nil) || p.MaxAge <= 0 {
 		return fmt.Errorf("%w: nitrotpm: no root or no maximum age", attest.ErrPolicy)
 	}
 	return nil
@@ -37,9 +39,9 @@ type nitroReport struct{ document *nitro.Document }
 
 var _ report = nitroReport{}
 
-func parseNitro(r evidence.Report) (report, error) {
+func parseNitro(r evidence.Report) (nitroReport, error) {
 	if len(r.Certificates) > 0 {
-		return nil, fmt.Errorf("%w: a NitroTPM document carries its own certificates, and others are beside it", attest.ErrMalformed)
+		return nitroReport{}, fmt.Errorf("%w: a NitroTPM document carries its own certificates, and others are beside it", attest.ErrMalformed)
 	}
 	d, err := nitro.Parse(r.Report)
 	return nitroReport{d}, err
@@ -80,26 +82,23 @@ func (r nitroReport) appraise(e *endorsed, p *Policy) (platform, error) {
 // nitroEndorsement is AWS's word for the key that signed the document. Errors
 // are nitro.VerifyEndorsement's.
 func (e *endorsed) nitroEndorsement(d *nitro.Document, p *Policy) (*nitro.Endorsement, error) {
-	terms := nitro.Terms{Roots: p.Nitro.Roots, Revocations: chain.Revocations{Treatment: chain.NotPublished}, At: p.Now}
+	terms := nitro.Terms{Roots: p.Nitro.Roots, Revocations: p.revocations(chain.NotPublished, e.lists), At: p.Now}
 	find := func([]byte) (*nitro.Endorsement, error) {
 		return nitro.VerifyEndorsement(d.Certificate, d.Bundle, terms)
 	}
-	found, err := e.nitroEndorsements.Get(nitroKey(d, p.Nitro.Roots), find)
+	if len(p.RevocationLists) > 0 {
+		// A policy's own lists are no part of what is kept.
+		return find(nil)
+	}
+	// Roots and bundle are of one kind, and who sends the bundle could have it
+	// begin with what another policy takes for a root.
+	key := binary.BigEndian.AppendUint64(nil, uint64(p.Grace))
+	key = append(appendParts(appendParts(key, rawOf(p.Nitro.Roots)...), d.Bundle...), d.Certificate...)
+	found, err := e.nitroEndorsements.Get(key, find)
 	if err != nil || found.Fresh.Valid.Contains(p.Now) {
 		return found, err
 	}
 	return find(nil)
-}
-
-func nitroKey(d *nitro.Document, roots []*x509.Certificate) []byte {
-	k := newKey(8192)
-	k.certificates(roots)
-	k.number(uint64(len(d.Bundle)))
-	for _, der := range d.Bundle {
-		k.bytes(der)
-	}
-	k.bytes(d.Certificate)
-	return k
 }
 
 // differing names the registers of the document that are not what this boot of

@@ -39,9 +39,9 @@ type platform struct {
 
 // parsers are the kinds of report that are read.
 var parsers = map[evidence.Kind]func(evidence.Report) (report, error){
-	evidence.KindSNP:      parseSNP,
-	evidence.KindTDX:      parseTDX,
-	evidence.KindNitroTPM: parseNitro,
+	evidence.KindSNP:      func(r evidence.Report) (report, error) { return parseSNP(r) },
+	evidence.KindTDX:      func(r evidence.Report) (report, error) { return parseTDX(r) },
+	evidence.KindNitroTPM: func(r evidence.Report) (report, error) { return parseNitro(r) },
 }
 
 // parseReports reads the hardware reports and holds each against what it must

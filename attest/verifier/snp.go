@@ -90,6 +90,7 @@ func (p SNPPolicy) check() error {
 		unset bool
 	}{
 		{"list of roots", len(p.Anchors) == 0},
+		{"root of an anchor", slices.ContainsFunc(p.Anchors, func(a snp.Anchor) bool { return a.Root == nil })},
 		{"treatment of revocation", p.Revocation == 0},
 		{"accepted measurements of a measured boot", p.MeasuredBoot && p.AcceptAnyMeasurement},
 		{"tcb floors", len(p.Floors) == 0},

@@ -157,6 +157,8 @@ func TestSNPFreshness(t *testing.T) {
 
 func TestSNPPolicyUnset(t *testing.T) {
 	for name, unset := range map[string]func(*verifier.SNPPolicy){
+		"roots":             func(p *verifier.SNPPolicy) { p.Anchors = nil },
+		"root of an anchor": func(p *verifier.SNPPolicy) { p.Anchors = []snp.Anchor{{Product: "Milan", Layout: snp.LayoutMilan}} },
 		"floors":            func(p *verifier.SNPPolicy) { p.Floors = nil },
 		"floor of one":      func(p *verifier.SNPPolicy) { p.Floors["Milan"] = verifier.SNPFloor{} },
 		"firmware":          func(p *verifier.SNPPolicy) { p.MinimumFirmware = nil },

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -19,7 +20,7 @@ type snpReport struct {
 
 var _ report = snpReport{}
 
-func parseSNP(r evidence.Report) (report, error) {
+func parseSNP(r evidence.Report) (snpReport, error) {
 	parsed, err := snp.Parse(r.Report)
 	return snpReport{report: parsed, table: r.Certificates}, err
 }
@@ -82,14 +83,12 @@ func (e *endorsed) snpEndorsement(r snpReport, p *Policy) (*snp.Endorsement, err
 // snpKey names what an endorsement depends on, but for what comes with all
 // evidence and the time.
 func snpKey(r snpReport, p *Policy) []byte {
-	k := newKey(len(r.table) + 4096)
-	k.number(uint64(r.report.Signer), uint64(p.SNP.Revocation), uint64(p.Grace), uint64(len(p.SNP.Anchors)))
+	key := make([]byte, 0, len(r.table)+4096)
+	key = append(key, byte(r.report.Signer), byte(p.SNP.Revocation))
+	key = binary.BigEndian.AppendUint64(key, uint64(p.Grace))
+	key = binary.BigEndian.AppendUint32(key, uint32(len(p.SNP.Anchors)))
 	for _, anchor := range p.SNP.Anchors {
-		k.bytes([]byte(anchor.Product))
-		k.number(uint64(anchor.Layout))
-		k.bytes(anchor.Root.Raw)
-		k.certificates(anchor.Authorities)
+		key = appendParts(append(key, byte(anchor.Layout)), []byte(anchor.Product), anchor.Root.Raw)
 	}
-	k.bytes(r.table)
-	return k
+	return append(key, r.table...)
 }

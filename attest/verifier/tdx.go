@@ -68,7 +68,7 @@ func (p *TDXPolicy) Terms(at time.Time) (tdx.Terms, error) {
 // check fails closed.
 func (p *TDXPolicy) check() error {
 	switch {
-	case len(p.Roots) == 0:
+	case len(p.Roots) == 0 || slices.Contains(p.Roots, nil):
 		return tdxUnset("no root")
 	case p.Grace == nil || *p.Grace < 0 || *p.Grace > chain.MaxGrace:
 		return tdxUnset("no grace of zero to %s", chain.MaxGrace)

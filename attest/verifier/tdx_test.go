@@ -95,6 +95,7 @@ func TestTDXPolicyUnset(t *testing.T) {
 	long := -time.Second
 	for name, edit := range map[string]func(*verifier.TDXPolicy){
 		"roots":           func(p *verifier.TDXPolicy) { p.Roots = nil },
+		"a root":          func(p *verifier.TDXPolicy) { p.Roots = append(p.Roots, nil) },
 		"grace":           func(p *verifier.TDXPolicy) { p.Grace = nil },
 		"negative grace":  func(p *verifier.TDXPolicy) { p.Grace = &long },
 		"statuses":        func(p *verifier.TDXPolicy) { p.Statuses = nil },

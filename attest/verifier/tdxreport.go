@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 
@@ -14,9 +15,9 @@ type tdxReport struct{ quote *tdx.Quote }
 
 var _ report = tdxReport{}
 
-func parseTDX(r evidence.Report) (report, error) {
+func parseTDX(r evidence.Report) (tdxReport, error) {
 	if len(r.Certificates) > 0 {
-		return nil, fmt.Errorf("%w: a TDX quote carries its own certificates, and others are beside it", attest.ErrMalformed)
+		return tdxReport{}, fmt.Errorf("%w: a TDX quote carries its own certificates, and others are beside it", attest.ErrMalformed)
 	}
 	quote, err := tdx.Parse(r.Report)
 	return tdxReport{quote}, err
@@ -63,7 +64,12 @@ func (e *endorsed) tdxEndorsement(pckChain []byte, p *Policy) (*tdx.Endorsement,
 	if err != nil {
 		return nil, err
 	}
+	terms.Lists = p.RevocationLists
 	find := func([]byte) (*tdx.Endorsement, error) { return tdx.VerifyEndorsement(pckChain, e.tdx, terms) }
+	if len(p.RevocationLists) > 0 {
+		// A policy's own lists are no part of what is kept.
+		return find(nil)
+	}
 	found, err := e.tdxEndorsements.Get(tdxKey(pckChain, terms), find)
 	if err != nil || found.Valid.Contains(p.Now) {
 		return found, err
@@ -74,9 +80,7 @@ func (e *endorsed) tdxEndorsement(pckChain []byte, p *Policy) (*tdx.Endorsement,
 // tdxKey names what a platform's endorsement depends on, but for the
 // collateral and the time.
 func tdxKey(pckChain []byte, terms tdx.Terms) []byte {
-	k := newKey(len(pckChain) + 2048)
-	k.number(uint64(terms.Grace))
-	k.certificates(terms.Roots)
-	k.bytes(pckChain)
-	return k
+	key := make([]byte, 0, len(pckChain)+2048)
+	key = binary.BigEndian.AppendUint64(key, uint64(terms.Grace))
+	return append(appendParts(key, rawOf(terms.Roots)...), pckChain...)
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/attest/witness"
@@ -185,6 +186,51 @@ func TestStateOutlivesTheProcess(t *testing.T) {
 	}
 	if status, _, answer := b.post(b.grow(2).Encode()); status != http.StatusOK {
 		t.Errorf("answer %d %q", status, answer)
+	}
+}
+
+// Of the empty tree there is one root: another would have no proof to grow from.
+func TestEmptyTreeHasOneRoot(t *testing.T) {
+	b := newBench(t)
+	empty, err := tlog.TreeHash(0, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		root tlog.Hash
+		want int
+	}{{tlog.RecordHash([]byte("x")), http.StatusUnprocessableEntity}, {empty, http.StatusOK}} {
+		signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: logtest.Origin, Root: c.root}, b.log.Signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if status, _, answer := b.post(witness.Request{Checkpoint: signed}.Encode()); status != c.want {
+			t.Errorf("root %s: answer %d %q, want %d", c.root, status, answer, c.want)
+		}
+	}
+}
+
+// The key is changed under nobody's hands, and the entry that says so is signed
+// by the one before.
+func TestRotateNeedsTheDirectoryAlone(t *testing.T) {
+	b := newBench(t)
+	key := b.w.Key()
+	if _, _, err := witness.Rotate(b.dir, rand.Reader); !errors.Is(err, statefile.ErrLocked) {
+		t.Errorf("of a witness that runs: %v", err)
+	}
+	if err := b.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next, entry, err := witness.Rotate(b.dir, rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := logentry.Parse(entry)
+	if err != nil || e.VerifyRotation() != nil || string(e.Body.Rotation.Old) != key.String() || string(e.Body.Rotation.New) != next.String() {
+		t.Errorf("entry %+v, %v", e, err)
+	}
+	if b.open(b.log.Signer.Key); b.w.Key() != next || next == key {
+		t.Errorf("key %s, want %s", b.w.Key(), next)
 	}
 }
 

@@ -62,6 +62,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
 	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel's and the firmware's package")
+	flags.StringVar(&o.Archive, "archive", "", "directory that also gets every input under its SHA-256, for release rebuild")
 	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
 	flags.StringSliceVar(&shapes, "shapes", []string{"2x1024MiB"}, "machines that the release brings its own firmware for; empty leaves it to a cloud")
 	flags.StringVar(&o.FirmwarePackage, "firmware-package", "", "firmware package file to use instead of Debian 13's")

@@ -30,7 +30,8 @@ func newReleaseCommand() *cobra.Command {
 	}
 	adminFlags(cmd)
 	cmd.AddCommand(newReleaseListCommand(), newReleaseShowCommand(), newReleaseAddCommand(),
-		newReleaseWithdrawCommand(), newReleaseRotateCommand(), newReleaseAuditCommand())
+		newReleaseWithdrawCommand(), newReleaseRotateCommand(), newReleaseAuditCommand(),
+		newPart("rebuild", "shed-image", "rebuild a release from its archived inputs and say whether it is the same"))
 	return cmd
 }
 

@@ -44,3 +44,15 @@ func Write(w io.WriterAt, files []File) error {
 	}
 	return nil
 }
+
+// Describe names the part of the disk that an offset lies in.
+func Describe(offset int64) string {
+	switch {
+	case offset < partitionStart:
+		return "the partition table"
+	case offset < partitionStart+partitionSize:
+		return "the EFI system partition's file system"
+	default:
+		return "the partition table's copy"
+	}
+}

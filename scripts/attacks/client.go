@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -121,10 +120,9 @@ func (s *served) activate(ch attest.Channel, body io.Reader) ([]byte, error) {
 }
 
 func (s *served) trust() client.Trust {
-	var key crypto.PublicKey = s.key.Public()
 	p := s.machine.Policy()
 	return client.Trust{
-		ReleaseKey: key, Policy: p, Log: release.LogPolicy{NotRequired: true},
+		ReleaseKey: s.key.Public(), Policy: p, Log: release.LogPolicy{NotRequired: true},
 		Verifier: new(verifier.Verifier), Now: time.Now, Rand: rand.Reader,
 	}
 }

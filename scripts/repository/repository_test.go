@@ -96,6 +96,8 @@ func TestLayers(t *testing.T) {
 		{"./attest/...", regexp.MustCompile(`^` + module + `(agent|providers|orchestrator|imagebuild|toolshed|cmd)`),
 			"a client takes attest alone"},
 		{"./attest/...", regexp.MustCompile(`sigstore`), "a verifier by key needs a small parser only"},
+		{"./attest/verifier", regexp.MustCompile(`^(net/http|crypto/tls|os/exec)$`), "a verifier asks nobody, and builds for browsers"},
+		{"./attest/bundle", regexp.MustCompile(`^(net/http|crypto/tls|os/exec)$`), "a bundle is judged with no network"},
 		{"./orchestrator/...", regexp.MustCompile(`^` + module + `(providers/(qemu|memory)|imagebuild|agent/(ingress|boot|supervise|enrol)$)`),
 			"the control plane knows the contract alone"},
 		{"./toolshed/...", regexp.MustCompile(`^` + module + `(agent|attest|providers|orchestrator|imagebuild)`),

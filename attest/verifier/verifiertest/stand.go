@@ -97,7 +97,7 @@ func (x *TDX) Policy() *verifier.TDXPolicy {
 	any := verifier.TDXMeasurements{Any: true}
 	return &verifier.TDXPolicy{
 		Roots: x.Roots(), Grace: new(chain.MaxGrace), Statuses: []tdx.Status{tdx.UpToDate}, MinimumEvaluation: 1,
-		Attributes: &verifier.TDXBits{Allowed: ^uint64(tdx.AttributesUntrusted)}, XFAM: &verifier.TDXBits{Allowed: ^uint64(0)},
+		Attributes: &verifier.TDXBits{Allowed: ^tdx.AttributesUntrusted}, XFAM: &verifier.TDXBits{Allowed: ^uint64(0)},
 		MRSEAM: any, MRTD: any, RTMR: [4]verifier.TDXMeasurements{any, any, any, any}, Owner: any, ServiceTD: any,
 	}
 }
