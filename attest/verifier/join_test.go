@@ -79,7 +79,7 @@ func TestTDXQuoteJoinsTheQuote(t *testing.T) {
 	pinned := *p.TDX
 	p.TDX = &pinned
 	pinned.MRTD = verifier.TDXMeasurements{Accepted: []tdx.Measurement{x.Report.MRTD}}
-	for _, n := range []int{1, 2} {
+	for _, n := range []int{0, 1, 2} {
 		pinned.RTMR[n] = verifier.TDXMeasurements{Accepted: []tdx.Measurement{x.Report.RTMR[n]}}
 	}
 	m.PinSecureBoot()

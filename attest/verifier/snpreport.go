@@ -44,6 +44,9 @@ func (r snpReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	if err != nil {
 		return platform{}, err
 	}
+	if p.SNP.MeasuredBoot {
+		judged.Warnings = append(judged.Warnings, "the launch measurement covers no acpi tables: the host's run in the guest's kernel")
+	}
 	return platform{
 		refusals: judged.Refusals, warnings: judged.Warnings, shown: strings.Join(judged.Shown, ", "),
 		encrypted: true, measured: p.SNP.MeasuredBoot,

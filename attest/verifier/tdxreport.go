@@ -48,10 +48,13 @@ func (r tdxReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	}, nil
 }
 
-// pinsImage reports whether firmware, loader and image are all of accepted
-// values: MRTD is the firmware, RTMR 1 the loader and the UKI, RTMR 2 the
-// command line and the initrd (UEFI 2.10, section 38.4.1).
-func (p *TDXPolicy) pinsImage() bool { return !p.MRTD.Any && !p.RTMR[1].Any && !p.RTMR[2].Any }
+// pinsImage reports whether firmware, tables, loader and image are all of
+// accepted values: MRTD is the firmware, RTMR 0 its configuration and the host's
+// ACPI tables, whose code the guest's kernel runs, RTMR 1 the loader and the
+// UKI, RTMR 2 the command line and the initrd (UEFI 2.10, section 38.4.1).
+func (p *TDXPolicy) pinsImage() bool {
+	return !p.MRTD.Any && !p.RTMR[0].Any && !p.RTMR[1].Any && !p.RTMR[2].Any
+}
 
 // tdxEndorsement is Intel's word for the platform with these certificates, by
 // the collateral at hand. Errors are tdx.VerifyEndorsement's.
