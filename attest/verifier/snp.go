@@ -56,33 +56,6 @@ type SNPFloor struct{ Bootloader, TEE, SNP, Microcode, FMC *uint8 }
 // SNPFirmware is a version of the SNP firmware, which is that of its ABI.
 type SNPFirmware struct{ Major, Minor uint8 }
 
-// SNPResult is the verdict on one report, each part a list of reasons that a
-// person can read.
-type SNPResult struct {
-	// Refusals is empty on a report that the policy accepts.
-	Refusals []string
-	// Warnings are what was accepted and is less than it could be.
-	Warnings []string
-	// Shown is what the report proves.
-	Shown []string
-}
-
-// Accepted reports whether nothing refuses the report.
-func (r SNPResult) Accepted() bool { return len(r.Refusals) == 0 }
-
-// Finding is the result as that of one dimension.
-func (r SNPResult) Finding(d attest.Dimension) attest.Finding {
-	switch {
-	case !r.Accepted():
-		return bad(d, attest.ErrPlatform, "%s", strings.Join(r.Refusals, "; "))
-	case len(r.Warnings) > 0:
-		return attest.Finding{
-			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(r.Warnings, r.Shown), "; "),
-		}
-	}
-	return good(d, strings.Join(r.Shown, "; "))
-}
-
 // check fails closed.
 func (p SNPPolicy) check() error {
 	for _, field := range [...]struct {
@@ -120,9 +93,9 @@ func (p SNPPolicy) check() error {
 
 // AppraiseSNP judges a report that e.CheckWhateverTheChip has passed, at the
 // given time. The error is attest.ErrPolicy.
-func AppraiseSNP(r *snp.Report, e *snp.Endorsement, p SNPPolicy, at time.Time) (SNPResult, error) {
+func AppraiseSNP(r *snp.Report, e *snp.Endorsement, p SNPPolicy, at time.Time) (ReportResult, error) {
 	if err := p.check(); err != nil {
-		return SNPResult{}, err
+		return ReportResult{}, err
 	}
 	j := &snpJudge{r: r, e: e, p: p}
 	j.key()
@@ -130,11 +103,11 @@ func AppraiseSNP(r *snp.Report, e *snp.Endorsement, p SNPPolicy, at time.Time) (
 	j.guest()
 	j.platform()
 	j.floors()
-	return j.SNPResult, nil
+	return j.ReportResult, nil
 }
 
 type snpJudge struct {
-	SNPResult
+	ReportResult
 	r *snp.Report
 	e *snp.Endorsement
 	p SNPPolicy

@@ -105,34 +105,7 @@ func tdxUnset(format string, args ...any) error {
 	return fmt.Errorf("%w: tdx: %s", attest.ErrPolicy, fmt.Sprintf(format, args...))
 }
 
-// TDXResult is what a policy says of a genuine quote, each part a list of
-// reasons that a person can read.
-type TDXResult struct {
-	// Refusals is empty for a quote that the policy accepts.
-	Refusals []string
-	// Warnings are what is accepted and is less than it could be.
-	Warnings []string
-	// Shown is what the quote proves.
-	Shown []string
-}
-
-// Accepted reports whether nothing refuses the quote.
-func (j TDXResult) Accepted() bool { return len(j.Refusals) == 0 }
-
-// Finding is the result as that of one dimension.
-func (j TDXResult) Finding(d attest.Dimension) attest.Finding {
-	switch {
-	case !j.Accepted():
-		return bad(d, attest.ErrPlatform, "%s", strings.Join(j.Refusals, "; "))
-	case len(j.Warnings) > 0:
-		return attest.Finding{
-			Dimension: d, Verdict: attest.Warning, Reason: strings.Join(slices.Concat(j.Warnings, j.Shown), "; "),
-		}
-	}
-	return good(d, strings.Join(j.Shown, "; "))
-}
-
-func (j *TDXResult) refuse(when bool, format string, args ...any) {
+func (j *ReportResult) refuse(when bool, format string, args ...any) {
 	if when {
 		j.Refusals = append(j.Refusals, fmt.Sprintf(format, args...))
 	}
@@ -140,11 +113,11 @@ func (j *TDXResult) refuse(when bool, format string, args ...any) {
 
 // Appraise judges a quote that its endorsement has checked and rated. It says
 // nothing of what the report data binds. The error is attest.ErrPolicy.
-func (p *TDXPolicy) Appraise(r *tdx.Report, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) (TDXResult, error) {
+func (p *TDXPolicy) Appraise(r *tdx.Report, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) (ReportResult, error) {
 	if err := p.check(); err != nil {
-		return TDXResult{}, err
+		return ReportResult{}, err
 	}
-	var j TDXResult
+	var j ReportResult
 	p.platform(&j, e, rating, at)
 	p.domain(&j, r)
 	j.Shown = []string{
@@ -156,7 +129,7 @@ func (p *TDXPolicy) Appraise(r *tdx.Report, e *tdx.Endorsement, rating *tdx.Rati
 }
 
 // platform judges what Intel says of the machine.
-func (p *TDXPolicy) platform(j *TDXResult, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) {
+func (p *TDXPolicy) platform(j *ReportResult, e *tdx.Endorsement, rating *tdx.Rating, at time.Time) {
 	accepted := slices.Contains(p.Statuses, rating.Status)
 	j.refuse(!accepted, "intel rates the platform %s%s", rating.Status, advisories(rating.Advisories))
 	if accepted && rating.Status != tdx.UpToDate {
@@ -177,7 +150,7 @@ func advisories(ids []string) string {
 }
 
 // domain judges how the TD was started and what it measured.
-func (p *TDXPolicy) domain(j *TDXResult, r *tdx.Report) {
+func (p *TDXPolicy) domain(j *ReportResult, r *tdx.Report) {
 	j.refuse(r.TDAttributes&tdx.AttributeDebug != 0, "the td can be debugged by its host")
 	j.bits("td attributes", r.TDAttributes&^tdx.AttributeDebug, p.Attributes)
 	j.bits("xfam", r.XFAM, p.XFAM)
@@ -196,7 +169,7 @@ func (p *TDXPolicy) domain(j *TDXResult, r *tdx.Report) {
 	}
 }
 
-func (j *TDXResult) bits(name string, got uint64, want *TDXBits) {
+func (j *ReportResult) bits(name string, got uint64, want *TDXBits) {
 	j.refuse(got&^want.Allowed != 0, "%s have %#x, which is not allowed", name, got&^want.Allowed)
 	j.refuse(want.Required&^got != 0, "%s lack %#x", name, want.Required&^got)
 }

@@ -27,7 +27,7 @@ func tdxPolicy(p *tdxtest.Platform) *verifier.TDXPolicy {
 	return policy
 }
 
-func appraiseTDX(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy) verifier.TDXResult {
+func appraiseTDX(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy) verifier.ReportResult {
 	t.Helper()
 	terms, err := policy.Terms(tdxtest.Now)
 	if err != nil {
