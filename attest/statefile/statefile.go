@@ -20,8 +20,13 @@ import (
 // ErrLocked says that another process holds the lock.
 var ErrLocked = errors.New("in use by another process")
 
+// ErrNotRegular says that what a file was to replace is a device, a pipe or
+// something else that is no file.
+var ErrNotRegular = errors.New("not a regular file")
+
 // Write replaces path, whose directory must exist, with content under the
-// given mode. Errors are those of the file system; path is then as it was.
+// given mode. Errors are those of the file system, and ErrNotRegular: as root,
+// a rename would put a file in the place of /dev/null. path is then as it was.
 func Write(path string, mode os.FileMode, content []byte) error {
 	return Fill(path, mode, func(f *os.File) error {
 		_, err := f.Write(content)
@@ -32,6 +37,9 @@ func Write(path string, mode os.FileMode, content []byte) error {
 // Fill is Write of what fill writes into the file that is to be path. Errors
 // are also those of fill.
 func Fill(path string, mode os.FileMode, fill func(*os.File) error) (err error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("writing %s: %w", path, ErrNotRegular)
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)

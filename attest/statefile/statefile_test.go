@@ -3,6 +3,7 @@ package statefile_test
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,5 +94,21 @@ func TestLockKeepsOthersOut(t *testing.T) {
 	}
 	if err := again(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWriteSparesWhatIsNoFile is `--save /dev/null` by root.
+func TestWriteSparesWhatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Skip("no sockets in the file system: ", err)
+	}
+	defer l.Close()
+	if err := statefile.Write(path, 0o600, []byte("content")); !errors.Is(err, statefile.ErrNotRegular) {
+		t.Errorf("got %v, want %v", err, statefile.ErrNotRegular)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {
+		t.Errorf("it was replaced: %v", err)
 	}
 }

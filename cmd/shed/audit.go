@@ -221,10 +221,7 @@ func (o *chainOptions) readKey(shown []byte) (crypto.PublicKey, error) {
 	if o.key == "" {
 		return auditlog.ParseKey(shown)
 	}
-	text, err := os.ReadFile(o.key)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = cli.NotFound(err)
-	}
+	text, err := readCapped(o.key, maxKeysFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the control plane's key: %w", err)
 	}
