@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -34,13 +35,29 @@ func Write(path string, mode os.FileMode, content []byte) error {
 	})
 }
 
+// Sweep removes what a Write of path left beside it when its process was
+// killed. Nobody else may be writing path: hold a lock. Errors are those of the
+// file system.
+func Sweep(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), temporary(path)) {
+			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(path), e.Name())))
+		}
+	}
+	return err
+}
+
+// temporary is how the names of files begin that are to be path.
+func temporary(path string) string { return "." + filepath.Base(path) + "-" }
+
 // Fill is Write of what fill writes into the file that is to be path. Errors
 // are also those of fill.
 func Fill(path string, mode os.FileMode, fill func(*os.File) error) (err error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return fmt.Errorf("writing %s: %w", path, ErrNotRegular)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	f, err := os.CreateTemp(filepath.Dir(path), temporary(path)+"*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

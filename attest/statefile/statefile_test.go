@@ -112,3 +112,23 @@ func TestWriteSparesWhatIsNoFile(t *testing.T) {
 		t.Errorf("it was replaced: %v", err)
 	}
 }
+
+func TestSweepRemovesWhatAKilledWriteLeft(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "head")
+	for _, name := range []string{"head", ".head-123", ".header", ".other-123"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := statefile.Sweep(path); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 3 {
+		t.Errorf("%v is left, error %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".head-123")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left of head: %v", err)
+	}
+}

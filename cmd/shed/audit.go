@@ -100,7 +100,15 @@ type results struct {
 	close   func() error
 }
 
+// aboutTheLog are flags that mean nothing where no log is named.
+var aboutTheLog = []string{"log", "log-key", "release-key", "witness", "witnesses", "cosignature-age"}
+
 func (o *chainOptions) run(cmd *cobra.Command) error {
+	for _, name := range aboutTheLog {
+		if o.log.log == "" && cmd.Flags().Changed(name) {
+			return cli.Hinted(cli.Usage(fmt.Errorf("--%s is given and no log is named", name)), "name where it is served with --log")
+		}
+	}
 	chain, err := o.open(cmd)
 	if err != nil {
 		return err
