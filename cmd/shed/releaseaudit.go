@@ -27,7 +27,8 @@ what it saw of it last time. It reports
   foreign-entry     an entry that no accepted key signed, or that does not parse
   never-logged      a release in use that the log does not have
   withdrawn-in-use  a release in use that was withdrawn
-  unwitnessed       a head that too few witnesses have cosigned, or too long ago
+  unwitnessed       a head that too few witnesses have cosigned, or too long ago;
+                    where no witness is named that is not asked for, and said
 
 The releases in use are those whose manifest.json is in a directory of
 --releases, or in DIR itself, and with --running those that the control plane's
