@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -20,8 +21,13 @@ import (
 // ErrLocked says that another process holds the lock.
 var ErrLocked = errors.New("in use by another process")
 
+// ErrNotRegular says that what a file was to replace is a device, a pipe or
+// something else that is no file.
+var ErrNotRegular = errors.New("not a regular file")
+
 // Write replaces path, whose directory must exist, with content under the
-// given mode. Errors are those of the file system; path is then as it was.
+// given mode. Errors are those of the file system, and ErrNotRegular: as root,
+// a rename would put a file in the place of /dev/null. path is then as it was.
 func Write(path string, mode os.FileMode, content []byte) error {
 	return Fill(path, mode, func(f *os.File) error {
 		_, err := f.Write(content)
@@ -29,10 +35,29 @@ func Write(path string, mode os.FileMode, content []byte) error {
 	})
 }
 
+// Sweep removes what a Write of path left beside it when its process was
+// killed. Nobody else may be writing path: hold a lock. Errors are those of the
+// file system.
+func Sweep(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), temporary(path)) {
+			err = errors.Join(err, os.Remove(filepath.Join(filepath.Dir(path), e.Name())))
+		}
+	}
+	return err
+}
+
+// temporary is how the names of files begin that are to be path.
+func temporary(path string) string { return "." + filepath.Base(path) + "-" }
+
 // Fill is Write of what fill writes into the file that is to be path. Errors
 // are also those of fill.
 func Fill(path string, mode os.FileMode, fill func(*os.File) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return fmt.Errorf("writing %s: %w", path, ErrNotRegular)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), temporary(path)+"*")
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

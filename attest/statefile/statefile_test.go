@@ -3,6 +3,7 @@ package statefile_test
 import (
 	"bytes"
 	"errors"
+	"net"
 	"os"
 	"path/filepath"
 	"testing"
@@ -93,5 +94,41 @@ func TestLockKeepsOthersOut(t *testing.T) {
 	}
 	if err := again(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestWriteSparesWhatIsNoFile is `--save /dev/null` by root.
+func TestWriteSparesWhatIsNoFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "socket")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		t.Skip("no sockets in the file system: ", err)
+	}
+	defer l.Close()
+	if err := statefile.Write(path, 0o600, []byte("content")); !errors.Is(err, statefile.ErrNotRegular) {
+		t.Errorf("got %v, want %v", err, statefile.ErrNotRegular)
+	}
+	if info, err := os.Lstat(path); err != nil || info.Mode().IsRegular() {
+		t.Errorf("it was replaced: %v", err)
+	}
+}
+
+func TestSweepRemovesWhatAKilledWriteLeft(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "head")
+	for _, name := range []string{"head", ".head-123", ".header", ".other-123"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := statefile.Sweep(path); err != nil {
+		t.Fatal(err)
+	}
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) != 3 {
+		t.Errorf("%v is left, error %v", left, err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, ".head-123")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what was left of head: %v", err)
 	}
 }

@@ -125,7 +125,7 @@ func Open(dir string, signer *checkpoint.Signer, keys []checkpoint.Key) (*Witnes
 		}
 	}
 	for origin, l := range w.logs {
-		if err := l.load(origin); err != nil {
+		if err := errors.Join(l.load(origin), statefile.Sweep(l.path)); err != nil {
 			return nil, errors.Join(err, unlock())
 		}
 	}

@@ -100,7 +100,15 @@ type results struct {
 	close   func() error
 }
 
+// aboutTheLog are flags that mean nothing where no log is named.
+var aboutTheLog = []string{"log", "log-key", "release-key", "witness", "witnesses", "cosignature-age"}
+
 func (o *chainOptions) run(cmd *cobra.Command) error {
+	for _, name := range aboutTheLog {
+		if o.log.log == "" && cmd.Flags().Changed(name) {
+			return cli.Hinted(cli.Usage(fmt.Errorf("--%s is given and no log is named", name)), "name where it is served with --log")
+		}
+	}
 	chain, err := o.open(cmd)
 	if err != nil {
 		return err
@@ -221,10 +229,7 @@ func (o *chainOptions) readKey(shown []byte) (crypto.PublicKey, error) {
 	if o.key == "" {
 		return auditlog.ParseKey(shown)
 	}
-	text, err := os.ReadFile(o.key)
-	if errors.Is(err, fs.ErrNotExist) {
-		err = cli.NotFound(err)
-	}
+	text, err := readCapped(o.key, maxKeysFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading the control plane's key: %w", err)
 	}

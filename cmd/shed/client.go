@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -119,12 +118,15 @@ func first(texts ...string) string {
 }
 
 func readReleaseKey(path string) (key any, err error) {
-	b, err := os.ReadFile(path)
+	b, err := readCapped(path, maxKeysFile)
 	if err != nil {
 		return nil, cli.Hinted(fmt.Errorf("reading release key: %w", err), "name the key that signs releases with --release-key")
 	}
 	return release.ParsePublicKey(b)
 }
+
+// maxRootsFile caps a file of endorsement roots, in bytes.
+const maxRootsFile = 1 << 20
 
 // readTrustAnchors reads FILE or FILE=TIER, a PEM file of certificates.
 func readTrustAnchors(argument string) ([]verifier.TrustAnchor, error) {
@@ -135,7 +137,7 @@ func readTrustAnchors(argument string) ([]verifier.TrustAnchor, error) {
 			return nil, cli.Usage(fmt.Errorf("endorsement root %s: %w", path, err))
 		}
 	}
-	text, err := os.ReadFile(path)
+	text, err := readCapped(path, maxRootsFile)
 	if err != nil {
 		return nil, cli.Hinted(fmt.Errorf("reading endorsement root: %w", err), "name the authority of endorsement certificates with --ek-root")
 	}

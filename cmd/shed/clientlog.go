@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -111,17 +110,7 @@ func (f *logFlags) readWitnesses() (all []release.Witness, err error) {
 const maxKeysFile = 64 << 10
 
 func readKeysFile(name string) ([]byte, error) {
-	info, err := os.Stat(name)
-	if err == nil && info.Size() > maxKeysFile {
-		err = fmt.Errorf("%s has %d bytes, at most %d", name, info.Size(), maxKeysFile)
-	}
-	var text []byte
-	if err == nil {
-		text, err = os.ReadFile(name)
-	}
-	if errors.Is(err, fs.ErrNotExist) {
-		err = cli.NotFound(err)
-	}
+	text, err := readCapped(name, maxKeysFile)
 	if err != nil {
 		return nil, fmt.Errorf("reading verifier keys: %w", err)
 	}

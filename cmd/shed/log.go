@@ -59,10 +59,7 @@ func newLogAddCommand() *cobra.Command {
 		Short: "add an entry that was signed elsewhere: a withdrawal or a rotation",
 		Args:  cobra.ExactArgs(1),
 		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
-			entry, err := os.ReadFile(args[0])
-			if errors.Is(err, fs.ErrNotExist) {
-				return cli.NotFound(err)
-			}
+			entry, err := readCapped(args[0], logentry.MaxBytes)
 			if err != nil {
 				return fmt.Errorf("reading the entry: %w", err)
 			}

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/toolshed-cloud/shed/attest/logentry"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
@@ -109,14 +110,14 @@ release is added once enough witnesses have cosigned it.`,
 }
 
 func readRelease(dir, disk string) (n adminclient.NewRelease, err error) {
-	if n.Manifest, err = os.ReadFile(filepath.Join(dir, manifestFile)); err != nil {
-		return n, cli.NotFound(fmt.Errorf("reading the release: %w", err))
+	if n.Manifest, err = readCapped(filepath.Join(dir, manifestFile), release.MaxManifestBytes); err != nil {
+		return n, fmt.Errorf("reading the release: %w", err)
 	}
-	if n.Bundle, err = os.ReadFile(filepath.Join(dir, bundleFile)); err != nil {
-		return n, cli.Hinted(cli.NotFound(fmt.Errorf("reading the release's signature: %w", err)), "`shed image sign` makes it")
+	if n.Bundle, err = readCapped(filepath.Join(dir, bundleFile), release.MaxBundleBytes); err != nil {
+		return n, cli.Hinted(fmt.Errorf("reading the release's signature: %w", err), "`shed image sign` makes it")
 	}
 	// Where there is no log none is needed.
-	if n.Entry, err = os.ReadFile(filepath.Join(dir, entryFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if n.Entry, err = readCapped(filepath.Join(dir, entryFile), logentry.MaxBytes); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return n, fmt.Errorf("reading the release's log entry: %w", err)
 	}
 	if disk == "" {

@@ -27,7 +27,8 @@ what it saw of it last time. It reports
   foreign-entry     an entry that no accepted key signed, or that does not parse
   never-logged      a release in use that the log does not have
   withdrawn-in-use  a release in use that was withdrawn
-  unwitnessed       a head that too few witnesses have cosigned, or too long ago
+  unwitnessed       a head that too few witnesses have cosigned, or too long ago;
+                    where no witness is named that is not asked for, and said
 
 The releases in use are those whose manifest.json is in a directory of
 --releases, or in DIR itself, and with --running those that the control plane's
@@ -71,7 +72,7 @@ func (o *auditOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	err = printReport(cmd, report)
+	err = printReport(cmd, report, len(o.witnesses) > 0)
 	if len(report.Findings) > 0 {
 		err = errors.Join(err, cli.Refused(fmt.Errorf("the log %s is not as it should be: %d findings", report.Head.Origin, len(report.Findings))))
 	}
@@ -121,6 +122,9 @@ func (o *auditOptions) auditPolicy(cmd *cobra.Command) (p logaudit.Policy, err e
 	}
 	if p.Log, err = readLogKey(o.key); err != nil {
 		return p, err
+	}
+	if file := first(os.Getenv("SHED_WITNESS"), existing(filepath.Join(client, witnessesFile))); len(o.witnesses) == 0 && file != "" {
+		o.witnesses = []string{file}
 	}
 	p.Now, p.MaxAge = time.Now(), o.age
 	if p.ReleaseKeys, err = o.readReleaseKeys(client); err != nil {
@@ -184,14 +188,16 @@ func readSeen(name string, log checkpoint.Key) (logaudit.Head, error) {
 // auditResult is a report for programs.
 type auditResult struct {
 	logaudit.Head
-	Releases  int                `json:"releases"`
-	Withdrawn int                `json:"withdrawn"`
-	Rotations int                `json:"rotations"`
+	Releases  int `json:"releases"`
+	Withdrawn int `json:"withdrawn"`
+	Rotations int `json:"rotations"`
+	// Witnessed says whether cosignatures were asked for.
+	Witnessed bool               `json:"witnesses_checked"`
 	Findings  []logaudit.Finding `json:"findings"`
 }
 
-func printReport(cmd *cobra.Command, r *logaudit.Report) error {
-	out := auditResult{Head: r.Head, Releases: len(r.Releases), Rotations: r.Rotations, Findings: append([]logaudit.Finding{}, r.Findings...)}
+func printReport(cmd *cobra.Command, r *logaudit.Report, witnessed bool) error {
+	out := auditResult{Head: r.Head, Releases: len(r.Releases), Rotations: r.Rotations, Witnessed: witnessed, Findings: append([]logaudit.Finding{}, r.Findings...)}
 	for _, one := range r.Releases {
 		if one.Withdrawn {
 			out.Withdrawn++
@@ -210,6 +216,9 @@ func printReport(cmd *cobra.Command, r *logaudit.Report) error {
 	}
 	for _, f := range r.Findings {
 		fmt.Fprintf(&b, "%s: %s\n", f.Problem, f.Reason)
+	}
+	if !witnessed {
+		b.WriteString("witnesses: not asked for, none was named with --witness\n")
 	}
 	fmt.Fprintf(&b, "%s size %d: %d releases, %d withdrawn, %d rotations, %d findings\n",
 		r.Head.Origin, r.Head.Size, out.Releases, out.Withdrawn, out.Rotations, len(r.Findings))

@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 
@@ -42,7 +41,7 @@ func manifestsIn(dir string) (all []attest.ReleaseDigest, err error) {
 		return nil, cli.NotFound(fmt.Errorf("no %s in %s", manifestFile, dir))
 	}
 	for _, name := range names {
-		b, err := os.ReadFile(name)
+		b, err := readCapped(name, release.MaxManifestBytes)
 		if err != nil {
 			return nil, fmt.Errorf("reading a release in use: %w", err)
 		}

@@ -9,10 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -32,10 +29,7 @@ shed log add puts what it signed into the log.`
 
 // readSigner reads a private release key and what signs with it.
 func readSigner(name string) (public crypto.PublicKey, sign func([]byte) ([]byte, error), err error) {
-	text, err := os.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, cli.NotFound(fmt.Errorf("reading the release key: %w", err))
-	}
+	text, err := readCapped(name, maxKeysFile)
 	if err != nil {
 		return nil, nil, fmt.Errorf("reading the release key: %w", err)
 	}

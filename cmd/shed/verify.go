@@ -66,9 +66,16 @@ func (o *verifyOptions) run(cmd *cobra.Command, args []string) error {
 		kinds = append(kinds, "--bundle")
 	}
 	live := len(args) == 1
-	switch {
-	case live && len(kinds) > 0 || len(kinds) > 1 || !live && len(kinds) == 0:
+	if live {
+		kinds = append(kinds, theMachine)
+	}
+	if len(kinds) != 1 {
 		return cli.Hinted(cli.Usage(errors.New("want one thing to verify: a machine's url, a bundle or one piece of evidence")), "shed verify --help lists them")
+	}
+	if err := checkFlags(cmd, kinds[0]); err != nil {
+		return err
+	}
+	switch {
 	case live && !o.at.IsZero():
 		return cli.Usage(errors.New("a live machine is judged at this time: --at is for what was saved"))
 	case !live && wantsEAR(cmd):

@@ -109,6 +109,9 @@ func TestLogEntries(t *testing.T) {
 	d.want(http.StatusUnprocessableEntity, "entry-kind", "POST", "/v1/log/entries", d.entry(r.Entry))
 	d.want(http.StatusForbidden, "entry-refused", "POST", "/v1/log/entries", d.entry(logtest.NewReleaseKey(t).Entry(withdrawal)))
 	d.want(http.StatusForbidden, "entry-refused", "POST", "/v1/log/entries", d.entry([]byte("nonsense")))
+	// A digest that was mistyped would stand in the log for good.
+	d.want(http.StatusForbidden, "entry-refused", "POST", "/v1/log/entries", d.entry(key.Entry(withdrawal)))
+	d.want(http.StatusCreated, "", "POST", "/v1/releases", d.body(r, r.Entry))
 	d.want(http.StatusCreated, "", "POST", "/v1/log/entries", d.entry(key.Entry(withdrawal)))
 	next := logtest.NewReleaseKey(t)
 	d.want(http.StatusCreated, "", "POST", "/v1/log/entries", d.entry(key.Entry(logentry.Body{

@@ -199,9 +199,12 @@ func (p *ControlPlane) readSecret(ctx context.Context) (signup.Secret, error) {
 }
 
 func (p *ControlPlane) openProvider(ctx context.Context) (err error) {
-	if p.provider, err = p.Provider(ctx); err != nil {
+	// A nil pointer that comes with an error makes an interface that is not nil.
+	provider, err := p.Provider(ctx)
+	if err != nil {
 		return fmt.Errorf("starting the provider %s: %w", p.Config.ProviderName, err)
 	}
+	p.provider = provider
 	if err := p.provider.Configure(ctx, p.Config.Settings); err != nil {
 		return fmt.Errorf("configuring the provider %s: %w", p.Config.ProviderName, err)
 	}

@@ -88,6 +88,26 @@ func (s *site) open(flags ...string) (*controlplane.ControlPlane, error) {
 	})
 }
 
+// TestProviderThatDoesNotStart is one whose program dies at once.
+func TestProviderThatDoesNotStart(t *testing.T) {
+	s := newSite(t)
+	died := errors.New("died at once")
+	c, _, err := config.Load(config.Sources{Env: func(string) (string, bool) { return "", false }, Flags: s.flags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = controlplane.Open(t.Context(), controlplane.Options{
+		Dir: s.state, Config: c, Clock: time.Now, Random: rand.Reader, Logger: zap.NewNop(),
+		Provider: func(context.Context) (providers.Provider, error) { return (*nobody)(nil), died },
+	})
+	if !errors.Is(err, died) {
+		t.Errorf("got %v, want %v", err, died)
+	}
+}
+
+// nobody is what a constructor that fails gives back.
+type nobody struct{ providers.Provider }
+
 // once starts a control plane and stops it.
 func (s *site) once(flags ...string) error {
 	s.t.Helper()

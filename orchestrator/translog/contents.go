@@ -89,6 +89,12 @@ func (c *contents) accepts(e *logentry.Entry, auditKey crypto.PublicKey, keys []
 		if _, twice := c.releases[e.Body.Release.Manifest]; twice {
 			return refused("release %s stands in the log already", e.Body.Release.Manifest)
 		}
+	case logentry.KindWithdrawal:
+		// A digest that was mistyped would stand there for good, and every
+		// audit from then on would call it foreign.
+		if _, there := c.releases[e.Body.Withdrawal.Manifest]; !there {
+			return refused("release %s, to be withdrawn, does not stand in the log", e.Body.Withdrawal.Manifest)
+		}
 	}
 	return because(e.Verify(c.current()))
 }

@@ -195,7 +195,10 @@ func TestForeignEntriesAreRefused(t *testing.T) {
 			Use: logentry.UseRelease, Old: w.key.DER(), New: stranger.DER(),
 		}}),
 		"the release again": w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &r.Statement}),
-		"audit head":        w.key.Entry(logentry.Body{Kind: logentry.KindAuditHead, AuditHead: &logentry.AuditHead{Head: attest.Digest{1}}}),
+		"withdrawal of nothing": w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{
+			Manifest: attest.ReleaseDigest{1}, Reason: logentry.ReasonFaulty,
+		}}),
+		"audit head": w.key.Entry(logentry.Body{Kind: logentry.KindAuditHead, AuditHead: &logentry.AuditHead{Head: attest.Digest{1}}}),
 	} {
 		if _, err := w.log.Add(t.Context(), entry); !errors.Is(err, attest.ErrTransparency) {
 			t.Errorf("%s: %v", name, err)

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+)
+
+// theMachine names the kind of what is verified where a URL does.
+const theMachine = "URL"
+
+// judged are the kinds that are judged as one of the owner's machines is.
+var judged = []string{theMachine, "--bundle"}
+
+// flagsOf says which kinds a flag is about. The others take no notice of it.
+var flagsOf = map[string][]string{
+	"certs":           {"--snp-report"},
+	"crl":             {"--snp-report"},
+	"collateral":      {"--tdx-quote"},
+	"signature":       {"--tpm-quote"},
+	"ak":              {"--tpm-quote"},
+	"event-log":       {"--tpm-quote"},
+	"registers":       {"--tpm-quote"},
+	"report-data":     {"--snp-report", "--tdx-quote", "--nitro-document", "--tpm-quote"},
+	"release-key":     judged,
+	"ek-root":         judged,
+	"minimum-tier":    judged,
+	"log-key":         judged,
+	"witness":         judged,
+	"witnesses":       judged,
+	"cosignature-age": judged,
+}
+
+// demands are the flags that ask for a check. An empty one, as a script's unset
+// variable makes it, would leave the check out and look as if it had been made.
+var demands = []string{"policy", "report-data", "minimum-tier"}
+
+// checkFlags refuses a flag that what is verified takes no notice of: whoever
+// gave it would believe that it was checked.
+func checkFlags(cmd *cobra.Command, kind string) (err error) {
+	cmd.Flags().Visit(func(flag *pflag.Flag) {
+		kinds, some := flagsOf[flag.Name]
+		switch {
+		case err != nil:
+		case some && !slices.Contains(kinds, kind):
+			err = cli.Hinted(cli.Usage(fmt.Errorf("--%s says nothing of %s", flag.Name, kind)), "it goes with %s", strings.Join(kinds, ", "))
+		case slices.Contains(demands, flag.Name) && flag.Value.String() == "":
+			err = cli.Usage(fmt.Errorf("--%s is empty", flag.Name))
+		}
+	})
+	return err
+}
