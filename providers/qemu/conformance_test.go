@@ -202,7 +202,7 @@ func TestEndorsementCertificateChainsToTheExportedRoot(t *testing.T) {
 	if err := cert.CheckSignatureFrom(root); err != nil {
 		t.Error(err)
 	}
-	if cert.PublicKeyAlgorithm != x509.RSA {
+	if cert.PublicKeyAlgorithm != x509.ECDSA {
 		t.Errorf("certificate is of a key of %s", cert.PublicKeyAlgorithm)
 	}
 	if cert.Subject.CommonName != string(machine) {
