@@ -27,6 +27,7 @@ func documented(t *testing.T, page string) string {
 // image built as it says there: only the places are the test's own.
 func TestVMOperationsConfiguration(t *testing.T) {
 	w := newWorld(t)
+	w.unlogged = true
 	w.releaseWith("./cmd/toolshed")
 	dir := filepath.Dir(w.place.config())
 	text := strings.NewReplacer("/var/lib/shed", dir, "/run/shed", w.place.runtime).Replace(documented(t, "operations.md"))

@@ -51,6 +51,9 @@ type world struct {
 	control *control
 	// releaseDir is the signed release that start adds.
 	releaseDir string
+	// unlogged says that the configuration names no log, whose keys an owner
+	// would be given: there is no owner then.
+	unlogged bool
 	// env is added to the control plane's environment at the next start.
 	env []string
 }
@@ -131,7 +134,9 @@ func (w *world) start() {
 		w.t.Fatal(err)
 	}
 	w.must(w.place.shed(w.t.Context(), nil, "release", "add", w.releaseDir))
-	w.must(w.place.handOver())
+	if !w.unlogged {
+		w.must(w.place.handOver())
+	}
 }
 
 // stop ends the control plane and powers the machines off, keeping the data.
