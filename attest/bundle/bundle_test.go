@@ -149,6 +149,7 @@ func TestSaversWordIsNoMore(t *testing.T) {
 			t.Errorf("activation %d: verdict %v at %s, want %v at %s", said, got, judged.At, want, terms.At)
 		}
 	}
+	b.Activation = bundle.ActivatedHere
 	// A list that the policy has too is one list.
 	root := chaintest.Root(t, "root", chaintest.P256(t), nil)
 	for n := range chain.MaxLists {
