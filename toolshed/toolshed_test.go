@@ -1,11 +1,12 @@
 package toolshed_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -14,19 +15,38 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/kv"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
 // serve answers the address of a toolshed on a store of its own.
 func serve(t *testing.T) string {
 	t.Helper()
-	store, err := kv.Open(t.Context(), filepath.Join(t.TempDir(), "kv.db"), time.Now)
+	handler, close, err := open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { store.Close() })
-	s := httptest.NewServer(toolshed.Handler(store, zap.NewNop()))
-	t.Cleanup(s.Close)
+	s := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		s.Close()
+		if err := close(); err != nil {
+			t.Errorf("closing: %v", err)
+		}
+	})
 	return s.URL
+}
+
+// open is a toolshed on a data directory.
+func open(dir string) (_ http.Handler, close func() error, err error) {
+	data, err := store.OpenDirectory(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	db, err := data.Open(context.Background(), kv.Schema)
+	if err != nil {
+		return nil, nil, errors.Join(err, data.Close())
+	}
+	close = func() error { return errors.Join(db.Close(), data.Close()) }
+	return toolshed.Handler(kv.New(db, time.Now), zap.NewNop()), close, nil
 }
 
 func ask(t *testing.T, url, method, path, body string, header ...string) (int, string, http.Header) {

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/kv"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
 func main() {
@@ -45,16 +45,21 @@ func run(ctx context.Context, socket, data string) error {
 		return errors.New("SHED_SOCKET and SHED_DATA must be set")
 	}
 	log := newLog()
-	store, err := kv.Open(ctx, filepath.Join(data, "kv.db"), time.Now)
+	dir, err := store.OpenDirectory(data)
 	if err != nil {
 		return err
 	}
-	defer store.Close() //nolint:errcheck // every answered write is on disk already
+	defer dir.Close() //nolint:errcheck // every answered write is on disk already
+	db, err := dir.Open(ctx, kv.Schema)
+	if err != nil {
+		return err
+	}
+	defer db.Close() //nolint:errcheck // as above
 	listener, err := net.Listen("unix", socket)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)
 	}
-	server := &http.Server{Handler: toolshed.Handler(store, log), ReadHeaderTimeout: 5 * time.Second}
+	server := &http.Server{Handler: toolshed.Handler(kv.New(db, time.Now), log), ReadHeaderTimeout: 5 * time.Second}
 	go func() {
 		<-ctx.Done()
 		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)

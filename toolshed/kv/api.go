@@ -15,11 +15,12 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
 // Register puts the store's operations on an API.
 func Register(api huma.API, s *Store) {
-	h := handlers{store: s}
+	h := handlers{kept: s}
 	const path, bytes = "/api/kv/{key}", "application/octet-stream"
 	value := func() map[string]*huma.MediaType {
 		return map[string]*huma.MediaType{bytes: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}
@@ -56,7 +57,7 @@ func Register(api huma.API, s *Store) {
 	huma.Register(api, remove, h.delete)
 }
 
-type handlers struct{ store *Store }
+type handlers struct{ kept *Store }
 
 // keyInput is a request that concerns one key.
 type keyInput struct {
@@ -125,7 +126,7 @@ func (h handlers) get(ctx context.Context, in *keyInput) (*getOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.store.Get(ctx, in.Key)
+	e, err := h.kept.Get(ctx, in.Key)
 	if err == nil && !match.holds(e.Version) {
 		err = ErrChanged
 	}
@@ -158,7 +159,7 @@ func (h handlers) put(ctx context.Context, in *keyInput) (*putOutput, error) {
 	if len(value) > MaxValueBytes {
 		return nil, problem.New(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the value has more than %d bytes", MaxValueBytes))
 	}
-	version, err := h.store.Put(ctx, in.Key, value, both(match, noneMatch))
+	version, err := h.kept.Put(ctx, in.Key, value, both(match, noneMatch))
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -170,7 +171,7 @@ func (h handlers) delete(ctx context.Context, in *keyInput) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, refusal(h.store.Delete(ctx, in.Key, both(match, noneMatch)))
+	return nil, refusal(h.kept.Delete(ctx, in.Key, both(match, noneMatch)))
 }
 
 func both(a, b Condition) Condition {
@@ -214,7 +215,7 @@ func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) 
 	if err := errors.Join(checkText("prefix", in.Prefix), checkText("after", in.After)); err != nil {
 		return nil, err
 	}
-	entries, more, err := h.store.List(ctx, in.Prefix, in.After, in.Limit)
+	entries, more, err := h.kept.List(ctx, in.Prefix, in.After, in.Limit)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -240,7 +241,7 @@ func refusal(err error) error {
 		return problem.Of(http.StatusNotFound, "no such key")
 	case errors.Is(err, ErrChanged):
 		return problem.Of(http.StatusPreconditionFailed, "the value is not of the version that the request wants")
-	case errors.Is(err, ErrFull):
+	case errors.Is(err, store.ErrFull):
 		return problem.New(http.StatusInsufficientStorage, "disk-full", err.Error()+"; deleting keys makes room")
 	default:
 		return problem.Of(http.StatusInternalServerError, "the store failed: "+err.Error())
