@@ -14,47 +14,56 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
-// Register puts the store's operations on an API.
-func Register(api huma.API, s *Store) {
+// The scopes of this API.
+const (
+	ScopeRead  auth.Scope = "kv:read"
+	ScopeWrite auth.Scope = "kv:write"
+)
+
+// Register puts the store's operations on an API's place.
+func Register(m *mount.Mount, s *Store) {
+	m.Report(s)
 	h := handlers{kept: s}
 	const path, bytes = "/api/kv/{key}", "application/octet-stream"
 	value := func() map[string]*huma.MediaType {
 		return map[string]*huma.MediaType{bytes: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}
 	}
-	operation := func(id, method, path, summary string, refusals ...int) huma.Operation {
+	operation := func(scope auth.Scope, id, method, path, summary string, refusals ...int) huma.Operation {
 		return huma.Operation{
-			OperationID: id, Method: method, Path: path, Tags: []string{"kv"}, Summary: summary,
+			OperationID: id, Method: method, Path: path, Tags: []string{"kv"}, Summary: summary, Security: auth.Needs(scope),
 			Errors: append(refusals, http.StatusBadRequest, http.StatusUnprocessableEntity),
 		}
 	}
-	list := operation("kv-list", http.MethodGet, "/api/kv", "List keys in order")
+	list := operation(ScopeRead, "kv-list", http.MethodGet, "/api/kv", "List keys in order")
 	// A misspelt parameter would page for ever.
 	list.RejectUnknownQueryParameters = true
-	huma.Register(api, list, h.list)
+	huma.Register(m.API, list, h.list)
 
-	get := operation("kv-get", http.MethodGet, path, "Read one value", http.StatusNotFound, http.StatusPreconditionFailed)
+	get := operation(ScopeRead, "kv-get", http.MethodGet, path, "Read one value", http.StatusNotFound, http.StatusPreconditionFailed)
 	get.Responses = map[string]*huma.Response{
 		"200": {Description: "The value", Content: value()},
 		"304": {Description: "The caller has this version"},
 	}
-	huma.Register(api, get, h.get)
+	huma.Register(m.API, get, h.get)
 
-	put := operation("kv-put", http.MethodPut, path, "Write one value",
+	put := operation(ScopeWrite, "kv-put", http.MethodPut, path, "Write one value",
 		http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage)
 	put.DefaultStatus = http.StatusNoContent
 	put.RequestBody = &huma.RequestBody{
 		Description: fmt.Sprintf("the value, at most %d bytes as they are", MaxValueBytes), Content: value(),
 	}
-	huma.Register(api, put, h.put)
+	huma.Register(m.API, put, h.put)
 
-	remove := operation("kv-delete", http.MethodDelete, path, "Remove one key",
+	remove := operation(ScopeWrite, "kv-delete", http.MethodDelete, path, "Remove one key",
 		http.StatusNotFound, http.StatusPreconditionFailed, http.StatusInsufficientStorage)
 	remove.DefaultStatus = http.StatusNoContent
-	huma.Register(api, remove, h.delete)
+	huma.Register(m.API, remove, h.delete)
 }
 
 type handlers struct{ kept *Store }

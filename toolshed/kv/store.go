@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
@@ -59,6 +60,8 @@ type Store struct {
 	now func() time.Time
 }
 
+var _ mount.Reporter = (*Store)(nil)
+
 // New uses a database with this package's Schema.
 func New(db *store.DB, now func() time.Time) *Store { return &Store{db: db, now: now} }
 
@@ -104,6 +107,17 @@ func (s *Store) List(ctx context.Context, prefix, after string, limit int) (entr
 		return nil, false, fmt.Errorf("listing keys: %w", err)
 	}
 	return entries[:min(limit, len(entries))], len(entries) > limit, nil
+}
+
+// Usage says what is kept.
+func (s *Store) Usage(ctx context.Context) (mount.Usage, error) {
+	u := mount.Usage{Of: "keys"}
+	err := s.db.View(ctx, func(tx *store.Tx) error { return tx.QueryRow("SELECT count(*) FROM kv").Scan(&u.Count) })
+	if err != nil {
+		return u, fmt.Errorf("counting keys: %w", err)
+	}
+	u.Bytes, err = s.db.Bytes()
+	return u, err
 }
 
 // prefixEnd is greater than every text that begins with the prefix, which is
