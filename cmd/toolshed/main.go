@@ -23,6 +23,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/store"
+	"github.com/toolshed-cloud/shed/toolshed/url2text"
 )
 
 // stopGrace is how long requests under way have at the end. The agent waits
@@ -30,6 +31,7 @@ import (
 const stopGrace = 2 * time.Second
 
 func main() {
+	url2text.ParsePDFIfAsked()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	s, err := parse(os.Args[1:], os.LookupEnv, os.Stderr)
 	if err == nil {

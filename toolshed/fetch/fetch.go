@@ -65,7 +65,7 @@ func New(allow []string) (*Fetcher, error) {
 	}
 	f := &Fetcher{allowed: list}
 	f.transport = &http.Transport{
-		DialContext: f.dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout,
+		DialContext: f.Dial, ForceAttemptHTTP2: true, TLSHandshakeTimeout: dialTimeout,
 		ResponseHeaderTimeout: headerTimeout, MaxResponseHeaderBytes: maxHeaderBytes,
 		MaxConnsPerHost: maxConnsPerHost, MaxIdleConns: maxIdle, IdleConnTimeout: idleTimeout,
 	}
@@ -89,7 +89,8 @@ func (f *Fetcher) Client(l Limits) *http.Client {
 // Close ends idle connections.
 func (f *Fetcher) Close() { f.transport.CloseIdleConnections() }
 
-func (f *Fetcher) dial(ctx context.Context, network, address string) (net.Conn, error) {
+// Dial connects to where may be fetched from.
+func (f *Fetcher) Dial(ctx context.Context, network, address string) (net.Conn, error) {
 	d := &net.Dialer{Timeout: dialTimeout}
 	if !f.allowed.names(address) {
 		// After the name was resolved, before anything is sent.
