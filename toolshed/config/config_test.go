@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,7 @@ func TestSections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Unknown(); !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "fetch (line 4)") {
+	if err := c.Unknown(); !errors.Is(err, ErrConfig) || !strings.Contains(fmt.Sprint(err), "fetch (line 4)") {
 		t.Errorf("before anybody took it: %v", err)
 	}
 	var s section
@@ -64,7 +65,7 @@ func TestRefused(t *testing.T) {
 		"version: 1\n#" + strings.Repeat("x", maxFile):                              "bytes",
 	} {
 		_, err := load(t, text)
-		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), says) {
+		if !errors.Is(err, ErrConfig) || !strings.Contains(fmt.Sprint(err), says) {
 			t.Errorf("%.40q: %v, want one that says %q", text, err, says)
 		}
 	}
@@ -78,7 +79,7 @@ func TestRefused(t *testing.T) {
 		if err == nil {
 			err = c.Section("fetch", &section{})
 		}
-		if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), says) {
+		if !errors.Is(err, ErrConfig) || !strings.Contains(fmt.Sprint(err), says) {
 			t.Errorf("%.40q: %v, want one that says %q", text, err, says)
 		}
 	}
