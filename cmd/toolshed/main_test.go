@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -82,9 +83,9 @@ func start(t *testing.T, dir string, env []string, args ...string) *program {
 // overSocket reaches the program as the agent does, once its socket is there.
 func (p *program) overSocket(socket string) {
 	p.url = "http://toolshed"
-	p.client = &http.Client{Transport: &http.Transport{Dial: func(string, string) (net.Conn, error) {
+	p.client = &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		for deadline := time.Now().Add(10 * time.Second); ; {
-			c, err := net.Dial("unix", socket)
+			c, err := new(net.Dialer).DialContext(ctx, "unix", socket)
 			if err == nil || time.Now().After(deadline) {
 				return c, err
 			}
