@@ -55,16 +55,12 @@ type referenceSchema struct{ Name, Text string }
 func newReference(o *huma.OpenAPI) reference {
 	groups := map[string][]referenceOperation{}
 	for path, item := range o.Paths {
-		for method, op := range map[string]*huma.Operation{
-			"GET": item.Get, "PUT": item.Put, "POST": item.Post, "DELETE": item.Delete, "PATCH": item.Patch, "HEAD": item.Head, "OPTIONS": item.Options,
-		} {
-			if op != nil && !op.Hidden {
-				group := "toolshed"
-				if len(op.Tags) > 0 {
-					group = op.Tags[0]
-				}
-				groups[group] = append(groups[group], newReferenceOperation(method, path, op))
+		for _, op := range operationsOf(item) {
+			group := "toolshed"
+			if len(op.Tags) > 0 {
+				group = op.Tags[0]
 			}
+			groups[group] = append(groups[group], newReferenceOperation(op.Method, path, op))
 		}
 	}
 	var r reference
@@ -80,6 +76,12 @@ func newReference(o *huma.OpenAPI) reference {
 	}
 	slices.SortFunc(r.Schemas, func(a, b referenceSchema) int { return cmp.Compare(a.Name, b.Name) })
 	return r
+}
+
+// operationsOf are a path's.
+func operationsOf(item *huma.PathItem) []*huma.Operation {
+	all := []*huma.Operation{item.Get, item.Put, item.Post, item.Delete, item.Patch, item.Head, item.Options}
+	return slices.DeleteFunc(all, func(op *huma.Operation) bool { return op == nil || op.Hidden })
 }
 
 func newReferenceOperation(method, path string, op *huma.Operation) referenceOperation {

@@ -3,6 +3,7 @@ package toolshed
 import (
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"net/http"
 	"regexp"
 	"time"
@@ -47,12 +48,13 @@ func logged(next http.Handler, mux *http.ServeMux, log *zap.Logger) http.Handler
 		}
 		defer func() {
 			p := recover()
+			fault, _ := p.(error)
 			switch {
 			case p == nil:
 				if r.URL.Path != healthPath || rec.status >= http.StatusBadRequest {
 					log.Info("request", fields()...)
 				}
-			case p == http.ErrAbortHandler || rec.status != 0:
+			case errors.Is(fault, http.ErrAbortHandler) || rec.status != 0:
 				// The answer has begun: it is cut off rather than ended.
 				log.Warn("request cut off", fields()...)
 				panic(http.ErrAbortHandler)

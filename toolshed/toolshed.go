@@ -39,7 +39,7 @@ type Options struct {
 	// BehindAgent says that nobody but the agent reaches this server.
 	BehindAgent bool
 	Log         *zap.Logger
-	// Now and Random are time.Now and crypto/rand.Reader where they are nil.
+	// Where they are nil, Now is time.Now and Random is crypto/rand.Reader.
 	Now    func() time.Time
 	Random io.Reader
 }

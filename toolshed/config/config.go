@@ -201,18 +201,19 @@ func (c *Config) Secret(s Secret) (string, error) {
 // checkNesting bounds how deep the parser has to go: in brackets, and in
 // indentation, which cannot be deeper than a line is long.
 func checkNesting(b []byte) error {
-	depth := 0
+	depth, deepest := 0, 0
 	for line := range strings.Lines(string(b)) {
-		indent := len(line) - len(strings.TrimLeft(line, " -?"))
 		for _, r := range line {
 			switch r {
 			case '[', '{':
 				depth++
+				deepest = max(deepest, depth)
 			case ']', '}':
 				depth = max(depth-1, 0)
 			}
 		}
-		if depth > maxNesting || indent > 4*maxNesting {
+		indent := len(line) - len(strings.TrimLeft(line, " -?"))
+		if deepest > maxNesting || indent > 4*maxNesting {
 			return fmt.Errorf("nested more than %d deep", maxNesting)
 		}
 	}

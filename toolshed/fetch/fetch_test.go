@@ -3,7 +3,6 @@ package fetch
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -225,7 +224,7 @@ func FuzzParseAllowed(f *testing.F) {
 		}
 		// What is allowed by name allows no address.
 		if len(a.ranges) == 0 && a.contains(netip.MustParseAddrPort("127.0.0.1:80")) {
-			t.Error(fmt.Sprintf("%q allows loopback", text))
+			t.Errorf("%q allows loopback", text)
 		}
 	})
 }

@@ -68,15 +68,14 @@ func (s Site) New(name string, limits Limits) *Mount {
 	limits = limits.withDefaults()
 	m := &Mount{Name: name, mux: s.Mux, limits: limits, gate: newGate(limits, s.Now), stopping: s.Stopping}
 	group := huma.NewGroup(s.API)
-	group.UseSimpleModifier(func(op *huma.Operation) {
-		if op.MaxBodyBytes == 0 {
-			op.MaxBodyBytes = limits.BodyBytes
-		}
-	})
 	group.UseMiddleware(auth.Middleware, m.operation)
 	m.API = group
 	return m
 }
+
+// frameworkBodyBytes is what the framework puts into an operation that does not
+// say, and reads of its body at most: a larger one says so as MaxBodyBytes.
+const frameworkBodyBytes = 1 << 20
 
 // longKey marks an operation that lasts, in its metadata.
 const longKey = "long"
@@ -92,8 +91,11 @@ func Lasting(op huma.Operation) huma.Operation {
 func (m *Mount) operation(ctx huma.Context, next func(huma.Context)) {
 	op := ctx.Operation()
 	r, w := humago.Unwrap(ctx)
-	lasting := op.Metadata[longKey] != nil
-	m.admit(w, r, Route{Lasting: lasting, BodyBytes: op.MaxBodyBytes}, func(r *http.Request) { next(huma.WithContext(ctx, r.Context())) })
+	route := Route{Lasting: op.Metadata[longKey] != nil, BodyBytes: m.limits.BodyBytes}
+	if op.MaxBodyBytes != 0 && op.MaxBodyBytes != frameworkBodyBytes {
+		route.BodyBytes = op.MaxBodyBytes
+	}
+	m.admit(w, r, route, func(r *http.Request) { next(huma.WithContext(ctx, r.Context())) })
 }
 
 // Route is what a route that is no typed operation says of itself.

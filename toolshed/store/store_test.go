@@ -208,7 +208,7 @@ func TestStatements(t *testing.T) {
 		}
 		return tx.QueryRow("SELECT nothing").Scan(new(int))
 	})
-	if err == nil || !strings.Contains(err.Error(), "nothing") {
+	if err == nil || !strings.Contains(fmt.Sprint(err), "nothing") {
 		t.Errorf("a wrong statement: %v", err)
 	}
 }
