@@ -23,7 +23,7 @@ func (h handlers) registerCompat(m *mount.Mount) {
 		OperationID: "llm-completions", Method: http.MethodPost, Path: base + "/chat/completions", Tags: []string{"llm"},
 		Summary: "Ask a language model by OpenAI's protocol", Security: auth.Needs(ScopeChat),
 		RequestBody: &huma.RequestBody{Content: anything, Required: true}, SkipValidateBody: true,
-		Responses:   map[string]*huma.Response{"200": {Description: "A chat completion, or its chunks as server-sent events", Content: anything}},
+		Responses: map[string]*huma.Response{"200": {Description: "A chat completion, or its chunks as server-sent events", Content: anything}},
 	}), h.completions)
 	huma.Register(m.API, huma.Operation{
 		OperationID: "llm-completions-models", Method: http.MethodGet, Path: base + "/models", Tags: []string{"llm"},
