@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	tdxtesting "github.com/google/go-tdx-guest/testing"
@@ -40,13 +40,18 @@ func TestRawScripts(t *testing.T) {
 	})
 }
 
+// moduleDir has the module downloaded where nothing that was built needed it.
 func moduleDir(t *testing.T, module string) string {
 	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(dir))
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m.Dir
 }
 
 // writeQuote writes a real TPM's quote, as its machine's evidence has it, in
