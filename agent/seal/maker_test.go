@@ -98,9 +98,6 @@ func TestKeySealedByAnotherImage(t *testing.T) {
 
 	m.reboot()
 	m.refused(ErrMaker)
-	if m.mapper.key != nil && string(m.mapper.key) == string(make([]byte, keyBytes)) {
-		t.Error("the forger's key opened the volume")
-	}
 
 	// Nor does what the TPM said of the right key vouch for the wrong one.
 	for name, mix := range map[string]func(*Sealed){
