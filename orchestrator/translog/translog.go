@@ -76,6 +76,9 @@ type Log struct {
 
 	// adding serialises additions: an entry is added once.
 	adding sync.Mutex
+	// rotating serialises rotations of the log's key: each is of the key that
+	// the one before it drew.
+	rotating sync.Mutex
 	// rounds serialises rounds of asking the witnesses.
 	rounds sync.Mutex
 
