@@ -6,7 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +39,22 @@ func (w *world) entries() (all []*logentry.Entry) {
 	return all
 }
 
+// meeting is randomness that keeps whoever draws until another draws too, or for
+// a while where nobody does.
+type meeting struct{ drawing atomic.Int32 }
+
+func (m *meeting) Read(b []byte) (int, error) {
+	m.drawing.Add(1)
+	defer m.drawing.Add(-1)
+	for range 1 << 16 {
+		if m.drawing.Load() > 1 {
+			break
+		}
+		runtime.Gosched()
+	}
+	return rand.Read(b)
+}
+
 // Rotations that come at once follow one another, and no key that was drawn is
 // lost: a client follows each from the key that it knows.
 func TestRotationsAtOnce(t *testing.T) {
@@ -44,15 +62,18 @@ func TestRotationsAtOnce(t *testing.T) {
 	first := w.log.Key()
 	const times = checkpoint.MaxSigners - 1
 	var all sync.WaitGroup
+	met := &meeting{}
 	for range times {
 		all.Go(func() {
-			if _, err := w.log.RotateKey(t.Context(), rand.Reader); err != nil {
+			if _, err := w.log.RotateKey(t.Context(), met); err != nil {
 				t.Error(err)
 			}
 		})
 	}
 	all.Wait()
-	if err := w.log.Witnessed(t.Context(), times-1); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := w.log.Witnessed(ctx, times-1); err != nil {
 		t.Fatal(err)
 	}
 	known := first.String()
