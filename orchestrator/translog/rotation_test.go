@@ -96,26 +96,29 @@ func TestRotationsAtOnce(t *testing.T) {
 	}
 }
 
-// A rotation that a stop came before stands in the log once it runs again.
+// Rotations that a stop came before stand in the log once it runs again, in the
+// order that they followed one another in.
 func TestRotationIsAnnouncedAfterAStop(t *testing.T) {
 	w := newWorld(t)
 	w.add(logtest.NewRelease(t, w.key, 1).Entry)
 	w.close()
-	// What RotateKey writes before it says so.
-	keys := w.keys()
-	next := logtest.New(t, 0).NewSigner(checkpoint.KindLog, origin)
-	text := next.Encode() + keys[0].Encode()
+	// What RotateKey writes before it says so, twice.
+	first := w.keys()[0]
+	second, third := logtest.New(t, 0).NewSigner(checkpoint.KindLog, origin), logtest.New(t, 0).NewSigner(checkpoint.KindLog, origin)
+	text := third.Encode() + second.Encode() + first.Encode()
 	if err := os.WriteFile(filepath.Join(w.dir, translog.KeyFile), []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.open()
 	ctx, done := context.WithTimeout(t.Context(), 20*time.Second)
 	defer done()
-	if err := w.log.Witnessed(ctx, 1); err != nil {
+	if err := w.log.Witnessed(ctx, 2); err != nil {
 		t.Fatal(err)
 	}
-	all := w.entries()
-	if r := all[len(all)-1].Body.Rotation; r == nil || string(r.New) != next.String() || string(r.Old) != keys[0].String() {
-		t.Errorf("the last entry is %+v", all[len(all)-1].Body)
+	for n, keys := range [][2]*checkpoint.Signer{{first, second}, {second, third}} {
+		r := w.entries()[1+n].Body.Rotation
+		if r == nil || string(r.Old) != keys[0].String() || string(r.New) != keys[1].String() {
+			t.Errorf("rotation %d is %+v", n, r)
+		}
 	}
 }

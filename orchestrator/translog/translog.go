@@ -94,8 +94,6 @@ type Log struct {
 type head struct {
 	checkpoint.Checkpoint
 	signed []byte
-	// keys is how many of the log's signed it.
-	keys int
 	// at is when a quorum had been reached, changed is closed by the next.
 	at      time.Time
 	changed chan struct{}
