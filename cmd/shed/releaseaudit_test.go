@@ -176,3 +176,38 @@ func TestAuditFinds(t *testing.T) {
 		t.Errorf("a larger head elsewhere: exit code %d, %v", code, problems)
 	}
 }
+
+// What somebody was shown after the log's key was rotated is compared by an
+// auditor that knows the first alone.
+func TestAuditOfACopySignedByTheNextKey(t *testing.T) {
+	w := newAuditWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1))
+	if _, err := w.log.RotateKey(t.Context(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	w.add(logtest.NewRelease(t, w.key, 2))
+	keys, err := translog.LoadKeys(filepath.Join(w.dir, "log"), w.log.Key().Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int64]logaudit.Problem{w.log.Status().Size: logaudit.Fork, 9: logaudit.Rollback} {
+		seen, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: keys[0].Name(), Size: size}, keys[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, problems := w.audit("--checkpoint", w.file("seen", string(seen))); code != cli.ExitRefused || len(problems) != 1 || problems[0] != want {
+			t.Errorf("size %d: exit code %d, %v, want %s", size, code, problems, want)
+		}
+	}
+}
+
+// Every witness that is named has to have cosigned where no number is, and
+// lately.
+func TestAuditWantsEachWitness(t *testing.T) {
+	w := newAuditWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1))
+	witness := logtest.New(t, 1).Witnesses[0]
+	if code, problems := w.audit("--witness", w.file("w.vkey", witness.Key.String()+"\n")); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Unwitnessed {
+		t.Errorf("exit code %d, %v", code, problems)
+	}
+}
