@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	tdxtesting "github.com/google/go-tdx-guest/testing"
@@ -35,6 +36,7 @@ func TestRawScripts(t *testing.T) {
 		writeQuote(t, env)
 		writePolicy(t, env.WorkDir)
 		writeCollateral(t, env.WorkDir, intel)
+		writeMany(t, filepath.Join(env.WorkDir, "many"))
 		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
 		return err
 	})
@@ -76,6 +78,18 @@ func writeQuote(t *testing.T, env *testscript.Env) {
 		"quote": e.TPM.Quote, "signature": e.TPM.Signature, "registers": []byte(registers),
 		"ak.pub": append(binary.BigEndian.AppendUint16(nil, uint16(len(e.TPM.AKPublic))), e.TPM.AKPublic...),
 	})
+}
+
+// writeMany fills a directory with a file more than is read.
+func writeMany(t *testing.T, dir string) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for n := range maxFiles + 1 {
+		files[strconv.Itoa(n)] = []byte("certificate")
+	}
+	write(t, dir, files)
 }
 
 // writePolicy writes the strict default and what an owner fills it in with.

@@ -7,11 +7,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
 	"github.com/toolshed-cloud/shed/attest/logaudit"
+	"github.com/toolshed-cloud/shed/attest/logtiles"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
@@ -209,5 +213,33 @@ func TestAuditWantsEachWitness(t *testing.T) {
 	witness := logtest.New(t, 1).Witnesses[0]
 	if code, problems := w.audit("--witness", w.file("w.vkey", witness.Key.String()+"\n")); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Unwitnessed {
 		t.Errorf("exit code %d, %v", code, problems)
+	}
+}
+
+// A cosignature counts for as long as the auditor says.
+func TestAuditOfOldCosignatures(t *testing.T) {
+	w := newAuditWorld(t)
+	l := logtest.New(t, 1)
+	l.Time = time.Now().Add(-2 * time.Hour)
+	record := logtest.NewRelease(t, w.key, 1).Entry
+	l.Add(record)
+	w.file("log.vkey", l.Signer.Key.String()+"\n")
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch strings.TrimPrefix(r.URL.Path, "/") {
+		case logtiles.CheckpointPath:
+			rw.Write(l.Checkpoint()) //nolint:errcheck // who asks sees that it is cut off
+		case logtiles.EntriesPath(0, 1):
+			rw.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(record))), record...)) //nolint:errcheck // as above
+		default:
+			http.NotFound(rw, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	witness := w.file("w.vkey", l.Witnesses[0].Key.String()+"\n")
+	for age, want := range map[string]int{"3h": cli.ExitDone, "1h": cli.ExitRefused} {
+		if code, problems := w.audit("--witness", witness, "--cosignature-age", age); code != want {
+			t.Errorf("%s: exit code %d, %v, want %d", age, code, problems, want)
+		}
 	}
 }
