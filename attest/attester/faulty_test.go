@@ -59,6 +59,66 @@ func TestCertificateOfAnotherKey(t *testing.T) {
 	}
 }
 
+// A certificate with room behind it is shown without.
+func TestCertificateWithRoomBehindIt(t *testing.T) {
+	m, device := opened(t)
+	software, padded := device.TPM, append(bytes.Clone(m.EKCertificate()), make([]byte, 40)...)
+	other := swtpmtest.Start(t)
+	for _, template := range tpm.EKTemplates() {
+		public, err := tpm2.NVReadPublic{NVIndex: template.Certificate}.Execute(other)
+		if errors.Is(err, tpm2.TPMRCHandle) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		replaceIndex(t, other, tpm2.NamedHandle{Handle: template.Certificate, Name: public.NVName}, padded)
+	}
+	device.send = func(code tpm2.TPMCC, command []byte) ([]byte, error) {
+		if code == tpm2.TPMCCNVRead || code == tpm2.TPMCCNVReadPublic {
+			return other.Send(command)
+		}
+		return software.Send(command)
+	}
+	again, err := attester.Open(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(again.EKCertificate(), m.EKCertificate()) {
+		t.Errorf("%d bytes, want %d", len(again.EKCertificate()), len(m.EKCertificate()))
+	}
+}
+
+// replaceIndex has an index of the platform's hold something else.
+func replaceIndex(t *testing.T, device transport.TPM, index tpm2.NamedHandle, content []byte) {
+	t.Helper()
+	platform := tpm2.AuthHandle{Handle: tpm2.TPMRHPlatform, Auth: tpm2.PasswordAuth(nil)}
+	_, err := tpm2.NVUndefineSpace{AuthHandle: platform, NVIndex: index}.Execute(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = tpm2.NVDefineSpace{AuthHandle: platform, PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{
+		NVIndex: index.Handle, NameAlg: tpm2.TPMAlgSHA256, DataSize: uint16(len(content)),
+		Attributes: tpm2.TPMANV{PPWrite: true, AuthRead: true, PlatformCreate: true, NoDA: true},
+	})}.Execute(device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for offset := 0; offset < len(content); offset += 512 {
+		public, err := tpm2.NVReadPublic{NVIndex: index.Handle}.Execute(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = tpm2.NVWrite{
+			AuthHandle: platform, NVIndex: tpm2.NamedHandle{Handle: index.Handle, Name: public.NVName}, Offset: uint16(offset),
+			Data: tpm2.TPM2BMaxNVBuffer{Buffer: content[offset:min(offset+512, len(content))]},
+		}.Execute(device)
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // What is too long for any key is refused before the TPM is asked.
 func TestLongCredential(t *testing.T) {
 	m, device := opened(t)
@@ -75,9 +135,13 @@ func TestLongCredential(t *testing.T) {
 func TestIndexThatIsCutOff(t *testing.T) {
 	_, device := opened(t)
 	software := device.TPM
+	reads := 0
 	device.send = func(code tpm2.TPMCC, command []byte) ([]byte, error) {
 		if code != tpm2.TPMCCNVRead {
 			return nil, nil
+		}
+		if reads++; reads > 2 {
+			return nil, errors.New("it is asked on and on")
 		}
 		answer, err := software.Send(command)
 		if err != nil {

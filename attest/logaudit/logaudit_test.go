@@ -203,7 +203,7 @@ func TestCopies(t *testing.T) {
 	} {
 		p := w.policy
 		p.Copies = []logaudit.Copy{{Name: name, Signed: c.signed()}}
-		if _, err := logaudit.Replay(t.Context(), w.fetch, p); !errors.Is(err, c.want) || !strings.Contains(err.Error(), name) {
+		if _, err := logaudit.Replay(t.Context(), w.fetch, p); !errors.Is(err, c.want) || !strings.Contains(fmt.Sprint(err), name) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
