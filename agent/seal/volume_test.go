@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -283,22 +282,6 @@ func TestAuthorizationsHaveAKeyOfTheirOwn(t *testing.T) {
 		}
 		if _, err := aead.Open(nil, nil, h.Authorizations, h.context()); err == nil {
 			t.Error("the data key itself decrypts them")
-		}
-	}
-}
-
-// A disk that is too small for a header and something behind it is none.
-func TestDiskTooSmall(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "disk")
-	for size, fits := range map[int64]bool{2 * blankProbe: true, 2*blankProbe - 1: false, 0: false} {
-		if err := os.WriteFile(path, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(path, size); err != nil {
-			t.Fatal(err)
-		}
-		if sectors, _, _, err := blockDevice(path); (err == nil) != fits || fits && sectors != uint64(size)/512 {
-			t.Errorf("%d bytes: %d sectors, %v", size, sectors, err)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func TestFindings(t *testing.T) {
 			next := w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
 			w.add(logtest.SignEntry(t, rotation(logentry.UseLog, own.String(), next.String()), []byte(own.String()), own.SignStatement))
 		}, logaudit.Foreign},
-		"withdrawal of what was never logged": {func(t *testing.T, w *world) {
+		"withdrawal of what was never logged": {func(_ *testing.T, w *world) {
 			w.add(w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{
 				Manifest: attest.ReleaseDigest{9}, Reason: logentry.ReasonFaulty,
 			}}))

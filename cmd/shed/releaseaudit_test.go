@@ -211,7 +211,7 @@ func TestAuditWantsEachWitness(t *testing.T) {
 	w := newAuditWorld(t)
 	w.add(logtest.NewRelease(t, w.key, 1))
 	witness := logtest.New(t, 1).Witnesses[0]
-	if code, problems := w.audit("--witness", w.file("w.vkey", witness.Key.String()+"\n")); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Unwitnessed {
+	if code, problems := w.audit("--witness", w.file("w.vkey", witness.String()+"\n")); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Unwitnessed {
 		t.Errorf("exit code %d, %v", code, problems)
 	}
 }
@@ -223,7 +223,7 @@ func TestAuditOfOldCosignatures(t *testing.T) {
 	l.Time = time.Now().Add(-2 * time.Hour)
 	record := logtest.NewRelease(t, w.key, 1).Entry
 	l.Add(record)
-	w.file("log.vkey", l.Signer.Key.String()+"\n")
+	w.file("log.vkey", l.Signer.String()+"\n")
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		switch strings.TrimPrefix(r.URL.Path, "/") {
 		case logtiles.CheckpointPath:
@@ -236,7 +236,7 @@ func TestAuditOfOldCosignatures(t *testing.T) {
 	}))
 	t.Cleanup(server.Close)
 	w.url = server.URL
-	witness := w.file("w.vkey", l.Witnesses[0].Key.String()+"\n")
+	witness := w.file("w.vkey", l.Witnesses[0].String()+"\n")
 	for age, want := range map[string]int{"3h": cli.ExitDone, "1h": cli.ExitRefused} {
 		if code, problems := w.audit("--witness", witness, "--cosignature-age", age); code != want {
 			t.Errorf("%s: exit code %d, %v, want %d", age, code, problems, want)

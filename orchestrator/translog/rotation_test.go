@@ -84,7 +84,7 @@ func TestRotationsAtOnce(t *testing.T) {
 		known = string(e.Body.Rotation.New)
 	}
 	keys := w.keys()
-	if len(keys) != checkpoint.MaxSigners || keys[0].Key.String() != known || keys[len(keys)-1].Key != first {
+	if len(keys) != checkpoint.MaxSigners || keys[0].String() != known || keys[len(keys)-1].Key != first {
 		t.Errorf("%d keys are kept, the newest %s, want %s", len(keys), keys[0].Key, known)
 	}
 	if _, err := w.log.RotateKey(t.Context(), rand.Reader); !errors.Is(err, attest.ErrTransparency) {
