@@ -265,7 +265,7 @@ func TestRebuildRefuses(t *testing.T) {
 		"no stub":                          without("systemd-stub"),
 		"no kernel":                        without("linux.deb"),
 		"an input without use":             with("somebody-elses"),
-		"a firmware of nothing":            firmware,
+		"a firmware of nothing":            func(m *release.Manifest) { firmware(m); with("qemu-system-x86_64")(m) },
 		"a firmware that nothing measured": func(m *release.Manifest) { firmware(m); with("ovmf.deb")(m) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -226,6 +226,25 @@ func TestFailedMovingInIsNotMapped(t *testing.T) {
 	}
 }
 
+// A volume is on record before the TPM is closed: a claim that is cut short
+// there has its volume, and formats none again.
+func TestVolumeIsOnRecordBeforeTheTPMIsClosed(t *testing.T) {
+	m := newMachine(t)
+	if err := m.commit(); err != nil {
+		t.Fatal(err)
+	}
+	m.failOwn()
+	m.reboot()
+	s, err := Load(m.tpm)
+	if err != nil || s.Volume != m.header().Volume {
+		t.Errorf("volume %s, %v", s.Volume, err)
+	}
+	m.wantMended()
+	if m.formats != 1 {
+		t.Errorf("formatted %d times", m.formats)
+	}
+}
+
 // Where file systems and partition tables begin behind the header's part a disk
 // is no longer blank.
 func TestBlankReachesBehindTheHeader(t *testing.T) {

@@ -31,6 +31,17 @@ func TestRefusedReportLeavesNoTier(t *testing.T) {
 	}
 }
 
+// A firmware of a later major version is above every minor one of an earlier.
+func TestFirmwareOfALaterMajorVersion(t *testing.T) {
+	m, w := onSNP(t)
+	p := m.Policy()
+	p.SNP = w.Policy()
+	p.SNP.MinimumFirmware = &verifier.SNPFirmware{Minor: 255}
+	if r, err := m.Input(t).Appraise(p); err != nil || !r.Accepted() {
+		t.Errorf("accepted %v, error %v: %+v", r.Accepted(), err, r.Finding(attest.Hardware))
+	}
+}
+
 // One machine may show reports by several chips' keys, each with a table of its
 // own.
 func TestEachTableOfCertificatesIsKeptApart(t *testing.T) {
