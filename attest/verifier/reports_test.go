@@ -1,6 +1,7 @@
 package verifier_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,6 +9,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/chain"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
 	"github.com/toolshed-cloud/shed/attest/nitro"
 	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
 	"github.com/toolshed-cloud/shed/attest/tdx"
@@ -149,5 +152,50 @@ func TestTrustAnchorWithoutATier(t *testing.T) {
 	p.TrustAnchors = append(p.TrustAnchors, verifier.TrustAnchor{Certificate: m.Device.Root})
 	if _, err := m.Input(t).Appraise(p); !errors.Is(err, attest.ErrPolicy) {
 		t.Errorf("error %v, want %v", err, attest.ErrPolicy)
+	}
+}
+
+// An endorsement key that its maker revoked is refused by its maker's word,
+// and no report makes up for it; what one policy's own list says is kept for no
+// other.
+func TestRevokedEndorsementKey(t *testing.T) {
+	m := verifiertest.Boot(t)
+	n := verifiertest.NewNitro(t, m)
+	n.Install(m, nil)
+	m.PinSecureBoot()
+	made, err := x509.ParseCertificate(m.TPM.EKCertificate())
+	if err != nil {
+		t.Fatal(err)
+	}
+	maker := chaintest.Root(t, "maker", chaintest.P256(t), nil)
+	again := maker.Leaf("ek", made.PublicKey, func(c *x509.Certificate) {
+		c.KeyUsage, c.ExtKeyUsage, c.UnknownExtKeyUsage = made.KeyUsage, made.ExtKeyUsage, made.UnknownExtKeyUsage
+		c.NotBefore, c.NotAfter = made.NotBefore, made.NotBefore.AddDate(5, 0, 0)
+	})
+	m.Endorsements.EKCertificate = again.Raw
+	k := &keeper{t: t, dimension: attest.InstanceIdentity}
+	good := func() verifier.Policy {
+		p := m.Policy()
+		p.TrustAnchors = []verifier.TrustAnchor{{Certificate: maker.Certificate, Tier: attest.TierSoftware}}
+		p.Nitro = n.Policy()
+		return p
+	}
+	k.holds(k.verify(m.Input(t)), good, map[string]other{
+		"a list of the policy's": {func(p *verifier.Policy) { p.RevocationLists = []*chain.List{maker.Parsed(nil, again)} }, attest.ErrRevoked},
+	})
+	m.Endorsements.RevocationLists = [][]byte{maker.List(past)}
+	graceful := func() verifier.Policy {
+		p := good()
+		p.EKRevocation, p.Grace = chain.Required, grace
+		p.Nitro = nil
+		p.ReportsNotJudged = true
+		return p
+	}
+	k.holds(k.verify(m.Input(t)), graceful, map[string]other{
+		"no grace": {func(p *verifier.Policy) { p.Grace = 0 }, attest.ErrCollateral},
+	})
+	m.Endorsements.RevocationLists = [][]byte{maker.List(nil, again)}
+	if err := k.cause(k.verify(m.Input(t)), good()); !errors.Is(err, attest.ErrRevoked) {
+		t.Errorf("revoked: %v", err)
 	}
 }
