@@ -304,3 +304,15 @@ func TestAuthorizationsHaveAKeyOfTheirOwn(t *testing.T) {
 		}
 	}
 }
+
+// A session of the owner's is gone once it was used, in a TPM that holds three.
+func TestRaisingLeavesNoSession(t *testing.T) {
+	m, _ := claimed(t)
+	for range 5 {
+		m.volume.Epoch++
+		if err := m.volume.RaiseEpoch(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m.wantEpoch(8)
+}
