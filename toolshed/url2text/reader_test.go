@@ -166,10 +166,10 @@ func TestRefusals(t *testing.T) {
 		"an image":       {serve("image/png", "\x89PNG\r\n\x1a\n"), false, ErrUnsupported},
 		"no pdf":         {serve("application/pdf", "%PDF-1.4 or not"), false, ErrBroken},
 		"unknown set":    {serve("text/plain; charset=klingon", "a"), false, ErrBroken},
-		"robots refuse": {func(w http.ResponseWriter, q *http.Request) {
+		"robots refuse": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "User-agent: shed-url2text\nDisallow: /page?a=\n")
 		}, true, ErrRobots},
-		"robots fail": {func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, true, ErrRobots},
+		"robots fail": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, true, ErrRobots},
 	} {
 		r, u := site(t, c.answer)
 		r.ObeyRobots = c.robots
