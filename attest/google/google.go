@@ -20,16 +20,18 @@ import (
 	"github.com/toolshed-cloud/shed/attest/chain"
 )
 
-// googlePEM is "EK/AK CA Root", as
-// http://privateca-content-62d71773-0000-21da-852e-f4f5e80d7778.storage.googleapis.com/032bf9d39db4fa06aade/ca.crt
-// and google/go-tpm-tools, server/ca-certs have it: SHA-256
-// 594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2.
+// googlePEM is Google's two roots as google/go-tpm-tools, server/ca-certs has
+// them: "EK/AK CA Root" of 2022, at
+// http://privateca-content-62d71773-0000-21da-852e-f4f5e80d7778.storage.googleapis.com/032bf9d39db4fa06aade/ca.crt,
+// SHA-256 594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2, and
+// "tpm_ek_v1_cloud_host_root" of 2018, which certified before, SHA-256
+// 9bd5285f8fb18502a7947e621ffd470266f49fcd3b73e19a190f690ad32a7caf.
 //
 //go:embed google.pem
 var googlePEM []byte
 
 var roots = sync.OnceValue(func() []*x509.Certificate {
-	all, err := chain.ParseAll("google's root", googlePEM)
+	all, err := chain.ParseAll("google's roots", googlePEM)
 	if err != nil {
 		// It is a constant: a test shows that it parses.
 		panic(err)
@@ -38,7 +40,7 @@ var roots = sync.OnceValue(func() []*x509.Certificate {
 })
 
 // Roots are the roots that Google certifies endorsement and attestation keys
-// under: one, valid until July 2122.
+// under: two, valid until July 2122 and April 2118.
 func Roots() []*x509.Certificate { return append([]*x509.Certificate(nil), roots()...) }
 
 // OID is the extension that says which instance a certificate's TPM is of.

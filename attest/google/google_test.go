@@ -3,6 +3,7 @@ package google_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/asn1"
 	"encoding/hex"
 	"encoding/json"
@@ -53,26 +54,38 @@ func certificate(tb testing.TB, name string) *tpm.AKCertificate {
 	return c
 }
 
-func TestRoot(t *testing.T) {
+func TestRoots(t *testing.T) {
+	want := []struct{ file, sum string }{
+		{"gcp_ek_ak_ca_root.crt", "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2"},
+		{"tpm_ek_root_1.cer", "9bd5285f8fb18502a7947e621ffd470266f49fcd3b73e19a190f690ad32a7caf"},
+	}
 	roots := google.Roots()
-	want := vector(t, "server/ca-certs/gcp_ek_ak_ca_root.crt")
-	sum := sha256.Sum256(roots[0].Raw)
-	if len(roots) != 1 || !bytes.Equal(roots[0].Raw, want) || hex.EncodeToString(sum[:]) != "594759594b9b61524f6c8ef668f7177f7b9066bc0674f2f49fe9e052be78beb2" {
-		t.Errorf("%d roots, %x", len(roots), sum)
+	if len(roots) != len(want) {
+		t.Fatalf("%d roots", len(roots))
+	}
+	for i, w := range want {
+		sum := sha256.Sum256(roots[i].Raw)
+		if !bytes.Equal(roots[i].Raw, vector(t, "server/ca-certs/"+w.file)) || hex.EncodeToString(sum[:]) != w.sum {
+			t.Errorf("%s: %x", w.file, sum)
+		}
 	}
 }
 
 // Google's own certificates of attestation keys lead to its root, name their
 // instance, and are told from those of endorsement keys.
 func TestCertificates(t *testing.T) {
-	intermediate, err := chain.ParseAll("intermediate", vector(t, "server/ca-certs/gcp_ek_ak_ca_intermediate_v3.crt"))
-	if err != nil {
-		t.Fatal(err)
+	var intermediates []*x509.Certificate
+	for _, name := range []string{"gcp_ek_ak_ca_intermediate_v3", "tpm_ek_intermediate_3"} {
+		some, err := chain.ParseAll(name, vector(t, "server/ca-certs/"+name+".crt"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		intermediates = append(intermediates, some...)
 	}
 	at := time.Date(2023, 6, 1, 0, 0, 0, 0, time.UTC)
-	for _, name := range []string{"pca_tpm_ecc_sign_cert", "pca_tpm_rsa_sign_cert"} {
+	for name, root := range map[string]int{"pca_tpm_ecc_sign_cert": 0, "pca_tpm_rsa_sign_cert": 0, "uca_tpm_ecc_sign_cert": 1, "uca_tpm_rsa_sign_cert": 1} {
 		c := certificate(t, name)
-		p, err := c.Path(intermediate, google.Roots()[0], at)
+		p, err := c.Path(intermediates, google.Roots()[root], at)
 		if err != nil || len(p.Certificates) != 3 {
 			t.Fatalf("%s: %v", name, err)
 		}
@@ -81,11 +94,14 @@ func TestCertificates(t *testing.T) {
 			Zone: "us-central1-a", ProjectNumber: 117478743145, ProjectID: "google.com:wuale-gcp-testing",
 			ID: 218557372616137117, Name: "cs-debug-pca", Production: true,
 		}
+		if root == 1 {
+			want.ID, want.Name = 5780156274199835632, "cs-debug"
+		}
 		if err != nil || *i != want {
 			t.Errorf("%s: %v, %v", name, i, err)
 		}
 	}
-	for _, name := range []string{"pca_tpm_ecc_enc_cert", "pca_tpm_rsa_enc_cert"} {
+	for _, name := range []string{"pca_tpm_ecc_enc_cert", "pca_tpm_rsa_enc_cert", "uca_tpm_ecc_enc_cert", "uca_tpm_rsa_enc_cert"} {
 		if _, err := tpm.ParseAKCertificate(vector(t, "internal/test/certificates/"+name+".pem")); !errors.Is(err, attest.ErrIdentity) {
 			t.Errorf("%s: %v", name, err)
 		}

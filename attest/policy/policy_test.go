@@ -74,7 +74,7 @@ func TestDefaults(t *testing.T) {
 		len(v.SNP.Anchors) != 3 || *v.SNP.AllowVLEK || *v.SNP.Permitted != snp.PolicySMT || *v.SNP.Floors["Genoa"].Microcode != 84 ||
 		v.SNP.Floors["Turin"].SNP != nil || v.TDX.Statuses[0] != tdx.UpToDate || v.TDX.XFAM.Allowed != 0x61ae7 ||
 		v.TDX.Attributes.Required != tdx.AttributeSEPTVEDisable || *v.TDX.Grace != 72*time.Hour || v.Nitro.MaxAge != 5*time.Minute ||
-		v.Azure != nil || len(v.AKAnchors) != 1 || v.AKAnchors[0].Tier != attest.TierProviderRooted ||
+		v.Azure != nil || len(v.AKAnchors) != 2 || v.AKAnchors[1].Tier != attest.TierProviderRooted ||
 		!v.AKAnchors[0].Certificate.Equal(google.Roots()[0]) || v.AKRevocation != chain.RequiredWhereNamed {
 		t.Errorf("%+v", strict)
 	}
