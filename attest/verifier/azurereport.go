@@ -70,11 +70,11 @@ func (r azureReport) names(ak *tpm.AK, _ [64]byte) bool { return ak.Is(r.parsed.
 func (r azureReport) endorsementKey() crypto.PublicKey { return r.parsed.EK }
 
 func (r azureReport) appraise(e *endorsed, p *Policy) (platform, error) {
-	pinned, err := p.pinningParavisors(r.parsed.SNP != nil)
+	pinned, err := p.PinningParavisors(r.parsed)
 	if err != nil {
 		return platform{}, err
 	}
-	judged, err := r.hardware.appraise(e, pinned)
+	judged, err := r.hardware.appraise(e, &pinned)
 	judged.vouched, judged.needsActivation = attest.TierHardware, true
 	judged.because = "the hardware report shows the pinned paravisor, in whose tpm the attestation key lives"
 	// What the TPM keeps across boots lies with the cloud, sealed: it can be put
@@ -83,23 +83,23 @@ func (r azureReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	return judged, err
 }
 
-// pinningParavisors is the policy with nothing but the pinned paravisors
-// accepted on a processor.
-func (p *Policy) pinningParavisors(onSNP bool) (*Policy, error) {
-	pinned := *p
+// PinningParavisors is the policy with nothing but the pinned paravisors
+// accepted on the processor of the report. The error is attest.ErrPlatform
+// where none is pinned for it.
+func (p Policy) PinningParavisors(r *azure.Report) (Policy, error) {
 	switch {
 	case p.Azure == nil:
-		return nil, fmt.Errorf("%w: the policy pins no paravisor: whoever writes the claims could name any key", attest.ErrPlatform)
-	case onSNP && len(p.Azure.SNP) > 0:
+		return Policy{}, fmt.Errorf("%w: the policy pins no paravisor: whoever writes the claims could name any key", attest.ErrPlatform)
+	case r.SNP != nil && len(p.Azure.SNP) > 0:
 		snp := *p.SNP
 		snp.Measurements, snp.AcceptAnyMeasurement, snp.MeasuredBoot = p.Azure.SNP, false, false
-		pinned.SNP = &snp
-	case !onSNP && len(p.Azure.TDX) > 0:
+		p.SNP = &snp
+	case r.TDX != nil && len(p.Azure.TDX) > 0:
 		tdx := *p.TDX
 		tdx.MRTD = TDXMeasurements{Accepted: p.Azure.TDX}
-		pinned.TDX = &tdx
+		p.TDX = &tdx
 	default:
-		return nil, fmt.Errorf("%w: the policy pins no paravisor for this processor", attest.ErrPlatform)
+		return Policy{}, fmt.Errorf("%w: the policy pins no paravisor for this processor", attest.ErrPlatform)
 	}
-	return &pinned, nil
+	return p, nil
 }

@@ -34,6 +34,7 @@ func TestRawScripts(t *testing.T) {
 		env.Setenv("CAPTURED", captured)
 		writeQuote(t, env)
 		writePolicy(t, env.WorkDir)
+		writeClouds(t, env)
 		writeCollateral(t, env.WorkDir, intel)
 		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
 		return err
