@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/azure/azuretest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
@@ -114,30 +116,35 @@ func TestParavisorsKeysAreActivated(t *testing.T) {
 }
 
 // A key that somebody with the owner's authorization put in place of the
-// paravisor's is named by the claims, and signs whatever it is given: it opens
-// no credential for a key that is restricted.
+// paravisor's is named by the claims, and signs whatever its maker likes, with
+// whatever attributes they claim for it: the TPM, which knows better, opens no
+// credential for that name, and without one nothing comes of the report.
 func TestKeyInPlaceOfTheParavisors(t *testing.T) {
-	m, a, _ := onAzure(t)
+	m, a, policy := onAzure(t)
 	theirs, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.Claims = azuretest.Claims(&theirs.PublicKey, a.EK)
+	a.Replace(t, theirs)
 	in := m.Input(t)
-	if _, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel); !errors.Is(err, attest.ErrBinding) {
-		t.Errorf("a quote of another key than is named: %v", err)
+	if _, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel); !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("with the attributes that it has: %v", err)
 	}
-	forged := a.Forge(t, in, theirs)
-	v, err := new(verifier.Verifier).Verify(forged, in.Nonce, in.Channel)
+	in.Evidence = a.Forge(t, in, theirs)
+	v, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel)
 	if err != nil {
 		t.Fatal(err)
+	}
+	r, f := appraisedAs(t, in, policy(), verifier.NotActivated)
+	if r.Accepted() || r.Tiers != (attest.Tiers{}) || !strings.Contains(f.Reason, "nobody has checked") {
+		t.Errorf("accepted %v, tiers %+v: %+v", r.Accepted(), r.Tiers, f)
 	}
 	c, err := v.Challenge(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := a.Activate(in.Channel, c.CredentialBlob, c.EncryptedSecret); err == nil && c.Answered(answer[:], in.Channel) == nil {
-		t.Error("a credential for a key that the tpm does not have was opened")
+	if _, err := a.Activate(in.Channel, c.CredentialBlob, c.EncryptedSecret); !errors.Is(err, tpm2.TPMRCIntegrity) {
+		t.Errorf("a credential for a key that the tpm does not have: %v", err)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 // paravised is a target under a paravisor, with a stranger's key.
 type paravised struct {
 	*target
+	start     func(*verifiertest.Machine) *verifiertest.Azure
 	paravisor *verifiertest.Azure
 	stranger  *rsa.PrivateKey
 	claims    string
@@ -29,7 +30,7 @@ func underParavisor(tb testing.TB, start func(*verifiertest.Machine) *verifierte
 	start(another)
 	stranger, err := rsa.GenerateKey(rand.Reader, 2048)
 	return &paravised{
-		paravisor: a, stranger: stranger, claims: a.Claims,
+		paravisor: a, stranger: stranger, claims: a.Claims, start: start,
 		target: &target{tb: tb, machine: m, another: another, policy: func() verifier.Policy {
 			p := m.PolicyAt(attest.TierProviderRooted)
 			a.Accept(&p)
@@ -94,14 +95,15 @@ func (t *paravised) quotedByAgent() outcome {
 	}).Appraise(t.policy()))
 }
 
-// replaced has the claims name a key that was put where the TPM keeps the
-// paravisor's, and its maker sign with it: the quote is genuine by the claims,
-// and no credential for the key is opened.
+// replaced is a machine in whose TPM a key that its maker has was put where the
+// paravisor's is kept, so that the claims name it. The quote that the maker
+// signs is genuine by the claims, and the TPM opens no credential for the key.
 func (t *paravised) replaced() outcome {
-	t.paravisor.Claims = azuretest.Claims(&t.stranger.PublicKey, t.paravisor.EK)
-	in := t.input(t.machine)
-	t.paravisor.Claims = t.claims
-	v, err := new(verifier.Verifier).Verify(t.paravisor.Forge(t.tb, in, t.stranger), in.Nonce, in.Channel)
+	m := verifiertest.Boot(t.tb)
+	paravisor := t.start(m)
+	paravisor.Replace(t.tb, t.stranger)
+	in := t.input(m)
+	v, err := new(verifier.Verifier).Verify(paravisor.Forge(t.tb, in, t.stranger), in.Nonce, in.Channel)
 	if err != nil {
 		return outcome{err: err}
 	}
@@ -109,7 +111,7 @@ func (t *paravised) replaced() outcome {
 	if err != nil {
 		t.tb.Fatal(err)
 	}
-	answer, err := t.paravisor.Activate(in.Channel, c.CredentialBlob, c.EncryptedSecret)
+	answer, err := paravisor.Activate(in.Channel, c.CredentialBlob, c.EncryptedSecret)
 	if err != nil {
 		// The TPM opens none for a name that it does not know.
 		answer = attest.Digest{}

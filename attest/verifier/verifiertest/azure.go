@@ -41,8 +41,12 @@ type Azure struct {
 	akPublic []byte
 }
 
-// akHandle is where a paravisor keeps its attestation key.
-const akHandle = 0x81000003
+// akHandle is where a paravisor keeps its attestation key, srkHandle where a
+// guest keeps its storage key.
+const (
+	akHandle  = 0x81000003
+	srkHandle = 0x81000001
+)
 
 // AKTemplate is the attestation key of Azure's virtual TPM: AKTemplate of
 // package tpm, with RSA (microsoft/openvmm, tpm_protocol).
@@ -80,39 +84,48 @@ func (x *TDX) OnTDX(t testing.TB, m *Machine) *Azure {
 func install(t testing.TB, m *Machine, a *Azure) *Azure {
 	t.Helper()
 	a.device = m.Device
-	a.EK, _ = a.primary(t, tpm2.RSAEKTemplate, 0)
-	a.AK, a.akPublic = a.primary(t, AKTemplate(), akHandle)
+	_, ek := a.primary(t, tpm2.TPMRHEndorsement, tpm2.RSAEKTemplate, 0)
+	key, ak := a.primary(t, tpm2.TPMRHEndorsement, AKTemplate(), akHandle)
+	a.EK, a.AK, a.key, a.akPublic = rsaOf(t, ek), rsaOf(t, ak), key, tpm2.Marshal(ak)
 	a.Claims = azuretest.Claims(a.AK, a.EK)
 	m.Paravisor = a
 	return a
 }
 
-// primary makes a key under the endorsement hierarchy, and keeps it where a
+// primary makes a key under a hierarchy, and keeps it where a
 // handle is given.
-func (a *Azure) primary(t testing.TB, template tpm2.TPMTPublic, keep tpm2.TPMHandle) (*rsa.PublicKey, []byte) {
+func (a *Azure) primary(t testing.TB, hierarchy tpm2.TPMHandle, template tpm2.TPMTPublic, keep tpm2.TPMHandle) (tpm2.NamedHandle, *tpm2.TPMTPublic) {
 	t.Helper()
-	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(template)}.Execute(a.device)
+	made, err := tpm2.CreatePrimary{PrimaryHandle: hierarchy, InPublic: tpm2.New2B(template)}.Execute(a.device)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer tpm2.FlushContext{FlushHandle: made.ObjectHandle}.Execute(a.device) //nolint:errcheck // the TPM ends with its test
 	if keep != 0 {
-		a.key = tpm2.NamedHandle{Handle: keep, Name: made.Name}
-		if _, err := (tpm2.EvictControl{
-			Auth: tpm2.TPMRHOwner, ObjectHandle: &tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, PersistentHandle: keep,
-		}).Execute(a.device); err != nil {
-			t.Fatal(err)
-		}
+		a.evict(t, tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, keep)
 	}
 	public, err := made.OutPublic.Contents()
 	if err != nil {
 		t.Fatal(err)
 	}
+	return tpm2.NamedHandle{Handle: keep, Name: made.Name}, public
+}
+
+// evict keeps a transient object at a handle, or drops a kept one from it.
+func (a *Azure) evict(t testing.TB, object tpm2.NamedHandle, at tpm2.TPMHandle) {
+	t.Helper()
+	if _, err := (tpm2.EvictControl{Auth: tpm2.TPMRHOwner, ObjectHandle: &object, PersistentHandle: at}).Execute(a.device); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func rsaOf(t testing.TB, public *tpm2.TPMTPublic) *rsa.PublicKey {
+	t.Helper()
 	key, err := tpm2.Pub(*public)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return key.(*rsa.PublicKey), tpm2.Marshal(public)
+	return key.(*rsa.PublicKey)
 }
 
 // Report is what the paravisor leaves in the TPM.
@@ -152,6 +165,45 @@ func (a *Azure) Sign(m *Machine, e *evidence.Evidence, leaf attest.Digest) error
 	}
 	e.TPM.Quote, e.TPM.Signature, err = m.quote(a.key, attest.QuoteData(e.Batch.Count, root, e.ReportsDigest()))
 	return err
+}
+
+// Replace puts a key that its maker has where the TPM keeps the paravisor's, as
+// whoever has the owner's authorization can: imported, with whatever attributes
+// an imported key may have.
+func (a *Azure) Replace(t testing.TB, key *rsa.PrivateKey) {
+	t.Helper()
+	public := AKTemplate()
+	public.ObjectAttributes.FixedTPM, public.ObjectAttributes.FixedParent, public.ObjectAttributes.SensitiveDataOrigin = false, false, false
+	public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: key.N.Bytes()})
+	a.evict(t, a.key, akHandle)
+	a.key = a.imported(t, public, key.Primes[0].Bytes())
+	a.akPublic, a.AK, a.Claims = tpm2.Marshal(public), &key.PublicKey, azuretest.Claims(&key.PublicKey, a.EK)
+}
+
+// imported is a key that was made elsewhere, kept at the attestation key's
+// handle.
+func (a *Azure) imported(t testing.TB, public tpm2.TPMTPublic, prime []byte) tpm2.NamedHandle {
+	t.Helper()
+	parent, _ := a.primary(t, tpm2.TPMRHOwner, tpm2.RSASRKTemplate, srkHandle)
+	under := tpm2.AuthHandle{Handle: parent.Handle, Name: parent.Name, Auth: tpm2.PasswordAuth(nil)}
+	in, err := tpm2.Import{
+		ParentHandle: under, ObjectPublic: tpm2.New2B(public),
+		Duplicate: tpm2.TPM2BPrivate{Buffer: tpm2.Marshal(tpm2.New2B(tpm2.TPMTSensitive{
+			SensitiveType: tpm2.TPMAlgRSA,
+			Sensitive:     tpm2.NewTPMUSensitiveComposite(tpm2.TPMAlgRSA, &tpm2.TPM2BPrivateKeyRSA{Buffer: prime}),
+		}))},
+		Symmetric: tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
+	}.Execute(a.device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := tpm2.Load{ParentHandle: under, InPrivate: in.OutPrivate, InPublic: tpm2.New2B(public)}.Execute(a.device)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(a.device) //nolint:errcheck // the TPM ends with its test
+	a.evict(t, tpm2.NamedHandle{Handle: loaded.ObjectHandle, Name: loaded.Name}, akHandle)
+	return tpm2.NamedHandle{Handle: akHandle, Name: loaded.Name}
 }
 
 // Forge puts a key into evidence whose private part its maker has, with the
