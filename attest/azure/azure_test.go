@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"math/big"
 	"strings"
 	"testing"
 
@@ -96,7 +97,11 @@ func TestParseRefuses(t *testing.T) {
 		"key type":          {replaced("RSA", "EC"), nil, attest.ErrMalformed},
 		"short modulus":     {replaced(`"n":"`, `"n":"AQ","x":"`), nil, attest.ErrMalformed},
 		"user data":         {replaced("07", "0"), nil, attest.ErrMalformed},
-		"too many keys":     {`{"keys":[` + strings.Repeat("{},", 16) + "{}]}", nil, attest.ErrMalformed},
+		"one key twice":     {replaced(`"keys":[`, `"keys":[`+first(text)+","), nil, attest.ErrMalformed},
+		"as many keys":      {replaced(`"keys":[`, `"keys":[`+strings.Repeat("{},", 14)), nil, nil},
+		"too many keys":     {replaced(`"keys":[`, `"keys":[`+strings.Repeat("{},", 15)), nil, attest.ErrMalformed},
+		"small modulus":     {azuretest.Claims(&rsa.PublicKey{N: new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 2047), big.NewInt(1))}, drawKey(t)), nil, attest.ErrMalformed},
+		"short user data":   {replaced(`"user-data":"07`, `"user-data":"`), nil, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := azuretest.SNP(vcek, c.claims, azuretest.SHA256, nil)
@@ -166,6 +171,12 @@ func TestParseTDX(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// first is the first of the keys among claims.
+func first(claims string) string {
+	from, to := strings.Index(claims, "{\"kid\""), strings.Index(claims, "},")
+	return claims[from : to+1]
 }
 
 func FuzzParse(f *testing.F) {

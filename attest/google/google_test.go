@@ -179,6 +179,33 @@ func TestProduction(t *testing.T) {
 	}
 }
 
+// What stands behind the five fields is read, or refused.
+func TestSecurityProperties(t *testing.T) {
+	der, err := asn1.Marshal(good())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		tail string
+		want error
+	}{
+		"none":            {"", nil},
+		"as Google's":     {"\xa0\x0c\x30\x0a\xa0\x03\x02\x01\x00\xa1\x03\x01\x01\xff", nil},
+		"nothing in them": {"\xa0\x02\x30\x00", nil},
+		"no sequence":     {"\xa0\x03\x02\x01\x00", attest.ErrMalformed},
+		"no truth":        {"\xa0\x07\x30\x05\xa1\x03\x01\x01\x05", attest.ErrMalformed},
+		"more than one":   {"\xa0\x04\x30\x00\x05\x00", attest.ErrMalformed},
+	} {
+		// The extension ends with the properties, which have 12 bytes and a head
+		// of two; all lengths are below 128.
+		fields := der[2 : len(der)-14]
+		b := append([]byte{0x30, byte(len(fields) + len(c.tail))}, fields...)
+		if _, err := google.ParseInstance(append(b, c.tail...)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 func FuzzParseInstance(f *testing.F) {
 	der, err := asn1.Marshal(good())
 	if err != nil {

@@ -78,6 +78,32 @@ func TestParavisorVouchesForItsKey(t *testing.T) {
 	}
 }
 
+// What the policy says of guests' measurements is about guests: a measured boot
+// of theirs makes none of a paravisor.
+func TestGuestsMeasurementsAreNotTheParavisors(t *testing.T) {
+	m, _, policy := onAzure(t)
+	p := policy()
+	p.SNP.Measurements, p.SNP.AcceptAnyMeasurement, p.SNP.MeasuredBoot = [][48]byte{{1}}, false, true
+	r, err := m.Input(t).Appraise(p)
+	if f := r.Finding(attest.Hardware); err != nil || !r.Accepted() || f.Verdict != attest.Affirming {
+		t.Errorf("accepted %v, error %v: %+v", r.Accepted(), err, f)
+	}
+}
+
+// An authority of endorsement keys that was found to vouch for one vouches for
+// no attestation key of the same machine.
+func TestPathsOfTheKeysAreKeptApart(t *testing.T) {
+	m, _, _ := onGoogle(t)
+	p := m.PolicyAt(attest.TierProviderRooted)
+	p.AKAnchors, p.AKRevocation = p.TrustAnchors, p.EKRevocation
+	if r, f := appraisedAs(t, m.Input(t), p, verifier.NotActivated); r.Accepted() || r.Tiers.Identity != attest.TierNone {
+		t.Errorf("accepted %v, tiers %+v: %+v", r.Accepted(), r.Tiers, f)
+	}
+	if r, _ := appraisedAs(t, m.Input(t), p, verifier.ActivatedHere); !r.Accepted() {
+		t.Error("activated, it is refused")
+	}
+}
+
 // The keys that the claims name live in one TPM where a credential for both
 // can be opened; until somebody looked, the key is nobody's.
 func TestParavisorsKeysAreActivated(t *testing.T) {
