@@ -152,6 +152,13 @@ func TestCertifiedByPolicy(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %q, %v", name, r, err, c.verdict, c.want)
 		}
 	}
+	p := &policy.Policy{Verifier: m.PolicyAt(attest.TierProviderRooted)}
+	g.Accept(&p.Verifier)
+	p.Verifier.Grace = time.Hour
+	stale := []*chain.List{g.Root.Parsed(func(l *x509.RevocationList) { l.NextUpdate = chaintest.Now.Add(-time.Minute) })}
+	if r, err := foreign.Certified(q, given, stale, foreign.Asked{At: time.Now(), Policy: p}); err != nil || !strings.Contains(strings.Join(r.Warnings, "\n"), "used in its grace") {
+		t.Errorf("a list in its grace: %+v, %v", r, err)
+	}
 	if _, err := foreign.Certified(q, given, lists, foreign.Asked{At: time.Now()}); !errors.Is(err, attest.ErrIdentity) {
 		t.Errorf("by google's own roots: %v", err)
 	}
