@@ -7,7 +7,8 @@
 // can only make parsing fail. The report itself is parsed and not verified:
 // packages snp and tdx verify it, and its launch measurement says whether it
 // was a paravisor that chose the report's data. Tried on synthetic reports,
-// not live.
+// laid out as public ones are (kinvolk/azure-cvm-tooling, az-cvm-vtpm/test), not
+// live.
 package azure
 
 import (
@@ -62,10 +63,11 @@ type Report struct {
 	// report's data.
 	Claims []byte
 	// AK is the key that the virtual TPM keeps at the handle of its attestation
-	// key, EK its endorsement key, each RSA-2048. The paravisor derives EK from
-	// the TPM's own seed each time, while whoever had the owner's authorization
-	// in an earlier boot can have put another key of theirs at AK's handle
-	// (microsoft/openvmm, tpm_lib, create_ak_pub): an activation tells.
+	// key, EK its endorsement key, each RSA-2048; EK is nil where the paravisor
+	// is too old to name it. It derives EK from the TPM's own seed each time,
+	// while whoever had the owner's authorization in an earlier boot can have put
+	// another key of theirs at AK's handle (microsoft/openvmm, tpm_lib,
+	// create_ak_pub): an activation tells.
 	AK, EK *rsa.PublicKey
 	// UserData is what the guest wrote into index 0x01400002 before it had the
 	// report made; nil where the paravisor is too old to say.

@@ -40,13 +40,16 @@ func (r *Report) readClaims() (err error) {
 	if r.AK, err = claims.key(akID); err != nil {
 		return err
 	}
+	if r.AK == nil {
+		return malformed("has no %s among its claims", akID)
+	}
 	if r.EK, err = claims.key(ekID); err != nil {
 		return err
 	}
 	return r.readUserData(claims.UserData)
 }
 
-// key is the one key of an id.
+// key is the one key of an id, nil where there is none.
 func (c *runtimeClaims) key(id string) (found *rsa.PublicKey, err error) {
 	for _, key := range c.Keys {
 		if key.ID != id {
@@ -58,9 +61,6 @@ func (c *runtimeClaims) key(id string) (found *rsa.PublicKey, err error) {
 		if found, err = key.rsa(); err != nil {
 			return nil, err
 		}
-	}
-	if found == nil {
-		return nil, malformed("has no %s among its claims", id)
 	}
 	return found, nil
 }

@@ -83,12 +83,16 @@ func (r *Result) named(ak *tpm.AK, report *azure.Report) error {
 	}
 	r.verified("claims in the tpm's index name the key that signed the quote")
 	r.verified("the report's data is the hash of these claims")
+	r.fact("user_data", "%x", report.UserData)
+	if report.EK == nil {
+		r.warn("the claims name no endorsement key: the paravisor is too old for its key to be activated")
+		return nil
+	}
 	ek, err := tpm.EKWithoutCertificate(report.EK)
 	if err != nil {
 		return err
 	}
 	r.fact("ek", "%s", ek.ID)
-	r.fact("user_data", "%x", report.UserData)
 	return nil
 }
 

@@ -198,6 +198,7 @@ func TestParavisorIsRefused(t *testing.T) {
 		"another's key":       {claims: azuretest.Claims(&stranger.PublicKey, a.EK), want: attest.ErrBinding, says: "another key"},
 		"report data":         {snp: func(r *snp.Report) { r.ReportData[40]++ }, want: attest.ErrBinding, says: "runtime claims"},
 		"claims":              {index: func(b []byte) []byte { b[azuretest.RequestAt+30] ^= 1; return b }, want: attest.ErrBinding, says: "runtime claims"},
+		"no endorsement key":  {claims: strings.Replace(a.Claims, "HCLEkPub", "HCLOther", 1), want: attest.ErrIdentity, says: "no endorsement key"},
 		"another hash":        {index: func(b []byte) []byte { b[azuretest.RequestAt+12] = 3; return b }, want: attest.ErrBinding, says: "runtime claims"},
 		"tdx by its type":     {index: func(b []byte) []byte { b[azuretest.RequestAt+8] = 4; return b }, want: attest.ErrMalformed, says: "tdx"},
 		"not pinned at all":   {policy: func(p *verifier.Policy) { p.Azure = nil }, want: attest.ErrPlatform, says: "pins no paravisor"},

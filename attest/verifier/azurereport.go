@@ -55,6 +55,8 @@ func parseAzure(r evidence.Report) (azureReport, error) {
 	switch {
 	case err != nil:
 		return azureReport{}, err
+	case parsed.EK == nil:
+		return azureReport{}, fmt.Errorf("%w: azure's claims name no endorsement key, so that nothing could show in which tpm the attestation key lives", attest.ErrIdentity)
 	case parsed.SNP != nil:
 		return azureReport{parsed, snpReport{report: parsed.SNP, table: r.Certificates}}, nil
 	case len(r.Certificates) > 0:
