@@ -102,6 +102,11 @@ func TestPathsOfTheKeysAreKeptApart(t *testing.T) {
 	if r, _ := appraisedAs(t, m.Input(t), p, verifier.ActivatedHere); !r.Accepted() {
 		t.Error("activated, it is refused")
 	}
+	// Nor the other way round, whoever has activated the key.
+	p.TrustAnchors = nil
+	if r, f := appraisedAs(t, m.Input(t), p, verifier.ActivatedHere); r.Accepted() || r.Tiers.Identity != attest.TierNone {
+		t.Errorf("by an authority of attestation keys: accepted %v, tiers %+v: %+v", r.Accepted(), r.Tiers, f)
+	}
 }
 
 // The keys that the claims name live in one TPM where a credential for both

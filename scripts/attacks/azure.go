@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"crypto/rsa"
+	"strings"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -65,6 +66,9 @@ func (t *paravised) named() []attack {
 	return []attack{
 		t.changed("attestation key not the one in the claims", reason{kind: attest.ErrBinding, says: "another key"}, func(a *verifiertest.Azure) {
 			a.Claims = azuretest.Claims(&t.stranger.PublicKey, a.EK)
+		}),
+		t.changed("claims that name no endorsement key", reason{kind: attest.ErrIdentity, says: "no endorsement key"}, func(a *verifiertest.Azure) {
+			a.Claims = strings.Replace(a.Claims, "HCLEkPub", "HCLOther", 1)
 		}),
 		t.index("claims altered", claimed, azuretest.RequestAt+30, '!'),
 		t.index("hash of another type", claimed, azuretest.RequestAt+12, azuretest.SHA512),
