@@ -115,6 +115,16 @@ func TestParseRefuses(t *testing.T) {
 			}
 		})
 	}
+	good := azuretest.SNP(vcek, text, azuretest.SHA256, nil)
+	for size, want := range map[int]error{azure.MaxSize: nil, azure.MaxSize + 1: attest.ErrMalformed} {
+		padded := append(bytes.Clone(good), make([]byte, size-len(good))...)
+		if _, err := azure.Parse(padded); !errors.Is(err, want) {
+			t.Errorf("padded to %d bytes: %v, want %v", size, err, want)
+		}
+		if _, err := azure.WithQuote(padded, nil); !errors.Is(err, want) {
+			t.Errorf("padded to %d bytes, with a quote: %v, want %v", size, err, want)
+		}
+	}
 	for _, size := range []int{0, requestAt + 19, azure.MaxSize + 1} {
 		if _, err := azure.Parse(make([]byte, size)); !errors.Is(err, attest.ErrMalformed) {
 			t.Errorf("%d bytes: %v", size, err)

@@ -106,6 +106,25 @@ func TestAzure(t *testing.T) {
 	}
 }
 
+// A paravisor that is too old to name the endorsement key is shown as that.
+func TestAzureWithoutAnEndorsementKey(t *testing.T) {
+	w := verifiertest.NewSNP(t, "Genoa")
+	p, e := onAzure(t, func(m *verifiertest.Machine) *verifiertest.Azure {
+		a := w.OnSNP(t, m)
+		a.Claims = strings.Replace(a.Claims, "HCLEkPub", "HCLOther", 1)
+		return a
+	})
+	var err error
+	if p.paravisor.Certificates, err = snp.ParseTable(e.Reports[0].Certificates); err != nil {
+		t.Fatal(err)
+	}
+	p.paravisor.Lists = []*chain.List{w.Vendor.ARK.Parsed(nil)}
+	r, err := p.check()
+	if err != nil || fact(r, "ek") != "" || !strings.Contains(strings.Join(r.Warnings, "\n"), "too old for its key to be activated") {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func TestAzureIsRefused(t *testing.T) {
 	good := onAzureSNP(t)
 	other, onTDX := onAzureSNP(t), onAzureTDX(t)
