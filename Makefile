@@ -15,6 +15,7 @@ LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 # VM tests share two cores: more at once only slows each boot past its deadline.
 TEST_PARALLEL ?= 2
 COSIGN := .cache/tools/cosign
+LLAMA := .cache/tools/llama/bin/python
 KERNEL := .cache/image
 
 .DEFAULT_GOAL := help
@@ -50,8 +51,8 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 	@$(LOCAL) demo
 
 .PHONY: test
-test: deps build $(COSIGN) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+test: deps build $(COSIGN) $(LLAMA) $(KERNEL) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
@@ -91,3 +92,9 @@ $(KERNEL): | build
 # Stock cosign, for the test that it accepts our bundles.
 $(COSIGN):
 	GOBIN=$(CURDIR)/$(dir $@) GOFLAGS=-mod=mod $(GO) install github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+
+# llama.cpp's own server, for the test that language models are asked in a way
+# that somebody else's server understands.
+$(LLAMA):
+	python3 -m venv $(dir $@)..
+	$@ -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 gguf==0.19.0 || { rm -f $@; exit 1; }

@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -14,10 +15,12 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 func TestOwnerTalksToTheirMachine(t *testing.T) {
@@ -26,14 +29,23 @@ func TestOwnerTalksToTheirMachine(t *testing.T) {
 		Trust: m.trust(), Machine: m.url, Pin: pin, Keys: keys, Lifetime: time.Minute,
 	}}
 	for range 3 {
-		resp, err := client.Get(m.url.String() + "/api/x")
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, m.url.String()+"/api/x", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header = http.Header{
+			"Authorization": {"Bearer mine"}, ownership.Header: {"forged"}, ingress.OwnerHeader: {"forged", "twice"},
+			"Connection": {ingress.OwnerHeader},
+		}
+		resp, err := client.Do(req)
 		if err != nil {
 			t.Fatal(err)
 		}
 		b, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if err != nil || string(b) != `/api/x authorization=""` {
-			t.Errorf("answer %q, error %v: the token goes no further than the ingress", b, err)
+		want := fmt.Sprintf(`/api/x authorization=["Bearer mine"] token=[] owner=["%x"]`, keys.Owner.Public())
+		if err != nil || string(b) != want {
+			t.Errorf("answer %q, want %q, error %v: the token goes no further than the ingress, whose word is its own", b, want, err)
 		}
 	}
 	if got := strings.Join(m.data.mounted, " "); got != "memory "+m.disk {
@@ -137,7 +149,7 @@ func TestIngressIsClosedToStrangers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		req.Header.Set("Authorization", header)
+		req.Header.Set(ownership.Header, header)
 		resp, err := conn.RoundTrip(req)
 		if err != nil {
 			t.Fatal(err)

@@ -27,6 +27,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
 	"github.com/toolshed-cloud/shed/attest"
@@ -35,6 +36,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
@@ -67,7 +69,8 @@ func servePayload(socket string) {
 			}
 			return
 		}
-		fmt.Fprintf(w, "%s authorization=%q", r.URL.Path, r.Header.Get("Authorization"))
+		fmt.Fprintf(w, "%s authorization=%q token=%q owner=%q", r.URL.Path,
+			r.Header.Values("Authorization"), r.Header.Values(ownership.Header), r.Header.Values(ingress.OwnerHeader))
 	}))
 }
 

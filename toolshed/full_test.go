@@ -2,7 +2,6 @@ package toolshed_test
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,11 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"go.uber.org/zap"
-
-	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/kv"
 )
 
@@ -37,16 +32,16 @@ func TestMain(m *testing.M) {
 
 // serveDirectory serves until standard input ends, and then closes the store.
 func serveDirectory(dir string) {
-	store, err := kv.Open(context.Background(), filepath.Join(dir, "kv.db"), time.Now)
+	handler, close, err := open(dir)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "opening:", err)
 		os.Exit(1)
 	}
-	s := httptest.NewServer(toolshed.Handler(store, zap.NewNop()))
+	s := httptest.NewServer(handler)
 	fmt.Println(s.URL)
 	io.Copy(io.Discard, os.Stdin)
 	s.Close()
-	if err := store.Close(); err != nil {
+	if err := close(); err != nil {
 		fmt.Fprintln(os.Stderr, "closing:", err)
 		os.Exit(1)
 	}

@@ -5,6 +5,8 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/toolshed-cloud/shed/toolshed/auth"
 )
 
 const healthPath = "/api/health"
@@ -18,6 +20,7 @@ type healthOutput struct {
 func registerHealth(api huma.API) {
 	huma.Register(api, huma.Operation{
 		OperationID: "health", Method: http.MethodGet, Path: healthPath, Summary: "Whether the toolshed serves",
+		Tags: []string{"health"}, Security: auth.Public(),
 	}, func(context.Context, *struct{}) (*healthOutput, error) {
 		out := &healthOutput{}
 		out.Body.Status = "ok"

@@ -1,11 +1,17 @@
 // Package toolshed is the personal HTTP API that a machine runs for its owner.
 //
-// Invariants: the root routes and logs and does nothing else; each API is a
-// package of its own; it knows nothing of machines, owners or proofs, so that
-// any other server can take its place.
+// Invariants: the root routes, names and logs requests and does nothing else;
+// each API is a package of its own, is given what it needs, and imports no
+// other; nothing that the owner sends is logged; it knows nothing of machines
+// or proofs, so that any other server can take its place.
 package toolshed
 
 import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
 	"net/http"
 	"time"
 
@@ -13,49 +19,141 @@ import (
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
 	"go.uber.org/zap"
 
-	"github.com/toolshed-cloud/shed/toolshed/kv"
+	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/config"
+	"github.com/toolshed-cloud/shed/toolshed/fetch"
+	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
 // Version is the API's version, in its OpenAPI document.
 const Version = "1.0.0"
 
-// Handler routes to every API. The OpenAPI document is at /openapi.json.
-func Handler(store *kv.Store, log *zap.Logger) http.Handler {
+// Options is what a toolshed runs on.
+type Options struct {
+	// Data is the data directory.
+	Data *store.Directory
+	// Config is what the file says; nil for nothing.
+	Config *config.Config
+	// BehindAgent says that nobody but the agent reaches this server.
+	BehindAgent bool
+	Log         *zap.Logger
+	// Where they are nil, Now is time.Now and Random is crypto/rand.Reader.
+	Now    func() time.Time
+	Random io.Reader
+}
+
+// Root is a toolshed that serves.
+type Root struct {
+	Options
+	mux    *http.ServeMux
+	api    huma.API
+	namer  namer
+	site   mount.Site
+	mounts []*mount.Mount
+	guard  *auth.Guard
+	fetch  *fetch.Fetcher
+	stop   context.CancelFunc
+	// closers end what was opened, the last first.
+	closers []func() error
+}
+
+// Open opens every API. What it answers has to be closed.
+func Open(ctx context.Context, o Options) (_ *Root, err error) {
 	problem.Install()
-	mux := http.NewServeMux()
-	config := huma.DefaultConfig("toolshed", Version)
-	config.DocsPath, config.SchemasPath = "", ""
-	config.CreateHooks = nil
-	api := humago.New(mux, config)
-	registerHealth(api)
-	kv.Register(api, store)
-	return logged(problem.Unrouted(mux), log)
-}
-
-// logged writes one line a request with nothing in it that the owner sent:
-// the console is the host's to read.
-func logged(next http.Handler, log *zap.Logger) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		started := time.Now()
-		rec := &recorder{ResponseWriter: w, status: http.StatusOK}
-		next.ServeHTTP(rec, r)
-		if r.URL.Path == healthPath && rec.status == http.StatusOK {
-			return
+	if o.Config == nil {
+		o.Config = config.Empty()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Random == nil {
+		o.Random = rand.Reader
+	}
+	stopping, stop := context.WithCancel(context.Background())
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, r.Close())
 		}
-		log.Info("request", zap.Int("status", rec.status), zap.Duration("took", time.Since(started)))
-	})
+	}()
+	r.api = humago.New(r.mux, document(&r.namer))
+	r.site = mount.Site{API: r.api, Mux: r.mux, Now: o.Now, Stopping: stopping}
+	if err := r.openShared(ctx); err != nil {
+		return nil, err
+	}
+	if err := r.openAPIs(ctx); err != nil {
+		return nil, err
+	}
+	r.registerPages()
+	return r, o.Config.Unknown()
 }
 
-type recorder struct {
-	http.ResponseWriter
-	status int
+// fetchSection is the part of the configuration about the way out.
+type fetchSection struct {
+	Allow []string `yaml:"allow"`
 }
 
-func (r *recorder) WriteHeader(status int) {
-	r.status = status
-	r.ResponseWriter.WriteHeader(status)
+// openShared opens what APIs are given.
+func (r *Root) openShared(ctx context.Context) (err error) {
+	var section fetchSection
+	if err := r.Config.Section("fetch", &section); err != nil {
+		return err
+	}
+	if r.fetch, err = fetch.New(section.Allow); err != nil {
+		return fmt.Errorf("%w: fetch.%w", config.ErrConfig, err)
+	}
+	r.closers = append(r.closers, func() error { r.fetch.Close(); return nil })
+	db, err := r.open(ctx, auth.Schema)
+	if err != nil {
+		return err
+	}
+	tokens, err := auth.NewKeeper(ctx, db, r.Now, r.Random)
+	if err != nil {
+		return err
+	}
+	r.guard = &auth.Guard{Tokens: tokens, BehindAgent: r.BehindAgent}
+	return nil
 }
 
-// Unwrap lets http.ResponseController reach what it needs.
-func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+// open opens a database that is closed with the root.
+func (r *Root) open(ctx context.Context, s store.Schema) (*store.DB, error) {
+	db, err := r.Data.Open(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	r.closers = append(r.closers, db.Close)
+	return db, nil
+}
+
+// mount makes the place of one API.
+func (r *Root) mount(name string, limits mount.Limits) *mount.Mount {
+	r.namer.api = name
+	m := r.site.New(name, limits)
+	r.mounts = append(r.mounts, m)
+	return m
+}
+
+// Tokens keeps the tokens of this toolshed.
+func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
+
+// Handler answers requests.
+func (r *Root) Handler() http.Handler {
+	return named(logged(r.guard.Identify(problem.Unrouted(r.mux)), r.mux, r.Log))
+}
+
+// Stop ends requests that would last. It is called before the server waits for
+// those under way.
+func (r *Root) Stop() { r.stop() }
+
+// Close closes what was opened. Nothing may be under way.
+func (r *Root) Close() error {
+	r.stop()
+	var errs []error
+	for i := len(r.closers) - 1; i >= 0; i-- {
+		errs = append(errs, r.closers[i]())
+	}
+	r.closers = nil
+	return errors.Join(errs...)
+}

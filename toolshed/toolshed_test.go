@@ -1,32 +1,60 @@
 package toolshed_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/toolshed"
+	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/kv"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
 // serve answers the address of a toolshed on a store of its own.
 func serve(t *testing.T) string {
 	t.Helper()
-	store, err := kv.Open(t.Context(), filepath.Join(t.TempDir(), "kv.db"), time.Now)
+	handler, close, err := open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { store.Close() })
-	s := httptest.NewServer(toolshed.Handler(store, zap.NewNop()))
-	t.Cleanup(s.Close)
+	s := httptest.NewServer(handler)
+	t.Cleanup(func() {
+		s.Close()
+		if err := close(); err != nil {
+			t.Errorf("closing: %v", err)
+		}
+	})
 	return s.URL
+}
+
+// open is a toolshed on a data directory.
+func open(dir string) (_ http.Handler, close func() error, err error) {
+	data, err := store.OpenDirectory(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	root, err := toolshed.Open(context.Background(), toolshed.Options{Data: data, BehindAgent: true, Log: zap.NewNop()})
+	if err != nil {
+		return nil, nil, errors.Join(err, data.Close())
+	}
+	close = func() error { return errors.Join(root.Close(), data.Close()) }
+	return asOwner(root.Handler()), close, nil
+}
+
+// asOwner has the agent's word for every request that says nothing itself.
+func asOwner(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Header.Set(auth.OwnerHeader, strings.Repeat("ab", 32))
+		next.ServeHTTP(w, r)
+	})
 }
 
 func ask(t *testing.T, url, method, path, body string, header ...string) (int, string, http.Header) {

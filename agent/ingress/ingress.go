@@ -3,13 +3,14 @@
 //
 // Invariants: TLS 1.3 with one key for each boot; every bound field comes from
 // the live connection, a caller brings only a nonce; a request reaches the
-// payload only with the owner's token for this very connection, and the token
-// goes no further.
+// payload only with the owner's token for this very connection; the token goes
+// no further, and the payload is told whose request it is by nobody else.
 package ingress
 
 import (
 	"context"
 	"crypto/tls"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log"
@@ -62,6 +63,10 @@ type Ingress struct {
 	// patience is strangerTimeout but in tests.
 	patience time.Duration
 }
+
+// OwnerHeader tells the payload whose request it is: the owner's public key, in
+// hex. What comes in under that name is dropped.
+const OwnerHeader = "Shed-Owner"
 
 // Limits on what a stranger can hold.
 const (
@@ -171,7 +176,7 @@ func (d *Ingress) requireOwner(next http.Handler) http.Handler {
 		}
 		ch, err := d.channel(r)
 		if err == nil {
-			err = ownership.CheckToken(owner.Body.Owner[:], r.Header.Get("Authorization"), ch)
+			err = ownership.CheckToken(owner.Body.Owner[:], r.Header.Get(ownership.Header), ch)
 		}
 		if err != nil {
 			w.Header().Set("WWW-Authenticate", ownership.Scheme)
@@ -189,7 +194,10 @@ func (d *Ingress) proxy() http.Handler {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "http", Host: r.In.Host})
 			r.Out.Host = r.In.Host
-			r.Out.Header.Del("Authorization")
+			r.Out.Header.Del(ownership.Header)
+			// For who comes this far: the word of this machine, which nobody else
+			// can give.
+			r.Out.Header.Set(OwnerHeader, hex.EncodeToString(d.Machine.Owner().Body.Owner[:]))
 		},
 		ModifyResponse: refuseUnaskedSwitch,
 		// Server-sent events have to pass at once.

@@ -327,7 +327,7 @@ func TestProtocolSwitchedUnasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("Authorization", ownership.Token(owner, conn.Channel))
+	req.Header.Set(ownership.Header, ownership.Token(owner, conn.Channel))
 	resp, err := conn.RoundTrip(req)
 	if err != nil {
 		t.Fatal(err)

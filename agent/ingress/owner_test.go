@@ -66,7 +66,7 @@ func ask(t *testing.T, conn *channel.Conn, path, token string) (body, code strin
 		t.Fatal(err)
 	}
 	if token != "" {
-		req.Header.Set("Authorization", token)
+		req.Header.Set(ownership.Header, token)
 	}
 	b, err := conn.Do(req, 1<<12)
 	return string(b), codeOf(t, err)

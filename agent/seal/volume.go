@@ -95,7 +95,9 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	switch {
 	case err != nil:
 		return "", fmt.Errorf("%w: %w", ErrForeign, err)
-	case h.Volume != s.Volume || h.Claim != s.Claim.Digest():
+	case h.Claim != s.Claim.Digest():
+		return "", fmt.Errorf("%w: its header names claim %s, the machine's is %s", ErrForeign, h.Claim, s.Claim.Digest())
+	case h.Volume != s.Volume:
 		return "", fmt.Errorf("%w: it holds volume %s, this claim's is %s", ErrForeign, h.Volume, s.Volume)
 	}
 	terms, err := v.terms(h)

@@ -85,9 +85,9 @@ func (s *Session) ask(ctx context.Context, keys Keys, target string, limit int64
 	if err != nil {
 		return nil, err
 	}
-	req.Header.Set("Authorization", s.Token(keys))
+	req.Header.Set(ownership.Header, s.Token(keys))
 	return s.Conn.Do(req, limit)
 }
 
-// Token is the Authorization header for requests on this session's connection.
+// Token is the ownership.Header for requests on this session's connection.
 func (s *Session) Token(keys Keys) string { return ownership.Token(keys.Owner, s.Conn.Channel) }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // Transport carries requests to one machine over attested connections: each is
@@ -103,7 +104,7 @@ func (t *Transport) send(s *Session, req *http.Request) (*http.Response, error) 
 	out := req.Clone(req.Context())
 	out.URL.Scheme, out.URL.Host = "https", t.Machine.Host
 	if t.Keys.Owner != nil {
-		out.Header.Set("Authorization", s.Token(t.Keys))
+		out.Header.Set(ownership.Header, s.Token(t.Keys))
 	}
 	resp, err := s.Conn.RoundTrip(out)
 	if err != nil {

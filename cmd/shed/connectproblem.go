@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
@@ -33,7 +34,7 @@ func (p patient) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer timer.Stop()
 	// Of all that goes over a connection, requests alone bear the token.
 	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaderField: func(key string, _ []string) {
-		if key == "Authorization" {
+		if key == ownership.Header {
 			timer.Stop()
 		}
 	}})

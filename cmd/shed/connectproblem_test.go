@@ -17,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
@@ -88,7 +89,7 @@ func TestPatienceEnds(t *testing.T) {
 func TestPatienceIsForTheConnection(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		resp, err := patient{timeout: time.Second, next: roundTripper(func(req *http.Request) (*http.Response, error) {
-			httptrace.ContextClientTrace(req.Context()).WroteHeaderField("Authorization", nil)
+			httptrace.ContextClientTrace(req.Context()).WroteHeaderField(ownership.Header, nil)
 			select {
 			case <-req.Context().Done():
 				return nil, req.Context().Err()
@@ -118,7 +119,7 @@ func TestOwnersRequestIsNoticed(t *testing.T) {
 	}
 	noticed := false
 	ctx := httptrace.WithClientTrace(t.Context(), &httptrace.ClientTrace{WroteHeaderField: func(key string, _ []string) {
-		noticed = noticed || key == "Authorization"
+		noticed = noticed || key == ownership.Header
 	}})
 	for _, token := range []string{"", "token"} {
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, server.URL, nil)
@@ -126,7 +127,7 @@ func TestOwnersRequestIsNoticed(t *testing.T) {
 			t.Fatal(err)
 		}
 		if token != "" {
-			req.Header.Set("Authorization", token)
+			req.Header.Set(ownership.Header, token)
 		}
 		resp, err := conn.RoundTrip(req)
 		if err != nil {

@@ -1,17 +1,18 @@
-// Command toolshed serves the personal API on a Unix socket. Invariant: it is
-// wiring, and takes two settings from its environment: SHED_SOCKET, where to
-// listen, and SHED_DATA, the directory for its data.
+// Command toolshed serves the personal API, behind the agent or alone.
+// Invariant: it is wiring; a setting comes from a flag, else from its variable,
+// and what is secret is printed once, to standard output.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -19,50 +20,114 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/toolshed-cloud/shed/toolshed"
-	"github.com/toolshed-cloud/shed/toolshed/kv"
+	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/config"
+	"github.com/toolshed-cloud/shed/toolshed/store"
+	"github.com/toolshed-cloud/shed/toolshed/url2text"
 )
 
+// stopGrace is how long requests under way have at the end. The agent waits
+// longer.
+const stopGrace = 2 * time.Second
+
 func main() {
+	url2text.ParsePDFIfAsked()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	err := run(ctx, os.Getenv("SHED_SOCKET"), os.Getenv("SHED_DATA"))
-	stop()
-	if err != nil {
-		fmt.Fprintf(os.Stderr, "toolshed: %v\n", err)
-		os.Exit(1)
+	s, err := parse(os.Args[1:], os.LookupEnv, os.Stderr)
+	if err == nil {
+		err = run(ctx, s, os.Stdout)
 	}
+	stop()
+	os.Exit(report(err))
+}
+
+// report says what went wrong, and answers the exit status.
+func report(err error) int {
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+		return 0
+	case errors.Is(err, errUsage):
+		fmt.Fprintf(os.Stderr, "toolshed: %v\nhint: toolshed --help lists the settings\n", err)
+		return 2
+	}
+	fmt.Fprintf(os.Stderr, "toolshed: %v\n", err)
+	return 1
+}
+
+func run(ctx context.Context, s settings, out io.Writer) (err error) {
+	log := newLog()
+	dir, err := store.OpenDirectory(s.data)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, dir.Close()) }()
+	file, err := config.Load(s.configPath(dir), s.config != "", os.LookupEnv)
+	if err != nil {
+		return err
+	}
+	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	listener, err := s.listenOn()
+	if err != nil {
+		return err
+	}
+	if s.socket == "" {
+		if err := welcome(ctx, out, root.Tokens(), listener.Addr(), s.newToken); err != nil {
+			return errors.Join(err, listener.Close())
+		}
+	}
+	return serve(ctx, listener, root)
+}
+
+// welcome prints where the toolshed is, and the owner's token where it is new.
+func welcome(ctx context.Context, out io.Writer, tokens *auth.Keeper, address net.Addr, another bool) error {
+	token, err := tokens.First(ctx)
+	if err == nil && token == "" && another {
+		token, _, err = tokens.Mint(ctx, "owner", auth.Scopes{auth.Everything}, time.Time{})
+	}
+	if err != nil {
+		return err
+	}
+	url := "http://" + address.String()
+	if token == "" {
+		fmt.Fprintf(out, "toolshed is at %s\n", url)
+		return nil
+	}
+	fmt.Fprintf(out, "toolshed is at %s\nyour token, which is not shown again: %s\nin a browser: %s/login#%s\n", url, token, url, token)
+	return nil
+}
+
+// serve answers until ctx ends, and lets what is under way end.
+func serve(ctx context.Context, listener net.Listener, root *toolshed.Root) error {
+	server := &http.Server{
+		Handler: root.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
+	}
+	ended := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() {
+		root.Stop()
+		grace, cancel := context.WithTimeout(context.Background(), stopGrace)
+		defer cancel()
+		if err := server.Shutdown(grace); err != nil {
+			// What is still open then is cut.
+			ended <- server.Close()
+			return
+		}
+		ended <- nil
+	})
+	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+		stop()
+		return fmt.Errorf("serving: %w", err)
+	}
+	return <-ended
 }
 
 // newLog writes JSON lines to standard error.
 func newLog() *zap.Logger {
-	config := zap.NewProductionEncoderConfig()
-	config.EncodeTime = zapcore.RFC3339NanoTimeEncoder
-	config.EncodeDuration = zapcore.StringDurationEncoder
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(config), os.Stderr, zap.InfoLevel))
-}
-
-func run(ctx context.Context, socket, data string) error {
-	if socket == "" || data == "" {
-		return errors.New("SHED_SOCKET and SHED_DATA must be set")
-	}
-	log := newLog()
-	store, err := kv.Open(ctx, filepath.Join(data, "kv.db"), time.Now)
-	if err != nil {
-		return err
-	}
-	defer store.Close() //nolint:errcheck // every answered write is on disk already
-	listener, err := net.Listen("unix", socket)
-	if err != nil {
-		return fmt.Errorf("listening: %w", err)
-	}
-	server := &http.Server{Handler: toolshed.Handler(store, log), ReadHeaderTimeout: 5 * time.Second}
-	go func() {
-		<-ctx.Done()
-		grace, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-		defer cancel()
-		server.Shutdown(grace) //nolint:errcheck // what is still open then is cut
-	}()
-	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serving: %w", err)
-	}
-	return nil
+	c := zap.NewProductionEncoderConfig()
+	c.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	c.EncodeDuration = zapcore.StringDurationEncoder
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(c), os.Stderr, zap.InfoLevel))
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto"
 	"embed"
 	"errors"
 	"fmt"
@@ -11,10 +10,9 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/bundle"
-	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/eventlog"
 	"github.com/toolshed-cloud/shed/attest/evidence"
-	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
@@ -35,30 +33,33 @@ type captured struct {
 	name   string
 	bundle *bundle.Bundle
 	terms  bundle.Terms
+	// activation is the machine's answer to a challenge whose secret is zero;
+	// only good machines have one.
+	activation []byte
 }
 
 func readCaptured(name string) (*captured, error) {
-	read := func(file string) []byte {
-		b, _ := captures.ReadFile(path.Join(capturedIn, name, file)) //nolint:errcheck // an empty file parses as none
-		return b
+	read := func(file string) ([]byte, error) { return captures.ReadFile(path.Join(capturedIn, name, file)) }
+	encoded, err := read("bundle")
+	if err != nil {
+		return nil, fmt.Errorf("reading a capture: %w", err)
 	}
-	b, err := bundle.Decode(read("bundle"))
+	b, err := bundle.Decode(encoded)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	key, err := release.ParsePublicKey(read("release.pub"))
+	text, err := read("policy.yaml")
+	if err != nil {
+		return nil, fmt.Errorf("reading a capture: %w", err)
+	}
+	p, err := policy.Parse(text, read)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	anchors, err := verifier.ParseTrustAnchors(read("ek-root.pem"), attest.TierSoftware)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	return &captured{name: name, bundle: b, terms: bundle.Terms{
-		Verifier: new(verifier.Verifier), Keys: []crypto.PublicKey{key}, Log: release.LogPolicy{NotRequired: true}, At: b.SavedAt,
-		Policy: verifier.Policy{
-			TrustAnchors: anchors, Minimum: attest.Tiers{Identity: attest.TierSoftware}, EKRevocation: chain.RequiredWhereNamed,
-		},
+	p.Log.TimeFloor = b.SavedAt
+	activation, _ := read("activation") //nolint:errcheck // no answer is an answer that does not fit
+	return &captured{name: name, bundle: b, activation: activation, terms: bundle.Terms{
+		Verifier: new(verifier.Verifier), Keys: p.ReleaseKeys, Log: p.Log, At: b.SavedAt, Policy: p.Verifier,
 	}}, nil
 }
 
@@ -117,8 +118,12 @@ func onCaptured(testing.TB) ([]attack, error) {
 	if err != nil {
 		return nil, err
 	}
+	others, err := onOthers(good)
+	if err != nil {
+		return nil, err
+	}
 	logs, err := onLogs(good)
-	return append(append(all, more...), logs...), err
+	return slices.Concat(all, more, others, logs), err
 }
 
 // onTerms are the good machine's evidence under what somebody else accepts, or
@@ -128,7 +133,10 @@ func onTerms(good *captured, twin outcome) ([]attack, error) {
 	if err != nil {
 		return nil, err
 	}
-	var all []attack
+	all, err := onReleaseLog(good, other, twin)
+	if err != nil {
+		return nil, err
+	}
 	add := func(name string, r reason, b *bundle.Bundle, t bundle.Terms) {
 		all = append(all, attack{name: name, reason: r, good: twin, bad: good.judge(b, t)})
 	}

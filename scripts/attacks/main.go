@@ -44,7 +44,7 @@ func run() error {
 		make func(testing.TB) ([]attack, error)
 	}{
 		{"tpm", onTPM}, {"snp", onSNP}, {"tdx", onTDX}, {"nitrotpm", onNitro}, {"azure-snp", onAzureSNP}, {"azure-tdx", onAzureTDX}, {"google", onGoogle},
-		{"booted", onCaptured}, {"log", onLog}, {"client", onClient},
+		{"booted", onCaptured}, {"volume", onVolume}, {"log", onLog}, {"client", onClient},
 	} {
 		attacks, err := within(group.make)
 		if err != nil {

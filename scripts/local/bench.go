@@ -15,6 +15,7 @@ import (
 	"crypto/rand"
 
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // benchRounds is how often each side is measured, in turn. The median counts.
@@ -131,7 +132,7 @@ func (l *local) signupToFirstByte(ctx context.Context, user string) (time.Durati
 	if err != nil {
 		return 0, fmt.Errorf("asking the toolshed: %w", err)
 	}
-	req.Header.Set("Authorization", session.Token(keys))
+	req.Header.Set(ownership.Header, session.Token(keys))
 	resp, err := session.Conn.RoundTrip(req)
 	if err != nil {
 		return 0, fmt.Errorf("asking the toolshed: %w", err)

@@ -29,6 +29,7 @@ func TestVMMainJob(t *testing.T) {
 	w.signUp("ada")
 	i := w.ready("ada")
 	w.capture("MainJob", i.URL)
+	w.captureAnother("AnotherMachine")
 	w.exits(4, []string{"connect", i.URL}, "not a machine you claimed", "shed claim")
 	w.exits(0, []string{"verify", i.URL}, "accepted", "executables", "tiers: memory none, identity software", "owner: nobody's yet")
 	w.exits(0, []string{"claim", i.URL}, "is yours")

@@ -90,7 +90,7 @@ func (w *world) askUnverified(machine, path string) int {
 	defer conn.Close()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), http.NoBody)
 	w.must(err)
-	req.Header.Set("Authorization", ownership.Token(keys.Owner, conn.Channel))
+	req.Header.Set(ownership.Header, ownership.Token(keys.Owner, conn.Channel))
 	resp, err := conn.RoundTrip(req)
 	w.must(err)
 	defer resp.Body.Close()

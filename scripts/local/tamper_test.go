@@ -57,7 +57,8 @@ func (w *world) caught(user string, registers ...string) {
 }
 
 // appraised is the verdict with which the owner's client refuses a machine, as
-// soon as that shows which release it is said to run.
+// soon as that can be reached, which comes after its enrolment, and shows which
+// release it is said to run.
 func (w *world) appraised(machine string) attest.AttestationResult {
 	w.t.Helper()
 	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
@@ -69,7 +70,7 @@ func (w *world) appraised(machine string) attest.AttestationResult {
 			return false, errors.New("the owner's client accepts it: " + out)
 		}
 		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 4 {
+		if !errors.As(err, &exit) || exit.ExitCode() != 4 && exit.ExitCode() != 5 {
 			return false, err
 		}
 		return json.Unmarshal([]byte(out), &a) == nil, nil

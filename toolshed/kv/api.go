@@ -14,49 +14,59 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
-// Register puts the store's operations on an API.
-func Register(api huma.API, s *Store) {
-	h := handlers{store: s}
+// The scopes of this API.
+const (
+	ScopeRead  auth.Scope = "kv:read"
+	ScopeWrite auth.Scope = "kv:write"
+)
+
+// Register puts the store's operations on an API's place.
+func Register(m *mount.Mount, s *Store) {
+	m.Report(s)
+	h := handlers{kept: s}
 	const path, bytes = "/api/kv/{key}", "application/octet-stream"
 	value := func() map[string]*huma.MediaType {
 		return map[string]*huma.MediaType{bytes: {Schema: &huma.Schema{Type: "string", Format: "binary"}}}
 	}
-	operation := func(id, method, path, summary string, refusals ...int) huma.Operation {
+	operation := func(scope auth.Scope, id, method, path, summary string, refusals ...int) huma.Operation {
 		return huma.Operation{
-			OperationID: id, Method: method, Path: path, Tags: []string{"kv"}, Summary: summary,
+			OperationID: id, Method: method, Path: path, Tags: []string{"kv"}, Summary: summary, Security: auth.Needs(scope),
 			Errors: append(refusals, http.StatusBadRequest, http.StatusUnprocessableEntity),
 		}
 	}
-	list := operation("kv-list", http.MethodGet, "/api/kv", "List keys in order")
+	list := operation(ScopeRead, "kv-list", http.MethodGet, "/api/kv", "List keys in order")
 	// A misspelt parameter would page for ever.
 	list.RejectUnknownQueryParameters = true
-	huma.Register(api, list, h.list)
+	huma.Register(m.API, list, h.list)
 
-	get := operation("kv-get", http.MethodGet, path, "Read one value", http.StatusNotFound, http.StatusPreconditionFailed)
+	get := operation(ScopeRead, "kv-get", http.MethodGet, path, "Read one value", http.StatusNotFound, http.StatusPreconditionFailed)
 	get.Responses = map[string]*huma.Response{
 		"200": {Description: "The value", Content: value()},
 		"304": {Description: "The caller has this version"},
 	}
-	huma.Register(api, get, h.get)
+	huma.Register(m.API, get, h.get)
 
-	put := operation("kv-put", http.MethodPut, path, "Write one value",
+	put := operation(ScopeWrite, "kv-put", http.MethodPut, path, "Write one value",
 		http.StatusPreconditionFailed, http.StatusRequestEntityTooLarge, http.StatusInsufficientStorage)
 	put.DefaultStatus = http.StatusNoContent
 	put.RequestBody = &huma.RequestBody{
 		Description: fmt.Sprintf("the value, at most %d bytes as they are", MaxValueBytes), Content: value(),
 	}
-	huma.Register(api, put, h.put)
+	huma.Register(m.API, put, h.put)
 
-	remove := operation("kv-delete", http.MethodDelete, path, "Remove one key",
+	remove := operation(ScopeWrite, "kv-delete", http.MethodDelete, path, "Remove one key",
 		http.StatusNotFound, http.StatusPreconditionFailed, http.StatusInsufficientStorage)
 	remove.DefaultStatus = http.StatusNoContent
-	huma.Register(api, remove, h.delete)
+	huma.Register(m.API, remove, h.delete)
 }
 
-type handlers struct{ store *Store }
+type handlers struct{ kept *Store }
 
 // keyInput is a request that concerns one key.
 type keyInput struct {
@@ -125,7 +135,7 @@ func (h handlers) get(ctx context.Context, in *keyInput) (*getOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	e, err := h.store.Get(ctx, in.Key)
+	e, err := h.kept.Get(ctx, in.Key)
 	if err == nil && !match.holds(e.Version) {
 		err = ErrChanged
 	}
@@ -158,7 +168,7 @@ func (h handlers) put(ctx context.Context, in *keyInput) (*putOutput, error) {
 	if len(value) > MaxValueBytes {
 		return nil, problem.New(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the value has more than %d bytes", MaxValueBytes))
 	}
-	version, err := h.store.Put(ctx, in.Key, value, both(match, noneMatch))
+	version, err := h.kept.Put(ctx, in.Key, value, both(match, noneMatch))
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -170,7 +180,7 @@ func (h handlers) delete(ctx context.Context, in *keyInput) (*struct{}, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, refusal(h.store.Delete(ctx, in.Key, both(match, noneMatch)))
+	return nil, refusal(h.kept.Delete(ctx, in.Key, both(match, noneMatch)))
 }
 
 func both(a, b Condition) Condition {
@@ -214,7 +224,7 @@ func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) 
 	if err := errors.Join(checkText("prefix", in.Prefix), checkText("after", in.After)); err != nil {
 		return nil, err
 	}
-	entries, more, err := h.store.List(ctx, in.Prefix, in.After, in.Limit)
+	entries, more, err := h.kept.List(ctx, in.Prefix, in.After, in.Limit)
 	if err != nil {
 		return nil, refusal(err)
 	}
@@ -240,7 +250,7 @@ func refusal(err error) error {
 		return problem.Of(http.StatusNotFound, "no such key")
 	case errors.Is(err, ErrChanged):
 		return problem.Of(http.StatusPreconditionFailed, "the value is not of the version that the request wants")
-	case errors.Is(err, ErrFull):
+	case errors.Is(err, store.ErrFull):
 		return problem.New(http.StatusInsufficientStorage, "disk-full", err.Error()+"; deleting keys makes room")
 	default:
 		return problem.Of(http.StatusInternalServerError, "the store failed: "+err.Error())

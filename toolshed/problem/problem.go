@@ -7,6 +7,8 @@ package problem
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -66,6 +68,10 @@ func Install() {
 	install.Do(func() {
 		huma.NewError = func(status int, message string, errs ...error) huma.StatusError {
 			for _, err := range errs {
+				// The framework takes a body that was bounded before for a fault.
+				if long, ok := errors.AsType[*http.MaxBytesError](err); ok {
+					return New(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has %d bytes or more", long.Limit))
+				}
 				message += ": " + err.Error()
 			}
 			return Of(status, message)

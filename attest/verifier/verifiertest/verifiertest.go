@@ -33,7 +33,8 @@ type Machine struct {
 	Config  []byte
 	Channel attest.Channel
 	// Reporters are the stand-ins for its hardware, Endorsements what vouches
-	// for these beside the endorsement certificate, which is set.
+	// for these beside the endorsement certificate, the TPM's own where none is
+	// set.
 	Reporters    []attester.Reporter
 	Endorsements evidence.Endorsements
 	// Paravisor runs the TPM where it is set, and its key signs in place of the
@@ -111,11 +112,11 @@ func (m *Machine) Evidence(t testing.TB, nonce attest.Nonce, claim attest.Digest
 // Ask is Evidence on any channel. Errors are the TPM's and the reporters'.
 func (m *Machine) Ask(nonce attest.Nonce, ch attest.Channel, claim attest.Digest) ([]byte, error) {
 	m.TPM.Reporters = m.Reporters
-	m.Endorsements.EKCertificate = m.TPM.EKCertificate()
-	if m.Paravisor != nil {
-		m.Endorsements.EKCertificate = []byte{}
+	vouching := m.Endorsements
+	if vouching.EKCertificate == nil && m.Paravisor == nil {
+		vouching.EKCertificate = m.TPM.EKCertificate()
 	}
-	endorsements, err := m.Endorsements.Encode()
+	endorsements, err := vouching.Encode()
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,119 @@
+package toolshed
+
+import (
+	_ "embed"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/page"
+)
+
+//go:embed home.html
+var homeText string
+
+//go:embed login.html
+var loginText string
+
+var (
+	homePage  = page.New("Home", "", homeText)
+	loginPage = page.New("Sign in", "/assets/login.js", loginText)
+)
+
+// maxLoginBytes bounds the form with the token.
+const maxLoginBytes = 4 << 10
+
+// registerPages puts the root's own pages on the mux, once every API is there.
+func (r *Root) registerPages() {
+	m := r.site.New("home", mount.Limits{})
+	m.Page("/{$}", auth.Everything, r.page(homePage, r.home))
+	m.Page("/reference", "", r.page(referencePage, func(*http.Request) (any, error) { return newReference(r.api.OpenAPI()), nil }))
+	m.Handle("GET /assets/{name}", mount.Route{Public: true}, page.Assets())
+	m.Handle("GET /login", mount.Route{Public: true}, r.page(loginPage, func(*http.Request) (any, error) { return nil, nil }))
+	m.Handle("POST /login", mount.Route{
+		Public: true, Accepts: []string{"application/x-www-form-urlencoded"}, BodyBytes: maxLoginBytes,
+	}, http.HandlerFunc(r.login))
+	m.Handle("POST /logout", mount.Route{Public: true}, http.HandlerFunc(r.logout))
+}
+
+// page answers with a page of what data says.
+func (r *Root) page(p *page.Page, data func(*http.Request) (any, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		shown, err := data(req)
+		if err == nil {
+			err = p.Write(w, http.StatusOK, shown)
+		}
+		if err != nil {
+			r.Log.Error("page", zap.String("request", mount.RequestID(req.Context())), zap.Error(err))
+			http.Error(w, "this page cannot be shown", http.StatusInternalServerError)
+		}
+	})
+}
+
+// login gives a browser the token that its owner has.
+func (r *Root) login(w http.ResponseWriter, req *http.Request) {
+	cookie := r.guard.Cookie(strings.TrimSpace(req.PostFormValue("token")))
+	if cookie == nil {
+		if err := loginPage.Write(w, http.StatusUnauthorized, "This is no token of this toolshed's, or one that was revoked or has expired."); err != nil {
+			r.Log.Error("page", zap.Error(err))
+		}
+		return
+	}
+	http.SetCookie(w, cookie)
+	http.Redirect(w, req, "/", http.StatusSeeOther)
+}
+
+func (r *Root) logout(w http.ResponseWriter, req *http.Request) {
+	http.SetCookie(w, &http.Cookie{Name: auth.CookieName, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
+	http.Redirect(w, req, "/login", http.StatusSeeOther)
+}
+
+type homeData struct {
+	Version string
+	Caller  *auth.Caller
+	APIs    []homeAPI
+	Total   string
+}
+
+type homeAPI struct {
+	Name, Page, Kept, Bytes string
+}
+
+// home is what runs, and what it keeps.
+func (r *Root) home(req *http.Request) (any, error) {
+	d := homeData{Version: Version, Caller: auth.FromContext(req.Context())}
+	var total int64
+	for _, m := range r.mounts {
+		a := homeAPI{Name: m.Name, Page: m.PagePath()}
+		if reporter := m.Reporter(); reporter != nil {
+			u, err := reporter.Usage(req.Context())
+			if err != nil {
+				return nil, fmt.Errorf("asking %s what it keeps: %w", m.Name, err)
+			}
+			a.Kept, a.Bytes = fmt.Sprintf("%d %s", u.Count, u.Of), inUnits(u.Bytes)
+			total += u.Bytes
+		}
+		d.APIs = append(d.APIs, a)
+	}
+	d.Total = inUnits(total)
+	return d, nil
+}
+
+// inUnits is a number of bytes for people.
+func inUnits(n int64) string {
+	value, unit := float64(n), "B"
+	for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {
+		if value < 1024 {
+			break
+		}
+		value, unit = value/1024, next
+	}
+	if unit == "B" {
+		return fmt.Sprintf("%d B", n)
+	}
+	return fmt.Sprintf("%.1f %s", value, unit)
+}

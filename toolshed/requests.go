@@ -1,0 +1,92 @@
+package toolshed
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"net/http"
+	"regexp"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/problem"
+)
+
+// requestIDHeader names a request, in its answer and in the log.
+const requestIDHeader = "Shed-Request-Id"
+
+var validRequestID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// named gives each request an id: the caller's own where it is well-formed.
+func named(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get(requestIDHeader)
+		if !validRequestID.MatchString(id) {
+			var b [12]byte
+			rand.Read(b[:]) //nolint:errcheck // it ends the process rather than fail
+			id = hex.EncodeToString(b[:])
+		}
+		w.Header().Set(requestIDHeader, id)
+		next.ServeHTTP(w, r.WithContext(mount.WithRequestID(r.Context(), id)))
+	})
+}
+
+// logged writes one line a request with nothing in it that the owner sent: the
+// route is the program's own pattern. A handler that panics is a 500.
+func logged(next http.Handler, mux *http.ServeMux, log *zap.Logger) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		_, pattern := mux.Handler(r)
+		rec := &recorder{ResponseWriter: w}
+		fields := func() []zap.Field {
+			return []zap.Field{
+				zap.String("request", w.Header().Get(requestIDHeader)), zap.String("route", pattern),
+				zap.Int("status", rec.status), zap.Duration("took", time.Since(started)),
+			}
+		}
+		defer func() {
+			p := recover()
+			fault, _ := p.(error)
+			switch {
+			case p == nil:
+				if r.URL.Path != healthPath || rec.status >= http.StatusBadRequest {
+					log.Info("request", fields()...)
+				}
+			case errors.Is(fault, http.ErrAbortHandler) || rec.status != 0:
+				// The answer has begun: it is cut off rather than ended.
+				log.Warn("request cut off", fields()...)
+				panic(http.ErrAbortHandler)
+			default:
+				problem.Of(http.StatusInternalServerError, "this toolshed has a fault").Write(rec)
+				// What was panicked with may hold what the owner sent.
+				log.Error("request panicked", append(fields(), zap.StackSkip("stack", 2))...)
+			}
+		}()
+		next.ServeHTTP(rec, r)
+	})
+}
+
+// recorder notes the status of an answer; 0 until it begins.
+type recorder struct {
+	http.ResponseWriter
+	status int
+}
+
+func (r *recorder) WriteHeader(status int) {
+	if r.status < http.StatusOK {
+		r.status = status
+	}
+	r.ResponseWriter.WriteHeader(status)
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	if r.status < http.StatusOK {
+		r.status = http.StatusOK
+	}
+	return r.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach what it needs.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
