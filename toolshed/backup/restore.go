@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -81,11 +82,13 @@ func unpack(ctx context.Context, into string, r io.Reader, known func(string) bo
 
 func unpackFile(into string, h *tar.Header, from io.Reader) (file, error) {
 	path := filepath.Join(into, filepath.FromSlash(h.Name))
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); errors.Is(err, syscall.ENOTDIR) {
+		return file{}, fmt.Errorf("%w: %.64q is in a file", ErrMalformed, h.Name)
+	} else if err != nil {
 		return file{}, fmt.Errorf("restoring %s: %w", h.Name, err)
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if errors.Is(err, fs.ErrExist) {
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, syscall.EISDIR) {
 		return file{}, fmt.Errorf("%w: %.64q is there twice", ErrMalformed, h.Name)
 	}
 	if err != nil {
