@@ -9,6 +9,9 @@ import (
 )
 
 func TestTranscribe(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hearing takes seconds")
+	}
 	s := serveWith(t, "transcribe:\n  first: here\n  engines:\n    here: {kind: pocketsphinx, path: /usr/bin/pocketsphinx_continuous, ffmpeg: /usr/bin/ffmpeg}\n")
 	wav := filepath.Join(t.TempDir(), "a.wav")
 	if out, err := exec.Command("flite", "-voice", "rms", "-t", "hello world this is a test of speech", "-o", wav).CombinedOutput(); err != nil {

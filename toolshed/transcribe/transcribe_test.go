@@ -52,6 +52,9 @@ func sphinx(t *testing.T) PocketSphinx {
 
 // What one program says another hears, in every kind of file, with no network.
 func TestPocketSphinxHears(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hearing takes seconds")
+	}
 	e := sphinx(t)
 	for _, c := range []struct {
 		mediaType, ending string

@@ -211,16 +211,12 @@ func TestRobotsAllow(t *testing.T) {
 }
 
 func TestParseAddress(t *testing.T) {
-	for text, says := range map[string]string{
-		"https://example.com/a#b": "", "ftp://example.com/": "scheme", "file:///etc/passwd": "scheme", "https://": "host",
-		"https://a:b@example.com/": "user name", "::": "no address", "example.com": "scheme",
+	for text, good := range map[string]bool{
+		"https://example.com/a#b": true, "ftp://example.com/": false, "file:///etc/passwd": false, "https://": false,
+		"https://a:b@example.com/": false, "::": false, "example.com": false,
 	} {
-		u, err := ParseAddress(text)
-		switch {
-		case says == "" && (err != nil || u.String() != "https://example.com/a"):
+		if u, err := ParseAddress(text); (err == nil) != good || good && u.String() != "https://example.com/a" {
 			t.Errorf("%s: %v, %v", text, u, err)
-		case says != "" && (err == nil || !strings.Contains(err.Error(), says)):
-			t.Errorf("%s: %v, want %s", text, err, says)
 		}
 	}
 }
