@@ -60,9 +60,9 @@ type Root struct {
 	// directories beside them that are backed up too.
 	databases map[string]backup.Database
 	folders   []string
-	guard  *auth.Guard
-	fetch  *fetch.Fetcher
-	stop   context.CancelFunc
+	guard     *auth.Guard
+	fetch     *fetch.Fetcher
+	stop      context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
 }

@@ -27,6 +27,7 @@ var Limits = mount.Limits{BodyBytes: MaxBytes, InFlight: 4, Lasting: 4}
 // first is the one where a request names none; it may be empty.
 func Register(m *mount.Mount, engines map[string]Engine, first string) {
 	h := handlers{engines: engines, first: first}
+	h.registerPage(m)
 	content := map[string]*huma.MediaType{}
 	for _, t := range slices.Sorted(maps.Keys(Types)) {
 		content[t] = &huma.MediaType{Schema: &huma.Schema{Type: "string", Format: "binary"}}
@@ -90,6 +91,14 @@ type output struct {
 }
 
 func (h handlers) transcribe(ctx context.Context, in *input) (*output, error) {
+	t, err := h.heard(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	return formatted(t, in.Format), nil
+}
+
+func (h handlers) heard(ctx context.Context, in *input) (*Transcript, error) {
 	kind, _, err := mime.ParseMediaType(in.ContentType)
 	if err != nil || Types[kind] == "" {
 		return nil, problem.Of(http.StatusUnsupportedMediaType, "content-type: want one of "+strings.Join(slices.Sorted(maps.Keys(Types)), ", "))
@@ -109,7 +118,7 @@ func (h handlers) transcribe(ctx context.Context, in *input) (*output, error) {
 	if err != nil {
 		return nil, refusal(err)
 	}
-	return formatted(t, in.Format), nil
+	return t, nil
 }
 
 func formatted(t *Transcript, format string) *output {

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// page is one article with what a page has around it.
-const page = `<!doctype html><html lang="en"><head><title>Bread &amp; water</title>
+// aPage is one article with what a page has around it.
+const aPage = `<!doctype html><html lang="en"><head><title>Bread &amp; water</title>
 <base href="https://example.com/food/"><link rel="canonical" href="bread">
 <meta name="author" content="A. Baker"><meta property="og:site_name" content="The Oven">
 <meta property="article:published_time" content="2026-01-02T03:04:05+01:00"></head>
@@ -51,7 +51,7 @@ func serve(contentType, body string) http.HandlerFunc {
 }
 
 func TestArticleToMarkdown(t *testing.T) {
-	r, u := site(t, serve("text/html", page))
+	r, u := site(t, serve("text/html", aPage))
 	doc, err := r.Read(t.Context(), u, Options{Format: Markdown, Links: Inline, Images: Inline})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestArticleToMarkdown(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	r, u := site(t, serve("text/html", page))
+	r, u := site(t, serve("text/html", aPage))
 	for name, c := range map[string]struct {
 		options  Options
 		has, not []string
@@ -277,7 +277,7 @@ func TestPDFWithoutEnd(t *testing.T) {
 }
 
 func FuzzReadHTML(f *testing.F) {
-	f.Add("text/html", []byte(page))
+	f.Add("text/html", []byte(aPage))
 	f.Add("text/plain; charset=utf-16le", []byte("a\x00"))
 	f.Add("application/json", []byte("`````"))
 	at := &url.URL{Scheme: "https", Host: "example.com"}
