@@ -103,7 +103,9 @@ func TestPagesPassAxe(t *testing.T) {
 	if axe == "" {
 		t.Skip("SHED_AXE names no axe.min.js; make test sets it")
 	}
-	s := serve(t)
+	// With everything configured every form is there.
+	s := serveWith(t, "img: {providers: {a: {kind: stable-diffusion, url: \"http://127.0.0.1:1\"}}}\n"+
+		"transcribe: {first: b, engines: {b: {kind: pocketsphinx, path: /usr/bin/pocketsphinx_continuous}}}\n")
 	_, home, _ := ask(t, s, "GET", "/", "")
 	pages := []string{"/", "/reference", "/login"}
 	for _, m := range hrefs.FindAllStringSubmatch(home, -1) {
