@@ -21,6 +21,8 @@ func newRootCommand() *cobra.Command {
 		newClaimCommand(),
 		newConnectCommand(),
 		newLogsCommand(),
+		newBackupCommand(),
+		newRestoreCommand(),
 		newForgetCommand(),
 		newPolicyCommand(),
 		newInstanceCommand(),
