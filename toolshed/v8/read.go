@@ -29,9 +29,8 @@ func open(b []byte) (*reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Before 13 two-byte strings are not aligned the same way.
-	if v < 13 || v > version {
-		return nil, fmt.Errorf("%w: version %d, want 13 to %d", ErrBroken, v, version)
+	if v < oldest || v > newest {
+		return nil, fmt.Errorf("%w: version %d, want %d to %d", ErrBroken, v, oldest, newest)
 	}
 	return r, nil
 }

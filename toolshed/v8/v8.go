@@ -22,9 +22,13 @@ const MediaType = "application/x-v8"
 // maxDepth bounds how deep values may nest.
 const maxDepth = 100
 
-// version is the newest form that is written and read; those before it differ
-// in what is not used here.
-const version = 15
+// The versions of the form: the one that is written, and those that are read,
+// which differ in what is not used here. Deno 2 writes 16.
+const (
+	version = 15
+	oldest  = 13
+	newest  = 16
+)
 
 // The tags of values.
 const (
