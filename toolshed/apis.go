@@ -10,7 +10,6 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
-	"github.com/toolshed-cloud/shed/toolshed/kv"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/url2text"
 )
@@ -20,16 +19,7 @@ import (
 func (r *Root) openAPIs(ctx context.Context) error {
 	registerHealth(r.mount("health", mount.Limits{}).API)
 	auth.Register(r.mount("auth", mount.Limits{BodyBytes: 64 << 10}).API, r.guard.Tokens)
-	return errors.Join(r.openKV(ctx), r.openURL2Text(), r.openLLM(ctx))
-}
-
-func (r *Root) openKV(ctx context.Context) error {
-	db, err := r.open(ctx, kv.Schema)
-	if err != nil {
-		return err
-	}
-	kv.Register(r.mount("kv", mount.Limits{BodyBytes: kv.MaxValueBytes}), kv.New(db, r.Now))
-	return nil
+	return errors.Join(r.openKVAndQueue(ctx), r.openURL2Text(), r.openLLM(ctx))
 }
 
 // url2textSection is the part of the configuration about reading pages.

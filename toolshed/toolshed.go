@@ -24,6 +24,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/queue"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
@@ -54,6 +55,7 @@ type Root struct {
 	mounts []*mount.Mount
 	guard  *auth.Guard
 	fetch  *fetch.Fetcher
+	queue  *queue.Queue
 	stop   context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
