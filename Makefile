@@ -15,6 +15,7 @@ LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 # VM tests share two cores: more at once only slows each boot past its deadline.
 TEST_PARALLEL ?= 2
 COSIGN := .cache/tools/cosign
+DENO := .cache/tools/deno/node_modules/.bin/deno
 KERNEL := .cache/image
 
 .DEFAULT_GOAL := help
@@ -50,8 +51,8 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 	@$(LOCAL) demo
 
 .PHONY: test
-test: deps build $(COSIGN) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+test: deps build $(COSIGN) $(DENO) $(KERNEL) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_DENO=$(CURDIR)/$(DENO) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
@@ -91,3 +92,11 @@ $(KERNEL): | build
 # Stock cosign, for the test that it accepts our bundles.
 $(COSIGN):
 	GOBIN=$(CURDIR)/$(dir $@) GOFLAGS=-mod=mod $(GO) install github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
+
+# Stock Deno and the npm package @deno/kv, for the test that they take our KV for
+# theirs. The package that installs Deno's program runs no script.
+$(DENO): scripts/tools/deno/package-lock.json
+	mkdir -p .cache/tools/deno
+	cp scripts/tools/deno/package.json scripts/tools/deno/package-lock.json .cache/tools/deno/
+	cd .cache/tools/deno && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
