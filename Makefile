@@ -58,6 +58,10 @@ test: deps build $(COSIGN) $(DENO) $(KERNEL) ## run every test, those that boot 
 test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short ./...
 
+.PHONY: test-long
+test-long: deps ## what takes too long for every change: many kills
+	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'TestQueueIsKilled' ./cmd/toolshed
+
 .PHONY: lint
 lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files
 	@scripts/lint

@@ -24,9 +24,6 @@ type Consumer struct {
 // anyway.
 const ackWithin = 50 * time.Millisecond
 
-// ErrStopped is why a delivery failed whose consumer was stopped.
-var ErrStopped = errors.New("the consumer was stopped")
-
 // Consume works until ctx ends, and returns once what is under way has ended:
 // Handle has to heed its context. Failures of the store end it.
 func (q *Queue) Consume(ctx context.Context, c Consumer) error {
