@@ -25,6 +25,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/queue"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
@@ -62,6 +63,7 @@ type Root struct {
 	folders   []string
 	guard     *auth.Guard
 	fetch     *fetch.Fetcher
+	queue     *queue.Queue
 	stop      context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
