@@ -5,6 +5,8 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 func TestParseWire(t *testing.T) {
@@ -33,7 +35,7 @@ func TestParseWire(t *testing.T) {
 		`{"messages":[{"content":[{"type":"audio"}]}]}`:                                                          "messages[0].content[0].type",
 		`{"messages":[{"content":[{"type":"image_url","image_url":{"url":"data:image/svg+xml;base64,AQ=="}}]}]}`: "messages[0].content[0].image_url.url",
 	} {
-		var request *RequestError
+		var request *upstream.RequestError
 		if _, _, err := parseWire([]byte(body)); !errors.As(err, &request) || request.Field != field {
 			t.Errorf("%s: %v, want field %q", body, err, field)
 		}
@@ -54,7 +56,7 @@ func TestCheck(t *testing.T) {
 			return all
 		}()},
 	} {
-		var request *RequestError
+		var request *upstream.RequestError
 		if err := r.Check(); !errors.As(err, &request) || request.Field != field {
 			t.Errorf("%v, want field %q", err, field)
 		}
@@ -77,8 +79,8 @@ func TestAnswerAdds(t *testing.T) {
 	}
 	for _, e := range []Event{{Tool: &ToolPart{Index: 3}}, {Tool: &ToolPart{Index: -1}}, {Text: strings.Repeat("a", maxAnswerBytes)}} {
 		bad := a
-		var upstream *UpstreamError
-		if err := bad.add(e); !errors.As(err, &upstream) || upstream.Kind != KindBroken {
+		var fault *upstream.Error
+		if err := bad.add(e); !errors.As(err, &fault) || fault.Kind != upstream.Broken {
 			t.Errorf("%+v: %v", e.Tool, err)
 		}
 	}
@@ -113,7 +115,7 @@ func FuzzParseWire(f *testing.F) {
 		if err == nil {
 			err = r.Check()
 		}
-		var request *RequestError
+		var request *upstream.RequestError
 		if err != nil && !errors.As(err, &request) {
 			t.Error(err)
 		}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
 	"github.com/toolshed-cloud/shed/toolshed/llm/openai"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 func FuzzAnswer(f *testing.F) {
@@ -24,8 +25,8 @@ func FuzzAnswer(f *testing.F) {
 			finished = finished || e.Finish != ""
 			return nil
 		})
-		var upstream *llm.UpstreamError
-		if err != nil && !errors.As(err, &upstream) {
+		var fault *upstream.Error
+		if err != nil && !errors.As(err, &fault) {
 			t.Error(err)
 		}
 		if err == nil && !finished {
@@ -38,13 +39,13 @@ func TestWhatProvidersSay(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
 		header map[string]string
-		kind   llm.Kind
+		kind   upstream.Kind
 		after  time.Duration
 	}{
-		"limited":  {429, map[string]string{"Retry-After": "1.5"}, llm.KindLimited, 1500 * time.Millisecond},
-		"a date":   {429, map[string]string{"Retry-After": "Thu, 26 Nov 2026 00:00:00 GMT"}, llm.KindLimited, 0},
-		"for ever": {503, map[string]string{"Retry-After": "1e300"}, llm.KindFailed, 0},
-		"denied":   {401, nil, llm.KindDenied, 0}, "slow": {504, nil, llm.KindSlow, 0},
+		"limited":  {429, map[string]string{"Retry-After": "1.5"}, upstream.Limited, 1500 * time.Millisecond},
+		"a date":   {429, map[string]string{"Retry-After": "Thu, 26 Nov 2026 00:00:00 GMT"}, upstream.Limited, 0},
+		"for ever": {503, map[string]string{"Retry-After": "1e300"}, upstream.Failed, 0},
+		"denied":   {401, nil, upstream.Denied, 0}, "slow": {504, nil, upstream.Slow, 0},
 	} {
 		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			for k, v := range c.header {
@@ -55,15 +56,15 @@ func TestWhatProvidersSay(t *testing.T) {
 		}))
 		err := openai.New(s.URL, "", s.Client()).Chat(t.Context(), llm.Request{Model: "m"}, func(llm.Event) error { return nil })
 		s.Close()
-		var upstream *llm.UpstreamError
-		if !errors.As(err, &upstream) || upstream.Kind != c.kind || upstream.RetryAfter != c.after || upstream.Err.Error() != "why" {
+		var fault *upstream.Error
+		if !errors.As(err, &fault) || fault.Kind != c.kind || fault.RetryAfter != c.after || fault.Err.Error() != "why" {
 			t.Errorf("%s: %+v", name, err)
 		}
 	}
 	s := httptest.NewServer(nil)
 	s.Close()
-	var upstream *llm.UpstreamError
-	if err := openai.New(s.URL, "", s.Client()).Chat(t.Context(), llm.Request{Model: "m"}, nil); !errors.As(err, &upstream) || upstream.Kind != llm.KindUnreachable {
+	var fault *upstream.Error
+	if err := openai.New(s.URL, "", s.Client()).Chat(t.Context(), llm.Request{Model: "m"}, nil); !errors.As(err, &fault) || fault.Kind != upstream.Unreachable {
 		t.Errorf("%v", err)
 	}
 }
