@@ -54,7 +54,9 @@ type Root struct {
 	mounts []*mount.Mount
 	guard  *auth.Guard
 	fetch  *fetch.Fetcher
-	stop   context.CancelFunc
+	// origins serve what has hosts of its own, by the kind in their names.
+	origins map[string]func(name string) http.Handler
+	stop    context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -72,7 +74,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop}
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, origins: map[string]func(string) http.Handler{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -140,7 +142,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(problem.Unrouted(r.mux)), r.mux, r.Log))
+	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log))
 }
 
 // Stop ends requests that would last. It is called before the server waits for

@@ -1,6 +1,25 @@
 package sandbox
 
-import "github.com/tetratelabs/wazero/experimental"
+import (
+	"sync"
+
+	"github.com/tetratelabs/wazero/experimental"
+)
+
+// maxSpare bounds the memories that are used again; what is larger is let go.
+const maxSpare = 16 << 20
+
+// spares are memories of calls that are over: zero throughout, so that the next
+// call finds in them what it would find in a new one. The collector empties it.
+type spares struct{ pool sync.Pool }
+
+func (s *spares) take() []byte {
+	b, _ := s.pool.Get().(*[]byte)
+	if b == nil {
+		return nil
+	}
+	return (*b)[:0]
+}
 
 // memory is the linear memory of one call.
 type memory struct {
@@ -26,7 +45,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 	}
 	if size > uint64(cap(m.bytes)) {
 		// Half as much again, so that one that grows by pages is not copied each time.
-		grown := make([]byte, size, min(size+uint64(len(m.bytes))/2, uint64(m.most)))
+		grown := make([]byte, size, min(size+size/2, uint64(m.most)))
 		copy(grown, m.bytes)
 		m.bytes = grown
 	}
@@ -35,5 +54,18 @@ func (m *memory) Reallocate(size uint64) []byte {
 	return m.bytes
 }
 
-// Free lets go of it.
-func (m *memory) Free() { m.bytes = nil }
+// Free does nothing: who made the call gives the memory back, once nothing of
+// it is running.
+func (m *memory) Free() {}
+
+// giveBack makes a spare of it.
+func (m *memory) giveBack(to *spares) {
+	b := m.bytes
+	m.bytes = nil
+	if b == nil || cap(b) > maxSpare {
+		return
+	}
+	// A memory never shrinks, so that no byte beyond its length was written.
+	clear(b)
+	to.pool.Put(&b)
+}

@@ -80,6 +80,8 @@ func (p *Program) Run(ctx context.Context, c Call) (Outcome, error) {
 	within, cancel := context.WithTimeout(ctx, c.Time)
 	defer cancel()
 	r := c.begin()
+	r.memory.bytes = p.spares.take()
+	defer r.memory.giveBack(&p.spares)
 	began := p.env.Now()
 	m, err := p.instantiate(within, r, p.config(within, &c).WithStdout(r.out).WithStderr(r.log))
 	if m != nil {

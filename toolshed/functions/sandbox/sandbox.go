@@ -47,7 +47,8 @@ type Program struct {
 	runtime  wazero.Runtime
 	compiled wazero.CompiledModule
 	// least is the memory that an instance begins with.
-	least int64
+	least  int64
+	spares spares
 }
 
 // Compile makes a program, or takes what an earlier Compile left in the folder,
@@ -90,7 +91,10 @@ func compile(ctx context.Context, env Environment, features api.CoreFeatures, fo
 	if p.compiled, err = p.runtime.CompileModule(ctx, module); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModule, err)
 	}
-	return p, p.check()
+	if err := p.check(); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *Program) host(ctx context.Context) error {
