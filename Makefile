@@ -16,6 +16,7 @@ LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 TEST_PARALLEL ?= 2
 COSIGN := .cache/tools/cosign
 LLAMA := .cache/tools/llama/bin/python
+AXE := .cache/tools/axe/node_modules/axe-core/axe.min.js
 KERNEL := .cache/image
 
 .DEFAULT_GOAL := help
@@ -51,8 +52,8 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 	@$(LOCAL) demo
 
 .PHONY: test
-test: deps build $(COSIGN) $(LLAMA) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+test: deps build $(COSIGN) $(LLAMA) $(AXE) $(KERNEL) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
@@ -98,3 +99,10 @@ $(COSIGN):
 $(LLAMA):
 	python3 -m venv $(dir $@)..
 	$@ -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 gguf==0.19.0 || { rm -f $@; exit 1; }
+
+# axe, for the test that everybody can use the pages.
+$(AXE): scripts/tools/axe/package-lock.json
+	mkdir -p .cache/tools/axe
+	cp scripts/tools/axe/package.json scripts/tools/axe/package-lock.json .cache/tools/axe/
+	cd .cache/tools/axe && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@

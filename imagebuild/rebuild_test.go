@@ -52,6 +52,9 @@ func find(t *testing.T, r *imagebuild.Rebuilt, file, where string) imagebuild.Di
 }
 
 func TestRebuildIsTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	o, m := archivedRelease(t)
 	r := mustRebuild(t, o.Output, o.Archive)
 	if !r.Same || r.Release != r.Rebuilt || len(r.Compared) != 2 || r.NotMeasured != "" {
@@ -121,6 +124,9 @@ func change(t *testing.T, dir string, f func(*release.Manifest)) {
 }
 
 func TestRebuildFindsALie(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	o, _ := archivedRelease(t)
 	change(t, o.Output, func(m *release.Manifest) { m.Disk.SHA256 = attest.Digest{1} })
 	r := mustRebuild(t, o.Output, o.Archive)
@@ -155,6 +161,9 @@ func TestRebuildFindsAnotherProgram(t *testing.T) {
 }
 
 func TestRebuildFindsWhereAFileDiffers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	o, _ := archivedRelease(t)
 	for _, places := range []map[string]place{
 		{imagebuild.DiskName: {513, "the partition table"}, imagebuild.UKIName: {0x400, "section"}},

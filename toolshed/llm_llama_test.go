@@ -88,7 +88,7 @@ func cancelled(t *testing.T, s string) {
 	t.Helper()
 	for range 4 {
 		ctx, cancel := context.WithCancel(t.Context())
-		req, err := http.NewRequestWithContext(ctx, "POST", s+"/api/ai/llm/chat", strings.NewReader(`{"model":"m","max_tokens":3000,"stream":true,"messages":[{"role":"user","content":"go on"}]}`))
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s+"/api/ai/llm/chat", strings.NewReader(`{"model":"m","max_tokens":3000,"stream":true,"messages":[{"role":"user","content":"go on"}]}`))
 		if err != nil {
 			t.Fatal(err)
 		}

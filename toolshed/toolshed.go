@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/backup"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
@@ -42,6 +43,9 @@ type Options struct {
 	// Where they are nil, Now is time.Now and Random is crypto/rand.Reader.
 	Now    func() time.Time
 	Random io.Reader
+	// Restart ends this toolshed, so that the next one opens what was restored;
+	// nil where nobody starts another.
+	Restart func()
 }
 
 // Root is a toolshed that serves.
@@ -52,8 +56,12 @@ type Root struct {
 	namer  namer
 	site   mount.Site
 	mounts []*mount.Mount
-	guard  *auth.Guard
-	fetch  *fetch.Fetcher
+	// databases are those that were opened, by their files' names, folders the
+	// directories beside them that are backed up too.
+	databases map[string]backup.Database
+	folders   []string
+	guard     *auth.Guard
+	fetch     *fetch.Fetcher
 	// origins serve what has hosts of its own, by the kind in their names.
 	origins map[string]func(name string) http.Handler
 	stop    context.CancelFunc
@@ -74,7 +82,10 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, origins: map[string]func(string) http.Handler{}}
+	r := &Root{
+		Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{},
+		origins: map[string]func(string) http.Handler{},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -88,6 +99,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 	if err := r.openAPIs(ctx); err != nil {
 		return nil, err
 	}
+	r.registerBackup()
 	r.registerPages()
 	return r, o.Config.Unknown()
 }
@@ -126,6 +138,7 @@ func (r *Root) open(ctx context.Context, s store.Schema) (*store.DB, error) {
 		return nil, err
 	}
 	r.closers = append(r.closers, db.Close)
+	r.databases[s.Name+".db"] = db
 	return db, nil
 }
 

@@ -35,6 +35,7 @@ func TestRawScripts(t *testing.T) {
 		env.Setenv("CAPTURED", captured)
 		writeQuote(t, env)
 		writePolicy(t, env.WorkDir)
+		writeClouds(t, env)
 		writeCollateral(t, env.WorkDir, intel)
 		writeMany(t, filepath.Join(env.WorkDir, "many"))
 		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})

@@ -22,6 +22,8 @@ func newRootCommand() *cobra.Command {
 		newConnectCommand(),
 		newLogsCommand(),
 		newFnCommand(openFunctions),
+		newBackupCommand(),
+		newRestoreCommand(),
 		newForgetCommand(),
 		newPolicyCommand(),
 		newInstanceCommand(),

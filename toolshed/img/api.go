@@ -31,6 +31,7 @@ const path = "/api/ai/img"
 func Register(m *mount.Mount, g *Gallery) {
 	m.Report(g)
 	h := handlers{gallery: g}
+	h.registerPage(m)
 	huma.Register(m.API, mount.Lasting(huma.Operation{
 		OperationID: "img-make", Method: http.MethodPost, Path: path, Tags: []string{"img"}, Security: auth.Needs(ScopeWrite),
 		Summary: "Have images made, and keep them", DefaultStatus: http.StatusCreated,

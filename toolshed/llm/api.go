@@ -29,6 +29,7 @@ var Limits = mount.Limits{BodyBytes: 32 << 20, InFlight: 16, Lasting: 32}
 func Register(m *mount.Mount, s *Service) {
 	m.Report(s)
 	h := handlers{service: s}
+	h.registerPage(m)
 	failures := []int{
 		http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout,

@@ -89,14 +89,14 @@ var ErrNoModel = errors.New("no such model")
 func OfStatus(status int, retryAfter time.Duration, text string) error {
 	err := errors.New(text)
 	u := &UpstreamError{Kind: KindFailed, Status: status, RetryAfter: retryAfter, Err: err}
-	switch {
-	case status == 400 || status == 404 || status == 413 || status == 422:
+	switch status {
+	case 400, 404, 413, 422:
 		return &RequestError{Err: fmt.Errorf("the provider refuses the request (status %d): %w", status, err)}
-	case status == 401 || status == 403:
+	case 401, 403:
 		u.Kind = KindDenied
-	case status == 408 || status == 504:
+	case 408, 504:
 		u.Kind = KindSlow
-	case status == 429:
+	case 429:
 		u.Kind = KindLimited
 	}
 	return u
