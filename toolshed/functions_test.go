@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -298,4 +299,41 @@ func TestFunctionVersions(t *testing.T) {
 	}
 	s.want(204, "DELETE", "", "")
 	s.want(404, "GET", "/invoke", "")
+}
+
+// A function is deployed, called and rolled back by forms, without a script.
+func TestFunctionsPage(t *testing.T) {
+	shed := serve(t)
+	module := probe(t, "c")
+	form := func(name, content string) (body, kind string) {
+		var b bytes.Buffer
+		w := multipart.NewWriter(&b)
+		_ = w.WriteField("name", name)
+		f, _ := w.CreateFormFile("module", "m.wasm")
+		_, _ = f.Write([]byte(content))
+		_ = w.Close()
+		return b.String(), w.FormDataContentType()
+	}
+	body, kind := form("hello", module)
+	if status, text, _ := ask(t, shed, "POST", "/functions", body, "Content-Type", kind); status != 200 || !strings.Contains(text, "hello, version 1") {
+		t.Fatalf("deploying: %d %s", status, text)
+	}
+	body, kind = form("hello", "no module")
+	if status, text, _ := ask(t, shed, "POST", "/functions", body, "Content-Type", kind); status != 422 || !strings.Contains(text, `role="alert"`) {
+		t.Errorf("no module: %d %s", status, text)
+	}
+	urlencoded := []string{"Content-Type", "application/x-www-form-urlencoded"}
+	status, text, _ := ask(t, shed, "POST", "/functions/hello/invoke", "path=/a&body=%3Cb%3E", urlencoded...)
+	if status != 200 || !strings.Contains(text, "POST /a?  |&lt;b&gt;") || !strings.Contains(text, "called") {
+		t.Errorf("calling: %d %s", status, text)
+	}
+	if status, text, _ := ask(t, shed, "POST", "/functions/hello/rollback", "version=9", urlencoded...); status != 404 || !strings.Contains(text, "no such version") {
+		t.Errorf("rolling back: %d %s", status, text)
+	}
+	if status, text, _ := ask(t, shed, "GET", "/functions", ""); status != 200 || !strings.Contains(text, `href="/functions/hello"`) {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, _, _ := ask(t, shed, "POST", "/functions/hello/invoke", "path=/", append(urlencoded, "Sec-Fetch-Site", "cross-site")...); status != 403 {
+		t.Errorf("from another site: %d", status)
+	}
 }

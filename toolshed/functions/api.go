@@ -26,6 +26,7 @@ const path = "/api/functions"
 func Register(m *mount.Mount, s *Service) {
 	m.Report(s)
 	h := handlers{s}
+	h.registerPage(m)
 	op := func(scope auth.Scope, id, method, below, summary string, refusals ...int) huma.Operation {
 		return huma.Operation{
 			OperationID: "functions-" + id, Method: method, Path: path + below, Tags: []string{"functions"}, Summary: summary,
