@@ -24,6 +24,7 @@ func (r *Root) openAPIs(ctx context.Context) error {
 		r.openLLM,
 		r.openImg,
 		r.openTranscribe,
+		r.openFunctions,
 	} {
 		if err := open(ctx); err != nil {
 			return err

@@ -64,7 +64,9 @@ type Root struct {
 	guard     *auth.Guard
 	fetch     *fetch.Fetcher
 	queue     *queue.Queue
-	stop      context.CancelFunc
+	// origins serve what has hosts of its own, by the kind in their names.
+	origins map[string]func(name string) http.Handler
+	stop    context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -82,7 +84,10 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}}
+	r := &Root{
+		Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{},
+		origins: map[string]func(string) http.Handler{},
+	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -152,7 +157,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(problem.Unrouted(r.mux)), r.mux, r.Log))
+	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log))
 }
 
 // Stop ends requests that would last. It is called before the server waits for

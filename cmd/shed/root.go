@@ -21,6 +21,7 @@ func newRootCommand() *cobra.Command {
 		newClaimCommand(),
 		newConnectCommand(),
 		newLogsCommand(),
+		newFnCommand(openFunctions),
 		newBackupCommand(),
 		newRestoreCommand(),
 		newForgetCommand(),
