@@ -16,6 +16,7 @@ LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 TEST_PARALLEL ?= 2
 COSIGN := .cache/tools/cosign
 LLAMA := .cache/tools/llama/bin/python
+BLOBS := .cache/tools/blobs
 KERNEL := .cache/image
 
 .DEFAULT_GOAL := help
@@ -51,8 +52,8 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 	@$(LOCAL) demo
 
 .PHONY: test
-test: deps build $(COSIGN) $(LLAMA) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+test: deps build $(COSIGN) $(LLAMA) $(BLOBS)/done $(KERNEL) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
@@ -98,3 +99,11 @@ $(COSIGN):
 $(LLAMA):
 	python3 -m venv $(dir $@)..
 	$@ -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 gguf==0.19.0 || { rm -f $@; exit 1; }
+
+# Others' tus clients and S3 server, for the tests that files are taken and kept
+# in a way that they understand.
+$(BLOBS)/done:
+	python3 -m venv $(BLOBS)
+	$(BLOBS)/bin/python -m pip install --quiet --disable-pip-version-check tuspy==1.1.0 'moto[server,s3]==5.2.5'
+	npm install --silent --no-audit --no-fund --prefix $(BLOBS) tus-js-client@4.3.1
+	touch $@

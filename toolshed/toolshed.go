@@ -55,6 +55,8 @@ type Root struct {
 	guard  *auth.Guard
 	fetch  *fetch.Fetcher
 	stop   context.CancelFunc
+	// hosts are the origins beside this one.
+	hosts []host
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -140,7 +142,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(problem.Unrouted(r.mux)), r.mux, r.Log))
+	return named(logged(r.guard.Identify(r.byHost(problem.Unrouted(r.mux))), r.mux, r.Log))
 }
 
 // Stop ends requests that would last. It is called before the server waits for
