@@ -18,10 +18,12 @@ COSIGN := .cache/tools/cosign
 LLAMA := .cache/tools/llama/bin/python
 AXE := .cache/tools/axe/node_modules/axe-core/axe.min.js
 DENO := .cache/tools/deno/node_modules/.bin/deno
+BLOBS := .cache/tools/blobs
 KERNEL := .cache/image
 # Others' programs, that tests hold ours against, and where tests find them.
-TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO)
-TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO)
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done
+TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
+	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS)
 
 .DEFAULT_GOAL := help
 
@@ -121,4 +123,12 @@ $(DENO): scripts/tools/deno/package-lock.json
 	mkdir -p .cache/tools/deno
 	cp scripts/tools/deno/package.json scripts/tools/deno/package-lock.json .cache/tools/deno/
 	cd .cache/tools/deno && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+# Others' tus clients and S3 server, for the tests that files are taken and kept
+# in a way that they understand.
+$(BLOBS)/done:
+	python3 -m venv $(BLOBS)
+	$(BLOBS)/bin/python -m pip install --quiet --disable-pip-version-check tuspy==1.1.0 'moto[server,s3]==5.2.5'
+	npm install --silent --no-audit --no-fund --prefix $(BLOBS) tus-js-client@4.3.1
 	touch $@

@@ -25,6 +25,7 @@ func (r *Root) openAPIs(ctx context.Context) error {
 		r.openImg,
 		r.openTranscribe,
 		r.openFunctions,
+		r.openBlobs,
 	} {
 		if err := open(ctx); err != nil {
 			return err
