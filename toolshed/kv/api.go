@@ -33,6 +33,7 @@ func Register(m *mount.Mount, s *Store) {
 	h.registerKeys(m)
 	h.registerMany(m)
 	h.registerConnect(m)
+	h.registerPages(m)
 }
 
 func operation(scope auth.Scope, id, method, path, summary string, refusals ...int) huma.Operation {
@@ -244,6 +245,9 @@ func (h handlers) delete(ctx context.Context, in *KeyRequest) (*struct{}, error)
 }
 
 func both(a, b Condition) Condition {
+	if a == nil && b == nil {
+		return nil
+	}
 	return func(current int64) bool { return a.holds(current) && b.holds(current) }
 }
 

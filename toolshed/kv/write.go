@@ -71,6 +71,9 @@ func (c Condition) holds(current int64) bool { return c == nil || c(current) }
 func (s *Store) Put(ctx context.Context, m Mutation, when Condition) (version int64, err error) {
 	m.Kind = Set
 	return s.write(ctx, Write{Mutations: []Mutation{m}}, func(t *writing) error {
+		if when == nil {
+			return nil
+		}
 		current, err := t.version(m.Key)
 		if err == nil && !when.holds(current) {
 			err = ErrChanged
@@ -124,7 +127,7 @@ func (s *Store) write(ctx context.Context, w Write, want func(*writing) error) (
 	if err := w.check(now); err != nil {
 		return 0, err
 	}
-	t := &writing{now: now.UnixMilli()}
+	t := &writing{now: now.UnixMilli(), last: &s.last}
 	do := s.db.Update
 	if w.frees() {
 		do = s.db.Free
@@ -164,12 +167,14 @@ func (w Write) frees() bool {
 type writing struct {
 	*store.Tx
 	now, stamp int64
+	// last is the store's.
+	last *int64
 	// touched are the keys that it changed.
 	touched [][]byte
 }
 
 func (t *writing) run(w Write) error {
-	if err := t.QueryRow(`UPDATE versions SET last = last + 1 RETURNING last`).Scan(&t.stamp); err != nil {
+	if err := t.number(); err != nil {
 		return err
 	}
 	for i, m := range w.Mutations {
@@ -183,6 +188,30 @@ func (t *writing) run(w Write) error {
 		}
 	}
 	return nil
+}
+
+// reserved is how many versions are reserved at once: a write that reserves none
+// has one page less to write.
+const reserved = 1000
+
+// number gives the write its version. What the database says is reserved is the
+// truth, whatever was rolled back; after a start those that were reserved and
+// not used are passed over.
+func (t *writing) number() error {
+	var last int64
+	if err := t.QueryRow(`SELECT last FROM versions`).Scan(&last); err != nil {
+		return err
+	}
+	if *t.last == 0 {
+		*t.last = last
+	}
+	*t.last++
+	t.stamp = *t.last
+	if t.stamp <= last {
+		return nil
+	}
+	_, err := t.Exec(`UPDATE versions SET last = ?`, t.stamp+reserved-1)
+	return err
 }
 
 func (t *writing) mutate(m Mutation) error {

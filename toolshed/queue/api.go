@@ -61,6 +61,7 @@ func Register(m *mount.Mount, q *Queue) {
 		}
 	}
 	h.registerManaging(m)
+	h.registerPages(m)
 }
 
 func operation(scope auth.Scope, id, method, path, summary string, refusals ...int) huma.Operation {
