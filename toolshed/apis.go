@@ -20,6 +20,9 @@ import (
 func (r *Root) openAPIs(ctx context.Context) error {
 	registerHealth(r.mount("health", mount.Limits{}).API)
 	auth.Register(r.mount("auth", mount.Limits{BodyBytes: 64 << 10}).API, r.guard.Tokens)
+	if err := r.openLive(); err != nil {
+		return err
+	}
 	return errors.Join(r.openKV(ctx), r.openURL2Text(), r.openLLM(ctx), r.openImg(ctx), r.openTranscribe(), r.openFunctions(ctx))
 }
 

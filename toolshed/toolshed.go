@@ -23,6 +23,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/backup"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
+	"github.com/toolshed-cloud/shed/toolshed/live"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/store"
@@ -62,6 +63,7 @@ type Root struct {
 	folders   []string
 	guard     *auth.Guard
 	fetch     *fetch.Fetcher
+	live      *live.Hub
 	// origins serve what has hosts of its own, by the kind in their names.
 	origins map[string]func(name string) http.Handler
 	stop    context.CancelFunc
