@@ -30,7 +30,7 @@ type listener struct {
 func listen(t *testing.T, url, query string, header ...string) *listener {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, "GET", url+"/api/live/events?"+query, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/api/live/events?"+query, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func listen(t *testing.T, url, query string, header ...string) *listener {
 	}
 	stop := func() { cancel(); resp.Body.Close() }
 	t.Cleanup(stop)
-	if resp.StatusCode != 200 || resp.Header.Get("Content-Type") != "text/event-stream" {
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%d %v", resp.StatusCode, resp.Header)
 	}
 	return &listener{t, bufio.NewScanner(resp.Body), stop}
@@ -112,7 +112,7 @@ func TestLiveSocket(t *testing.T) {
 	dial := func(query string, h http.Header) (*websocket.Conn, *http.Response, error) {
 		return websocket.Dial(t.Context(), s+"/api/live/socket"+query, &websocket.DialOptions{HTTPHeader: h})
 	}
-	if _, resp, err := dial("", http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != 403 {
+	if _, resp, err := dial("", http.Header{"Origin": {"https://evil.example"}}); err == nil || resp.StatusCode != http.StatusForbidden {
 		t.Errorf("from another site: %v", err)
 	}
 	c, _, err := dial("?topic=a&as=ben", nil)
