@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -85,6 +86,9 @@ func (s *Service) Deploy(ctx context.Context, name string, module []byte) (versi
 		err = program.Try(ctx)
 		release()
 	}
+	// Compiling takes tens of megabytes, which a small machine is not to be
+	// without until the runtime gives them back by itself.
+	debug.FreeOSMemory()
 	var dropped []Hash
 	if err == nil {
 		version, isNew, dropped, err = s.shelf.put(ctx, name, module)
