@@ -337,3 +337,34 @@ func TestFunctionsPage(t *testing.T) {
 		t.Errorf("from another site: %d", status)
 	}
 }
+
+// What was deployed is there after a kill, and is called without being compiled
+// again.
+func TestFunctionsSurviveAKill(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, dir)
+	p.want(http.StatusCreated, "PUT", "/api/functions/hello", probe(t, "go"), "Content-Type", wasm)
+	p.want(http.StatusOK, "PUT", "/api/functions/hello/settings", `{"kv":true}`)
+	p.want(http.StatusOK, "POST", "/api/functions/hello/invoke/host", `{"op":"kv.set","key":"k","value":"kept"}`)
+	stray := filepath.Join(dir, "functions-compiled", "stray")
+	if err := os.Mkdir(stray, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.kill()
+	compiled, err := filepath.Glob(filepath.Join(dir, "functions-compiled", "*", "*", "*"))
+	if err != nil || len(compiled) == 0 {
+		t.Fatalf("%v, %v", compiled, err)
+	}
+	p = start(t, dir)
+	if text := p.want(http.StatusOK, "POST", "/api/functions/hello/invoke/host", `{"op":"kv.get","key":"k"}`); text != `{"value":"kept","version":1}` {
+		t.Errorf("%s", text)
+	}
+	if _, err := os.Stat(stray); !os.IsNotExist(err) {
+		t.Errorf("what a crash leaves is still there: %v", err)
+	}
+	p.want(http.StatusNoContent, "DELETE", "/api/functions/hello", "")
+	if left, err := os.ReadDir(filepath.Join(dir, "functions-compiled")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	p.stop()
+}
