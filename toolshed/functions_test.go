@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -367,4 +368,34 @@ func TestFunctionsSurviveAKill(t *testing.T) {
 		t.Errorf("%v, %v", left, err)
 	}
 	p.stop()
+}
+
+// The pages of one function and of one topic, which the home page does not lead
+// to, pass axe too.
+func TestInnerPagesPassAxe(t *testing.T) {
+	axe := os.Getenv("SHED_AXE")
+	if axe == "" {
+		t.Skip("SHED_AXE names no axe.min.js; make test sets it")
+	}
+	s := serve(t)
+	f := deployed(t, s, "hello", probe(t, "c"))
+	f.want(201, "GET", "/invoke", "")
+	publishLive(t, s, "news", `{"long":"`+strings.Repeat("x", 300)+`"}`)
+	to, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A page that listens is never done loading, which is what the browser waits
+	// for.
+	mux := http.NewServeMux()
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(to))
+	mux.HandleFunc("/api/live/events", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	front := httptest.NewServer(mux)
+	t.Cleanup(front.Close)
+	at := judged(t, front.URL, axe)
+	for _, path := range []string{"/functions", "/functions/hello", "/live?topic=news"} {
+		for _, found := range axeSays(t, at+path) {
+			t.Errorf("%s: %s", path, found)
+		}
+	}
 }
