@@ -2,7 +2,6 @@ package toolshed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -10,7 +9,6 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
-	"github.com/toolshed-cloud/shed/toolshed/kv"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/url2text"
 )
@@ -20,18 +18,20 @@ import (
 func (r *Root) openAPIs(ctx context.Context) error {
 	registerHealth(r.mount("health", mount.Limits{}).API)
 	auth.Register(r.mount("auth", mount.Limits{BodyBytes: 64 << 10}).API, r.guard.Tokens)
-	if err := r.openLive(); err != nil {
-		return err
+	for _, open := range []func(context.Context) error{
+		r.openLive,
+		r.openKVAndQueue,
+		r.openURL2Text,
+		r.openLLM,
+		r.openImg,
+		r.openTranscribe,
+		r.openFunctions,
+		r.openBlobs,
+	} {
+		if err := open(ctx); err != nil {
+			return err
+		}
 	}
-	return errors.Join(r.openKV(ctx), r.openURL2Text(), r.openLLM(ctx), r.openImg(ctx), r.openTranscribe(), r.openFunctions(ctx))
-}
-
-func (r *Root) openKV(ctx context.Context) error {
-	db, err := r.open(ctx, kv.Schema)
-	if err != nil {
-		return err
-	}
-	kv.Register(r.mount("kv", mount.Limits{BodyBytes: kv.MaxValueBytes}), kv.New(db, r.Now))
 	return nil
 }
 
@@ -44,7 +44,7 @@ type url2textSection struct {
 	Browser string `yaml:"browser"`
 }
 
-func (r *Root) openURL2Text() error {
+func (r *Root) openURL2Text(context.Context) error {
 	section := url2textSection{Robots: "obey", Agent: "toolshed-url2text", Timeout: 30 * time.Second}
 	if err := r.Config.Section("url2text", &section); err != nil {
 		return err

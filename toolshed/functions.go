@@ -43,7 +43,7 @@ func (r *Root) openFunctions(ctx context.Context) error {
 	running.Go(func() { s.Schedule(scheduled, functions.Minutes{Now: r.Now}) })
 	r.closers = append(r.closers, func() error { stop(); running.Wait(); return nil })
 	functions.Register(r.mount("functions", mount.Limits{Lasting: 4 * section.Concurrent}), s)
-	r.origins["fn"] = s.Origin
+	r.origins = append(r.origins, ofKind("fn", s.Origin))
 	return nil
 }
 

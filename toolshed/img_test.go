@@ -133,8 +133,8 @@ func TestImages(t *testing.T) {
 		}
 	}
 	for body, want := range map[string]string{
-		`{"model":"liar/x","prompt":"a"}`: "502 provider-failed", `{"model":"inside/x","prompt":"a"}`: "502 provider-failed",
-		`{"model":"few/x","prompt":"a"}`: "502 provider-failed", `{"model":"busy/x","prompt":"a"}`: "503 provider-rate-limited",
+		`{"model":"liar/x","prompt":"a"}`: "502 provider-broken", `{"model":"inside/x","prompt":"a"}`: "502 provider-unreachable",
+		`{"model":"few/x","prompt":"a"}`: "502 provider-broken", `{"model":"busy/x","prompt":"a"}`: "503 provider-rate-limited",
 		`{"model":"nobody/x","prompt":"a"}`: "404 no-model", `{"model":"oa","prompt":"a"}`: "422 unprocessable-entity",
 		`{"model":"oa/x","prompt":"a","seed":1}`: "422 unprocessable-entity", `{"model":"oa/x","prompt":"a","width":3}`: "422 unprocessable-entity",
 	} {

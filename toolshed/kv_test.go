@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,8 +126,8 @@ func TestVersionsAreNotUsedAgain(t *testing.T) {
 func TestKeysAreUTF8(t *testing.T) {
 	s := serve(t)
 	for _, request := range [][2]string{
-		{"PUT", "/api/kv/%ff"}, {"GET", "/api/kv/%ff"}, {"DELETE", "/api/kv/a%C3"},
-		{"GET", "/api/kv?prefix=%ff"}, {"GET", "/api/kv?after=%ff"}, {"GET", "/api/kv?after=%zz"},
+		{"PUT", "/api/kv/%ff"}, {"GET", "/api/kv/%ff"}, {"DELETE", "/api/kv/a%C3"}, {"PUT", "/api/kv/~n:x"}, {"PUT", "/api/kv/a/"},
+		{"GET", "/api/kv?prefix=%25ff"}, {"GET", "/api/kv?cursor=*"}, {"GET", "/api/kv?cursor=%zz"},
 	} {
 		status, text, h := ask(t, s, request[0], request[1], "")
 		if status != 400 {
@@ -138,7 +139,7 @@ func TestKeysAreUTF8(t *testing.T) {
 	if _, text, _ := ask(t, s, "PUT", "/api/kv/%ff", ""); !strings.Contains(text, "key") {
 		t.Errorf("%s does not name the key", text)
 	}
-	for _, key := range []string{"grün", "日本", "\x00", "a\x00b", ".", "..", "%", "a b+c", strings.Repeat("k", kv.MaxKeyBytes)} {
+	for _, key := range []string{"grün", "日本", "\x00", "a\x00b", ".", "..", "%", "a b+c", strings.Repeat("k", kv.MaxKeyBytes-2)} {
 		path := "/api/kv/" + strings.ReplaceAll(url.PathEscape(key), ".", "%2E")
 		if status, text, _ := ask(t, s, "PUT", path, key); status != 204 {
 			t.Errorf("PUT %q: %d %s", key, status, text)
@@ -147,52 +148,74 @@ func TestKeysAreUTF8(t *testing.T) {
 			t.Errorf("%q holds %q", key, text)
 		}
 	}
-	if status, text, h := ask(t, s, "PUT", "/api/kv/"+strings.Repeat("%C3%BC", kv.MaxKeyBytes/2)+"k", ""); status != 422 {
+	if status, text, h := ask(t, s, "PUT", "/api/kv/"+strings.Repeat("%C3%BC", kv.MaxKeyBytes/2-1)+"k", ""); status != 422 {
 		t.Errorf("a key of one byte too much: %d %s", status, text)
 	} else {
 		wantProblem(t, text, h, 422, "too-long")
 	}
 }
 
-// Paging shows each key once and ends, whatever the keys are.
+// Paging shows each key once and ends, whatever the keys are and from either
+// end.
 func TestPagingEnds(t *testing.T) {
 	s := serve(t)
-	keys := []string{"\x00", "a", "a\x00", "a\x00b", "a\uffff", "a\U0010ffff", "b", "é", "�", "\U0010ffff", "\U0010ffff\U0010ffff"}
-	for _, key := range keys {
-		if status, text, _ := ask(t, s, "PUT", "/api/kv/"+url.PathEscape(key), ""); status != 204 {
+	paths := []string{
+		"~x:", "~x:AA", "%00", "a", "a/b", "a/b/c", "a/~i:1", "a/~n:1", "a/~b:true", "a%00", "a%00b", "a\uffff", "b", "é", "\U0010ffff", "~i:-5", "~i:7", "~n:-1.5", "~b:false",
+	}
+	for _, path := range paths {
+		if status, text, _ := ask(t, s, "PUT", "/api/kv/"+path, ""); status != 204 {
 			t.Fatal(text)
 		}
 	}
-	// Keys that an answer in JSON cannot hold, and so no cursor.
-	ask(t, s, "PUT", "/api/kv/%ff", "")
-	ask(t, s, "PUT", "/api/kv/z%ff", "")
 	// Passed over, it would begin each page from the front.
-	if status, text, _ := ask(t, s, "GET", "/api/kv?afer=a", ""); status != 422 {
+	if status, text, _ := ask(t, s, "GET", "/api/kv?curser=a", ""); status != 422 {
 		t.Errorf("a misspelt parameter: %d %s", status, text)
 	}
-	for prefix, want := range map[string]int{"": len(keys), "a": 5, "a\x00": 2, "\x00": 1, "\U0010ffff": 2, "none": 0} {
-		var got []string
-		after := ""
-		for range 2 * len(keys) {
-			_, text, _ := ask(t, s, "GET", "/api/kv?limit=1&prefix="+url.QueryEscape(prefix)+"&after="+url.QueryEscape(after), "")
-			var page struct {
-				Keys []struct{ Key string }
-				Next string
+	for query, want := range map[string][]string{
+		"": paths, "prefix=a": paths[4:9], "prefix=a/b": {"a/b/c"}, "prefix=none": nil, "start=b": paths[12:], "end=a": paths[:3], "start=a&end=a%2500": paths[3:9],
+		"prefix=a&start=a/~i:1": paths[6:9],
+	} {
+		for _, reverse := range []bool{false, true} {
+			var got []string
+			cursor := ""
+			for range 2 * len(paths) {
+				page := listed(t, s, fmt.Sprintf("limit=2&reverse=%t&cursor=%s&%s", reverse, cursor, query))
+				for _, e := range page.Entries {
+					unescaped, _ := url.PathUnescape(e.Path)
+					got = append(got, unescaped)
+				}
+				if cursor = page.Cursor; cursor == "" {
+					break
+				}
 			}
-			if err := json.Unmarshal([]byte(text), &page); err != nil {
-				t.Fatalf("%v: %s", err, text)
+			if reverse {
+				slices.Reverse(got)
 			}
-			for _, k := range page.Keys {
-				got = append(got, k.Key)
+			var plain []string
+			for _, path := range want {
+				unescaped, _ := url.PathUnescape(path)
+				plain = append(plain, unescaped)
 			}
-			if after = page.Next; after == "" {
-				break
+			if cursor != "" || !slices.Equal(got, plain) {
+				t.Errorf("%s, reverse %t: %q, want %q", query, reverse, got, plain)
 			}
-		}
-		if after != "" || len(got) != want {
-			t.Errorf("prefix %q: %q, want %d keys and an end", prefix, got, want)
 		}
 	}
+}
+
+// page is what a listing answers.
+type page struct {
+	Entries []kv.EntryJSON
+	Cursor  string
+}
+
+func listed(t *testing.T, s, query string) (p page) {
+	t.Helper()
+	status, text, _ := ask(t, s, "GET", "/api/kv?"+query, "")
+	if err := json.Unmarshal([]byte(text), &p); status != 200 || err != nil {
+		t.Fatalf("%s: %d %s", query, status, text)
+	}
+	return p
 }
 
 func TestValueLimit(t *testing.T) {
@@ -220,7 +243,7 @@ func TestUnroutedAreProblems(t *testing.T) {
 		t.Errorf("%d %s", status, text)
 	}
 	wantProblem(t, text, h, 404, "not-found")
-	status, text, h = ask(t, s, "POST", "/api/kv/k", "")
+	status, text, h = ask(t, s, "PATCH", "/api/kv/k", "")
 	if status != 405 || !strings.Contains(h.Get("Allow"), "PUT") || !strings.Contains(h.Get("Allow"), "DELETE") {
 		t.Errorf("%d, Allow %q: %s", status, h.Get("Allow"), text)
 	}
@@ -261,7 +284,7 @@ func TestDocumentSaysBytes(t *testing.T) {
 	}
 	item := document.Paths["/api/kv/{key}"]
 	for _, p := range item["put"].Parameters {
-		if p.In == "header" && p.Schema.MinLength != 1 {
+		if strings.HasPrefix(p.Name, "If-") && p.Schema.MinLength != 1 {
 			t.Errorf("an empty %s is said to be accepted", p.Name)
 		}
 	}

@@ -1,6 +1,7 @@
 package toolshed
 
 import (
+	"context"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -16,7 +17,7 @@ import (
 type Publisher func(data any)
 
 // openLive comes before the APIs that publish.
-func (r *Root) openLive() error {
+func (r *Root) openLive(context.Context) error {
 	var epoch [6]byte
 	if _, err := io.ReadFull(r.Random, epoch[:]); err != nil {
 		return fmt.Errorf("drawing the epoch of events: %w", err)

@@ -6,35 +6,50 @@ import (
 	"strings"
 )
 
+// originOf is who answers for a request to another origin than the root's; nil
+// where it is none of theirs.
+type originOf func(*http.Request) http.Handler
+
 // origin serves content that is the owner's but not the toolshed's on hosts of
-// its own, NAME.KIND.…, so that no page of it shares an origin with the API or
-// with another's.
+// its own, so that no page of it shares an origin with the API or with another
+// page: what a page may do on another the browser decides by the host.
 func (r *Root) origin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if name, of := r.ofOrigin(req.Host); of != nil {
-			of(name).ServeHTTP(w, req)
+		if h := r.ofOrigin(req); h != nil {
+			h.ServeHTTP(w, req)
 			return
 		}
 		next.ServeHTTP(w, req)
 	})
 }
 
-// ofOrigin is what a host names, and who serves it; nil for nobody.
-func (r *Root) ofOrigin(host string) (name string, of func(string) http.Handler) {
-	if bare, _, err := net.SplitHostPort(host); err == nil {
-		host = bare
+func (r *Root) ofOrigin(req *http.Request) http.Handler {
+	for _, of := range r.origins {
+		if h := of(req); h != nil {
+			return h
+		}
 	}
-	name, rest, _ := strings.Cut(strings.ToLower(host), ".")
-	kind, _, _ := strings.Cut(rest, ".")
-	if name == "" || kind == rest {
-		return "", nil
+	return nil
+}
+
+// ofKind answers for hosts NAME.KIND.….
+func ofKind(kind string, serve func(name string) http.Handler) originOf {
+	return func(req *http.Request) http.Handler {
+		host := req.Host
+		if bare, _, err := net.SplitHostPort(host); err == nil {
+			host = bare
+		}
+		name, rest, _ := strings.Cut(strings.ToLower(host), ".")
+		if is, _, more := strings.Cut(rest, "."); name == "" || is != kind || !more {
+			return nil
+		}
+		return serve(name)
 	}
-	return name, r.origins[kind]
 }
 
 // route is the program's own name for what a request asks, for the log.
 func (r *Root) route(req *http.Request) string {
-	if _, of := r.ofOrigin(req.Host); of != nil {
+	if r.ofOrigin(req) != nil {
 		return "origin"
 	}
 	_, pattern := r.mux.Handler(req)

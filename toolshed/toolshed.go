@@ -26,6 +26,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/live"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/queue"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
@@ -64,8 +65,9 @@ type Root struct {
 	guard     *auth.Guard
 	fetch     *fetch.Fetcher
 	live      *live.Hub
-	// origins serve what has hosts of its own, by the kind in their names.
-	origins map[string]func(name string) http.Handler
+	queue     *queue.Queue
+	// origins serve what has hosts of its own.
+	origins []originOf
 	stop    context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
@@ -84,10 +86,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{
-		Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{},
-		origins: map[string]func(string) http.Handler{},
-	}
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())

@@ -92,11 +92,11 @@ func TestKeyValue(t *testing.T) {
 	want(204, "PUT", "/api/kv/colour", "green", "If-None-Match", "*")
 	want(412, "PUT", "/api/kv/colour", "red", "If-None-Match", "*")
 	text, h := want(200, "GET", "/api/kv/colour", "")
-	if text != "green" || h.Get("ETag") != `"1"` {
+	if text != "green" || h.Get("ETag") != `"00000000000000010000"` {
 		t.Errorf("got %q, etag %s", text, h.Get("ETag"))
 	}
-	want(204, "PUT", "/api/kv/colour", "blue", "If-Match", `"1"`)
-	want(412, "PUT", "/api/kv/colour", "red", "If-Match", `"1"`)
+	want(204, "PUT", "/api/kv/colour", "blue", "If-Match", h.Get("ETag"))
+	want(412, "PUT", "/api/kv/colour", "red", "If-Match", h.Get("ETag"))
 	want(400, "PUT", "/api/kv/colour", "red", "If-Match", "nonsense")
 	want(413, "PUT", "/api/kv/big", strings.Repeat("x", kv.MaxValueBytes+1))
 	want(422, "PUT", "/api/kv/"+strings.Repeat("k", kv.MaxKeyBytes+1), "x")
@@ -110,35 +110,6 @@ func TestKeyValue(t *testing.T) {
 	}
 	want(204, "DELETE", "/api/kv/colour", "")
 	want(404, "DELETE", "/api/kv/colour", "")
-}
-
-func TestListPages(t *testing.T) {
-	s := serve(t)
-	for _, key := range []string{"a1", "a2", "a3", "b1", "%25"} {
-		if status, text, _ := ask(t, s, "PUT", "/api/kv/"+key, "x"); status != 204 {
-			t.Fatal(text)
-		}
-	}
-	var got []string
-	for after := ""; ; {
-		_, text, _ := ask(t, s, "GET", "/api/kv?prefix=a&limit=2&after="+after, "")
-		var page struct {
-			Keys []struct{ Key string }
-			Next string
-		}
-		if err := json.Unmarshal([]byte(text), &page); err != nil {
-			t.Fatalf("%v: %s", err, text)
-		}
-		for _, k := range page.Keys {
-			got = append(got, k.Key)
-		}
-		if after = page.Next; after == "" {
-			break
-		}
-	}
-	if strings.Join(got, " ") != "a1 a2 a3" {
-		t.Errorf("listed %v", got)
-	}
 }
 
 func TestHealthAndDocument(t *testing.T) {

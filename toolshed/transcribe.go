@@ -1,6 +1,7 @@
 package toolshed
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -27,7 +28,7 @@ type transcribeEngine struct {
 	FFmpeg string `yaml:"ffmpeg"`
 }
 
-func (r *Root) openTranscribe() error {
+func (r *Root) openTranscribe(context.Context) error {
 	section := transcribeSection{Timeout: 10 * time.Minute}
 	if err := r.Config.Section("transcribe", &section); err != nil {
 		return err

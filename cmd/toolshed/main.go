@@ -133,6 +133,10 @@ func serve(ctx context.Context, listener net.Listener, root *toolshed.Root) erro
 	server := &http.Server{
 		Handler: root.Handler(), ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10,
 	}
+	// KV Connect wants both; Deno speaks HTTP/2 alone, without asking.
+	server.Protocols = new(http.Protocols)
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
 	ended := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() {
 		root.Stop()

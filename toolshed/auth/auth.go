@@ -4,7 +4,8 @@
 // token, or by a token in a cookie; of a token only its digest is kept; a
 // scope is checked in one place, from what the operation declares, and what
 // declares nothing is for those alone who may do everything; nobody gives more
-// than they have; no secret goes on to an API.
+// than they have; no secret goes on to an API, but the token by Bearer, where a
+// protocol gives it back to who bore it.
 package auth
 
 import (
@@ -76,6 +77,8 @@ type Caller struct {
 type identity struct {
 	caller *Caller
 	reason string
+	// bearer is the token that was borne, and nothing for a cookie.
+	bearer string
 }
 
 type identityKey struct{}
@@ -84,6 +87,13 @@ type identityKey struct{}
 func FromContext(ctx context.Context) *Caller {
 	id, _ := ctx.Value(identityKey{}).(identity)
 	return id.caller
+}
+
+// Bearer is the token that a request bore, empty where it was known in another
+// way. It is for answering it to the same caller, and nothing else.
+func Bearer(ctx context.Context) string {
+	id, _ := ctx.Value(identityKey{}).(identity)
+	return id.bearer
 }
 
 // WithCaller is a context in which the caller is known, for what an API does

@@ -92,7 +92,11 @@ func (g *Guard) byToken(text string, way Way) identity {
 	if !ok {
 		return identity{reason: "the token is unknown, revoked or expired"}
 	}
-	return identity{caller: &Caller{Way: way, Token: t.ID, Name: t.Name, Scopes: t.Scopes, Expires: t.Expires}}
+	id := identity{caller: &Caller{Way: way, Token: t.ID, Name: t.Name, Scopes: t.Scopes, Expires: t.Expires}}
+	if way == WayToken {
+		id.bearer = text
+	}
+	return id
 }
 
 func isKey(owner string) bool {

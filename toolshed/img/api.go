@@ -14,6 +14,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/store"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // The scopes of this API.
@@ -185,11 +186,13 @@ func (h handlers) delete(ctx context.Context, in *hashInput) (*struct{}, error) 
 
 // refusal says whose fault it is.
 func refusal(err error) error {
-	var upstream *UpstreamError
-	var request *RequestError
-	switch {
-	case err == nil:
+	if err == nil {
 		return nil
+	}
+	if p := upstream.Answer(err, "provider"); p != nil {
+		return p
+	}
+	switch {
 	case errors.Is(err, ErrNotFound):
 		return problem.Of(http.StatusNotFound, err.Error())
 	case errors.Is(err, ErrNoModel):
@@ -198,24 +201,6 @@ func refusal(err error) error {
 		return problem.New(http.StatusInsufficientStorage, "quota", err.Error()+"; deleting images makes room")
 	case errors.Is(err, store.ErrFull):
 		return problem.New(http.StatusInsufficientStorage, "disk-full", err.Error())
-	case errors.As(err, &request):
-		return problem.Of(http.StatusUnprocessableEntity, request.Error())
-	case errors.As(err, &upstream):
-		return ofUpstream(upstream)
 	}
 	return problem.Of(http.StatusInternalServerError, "the gallery failed: "+err.Error())
-}
-
-func ofUpstream(u *UpstreamError) error {
-	switch {
-	case u.Slow:
-		return problem.New(http.StatusGatewayTimeout, "provider-slow", u.Error())
-	case u.Limited:
-		p := problem.New(http.StatusServiceUnavailable, "provider-rate-limited", u.Error())
-		if u.RetryAfter != "" {
-			return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {u.RetryAfter}})
-		}
-		return p
-	}
-	return problem.New(http.StatusBadGateway, "provider-failed", u.Error())
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/store"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // Schema is what the database of this API holds.
@@ -61,7 +62,7 @@ func (g *Gallery) Make(ctx context.Context, provider string, r Request) ([]Image
 		return nil, err
 	}
 	if len(made) != r.Count {
-		return nil, &UpstreamError{Err: fmt.Errorf("%d images were asked for, %d came", r.Count, len(made))}
+		return nil, upstream.Breaks("%d images were asked for, %d came", r.Count, len(made))
 	}
 	var all []Image
 	for _, m := range made {

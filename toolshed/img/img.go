@@ -13,7 +13,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"fmt"
 	"image"
 	_ "image/gif"  // images that providers make
 	_ "image/jpeg" // as above
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	_ "golang.org/x/image/webp" // as above
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // The bounds of a request and of an image.
@@ -55,8 +56,8 @@ type Made struct {
 
 // Provider makes images.
 type Provider interface {
-	// Make answers as many as were asked for. Errors are an *UpstreamError, a
-	// *RequestError and ctx's.
+	// Make answers as many as were asked for. Errors are an *upstream.Error, a
+	// *upstream.RequestError and ctx's.
 	Make(ctx context.Context, r Request) ([]Made, error)
 }
 
@@ -92,52 +93,15 @@ type Image struct {
 	CreatedAt time.Time
 }
 
-// UpstreamError is a provider that did not answer as it should.
-type UpstreamError struct {
-	// Status is its HTTP status, zero without an answer.
-	Status     int
-	RetryAfter string
-	// Slow says that the time was over, Limited that it wants fewer requests.
-	Slow, Limited bool
-	Err           error
-}
-
-func (e *UpstreamError) Error() string {
-	text := "the provider failed"
-	if e.Status != 0 {
-		text += fmt.Sprintf(" (status %d)", e.Status)
-	}
-	return fmt.Sprintf("%s: %.300s", text, e.Err)
-}
-
-// Unwrap is what it came from.
-func (e *UpstreamError) Unwrap() error { return e.Err }
-
-// RequestError is a request that the provider refuses, or would.
-type RequestError struct {
-	Field string
-	Err   error
-}
-
-func (e *RequestError) Error() string {
-	if e.Field == "" {
-		return e.Err.Error()
-	}
-	return e.Field + ": " + e.Err.Error()
-}
-
-// Unwrap is what it came from.
-func (e *RequestError) Unwrap() error { return e.Err }
-
 // look sees that bytes are an image, and what kind. The error is an
-// *UpstreamError: a provider said that they are.
+// *upstream.Error: a provider said that they are.
 func look(b []byte) (mediaType string, width, height int, err error) {
 	if len(b) > MaxBytes {
-		return "", 0, 0, &UpstreamError{Err: fmt.Errorf("an image has %d bytes, at most %d are kept", len(b), MaxBytes)}
+		return "", 0, 0, upstream.Breaks("an image has %d bytes, at most %d are kept", len(b), MaxBytes)
 	}
 	c, kind, err := image.DecodeConfig(bytes.NewReader(b))
 	if err != nil {
-		return "", 0, 0, &UpstreamError{Err: fmt.Errorf("what it answered is no image: %w", err)}
+		return "", 0, 0, upstream.Breaks("what it answered is no image: %w", err)
 	}
 	return "image/" + kind, c.Width, c.Height, nil
 }

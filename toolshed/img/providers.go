@@ -7,73 +7,35 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
-// call posts JSON and reads JSON. Errors are an *UpstreamError, a *RequestError
-// and ctx's.
+// call posts JSON and reads JSON. Errors are an *upstream.Error, a
+// *upstream.RequestError and ctx's.
 func call(ctx context.Context, client Doer, url, authorization string, body, into any) error {
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		return &RequestError{Err: err}
+		return &upstream.RequestError{Err: err}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(encoded))
 	if err != nil {
-		return &RequestError{Err: err}
+		return &upstream.RequestError{Err: err}
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
 	}
-	answer, err := exchange(ctx, client, req, maxAnswer)
+	answer, err := upstream.Exchange(client, req, maxAnswer)
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(answer, into); err != nil {
-		return &UpstreamError{Err: fmt.Errorf("its answer: %w", err)}
+		return upstream.Breaks("its answer: %w", err)
 	}
 	return nil
-}
-
-func exchange(ctx context.Context, client Doer, req *http.Request, most int64) ([]byte, error) {
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, lost(ctx, err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
-	switch {
-	case err != nil:
-		return nil, lost(ctx, err)
-	case resp.StatusCode == http.StatusOK && int64(len(b)) > most:
-		return nil, &UpstreamError{Err: fmt.Errorf("its answer has more than %d bytes", most)}
-	case resp.StatusCode == http.StatusOK:
-		return b, nil
-	}
-	return nil, refused(resp, b)
-}
-
-func refused(resp *http.Response, body []byte) error {
-	said := errors.New(strings.ToValidUTF8(string(body[:min(len(body), 300)]), ""))
-	switch resp.StatusCode {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity:
-		return &RequestError{Err: fmt.Errorf("the provider refuses the request (status %d): %w", resp.StatusCode, said)}
-	}
-	return &UpstreamError{
-		Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After"),
-		Limited: resp.StatusCode == http.StatusTooManyRequests, Slow: resp.StatusCode == http.StatusGatewayTimeout, Err: said,
-	}
-}
-
-func lost(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var timeout net.Error
-	return &UpstreamError{Slow: errors.As(err, &timeout) && timeout.Timeout(), Err: err}
 }
 
 // fetchImage reads an image from where a provider says that it is.
@@ -81,19 +43,19 @@ func fetchImage(ctx context.Context, client Doer, address string) ([]byte, error
 	if data, ok := strings.CutPrefix(address, "data:"); ok {
 		_, encoded, ok := strings.Cut(data, ";base64,")
 		if !ok {
-			return nil, &UpstreamError{Err: errors.New("an image's address is data, and not in base64")}
+			return nil, upstream.Breaks("an image's address is data, and not in base64")
 		}
 		return decode(encoded)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return nil, &UpstreamError{Err: fmt.Errorf("an image's address: %w", err)}
+		return nil, upstream.Breaks("an image's address: %w", err)
 	}
-	b, err := exchange(ctx, client, req, MaxBytes)
-	var request *RequestError
+	b, err := upstream.Exchange(client, req, MaxBytes)
+	var request *upstream.RequestError
 	if errors.As(err, &request) {
 		// It was the provider's address and not the caller's.
-		return nil, &UpstreamError{Err: err}
+		return nil, upstream.Breaks("an image's address: %w", err)
 	}
 	return b, err
 }
@@ -101,7 +63,7 @@ func fetchImage(ctx context.Context, client Doer, address string) ([]byte, error
 func decode(encoded string) ([]byte, error) {
 	b, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
-		return nil, &UpstreamError{Err: fmt.Errorf("an image: %w", err)}
+		return nil, upstream.Breaks("an image: %w", err)
 	}
 	return b, nil
 }
@@ -119,10 +81,10 @@ var _ Provider = OpenAI{}
 // Make makes images. The protocol has neither seed nor negative prompt.
 func (p OpenAI) Make(ctx context.Context, r Request) ([]Made, error) {
 	if r.Seed != nil {
-		return nil, &RequestError{Field: "seed", Err: errors.New("this model's provider has no such setting")}
+		return nil, upstream.Refuse("seed", "this model's provider has no such setting")
 	}
 	if r.Negative != "" {
-		return nil, &RequestError{Field: "negative_prompt", Err: errors.New("this model's provider has no such setting")}
+		return nil, upstream.Refuse("negative_prompt", "this model's provider has no such setting")
 	}
 	authorization := ""
 	if p.Key != "" {

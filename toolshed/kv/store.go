@@ -1,27 +1,39 @@
-// Package kv is a small key-value store.
+// Package kv is a key-value store as Deno has it: ordered keys of typed parts,
+// values with versionstamps, atomic writes, watching, expiry, and Deno's own
+// protocol beside an HTTP API.
 //
-// Invariants: a write that was answered is on disk; keys and values are
-// bounded; a reader sees whole values or none; a version names one value for
-// ever; on a full disk deleting works, and makes room for writing.
+// Invariants: a write that was answered is on disk, all of it or nothing; keys
+// and values are bounded; a reader sees one state; a version names one write
+// for ever; what has expired is never read; a message that a write enqueued
+// reaches the queue once; on a full disk deleting works, and makes room for
+// writing.
 package kv
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed/kv/key"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
-// The bounds of what is stored.
+// The bounds of what is stored, and of one request.
 const (
-	MaxKeyBytes   = 512
+	MaxKeyBytes   = key.MaxBytes
 	MaxValueBytes = 1 << 20
-	// MaxPage is how many keys one listing answers at most.
-	MaxPage = 1000
+	// MaxWriteBytes bounds the keys and values of one atomic write together.
+	MaxWriteBytes = MaxValueBytes + 64<<10
+	MaxChecks     = 100
+	MaxMutations  = 1000
+	// MaxPage is how many entries one reading answers at most, and
+	// MaxReadBytes their size.
+	MaxPage      = 1000
+	MaxReadBytes = 16 << 20
+	MaxRanges    = 10
+	MaxWatched   = 10
 )
 
 // The sentinels of the store.
@@ -29,90 +41,36 @@ var (
 	ErrNotFound = errors.New("no such key")
 	// ErrChanged says that the value is not the version the caller expected.
 	ErrChanged = errors.New("value has changed")
+	// ErrInvalid says that a request makes no sense.
+	ErrInvalid = errors.New("invalid")
+	// ErrTooLarge says that a request or its answer is larger than it may be.
+	ErrTooLarge = errors.New("too large")
 )
-
-// Entry is one key with its value.
-type Entry struct {
-	Key   string
-	Value []byte
-	// Version is positive, grows with each write of the store, and is never
-	// used again, not even after a delete.
-	Version   int64
-	UpdatedAt time.Time
-}
-
-// Schema is what the database of this API holds.
-var Schema = store.Schema{Name: "kv", Migrations: []store.Migration{store.Statements(`
-	CREATE TABLE kv (
-		key        TEXT PRIMARY KEY,
-		value      BLOB NOT NULL,
-		version    INTEGER NOT NULL,
-		updated_at INTEGER NOT NULL
-	) STRICT, WITHOUT ROWID;
-	CREATE TABLE versions (
-		last INTEGER NOT NULL
-	) STRICT;
-	INSERT INTO versions VALUES (0)`)}}
 
 // Store is the keys and values of one database.
 type Store struct {
-	db  *store.DB
-	now func() time.Time
+	db       *store.DB
+	now      func() time.Time
+	watchers watchers
+	// last is the version given last, 0 for not known. Only functions that
+	// Update runs touch it, which run one after another.
+	last int64
+	// sooner is told of an expiry that may come before those known, posted of
+	// a message in the outbox.
+	sooner, posted chan struct{}
 }
 
 var _ mount.Reporter = (*Store)(nil)
 
 // New uses a database with this package's Schema.
-func New(db *store.DB, now func() time.Time) *Store { return &Store{db: db, now: now} }
-
-// Get answers one entry. The error is ErrNotFound where there is none.
-func (s *Store) Get(ctx context.Context, key string) (Entry, error) {
-	e := Entry{Key: key}
-	var at int64
-	err := s.db.View(ctx, func(tx *store.Tx) error {
-		return tx.QueryRow("SELECT value, version, updated_at FROM kv WHERE key = ?", key).Scan(&e.Value, &e.Version, &at)
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return Entry{}, ErrNotFound
-	}
-	if err != nil {
-		return Entry{}, fmt.Errorf("getting a key: %w", err)
-	}
-	e.UpdatedAt = time.UnixMilli(at).UTC()
-	return e, nil
-}
-
-// List answers, without their values, at most limit keys that begin with
-// prefix and come after the given one, in the order of their bytes. More says
-// whether others follow.
-func (s *Store) List(ctx context.Context, prefix, after string, limit int) (entries []Entry, more bool, err error) {
-	first := prefix
-	if after >= prefix {
-		// The least text that is greater.
-		first = after + "\x00"
-	}
-	err = s.db.View(ctx, func(tx *store.Tx) error {
-		return tx.Each(func(rows *sql.Rows) error {
-			var e Entry
-			var at int64
-			if err := rows.Scan(&e.Key, &e.Version, &at); err != nil {
-				return err
-			}
-			e.UpdatedAt = time.UnixMilli(at).UTC()
-			entries = append(entries, e)
-			return nil
-		}, "SELECT key, version, updated_at FROM kv WHERE key >= ? AND key < ? ORDER BY key LIMIT ?", first, prefixEnd(prefix), limit+1)
-	})
-	if err != nil {
-		return nil, false, fmt.Errorf("listing keys: %w", err)
-	}
-	return entries[:min(limit, len(entries))], len(entries) > limit, nil
+func New(db *store.DB, now func() time.Time) *Store {
+	return &Store{db: db, now: now, sooner: make(chan struct{}, 1), posted: make(chan struct{}, 1)}
 }
 
 // Usage says what is kept.
 func (s *Store) Usage(ctx context.Context) (mount.Usage, error) {
 	u := mount.Usage{Of: "keys"}
-	err := s.db.View(ctx, func(tx *store.Tx) error { return tx.QueryRow("SELECT count(*) FROM kv").Scan(&u.Count) })
+	err := s.db.View(ctx, func(tx *store.Tx) error { return tx.QueryRow("SELECT count(*) FROM entries").Scan(&u.Count) })
 	if err != nil {
 		return u, fmt.Errorf("counting keys: %w", err)
 	}
@@ -120,14 +78,10 @@ func (s *Store) Usage(ctx context.Context) (mount.Usage, error) {
 	return u, err
 }
 
-// prefixEnd is greater than every text that begins with the prefix, which is
-// UTF-8 and so has no byte 255, and not greater than any other that follows.
-func prefixEnd(prefix string) any {
-	if prefix == "" {
-		// To SQLite a blob is greater than every text.
-		return []byte{}
+// signal tells who waits on c, or will.
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
-	end := []byte(prefix)
-	end[len(end)-1]++
-	return string(end)
 }

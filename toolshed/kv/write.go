@@ -5,9 +5,59 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
+
+// Kind is what a mutation does.
+type Kind string
+
+// The kinds.
+const (
+	Set    Kind = "set"
+	Delete Kind = "delete"
+	// Sum, Min and Max combine the value with the one that is there. Where
+	// there is none they set it.
+	Sum Kind = "sum"
+	Min Kind = "min"
+	Max Kind = "max"
+	// Append sets under the key with the write's versionstamp as one more part.
+	Append Kind = "append"
+)
+
+// Mutation changes one key.
+type Mutation struct {
+	Kind Kind
+	// Key is encoded.
+	Key   []byte
+	Value Value
+	// ExpiresAt is zero for never.
+	ExpiresAt time.Time
+	Bounds    Bounds
+}
+
+// Check wants a key to have a version; 0 stands for a missing key.
+type Check struct {
+	Key     []byte
+	Version int64
+}
+
+// Write is what one atomic write wants and does.
+type Write struct {
+	Checks    []Check
+	Mutations []Mutation
+	Enqueues  []Message
+}
+
+// FailedError is an ErrChanged that says which checks failed.
+type FailedError struct{ Checks []int }
+
+func (*FailedError) Error() string { return "a check failed" }
+
+// Unwrap makes it an ErrChanged.
+func (*FailedError) Unwrap() error { return ErrChanged }
 
 // Condition judges the version that a write would replace; 0 stands for a
 // missing key. A nil Condition holds always.
@@ -15,63 +65,193 @@ type Condition func(current int64) bool
 
 func (c Condition) holds(current int64) bool { return c == nil || c(current) }
 
-// Put writes one value of at most MaxValueBytes under a key of at most
-// MaxKeyBytes and answers its version. The error is ErrChanged where the
-// condition does not hold, and store.ErrFull where the disk has no room.
-func (s *Store) Put(ctx context.Context, key string, value []byte, when Condition) (version int64, err error) {
-	if value == nil {
-		value = []byte{}
-	}
-	err = s.db.Update(ctx, func(tx *store.Tx) error {
-		current, err := currentVersion(tx, key)
-		if err != nil {
-			return err
+// Put sets one key on a condition and answers its version. The error is
+// ErrChanged where the condition does not hold, and store.ErrFull where the
+// disk has no room.
+func (s *Store) Put(ctx context.Context, m Mutation, when Condition) (version int64, err error) {
+	m.Kind = Set
+	return s.write(ctx, Write{Mutations: []Mutation{m}}, func(t *writing) error {
+		if when == nil {
+			return nil
 		}
-		if !when.holds(current) {
-			return ErrChanged
+		current, err := t.version(m.Key)
+		if err == nil && !when.holds(current) {
+			err = ErrChanged
 		}
-		if err := tx.QueryRow(`UPDATE versions SET last = last + 1 RETURNING last`).Scan(&version); err != nil {
-			return err
-		}
-		_, err = tx.Exec(`
-			INSERT INTO kv (key, value, version, updated_at) VALUES (?, ?, ?, ?)
-			ON CONFLICT (key) DO UPDATE
-			SET value = excluded.value, version = excluded.version, updated_at = excluded.updated_at`,
-			key, value, version, s.now().UnixMilli())
 		return err
 	})
-	if err != nil {
-		return 0, fmt.Errorf("putting a key: %w", err)
-	}
-	return version, nil
 }
 
 // Delete removes one key. The error is ErrNotFound where there is none, and
 // ErrChanged where the condition does not hold.
-func (s *Store) Delete(ctx context.Context, key string, when Condition) error {
-	err := s.db.Free(ctx, func(tx *store.Tx) error {
-		current, err := currentVersion(tx, key)
-		if err != nil {
+func (s *Store) Delete(ctx context.Context, encoded []byte, when Condition) error {
+	_, err := s.write(ctx, Write{Mutations: []Mutation{{Kind: Delete, Key: encoded}}}, func(t *writing) error {
+		current, err := t.version(encoded)
+		switch {
+		case err != nil:
 			return err
-		}
-		if current == 0 {
+		case current == 0:
 			return ErrNotFound
-		}
-		if !when.holds(current) {
+		case !when.holds(current):
 			return ErrChanged
 		}
-		_, err = tx.Exec(`DELETE FROM kv WHERE key = ?`, key)
-		return err
+		return nil
+	})
+	return err
+}
+
+// Atomic does all of a write, or nothing, and answers its version. The error is
+// a FailedError where a check does not hold.
+func (s *Store) Atomic(ctx context.Context, w Write) (version int64, err error) {
+	return s.write(ctx, w, func(t *writing) error {
+		var failed []int
+		for i, c := range w.Checks {
+			current, err := t.version(c.Key)
+			if err != nil {
+				return err
+			}
+			if current != c.Version {
+				failed = append(failed, i)
+			}
+		}
+		if failed != nil {
+			return &FailedError{Checks: failed}
+		}
+		return nil
+	})
+}
+
+// write checks a write's form and does it if want agrees.
+func (s *Store) write(ctx context.Context, w Write, want func(*writing) error) (version int64, err error) {
+	now := s.now()
+	if err := w.check(now); err != nil {
+		return 0, err
+	}
+	t := &writing{now: now.UnixMilli(), last: &s.last}
+	do := s.db.Update
+	if w.frees() {
+		do = s.db.Free
+	}
+	err = do(ctx, func(tx *store.Tx) error {
+		t.Tx, t.touched = tx, t.touched[:0]
+		if err := want(t); err != nil {
+			return err
+		}
+		return t.run(w)
 	})
 	if err != nil {
-		return fmt.Errorf("deleting a key: %w", err)
+		return 0, fmt.Errorf("writing: %w", err)
+	}
+	s.tell(w, t)
+	return t.stamp, nil
+}
+
+// tell wakes those who wait for what was written.
+func (s *Store) tell(w Write, t *writing) {
+	s.watchers.wake(t.touched)
+	if slices.ContainsFunc(w.Mutations, func(m Mutation) bool { return !m.ExpiresAt.IsZero() }) {
+		signal(s.sooner)
+	}
+	if len(w.Enqueues) > 0 {
+		signal(s.posted)
+	}
+}
+
+// frees reports whether it makes room.
+func (w Write) frees() bool {
+	return len(w.Enqueues) == 0 && len(w.Mutations) > 0 &&
+		!slices.ContainsFunc(w.Mutations, func(m Mutation) bool { return m.Kind != Delete })
+}
+
+// writing is one write in its transaction.
+type writing struct {
+	*store.Tx
+	now, stamp int64
+	// last is the store's.
+	last *int64
+	// touched are the keys that it changed.
+	touched [][]byte
+}
+
+func (t *writing) run(w Write) error {
+	if err := t.number(); err != nil {
+		return err
+	}
+	for i, m := range w.Mutations {
+		if err := t.mutate(m); err != nil {
+			return fmt.Errorf("mutation %d: %w", i, err)
+		}
+	}
+	for _, m := range w.Enqueues {
+		if err := t.post(m); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// currentVersion is 0 where the key is missing.
-func currentVersion(tx *store.Tx, key string) (version int64, err error) {
-	err = tx.QueryRow(`SELECT version FROM kv WHERE key = ?`, key).Scan(&version)
+// reserved is how many versions are reserved at once: a write that reserves none
+// has one page less to write.
+const reserved = 1000
+
+// number gives the write its version. What the database says is reserved is the
+// truth, whatever was rolled back; after a start those that were reserved and
+// not used are passed over.
+func (t *writing) number() error {
+	var last int64
+	if err := t.QueryRow(`SELECT last FROM versions`).Scan(&last); err != nil {
+		return err
+	}
+	if *t.last == 0 {
+		*t.last = last
+	}
+	*t.last++
+	t.stamp = *t.last
+	if t.stamp <= last {
+		return nil
+	}
+	_, err := t.Exec(`UPDATE versions SET last = ?`, t.stamp+reserved-1)
+	return err
+}
+
+func (t *writing) mutate(m Mutation) error {
+	encoded := m.Key
+	switch m.Kind {
+	case Delete:
+		t.touched = append(t.touched, encoded)
+		_, err := t.Exec(`DELETE FROM entries WHERE key = ?`, encoded)
+		return err
+	case Append:
+		encoded = appendStamp(encoded, t.stamp)
+	case Sum, Min, Max:
+		combined, err := t.combine(m)
+		if err != nil {
+			return err
+		}
+		m.Value = combined
+	}
+	t.touched = append(t.touched, encoded)
+	expires := int64(never)
+	if !m.ExpiresAt.IsZero() {
+		expires = m.ExpiresAt.UnixMilli()
+	}
+	_, err := t.Exec(`
+		INSERT INTO entries (key, value, encoding, version, updated_at, expires_at) VALUES (?, ?, ?, ?, ?, ?)
+		ON CONFLICT (key) DO UPDATE SET value = excluded.value, encoding = excluded.encoding,
+			version = excluded.version, updated_at = excluded.updated_at, expires_at = excluded.expires_at`,
+		encoded, notNil(m.Value.Data), m.Value.Encoding, t.stamp, t.now, expires)
+	return err
+}
+
+// appendStamp adds a versionstamp to a key, as a part that is a string.
+func appendStamp(encoded []byte, version int64) []byte {
+	b := append(make([]byte, 0, len(encoded)+2+2*versionstampBytes), encoded...)
+	return append(append(append(b, 0x02), Versionstamp(version)...), 0)
+}
+
+// version is 0 where the key is missing.
+func (t *writing) version(encoded []byte) (version int64, err error) {
+	err = t.QueryRow(`SELECT version FROM entries WHERE key = ? AND expires_at > ?`, encoded, t.now).Scan(&version)
 	if errors.Is(err, sql.ErrNoRows) {
 		return 0, nil
 	}

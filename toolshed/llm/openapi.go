@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // CacheHeader is cache for those who speak OpenAI's protocol.
@@ -128,7 +129,7 @@ func wireErrorOf(err error) (e wireError) {
 
 func writeWireError(ctx huma.Context, err error) {
 	ctx.SetHeader("Content-Type", "application/json")
-	if after := retryAfter(err); after != "" {
+	if after := upstream.RetryAfter(err); after != "" {
 		ctx.SetHeader("Retry-After", after)
 	}
 	ctx.SetStatus(problemOf(err).Status)

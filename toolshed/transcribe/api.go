@@ -15,6 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // ScopeRead is the scope of this API.
@@ -150,23 +151,14 @@ func (h handlers) list(context.Context, *struct{}) (*enginesOutput, error) {
 
 // refusal says whose fault it is.
 func refusal(err error) error {
-	var upstream *UpstreamError
-	var request *RequestError
+	if p := upstream.Answer(err, "engine"); p != nil {
+		return p
+	}
 	switch {
-	case errors.As(err, &request):
-		return problem.Of(http.StatusUnprocessableEntity, request.Error())
 	case errors.Is(err, ErrAudio):
 		return problem.New(http.StatusUnprocessableEntity, "bad-audio", "body: "+err.Error())
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &upstream) && upstream.Slow:
+	case errors.Is(err, context.DeadlineExceeded):
 		return problem.New(http.StatusGatewayTimeout, "engine-slow", "the engine takes too long")
-	case errors.As(err, &upstream) && upstream.Limited:
-		p := problem.New(http.StatusServiceUnavailable, "engine-rate-limited", upstream.Error())
-		if upstream.RetryAfter != "" {
-			return huma.ErrorWithHeaders(p, http.Header{"Retry-After": {upstream.RetryAfter}})
-		}
-		return p
-	case errors.As(err, &upstream):
-		return problem.New(http.StatusBadGateway, "engine-failed", upstream.Error())
 	}
 	return problem.Of(http.StatusInternalServerError, "transcribing failed: "+err.Error())
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"os/exec"
 	"time"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // sampleRate is what the engine on this machine hears, one channel of 16-bit
@@ -25,7 +27,7 @@ type decoder struct {
 }
 
 // samples are 16-bit little-endian, one channel. The error is ErrAudio, a
-// *RequestError where the program is missing, or ctx's.
+// *upstream.RequestError where the program is missing, or ctx's.
 func (d decoder) samples(ctx context.Context, a Audio) ([]byte, error) {
 	if Types[a.MediaType] == "wav" {
 		if pcm, ok := plainWAV(a.Bytes); ok {
@@ -33,8 +35,8 @@ func (d decoder) samples(ctx context.Context, a Audio) ([]byte, error) {
 		}
 	}
 	if d.ffmpeg == "" {
-		return nil, &RequestError{Field: "content-type", Err: errors.New(
-			"without ffmpeg this engine hears WAV of one channel of 16 bits at 16 kHz alone")}
+		return nil, upstream.Refuse("content-type",
+			"without ffmpeg this engine hears WAV of one channel of 16 bits at 16 kHz alone")
 	}
 	return d.convert(ctx, a)
 }

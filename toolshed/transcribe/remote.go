@@ -5,13 +5,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // Doer sends requests where they may go.
@@ -62,7 +61,7 @@ var _ Engine = WhisperCPP{}
 // Transcribe sends the audio as it is; the server has one model.
 func (e WhisperCPP) Transcribe(ctx context.Context, a Audio, o Options) (*Transcript, error) {
 	if o.Model != "" {
-		return nil, &RequestError{Field: "engine", Err: errors.New("whisper.cpp's server has the model that it was started with")}
+		return nil, upstream.Refuse("engine", "whisper.cpp's server has the model that it was started with")
 	}
 	fields := [][2]string{{"response_format", "verbose_json"}, {"temperature", "0.0"}, {"language", o.Language}, {"prompt", o.Prompt}}
 	return post(ctx, e.Client, e.Base+"/inference", "", a, fields)
@@ -85,49 +84,21 @@ func post(ctx context.Context, client Doer, url, authorization string, a Audio, 
 		_, err = file.Write(a.Bytes)
 	}
 	if err = errors.Join(err, form.Close()); err != nil {
-		return nil, &RequestError{Err: err}
+		return nil, &upstream.RequestError{Err: err}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, &body)
 	if err != nil {
-		return nil, &RequestError{Err: err}
+		return nil, &upstream.RequestError{Err: err}
 	}
 	req.Header.Set("Content-Type", form.FormDataContentType())
 	if authorization != "" {
 		req.Header.Set("Authorization", authorization)
 	}
-	resp, err := client.Do(req)
+	b, err := upstream.Exchange(client, req, maxAnswer)
 	if err != nil {
-		return nil, lost(ctx, err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	switch {
-	case err != nil:
-		return nil, lost(ctx, err)
-	case resp.StatusCode != http.StatusOK:
-		return nil, refused(resp, b)
+		return nil, err
 	}
 	return parseVerbose(b)
-}
-
-func refused(resp *http.Response, body []byte) error {
-	said := errors.New(strings.ToValidUTF8(string(body[:min(len(body), 300)]), ""))
-	switch resp.StatusCode {
-	case http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusUnsupportedMediaType:
-		return &RequestError{Err: fmt.Errorf("the engine refuses the request (status %d): %w", resp.StatusCode, said)}
-	}
-	return &UpstreamError{
-		Status: resp.StatusCode, RetryAfter: resp.Header.Get("Retry-After"),
-		Limited: resp.StatusCode == http.StatusTooManyRequests, Slow: resp.StatusCode == http.StatusGatewayTimeout, Err: said,
-	}
-}
-
-func lost(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	var timeout net.Error
-	return &UpstreamError{Slow: errors.As(err, &timeout) && timeout.Timeout(), Err: err}
 }
 
 // verbose is OpenAI's verbose transcription, which whisper.cpp has too.
@@ -137,7 +108,6 @@ type verbose struct {
 	Duration float64   `json:"duration"`
 	Segments []segment `json:"segments"`
 	Words    []word    `json:"words"`
-	Error    string    `json:"-"`
 }
 
 type segment struct {
@@ -157,14 +127,14 @@ type word struct {
 // maxSpans bounds the pieces of one transcript.
 const maxSpans = 200_000
 
-// parseVerbose reads an engine's answer. The error is an *UpstreamError.
+// parseVerbose reads an engine's answer. The error is an *upstream.Error.
 func parseVerbose(b []byte) (*Transcript, error) {
 	var v verbose
 	if err := json.Unmarshal(b, &v); err != nil {
-		return nil, &UpstreamError{Err: fmt.Errorf("its answer: %w", err)}
+		return nil, upstream.Breaks("its answer: %w", err)
 	}
 	if len(v.Segments) > maxSpans || len(v.Words) > maxSpans {
-		return nil, &UpstreamError{Err: fmt.Errorf("its answer has more than %d pieces", maxSpans)}
+		return nil, upstream.Breaks("its answer has more than %d pieces", maxSpans)
 	}
 	t := &Transcript{Text: strings.TrimSpace(v.Text), Language: v.Language, Duration: seconds(v.Duration)}
 	words := v.Words

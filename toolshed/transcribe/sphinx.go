@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // PocketSphinx hears American English on this machine, with nothing fetched:
@@ -27,9 +28,9 @@ var _ Engine = PocketSphinx{}
 func (e PocketSphinx) Transcribe(ctx context.Context, a Audio, o Options) (*Transcript, error) {
 	switch {
 	case o.Model != "":
-		return nil, &RequestError{Field: "engine", Err: errors.New("this engine has one model")}
+		return nil, upstream.Refuse("engine", "this engine has one model")
 	case o.Language != "" && o.Language != "en" && o.Language != "en-US":
-		return nil, &RequestError{Field: "language", Err: fmt.Errorf("is %.16q; this engine hears en alone", o.Language)}
+		return nil, upstream.Refuse("language", "is %.16q; this engine hears en alone", o.Language)
 	}
 	pcm, err := decoder{ffmpeg: e.FFmpeg}.samples(ctx, a)
 	if err != nil {
@@ -63,7 +64,7 @@ func (e PocketSphinx) hear(ctx context.Context, pcm []byte) ([]byte, error) {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case err != nil:
-		return nil, &UpstreamError{Err: fmt.Errorf("pocketsphinx: %w", err)}
+		return nil, upstream.Breaks("pocketsphinx: %w", err)
 	}
 	return out, nil
 }

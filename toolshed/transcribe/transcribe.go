@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // MaxBytes bounds the audio of one request.
@@ -63,8 +65,8 @@ type Transcript struct {
 
 // Engine hears.
 type Engine interface {
-	// Transcribe answers what was said. Errors are an *UpstreamError, a
-	// *RequestError, ErrAudio and ctx's.
+	// Transcribe answers what was said. Errors are an *upstream.Error, a
+	// *upstream.RequestError, ErrAudio and ctx's.
 	Transcribe(ctx context.Context, a Audio, o Options) (*Transcript, error)
 }
 
@@ -76,47 +78,12 @@ var (
 	ErrNoEngine = errors.New("no such engine")
 )
 
-// UpstreamError is an engine that did not answer as it should.
-type UpstreamError struct {
-	Status        int
-	RetryAfter    string
-	Slow, Limited bool
-	Err           error
-}
-
-func (e *UpstreamError) Error() string {
-	text := "the engine failed"
-	if e.Status != 0 {
-		text += fmt.Sprintf(" (status %d)", e.Status)
-	}
-	return fmt.Sprintf("%s: %.300s", text, e.Err)
-}
-
-// Unwrap is what it came from.
-func (e *UpstreamError) Unwrap() error { return e.Err }
-
-// RequestError is a request that the engine refuses, or would.
-type RequestError struct {
-	Field string
-	Err   error
-}
-
-func (e *RequestError) Error() string {
-	if e.Field == "" {
-		return e.Err.Error()
-	}
-	return e.Field + ": " + e.Err.Error()
-}
-
-// Unwrap is what it came from.
-func (e *RequestError) Unwrap() error { return e.Err }
-
 // check sees that spans follow one another: an engine may answer what it likes.
 func (t *Transcript) check() error {
 	for kind, spans := range map[string][]Span{"segment": t.Segments, "word": t.Words} {
 		for i, s := range spans {
 			if s.Start < 0 || s.End < s.Start || i > 0 && s.Start < spans[i-1].Start {
-				return &UpstreamError{Err: fmt.Errorf("%s %d is from %s to %s, and the one before from %s", kind, i, s.Start, s.End, spans[max(i-1, 0)].Start)}
+				return upstream.Breaks("%s %d is from %s to %s, and the one before from %s", kind, i, s.Start, s.End, spans[max(i-1, 0)].Start)
 			}
 		}
 	}

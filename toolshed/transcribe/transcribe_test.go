@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 const sentence = "hello world this is a test of speech"
@@ -75,7 +77,7 @@ func TestPocketSphinxHears(t *testing.T) {
 			t.Errorf("%s: %+v", c.mediaType, got)
 		}
 	}
-	var request *RequestError
+	var request *upstream.RequestError
 	for _, o := range []Options{{Language: "de"}, {Model: "large"}} {
 		if _, err := e.Transcribe(t.Context(), Audio{MediaType: "audio/wav"}, o); !errors.As(err, &request) {
 			t.Errorf("%+v: %v", o, err)
@@ -112,7 +114,7 @@ func TestBadAudio(t *testing.T) {
 		}
 	}
 	e.FFmpeg = ""
-	var request *RequestError
+	var request *upstream.RequestError
 	if _, err := e.Transcribe(t.Context(), Audio{MediaType: "audio/mpeg", Bytes: []byte{1}}, Options{}); !errors.As(err, &request) || request.Field != "content-type" {
 		t.Errorf("without ffmpeg: %v", err)
 	}
@@ -169,16 +171,17 @@ func TestRemoteEngines(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		status  int
-		answer  string
-		limited bool
+		status int
+		answer string
+		kind   upstream.Kind
 	}{
-		"limited": {429, "", true}, "failing": {500, "", false}, "no JSON": {200, "{", false},
-		"backwards": {200, `{"segments":[{"start":3,"end":2}]}`, false}, "no number": {200, `{"duration":1e300,"segments":[{"start":1e300,"end":1e301}]}`, false},
+		"limited": {429, "", upstream.Limited}, "failing": {500, "", upstream.Failed}, "no JSON": {200, "{", upstream.Broken},
+		"backwards": {200, `{"segments":[{"start":3,"end":2}]}`, upstream.Broken},
+		"no number": {200, `{"duration":1e300,"segments":[{"start":1e300,"end":1e301}]}`, upstream.Broken},
 	} {
 		s := remote(t, c.status, c.answer)
-		var upstream *UpstreamError
-		if got, err := (WhisperCPP{Base: s.URL, Client: s.Client()}).Transcribe(t.Context(), a, Options{}); !errors.As(err, &upstream) || upstream.Limited != c.limited {
+		var fault *upstream.Error
+		if got, err := (WhisperCPP{Base: s.URL, Client: s.Client()}).Transcribe(t.Context(), a, Options{}); !errors.As(err, &fault) || fault.Kind != c.kind {
 			t.Errorf("%s: %+v, %v", name, got, err)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
 	"github.com/toolshed-cloud/shed/toolshed/llm/internal/wire"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // version is that of the protocol.
@@ -87,7 +88,7 @@ type answering struct {
 func (a *answering) take(data []byte) (done bool, err error) {
 	var e event
 	if err := json.Unmarshal(data, &e); err != nil {
-		return false, wire.Broken("an event: %w", err)
+		return false, upstream.Breaks("an event: %w", err)
 	}
 	switch e.Type {
 	case "message_start":
@@ -101,15 +102,15 @@ func (a *answering) take(data []byte) (done bool, err error) {
 		return false, a.end(e)
 	case "message_stop":
 		if !a.finished {
-			return true, wire.Broken("the answer ended without a reason")
+			return true, upstream.Breaks("the answer ended without a reason")
 		}
 		return true, nil
 	case "error":
-		kind := llm.KindFailed
+		kind := upstream.Failed
 		if e.Error.Type == "overloaded_error" || e.Error.Type == "rate_limit_error" {
-			kind = llm.KindLimited
+			kind = upstream.Limited
 		}
-		return false, &llm.UpstreamError{Kind: kind, Err: errors.New(e.Error.Message)}
+		return false, &upstream.Error{Kind: kind, Err: errors.New(e.Error.Message)}
 	}
 	return false, nil
 }
@@ -136,7 +137,7 @@ func (a *answering) delta(e event) error {
 		}
 		place, known := a.tools[e.Index]
 		if !known {
-			return wire.Broken("arguments of a tool that was not called")
+			return upstream.Breaks("arguments of a tool that was not called")
 		}
 		return a.emit(llm.Event{Tool: &llm.ToolPart{Index: place, Arguments: d.PartialJSON}})
 	}

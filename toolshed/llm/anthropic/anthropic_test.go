@@ -11,6 +11,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
 	"github.com/toolshed-cloud/shed/toolshed/llm/anthropic"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // standIn speaks the protocol as its documentation has it; it is no model.
@@ -127,14 +128,14 @@ func TestWhatIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer  string
 		request llm.Request
-		kind    llm.Kind
+		kind    upstream.Kind
 		field   string
 	}{
-		"overloaded":    {events(start, `{"type":"error","error":{"type":"overloaded_error","message":"later"}}`), llm.Request{Messages: hello}, llm.KindLimited, ""},
-		"broken off":    {events(start), llm.Request{Messages: hello}, llm.KindBroken, ""},
-		"no reason":     {events(start, stop), llm.Request{Messages: hello}, llm.KindBroken, ""},
-		"no JSON":       {"data: {\n\n", llm.Request{Messages: hello}, llm.KindBroken, ""},
-		"a stray tool":  {events(start, `{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{}"}}`), llm.Request{Messages: hello}, llm.KindBroken, ""},
+		"overloaded":    {events(start, `{"type":"error","error":{"type":"overloaded_error","message":"later"}}`), llm.Request{Messages: hello}, upstream.Limited, ""},
+		"broken off":    {events(start), llm.Request{Messages: hello}, upstream.Broken, ""},
+		"no reason":     {events(start, stop), llm.Request{Messages: hello}, upstream.Broken, ""},
+		"no JSON":       {"data: {\n\n", llm.Request{Messages: hello}, upstream.Broken, ""},
+		"a stray tool":  {events(start, `{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{}"}}`), llm.Request{Messages: hello}, upstream.Broken, ""},
 		"a seed":        {"", llm.Request{Messages: hello, Seed: new(int64)}, "", "seed"},
 		"another field": {"", llm.Request{Messages: hello, Extra: map[string]json.RawMessage{"logprobs": nil}}, "", "logprobs"},
 		"both forms":    {"", llm.Request{Messages: hello, Output: &llm.Output{Name: "a"}, Tools: []llm.Tool{{Name: "b"}}}, "", "tools"},
@@ -142,9 +143,9 @@ func TestWhatIsRefused(t *testing.T) {
 	} {
 		p, _ := standIn(t, c.answer)
 		_, err := collect(p, t, c.request)
-		var upstream *llm.UpstreamError
-		var request *llm.RequestError
-		if c.kind != "" && (!errors.As(err, &upstream) || upstream.Kind != c.kind) {
+		var fault *upstream.Error
+		var request *upstream.RequestError
+		if c.kind != "" && (!errors.As(err, &fault) || fault.Kind != c.kind) {
 			t.Errorf("%s: %v, want %s", name, err, c.kind)
 		}
 		if c.field != "" && (!errors.As(err, &request) || request.Field != c.field) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // encode is the request in OpenAI's form.
@@ -34,7 +35,7 @@ func encode(r llm.Request) (json.RawMessage, error) {
 	set("seed", r.Seed != nil, r.Seed)
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		return nil, &llm.RequestError{Err: fmt.Errorf("encoding the request: %w", err)}
+		return nil, &upstream.RequestError{Err: fmt.Errorf("encoding the request: %w", err)}
 	}
 	return encoded, nil
 }

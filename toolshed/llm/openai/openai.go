@@ -14,6 +14,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
 	"github.com/toolshed-cloud/shed/toolshed/llm/internal/wire"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // Provider is one endpoint.
@@ -80,17 +81,17 @@ func (p *Provider) Chat(ctx context.Context, r llm.Request, emit func(llm.Event)
 		}
 		var c chunk
 		if err := json.Unmarshal(data, &c); err != nil {
-			return false, wire.Broken("an event: %w", err)
+			return false, upstream.Breaks("an event: %w", err)
 		}
 		if c.Error != nil {
-			return false, &llm.UpstreamError{Kind: llm.KindFailed, Err: errors.New(c.Error.Message)}
+			return false, &upstream.Error{Kind: upstream.Failed, Err: errors.New(c.Error.Message)}
 		}
 		ended, err := pass(c, emit)
 		finished = finished || ended
 		return false, err
 	})
 	if err == nil && !finished {
-		return wire.Broken("the answer ended without a reason")
+		return upstream.Breaks("the answer ended without a reason")
 	}
 	return err
 }

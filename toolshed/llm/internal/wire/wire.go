@@ -1,7 +1,7 @@
 // Package wire asks a provider over HTTP and reads its answer's events.
 //
-// Invariants: what is wrong is told apart by kind and never by a text; lines and
-// error texts are bounded; a body is closed whatever happened to it.
+// Invariants: lines and lists are bounded; a body is closed whatever happened to
+// it; an answer that ends before its end is none.
 package wire
 
 import (
@@ -10,22 +10,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"strconv"
-	"time"
 
-	"github.com/toolshed-cloud/shed/toolshed/llm"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 const (
-	// maxLine bounds one event, maxError the text of a refusal, maxList a list
-	// of models.
-	maxLine  = 4 << 20
-	maxError = 16 << 10
-	maxList  = 4 << 20
+	// maxLine bounds one event, maxList a list of models.
+	maxLine = 4 << 20
+	maxList = 4 << 20
 )
 
 // Endpoint is a provider's address with what every request bears.
@@ -36,12 +30,12 @@ type Endpoint struct {
 	Client *http.Client
 }
 
-// do sends a request. Errors are an *llm.UpstreamError, a *llm.RequestError,
+// do sends a request. Errors are an *upstream.Error, a *upstream.RequestError,
 // and ctx's.
 func (e Endpoint) do(ctx context.Context, method, path string, body []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, method, e.Base+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, &llm.RequestError{Err: err}
+		return nil, &upstream.RequestError{Err: err}
 	}
 	req.Header = e.Header.Clone()
 	if body != nil {
@@ -49,55 +43,13 @@ func (e Endpoint) do(ctx context.Context, method, path string, body []byte) (*ht
 	}
 	resp, err := e.Client.Do(req)
 	if err != nil {
-		return nil, lost(ctx, err)
+		return nil, upstream.Lost(ctx, err)
 	}
 	if resp.StatusCode == http.StatusOK {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	text, _ := io.ReadAll(io.LimitReader(resp.Body, maxError)) //nolint:errcheck // what came of it is what there is
-	return nil, llm.OfStatus(resp.StatusCode, retryAfter(resp.Header), message(text))
-}
-
-// message is what a refusal says: OpenAI's and Anthropic's have it in the same
-// place.
-func message(body []byte) string {
-	var said struct {
-		Error struct {
-			Message string `json:"message"`
-		} `json:"error"`
-	}
-	if json.Unmarshal(body, &said) == nil && said.Error.Message != "" {
-		return said.Error.Message
-	}
-	return string(bytes.ToValidUTF8(bytes.TrimSpace(body), nil))
-}
-
-// retryAfter is in seconds (RFC 9110, section 10.2.3); a date is not read.
-func retryAfter(h http.Header) time.Duration {
-	const most = 3600
-	seconds, err := strconv.ParseFloat(h.Get("Retry-After"), 64)
-	if err != nil || !(seconds > 0 && seconds <= most) {
-		return 0
-	}
-	return time.Duration(seconds * float64(time.Second))
-}
-
-// lost tells apart how a connection failed.
-func lost(ctx context.Context, err error) error {
-	var timeout net.Error
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return &llm.UpstreamError{Kind: llm.KindSlow, Err: err}
-	}
-	return &llm.UpstreamError{Kind: llm.KindUnreachable, Err: err}
-}
-
-// Broken is a provider that does not keep to the protocol.
-func Broken(format string, args ...any) error {
-	return &llm.UpstreamError{Kind: llm.KindBroken, Err: fmt.Errorf(format, args...)}
+	return nil, upstream.Refused(resp)
 }
 
 // Get reads a JSON document.
@@ -111,7 +63,7 @@ func (e Endpoint) Get(ctx context.Context, path string, into any) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return Broken("%w", err)
+		return upstream.Breaks("%w", err)
 	}
 	return nil
 }
@@ -140,9 +92,9 @@ func (e Endpoint) Stream(ctx context.Context, path string, body []byte, take fun
 		}
 	}
 	if err := lines.Err(); errors.Is(err, bufio.ErrTooLong) {
-		return Broken("an event has more than %d bytes", maxLine)
+		return upstream.Breaks("an event has more than %d bytes", maxLine)
 	} else if err != nil {
-		return lost(ctx, err)
+		return upstream.Lost(ctx, err)
 	}
-	return Broken("the answer ended before its end")
+	return upstream.Breaks("the answer ended before its end")
 }
