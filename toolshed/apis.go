@@ -19,6 +19,7 @@ func (r *Root) openAPIs(ctx context.Context) error {
 	registerHealth(r.mount("health", mount.Limits{}).API)
 	auth.Register(r.mount("auth", mount.Limits{BodyBytes: 64 << 10}).API, r.guard.Tokens)
 	for _, open := range []func(context.Context) error{
+		r.openLive,
 		r.openKVAndQueue,
 		r.openURL2Text,
 		r.openLLM,

@@ -32,6 +32,7 @@ func (r *Root) openFunctions(ctx context.Context) error {
 		DB: db, Folder: r.Data.Path("functions-compiled"), Fetch: following{client},
 		Now: r.Now, Random: r.Random,
 		Concurrent: section.Concurrent, Quota: section.QuotaBytes, Software: "toolshed/" + Version, Log: r.Log,
+		Publish: r.publisher("functions"),
 	})
 	if err != nil {
 		return err

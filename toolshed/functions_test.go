@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -335,5 +336,66 @@ func TestFunctionsPage(t *testing.T) {
 	}
 	if status, _, _ := ask(t, shed, "POST", "/functions/hello/invoke", "path=/", append(urlencoded, "Sec-Fetch-Site", "cross-site")...); status != 403 {
 		t.Errorf("from another site: %d", status)
+	}
+}
+
+// What was deployed is there after a kill, and is called without being compiled
+// again.
+func TestFunctionsSurviveAKill(t *testing.T) {
+	dir := t.TempDir()
+	p := start(t, dir)
+	p.want(http.StatusCreated, "PUT", "/api/functions/hello", probe(t, "go"), "Content-Type", wasm)
+	p.want(http.StatusOK, "PUT", "/api/functions/hello/settings", `{"kv":true}`)
+	p.want(http.StatusOK, "POST", "/api/functions/hello/invoke/host", `{"op":"kv.set","key":"k","value":"kept"}`)
+	stray := filepath.Join(dir, "functions-compiled", "stray")
+	if err := os.Mkdir(stray, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	p.kill()
+	compiled, err := filepath.Glob(filepath.Join(dir, "functions-compiled", "*", "*", "*"))
+	if err != nil || len(compiled) == 0 {
+		t.Fatalf("%v, %v", compiled, err)
+	}
+	p = start(t, dir)
+	if text := p.want(http.StatusOK, "POST", "/api/functions/hello/invoke/host", `{"op":"kv.get","key":"k"}`); text != `{"value":"kept","version":1}` {
+		t.Errorf("%s", text)
+	}
+	if _, err := os.Stat(stray); !os.IsNotExist(err) {
+		t.Errorf("what a crash leaves is still there: %v", err)
+	}
+	p.want(http.StatusNoContent, "DELETE", "/api/functions/hello", "")
+	if left, err := os.ReadDir(filepath.Join(dir, "functions-compiled")); err != nil || len(left) > 0 {
+		t.Errorf("%v, %v", left, err)
+	}
+	p.stop()
+}
+
+// The pages of one function and of one topic, which the home page does not lead
+// to, pass axe too.
+func TestInnerPagesPassAxe(t *testing.T) {
+	axe := os.Getenv("SHED_AXE")
+	if axe == "" {
+		t.Skip("SHED_AXE names no axe.min.js; make test sets it")
+	}
+	s := serve(t)
+	f := deployed(t, s, "hello", probe(t, "c"))
+	f.want(201, "GET", "/invoke", "")
+	publishLive(t, s, "news", `{"long":"`+strings.Repeat("x", 300)+`"}`)
+	to, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A page that listens is never done loading, which is what the browser waits
+	// for.
+	mux := http.NewServeMux()
+	mux.Handle("/", httputil.NewSingleHostReverseProxy(to))
+	mux.HandleFunc("/api/live/events", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) })
+	front := httptest.NewServer(mux)
+	t.Cleanup(front.Close)
+	at := judged(t, front.URL, axe)
+	for _, path := range []string{"/functions", "/functions/hello", "/live?topic=news"} {
+		for _, found := range axeSays(t, at+path) {
+			t.Errorf("%s: %s", path, found)
+		}
 	}
 }

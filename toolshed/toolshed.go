@@ -23,6 +23,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/backup"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
+	"github.com/toolshed-cloud/shed/toolshed/live"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/queue"
@@ -63,6 +64,7 @@ type Root struct {
 	folders   []string
 	guard     *auth.Guard
 	fetch     *fetch.Fetcher
+	live      *live.Hub
 	queue     *queue.Queue
 	// origins serve what has hosts of its own.
 	origins []originOf

@@ -64,45 +64,52 @@ func (open fnOpener) run(flags *clientFlags, do func(context.Context, *cobra.Com
 	})
 }
 
-// ask sends a request about a function and answers what came of it. The error
-// is the machine's refusal, or that it cannot be reached.
-func (f functionsAt) ask(ctx context.Context, method, below string, body []byte, header http.Header) (*http.Response, []byte, error) {
+// fnAnswer is what came of a request.
+type fnAnswer struct {
+	status      int
+	contentType string
+	body        []byte
+}
+
+// ask sends a request about a function and answers what came of it, refusals
+// too. The error is that the machine is refused or cannot be reached.
+func (f functionsAt) ask(ctx context.Context, method, below string, body []byte, header http.Header) (fnAnswer, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "https://"+f.machine.Host+fnAPI+below, bytes.NewReader(body))
 	if err != nil {
-		return nil, nil, cli.Usage(fmt.Errorf("asking for %s: %w", below, err))
+		return fnAnswer{}, cli.Usage(fmt.Errorf("asking for %s: %w", below, err))
 	}
 	for name, values := range header {
 		req.Header[name] = values
 	}
 	resp, err := f.by.RoundTrip(req)
 	if err != nil {
-		return nil, nil, err
+		return fnAnswer{}, err
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxFnAnswer+1))
 	if err != nil {
-		return nil, nil, fmt.Errorf("reading the answer: %w", err)
+		return fnAnswer{}, fmt.Errorf("reading the answer: %w", err)
 	}
 	if len(b) > maxFnAnswer {
-		return nil, nil, fmt.Errorf("the answer has more than %d bytes", maxFnAnswer)
+		return fnAnswer{}, fmt.Errorf("the answer has more than %d bytes", maxFnAnswer)
 	}
-	return resp, b, nil
+	return fnAnswer{resp.StatusCode, resp.Header.Get("Content-Type"), b}, nil
 }
 
 // read is ask for what is answered with JSON, where anything but success is a
 // refusal.
 func (f functionsAt) read(ctx context.Context, method, below string, body []byte, header http.Header, into any) error {
-	resp, b, err := f.ask(ctx, method, below, body, header)
+	answer, err := f.ask(ctx, method, below, body, header)
 	if err != nil {
 		return err
 	}
-	if resp.StatusCode >= http.StatusMultipleChoices {
-		return fnRefusal(resp.StatusCode, b)
+	if answer.status >= http.StatusMultipleChoices {
+		return fnRefusal(answer)
 	}
 	if into == nil {
 		return nil
 	}
-	if err := json.Unmarshal(b, into); err != nil {
+	if err := json.Unmarshal(answer.body, into); err != nil {
 		return fmt.Errorf("reading the answer: %w", err)
 	}
 	return nil
@@ -110,18 +117,18 @@ func (f functionsAt) read(ctx context.Context, method, below string, body []byte
 
 // fnRefusal is a problem document as an error, with the exit status that it
 // means.
-func fnRefusal(status int, body []byte) error {
-	var p struct{ Detail, Code string }
-	if len(body) > maxFnProblem || json.Unmarshal(body, &p) != nil || p.Detail == "" {
-		p.Detail = http.StatusText(status)
+func fnRefusal(a fnAnswer) error {
+	var p struct{ Detail string }
+	if len(a.body) > maxFnProblem || json.Unmarshal(a.body, &p) != nil || p.Detail == "" {
+		p.Detail = http.StatusText(a.status)
 	}
-	err := fmt.Errorf("the machine answers %d: %s", status, p.Detail)
-	switch {
-	case status == http.StatusNotFound:
+	err := fmt.Errorf("the machine answers %d: %s", a.status, p.Detail)
+	switch a.status {
+	case http.StatusNotFound:
 		return cli.NotFound(err)
-	case status == http.StatusUnauthorized || status == http.StatusForbidden:
+	case http.StatusUnauthorized, http.StatusForbidden:
 		return cli.Refused(err)
-	case status == http.StatusGatewayTimeout:
+	case http.StatusGatewayTimeout:
 		return cli.Hinted(err, "a function's settings say how long it may take")
 	}
 	return err

@@ -28,19 +28,19 @@ a text, or @FILE, or @- for the standard input.`,
 			if err != nil {
 				return err
 			}
-			resp, b, err := f.ask(ctx, method, "/"+url.PathEscape(args[0])+"/invoke"+path, body, nil)
+			answer, err := f.ask(ctx, method, "/"+url.PathEscape(args[0])+"/invoke"+path, body, nil)
 			if err != nil {
 				return err
 			}
-			if resp.Header.Get("Content-Type") == "application/problem+json" {
-				return fnRefusal(resp.StatusCode, b)
+			if answer.contentType == "application/problem+json" {
+				return fnRefusal(answer)
 			}
 			if cli.WantsJSON(cmd) {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{
-					"status": resp.StatusCode, "content_type": resp.Header.Get("Content-Type"), "body": string(b),
+					"status": answer.status, "content_type": answer.contentType, "body": string(answer.body),
 				})
 			}
-			if _, err := cli.ForPeople(cmd.OutOrStdout()).Write(b); err != nil {
+			if _, err := cli.ForPeople(cmd.OutOrStdout()).Write(answer.body); err != nil {
 				return fmt.Errorf("writing the answer: %w", err)
 			}
 			return nil

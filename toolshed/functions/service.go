@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -37,6 +38,8 @@ type Options struct {
 	// Software names the server to functions.
 	Software string
 	Log      *zap.Logger
+	// Publish passes on that a function was called; nil for nobody.
+	Publish func(any)
 }
 
 // Service keeps functions and calls them.
@@ -83,6 +86,9 @@ func (s *Service) Deploy(ctx context.Context, name string, module []byte) (versi
 		err = program.Try(ctx)
 		release()
 	}
+	// Compiling takes tens of megabytes, which a small machine is not to be
+	// without until the runtime gives them back by itself.
+	debug.FreeOSMemory()
 	var dropped []Hash
 	if err == nil {
 		version, isNew, dropped, err = s.shelf.put(ctx, name, module)
@@ -175,7 +181,20 @@ func (s *Service) call(ctx context.Context, f callable, trigger string, variable
 		e.Failure = err.Error()
 	}
 	s.ledger.add(e)
+	if s.Publish != nil {
+		s.Publish(called{f.Name, f.Version, trigger, began.UTC(), e.TimeUS, e.Failure})
+	}
 	return outcome, err
+}
+
+// called is what the feed tells of a call.
+type called struct {
+	Name    string    `json:"name"`
+	Version int64     `json:"version"`
+	Trigger string    `json:"trigger"`
+	At      time.Time `json:"at"`
+	TimeUS  int64     `json:"time_us"`
+	Failure string    `json:"failure,omitempty"`
 }
 
 // environment is what a function sees: its owner's variables, then what says

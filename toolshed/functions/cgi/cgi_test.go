@@ -12,7 +12,7 @@ import (
 )
 
 func TestVariables(t *testing.T) {
-	r := httptest.NewRequest("POST", "http://hello.fn.localhost:8080/a/b?q=1%20", nil)
+	r := httptest.NewRequest(http.MethodPost, "http://hello.fn.localhost:8080/a/b?q=1%20", nil)
 	for name, value := range map[string]string{
 		"Authorization": "Bearer x", "Proxy": "http://evil.example", "X-Trace": "7", "Content-Type": "text/plain", "Shed-Owner": "k",
 		"Cookie": "a=b",

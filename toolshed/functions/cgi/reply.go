@@ -82,7 +82,7 @@ func (r *Reply) status(value string) error {
 	digits, _, _ := strings.Cut(value, " ")
 	code, err := strconv.Atoi(digits)
 	if r.Status != 0 || err != nil || len(digits) != 3 || code < 200 || code > 599 {
-		return errors.New("Status: want one, from 200 to 599")
+		return errors.New("want one Status, from 200 to 599")
 	}
 	r.Status = code
 	return nil

@@ -97,7 +97,9 @@ func (s *scratch) OpenFile(name string, flag experimental.Oflag, _ fs.FileMode) 
 	}
 	f := &openFile{of: s, node: n, reads: flag&experimental.O_WRONLY == 0, writes: writes, appends: flag&experimental.O_APPEND != 0}
 	if writes && flag&experimental.O_TRUNC != 0 {
-		f.Truncate(0)
+		if errno := f.Truncate(0); errno != 0 {
+			return nil, errno
+		}
 	}
 	return f, 0
 }

@@ -8,6 +8,9 @@ import (
 	"github.com/tetratelabs/wazero/sys"
 )
 
+// offset has vet see that this is no io.Seeker, whose Seek answers an error.
+type offset = int64
+
 // openFile is a file of the scratch as one descriptor has it.
 type openFile struct {
 	experimental.UnimplementedFile
@@ -45,21 +48,21 @@ func (f *openFile) Pread(b []byte, off int64) (int, experimental.Errno) {
 	return copy(b, f.node.data[off:]), 0
 }
 
-func (f *openFile) Seek(offset int64, whence int) (int64, experimental.Errno) { //nolint:govet // the signature is the interface of WASI file systems
+func (f *openFile) Seek(to offset, whence int) (int64, experimental.Errno) {
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
-		offset += f.at
+		to += f.at
 	case io.SeekEnd:
-		offset += int64(len(f.node.data))
+		to += int64(len(f.node.data))
 	default:
 		return 0, experimental.EINVAL
 	}
-	if offset < 0 {
+	if to < 0 {
 		return 0, experimental.EINVAL
 	}
-	f.at = offset
-	return offset, 0
+	f.at = to
+	return to, 0
 }
 
 func (f *openFile) Write(b []byte) (int, experimental.Errno) {
@@ -133,8 +136,8 @@ func (f *openFolder) Pread([]byte, int64) (int, experimental.Errno)  { return 0,
 func (f *openFolder) Pwrite([]byte, int64) (int, experimental.Errno) { return 0, experimental.EISDIR }
 
 // Seek only goes back to the beginning.
-func (f *openFolder) Seek(offset int64, whence int) (int64, experimental.Errno) { //nolint:govet // the signature is the interface of WASI file systems
-	if offset != 0 || whence != io.SeekStart {
+func (f *openFolder) Seek(to offset, whence int) (int64, experimental.Errno) {
+	if to != 0 || whence != io.SeekStart {
 		return 0, experimental.EINVAL
 	}
 	f.read, f.left = false, nil
