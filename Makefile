@@ -15,8 +15,15 @@ LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 # VM tests share two cores: more at once only slows each boot past its deadline.
 TEST_PARALLEL ?= 2
 COSIGN := .cache/tools/cosign
+LLAMA := .cache/tools/llama/bin/python
+AXE := .cache/tools/axe/node_modules/axe-core/axe.min.js
 DENO := .cache/tools/deno/node_modules/.bin/deno
+BLOBS := .cache/tools/blobs
 KERNEL := .cache/image
+# Others' programs, that tests hold ours against, and where tests find them.
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done
+TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
+	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS)
 
 .DEFAULT_GOAL := help
 
@@ -51,8 +58,8 @@ demo: deps build ## the main job in one shot, for scripts; JSON on the last line
 	@$(LOCAL) demo
 
 .PHONY: test
-test: deps build $(COSIGN) $(DENO) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_DENO=$(CURDIR)/$(DENO) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+test: deps build $(TOOLS) $(KERNEL) ## run every test, those that boot VMs too
+	SHED_VM_TESTS=1 $(TOOLENV) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM
@@ -101,10 +108,31 @@ $(KERNEL): | build
 $(COSIGN):
 	GOBIN=$(CURDIR)/$(dir $@) GOFLAGS=-mod=mod $(GO) install github.com/sigstore/cosign/v2/cmd/cosign@v2.6.5
 
+# llama.cpp's own server, for the test that language models are asked in a way
+# that somebody else's server understands.
+$(LLAMA):
+	python3 -m venv $(dir $@)..
+	$@ -m pip install --quiet --disable-pip-version-check xllamacpp==2026.10.11549 gguf==0.19.0 || { rm -f $@; exit 1; }
+
+# axe, for the test that everybody can use the pages.
+$(AXE): scripts/tools/axe/package-lock.json
+	mkdir -p .cache/tools/axe
+	cp scripts/tools/axe/package.json scripts/tools/axe/package-lock.json .cache/tools/axe/
+	cd .cache/tools/axe && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
 # Stock Deno and the npm package @deno/kv, for the test that they take our KV for
 # theirs. The package that installs Deno's program runs no script.
 $(DENO): scripts/tools/deno/package-lock.json
 	mkdir -p .cache/tools/deno
 	cp scripts/tools/deno/package.json scripts/tools/deno/package-lock.json .cache/tools/deno/
 	cd .cache/tools/deno && npm ci --ignore-scripts --no-audit --no-fund --silent
+	touch $@
+
+# Others' tus clients and S3 server, for the tests that files are taken and kept
+# in a way that they understand.
+$(BLOBS)/done:
+	python3 -m venv $(BLOBS)
+	$(BLOBS)/bin/python -m pip install --quiet --disable-pip-version-check tuspy==1.1.0 'moto[server,s3]==5.2.5'
+	npm install --silent --no-audit --no-fund --prefix $(BLOBS) tus-js-client@4.3.1
 	touch $@

@@ -174,6 +174,9 @@ func TestManifestDescribesTheFiles(t *testing.T) {
 
 // TestEveryInputCounts changes one input at a time and wants another image.
 func TestEveryInputCounts(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	base := sampleOptions(t)
 	want := built(t, base).UKI.SHA256
 	other := filepath.Join(t.TempDir(), "other")

@@ -1,7 +1,6 @@
 package imagebuild
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -80,10 +79,12 @@ func Rebuild(ctx context.Context, o RebuildOptions) (*Rebuilt, error) {
 		return nil, err
 	}
 	b, err := o.builder(stated)
+	if b != nil {
+		defer os.RemoveAll(b.SecureBootKeys) //nolint:errcheck // it is the system's to clean up then
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(b.SecureBootKeys) //nolint:errcheck // it is the system's to clean up then
 	made, err := b.build(ctx)
 	if err != nil {
 		return nil, err
@@ -100,7 +101,7 @@ func Rebuild(ctx context.Context, o RebuildOptions) (*Rebuilt, error) {
 	if err := c.compare(original, encoded); err != nil {
 		return nil, err
 	}
-	r.Same = bytes.Equal(original, encoded) && len(r.Differences) == 0
+	r.Same = len(r.Differences) == 0
 	return r, nil
 }
 

@@ -2,6 +2,7 @@ package imagebuild_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -51,6 +52,9 @@ func find(t *testing.T, r *imagebuild.Rebuilt, file, where string) imagebuild.Di
 }
 
 func TestRebuildIsTheSame(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	o, m := archivedRelease(t)
 	r := mustRebuild(t, o.Output, o.Archive)
 	if !r.Same || r.Release != r.Rebuilt || len(r.Compared) != 2 || r.NotMeasured != "" {
@@ -120,6 +124,9 @@ func change(t *testing.T, dir string, f func(*release.Manifest)) {
 }
 
 func TestRebuildFindsALie(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	o, _ := archivedRelease(t)
 	change(t, o.Output, func(m *release.Manifest) { m.Disk.SHA256 = attest.Digest{1} })
 	r := mustRebuild(t, o.Output, o.Archive)
@@ -154,6 +161,9 @@ func TestRebuildFindsAnotherProgram(t *testing.T) {
 }
 
 func TestRebuildFindsWhereAFileDiffers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
 	o, _ := archivedRelease(t)
 	for _, places := range []map[string]place{
 		{imagebuild.DiskName: {513, "the partition table"}, imagebuild.UKIName: {0x400, "section"}},
@@ -230,5 +240,80 @@ func TestRebuildSaysWhatItCannotMeasure(t *testing.T) {
 		if strings.Contains(d.Where, "firmware") {
 			t.Errorf("%+v", d)
 		}
+	}
+}
+
+// A manifest that names other inputs than a release is made from makes none.
+func TestRebuildRefuses(t *testing.T) {
+	o, m := archivedRelease(t)
+	stub := input(t, m, "systemd-stub")
+	without := func(name string) func(*release.Manifest) {
+		return func(m *release.Manifest) {
+			m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return in.Name == name })
+		}
+	}
+	with := func(name string) func(*release.Manifest) {
+		return func(m *release.Manifest) {
+			stub.Name = name
+			m.Inputs = append(m.Inputs, stub)
+			slices.SortFunc(m.Inputs, func(a, b release.Input) int { return strings.Compare(a.Name, b.Name) })
+		}
+	}
+	firmware := func(m *release.Manifest) {
+		zero := func(digits int) map[string]string {
+			return map[string]string{"0": strings.Repeat("0", digits), "1": strings.Repeat("0", digits)}
+		}
+		m.Schema = release.SchemaFirmware
+		m.Firmware = &release.Firmware{
+			Code:      release.File{Name: imagebuild.FirmwareName, SHA256: attest.Sum([]byte("code")), Bytes: 4},
+			Variables: release.File{Name: imagebuild.VariablesName, SHA256: attest.Sum([]byte("variables")), Bytes: 9},
+			Shapes:    []release.Shape{{Shape: sampleShape, SHA256: zero(64), SHA384: zero(96)}},
+		}
+	}
+	for name, f := range map[string]func(*release.Manifest){
+		"no stub":                          without("systemd-stub"),
+		"no kernel":                        without("linux.deb"),
+		"an input without use":             with("somebody-elses"),
+		"a firmware of nothing":            func(m *release.Manifest) { firmware(m); with("qemu-system-x86_64")(m) },
+		"a firmware that nothing measured": func(m *release.Manifest) { firmware(m); with("ovmf.deb")(m) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			b, err := os.ReadFile(filepath.Join(o.Output, imagebuild.ManifestName))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, imagebuild.ManifestName), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			change(t, dir, f)
+			if _, err := rebuild(t, dir, o.Archive); !errors.Is(err, imagebuild.ErrOptions) {
+				t.Errorf("error %v, want %v", err, imagebuild.ErrOptions)
+			}
+		})
+	}
+	change(t, o.Output, func(m *release.Manifest) { m.Inputs[0].Bytes++ })
+	var wrong *imagebuild.InputsError
+	if _, err := rebuild(t, o.Output, o.Archive); !errors.As(err, &wrong) || len(wrong.Changed) != 1 {
+		t.Errorf("another length: %v", err)
+	}
+	// The same manifest in other bytes is another, whose digest clients have.
+	name := filepath.Join(o.Output, imagebuild.ManifestName)
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, append(b, '\n'), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rebuild(t, name, o.Archive); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("another spelling: %v", err)
+	}
+	long := filepath.Join(t.TempDir(), "manifest.json")
+	if err := os.WriteFile(long, make([]byte, release.MaxManifestBytes+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := rebuild(t, long, o.Archive); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(fmt.Sprint(err), long) {
+		t.Errorf("a manifest that is too long: %v", err)
 	}
 }

@@ -2,7 +2,6 @@ package toolshed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -19,7 +18,21 @@ import (
 func (r *Root) openAPIs(ctx context.Context) error {
 	registerHealth(r.mount("health", mount.Limits{}).API)
 	auth.Register(r.mount("auth", mount.Limits{BodyBytes: 64 << 10}).API, r.guard.Tokens)
-	return errors.Join(r.openKVAndQueue(ctx), r.openURL2Text(), r.openLLM(ctx))
+	for _, open := range []func(context.Context) error{
+		r.openLive,
+		r.openKVAndQueue,
+		r.openURL2Text,
+		r.openLLM,
+		r.openImg,
+		r.openTranscribe,
+		r.openFunctions,
+		r.openBlobs,
+	} {
+		if err := open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // url2textSection is the part of the configuration about reading pages.
@@ -31,7 +44,7 @@ type url2textSection struct {
 	Browser string `yaml:"browser"`
 }
 
-func (r *Root) openURL2Text() error {
+func (r *Root) openURL2Text(context.Context) error {
 	section := url2textSection{Robots: "obey", Agent: "toolshed-url2text", Timeout: 30 * time.Second}
 	if err := r.Config.Section("url2text", &section); err != nil {
 		return err

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/config"
@@ -17,7 +16,7 @@ import (
 
 // llmSection is the part of the configuration about language models.
 type llmSection struct {
-	Providers map[string]llmProvider `yaml:"providers"`
+	Providers map[string]provider `yaml:"providers"`
 	// Aliases are names for models, each with PROVIDER/MODEL, the best first.
 	Aliases map[string][]string `yaml:"aliases"`
 	// Prices are by PROVIDER/MODEL, for a million tokens.
@@ -25,12 +24,6 @@ type llmSection struct {
 	Tries    int                  `yaml:"tries"`
 	Patience time.Duration        `yaml:"patience"`
 	Timeout  time.Duration        `yaml:"timeout"`
-}
-
-type llmProvider struct {
-	Kind string        `yaml:"kind"`
-	URL  string        `yaml:"url"`
-	Key  config.Secret `yaml:"key"`
 }
 
 // maxLLMBytes bounds what a provider may answer to one request.
@@ -71,16 +64,10 @@ func (r *Root) openLLM(ctx context.Context) error {
 	return nil
 }
 
-func (r *Root) llmProvider(p llmProvider, client *http.Client) (llm.Provider, error) {
-	u, err := url.Parse(p.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return nil, fmt.Errorf("%w: url: %q is no http or https address", config.ErrConfig, p.URL)
-	}
-	key := ""
-	if !p.Key.IsZero() {
-		if key, err = r.Config.Secret(p.Key); err != nil {
-			return nil, err
-		}
+func (r *Root) llmProvider(p provider, client *http.Client) (llm.Provider, error) {
+	key, err := r.providerKey(p)
+	if err != nil {
+		return nil, err
 	}
 	switch p.Kind {
 	case "openai":

@@ -252,8 +252,7 @@ func TestLLMByOpenAIsClient(t *testing.T) {
 // A caller who goes away ends the provider's work.
 func TestLLMCancellation(t *testing.T) {
 	ended := make(chan struct{})
-	var up *standIn
-	up = newStandIn(t, func(w http.ResponseWriter, _ map[string]any) {
+	up := newStandIn(t, func(w http.ResponseWriter, _ map[string]any) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		fmt.Fprint(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"a\"}}]}\n\n")
 		http.NewResponseController(w).Flush()
@@ -268,7 +267,7 @@ func TestLLMCancellation(t *testing.T) {
 	})
 	s := serveWith(t, llmConfig(map[string]string{"local": up.URL}, ""))
 	ctx, cancel := context.WithCancel(t.Context())
-	req, err := http.NewRequestWithContext(ctx, "POST", s+"/api/ai/llm/chat", strings.NewReader(`{"model":"local/tiny","stream":true,"messages":[{"role":"user","content":"hello"}]}`))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s+"/api/ai/llm/chat", strings.NewReader(`{"model":"local/tiny","stream":true,"messages":[{"role":"user","content":"hello"}]}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,10 +35,10 @@ func named(next http.Handler) http.Handler {
 
 // logged writes one line a request with nothing in it that the owner sent: the
 // route is the program's own pattern. A handler that panics is a 500.
-func logged(next http.Handler, mux *http.ServeMux, log *zap.Logger) http.Handler {
+func logged(next http.Handler, route func(*http.Request) string, log *zap.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		_, pattern := mux.Handler(r)
+		pattern := route(r)
 		rec := &recorder{ResponseWriter: w}
 		fields := func() []zap.Field {
 			return []zap.Field{

@@ -82,7 +82,7 @@ func TestPanics(t *testing.T) {
 					t.Errorf("route %v", route)
 				}
 			}()
-			rec := askNamed(t, logged(mux, mux, zap.New(core)), "")
+			rec := askNamed(t, logged(mux, (&Root{mux: mux}).route, zap.New(core)), "")
 			if rec.Code != http.StatusInternalServerError || strings.Contains(rec.Body.String(), "secret") || !strings.Contains(rec.Body.String(), `"code"`) {
 				t.Errorf("answered %d %s", rec.Code, rec.Body)
 			}

@@ -20,8 +20,10 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/backup"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
+	"github.com/toolshed-cloud/shed/toolshed/live"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/queue"
@@ -43,6 +45,9 @@ type Options struct {
 	// Where they are nil, Now is time.Now and Random is crypto/rand.Reader.
 	Now    func() time.Time
 	Random io.Reader
+	// Restart ends this toolshed, so that the next one opens what was restored;
+	// nil where nobody starts another.
+	Restart func()
 }
 
 // Root is a toolshed that serves.
@@ -53,10 +58,17 @@ type Root struct {
 	namer  namer
 	site   mount.Site
 	mounts []*mount.Mount
-	guard  *auth.Guard
-	fetch  *fetch.Fetcher
-	queue  *queue.Queue
-	stop   context.CancelFunc
+	// databases are those that were opened, by their files' names, folders the
+	// directories beside them that are backed up too.
+	databases map[string]backup.Database
+	folders   []string
+	guard     *auth.Guard
+	fetch     *fetch.Fetcher
+	live      *live.Hub
+	queue     *queue.Queue
+	// origins serve what has hosts of its own.
+	origins []originOf
+	stop    context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -74,7 +86,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop}
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -88,6 +100,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 	if err := r.openAPIs(ctx); err != nil {
 		return nil, err
 	}
+	r.registerBackup()
 	r.registerPages()
 	return r, o.Config.Unknown()
 }
@@ -126,6 +139,7 @@ func (r *Root) open(ctx context.Context, s store.Schema) (*store.DB, error) {
 		return nil, err
 	}
 	r.closers = append(r.closers, db.Close)
+	r.databases[s.Name+".db"] = db
 	return db, nil
 }
 
@@ -142,7 +156,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(problem.Unrouted(r.mux)), r.mux, r.Log))
+	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log))
 }
 
 // Stop ends requests that would last. It is called before the server waits for

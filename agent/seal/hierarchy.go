@@ -74,7 +74,7 @@ func takeOwnership(device transport.TPM, a authorizations, mend func(transport.T
 			return err
 		}
 	}
-	if permanent.LockoutAuthSet() && permanent.ClearDisabled() {
+	if permanent.ClearDisabled() {
 		return nil
 	}
 	return disableClear(device, a.Lockout)

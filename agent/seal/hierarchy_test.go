@@ -310,6 +310,51 @@ func TestAuthorizationsOfAnother(t *testing.T) {
 	}
 }
 
+// Whoever has the lockout authorization turns TPM2_Clear on again, so that it
+// says nothing that it is off.
+func TestLockoutOfAnotherWithClearOff(t *testing.T) {
+	m := newMachine(t)
+	if err := m.commit(); err != nil {
+		t.Fatal(err)
+	}
+	m.failOwn()
+	device := m.bootAnother()
+	if err := errors.Join(disableClear(device, nil), changeAuth(device, tpm2.TPMRHLockout)); err != nil {
+		t.Fatal(err)
+	}
+	m.reboot()
+	m.refused(ErrOwned)
+}
+
+// A policy of the lockout hierarchy that another image set is gone once the TPM
+// is closed.
+func TestLockoutPolicyOfAnother(t *testing.T) {
+	m := newMachine(t)
+	if err := m.commit(); err != nil {
+		t.Fatal(err)
+	}
+	m.failOwn()
+	policy := append([]byte{0, 32}, append(make([]byte, 32), 0, 0x0b)...)
+	if err := raw(m.bootAnother(), ccSetPrimaryPolicy, tpm2.TPMRHLockout, policy); err != nil {
+		t.Fatal(err)
+	}
+	m.reboot()
+	m.wantMended()
+	device := m.bootAnother()
+	// An empty policy session satisfies a policy of zeros.
+	session, end, err := tpm2.PolicySession(device, tpm2.TPMAlgSHA256, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end() //nolint:errcheck // the TPM ends with the test
+	_, err = tpm2.HierarchyChangeAuth{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHLockout, Auth: session}, NewAuth: tpm2.TPM2BAuth{Buffer: []byte("mine")},
+	}.Execute(device)
+	if err == nil {
+		t.Error("the lockout's policy is still another's")
+	}
+}
+
 // What another image plants while a claim is cut short is gone once the TPM is
 // closed: its key, its index that it could write again, its policy.
 func TestPlantedInTheMidstOfAClaim(t *testing.T) {

@@ -171,8 +171,12 @@ func (m *machine) terms(h header) terms {
 func (m *machine) refused(want error) {
 	m.t.Helper()
 	before := m.formats
+	m.mapper.key = nil
 	if _, err := m.openVolume(); !errors.Is(err, want) {
 		m.t.Errorf("error %v, want %v", err, want)
+	}
+	if m.mapper.key != nil {
+		m.t.Error("a disk was mapped")
 	}
 	if m.formats != before {
 		m.t.Error("a disk was formatted")
@@ -390,6 +394,9 @@ func TestHeaderHoldsWhatTheOwnerNeeds(t *testing.T) {
 	}
 	if !bytes.Equal(r.VolumeKey, key) || !bytes.Equal(r.OwnerAuth, auths.Owner) || !bytes.Equal(r.LockoutAuth, auths.Lockout) {
 		t.Error("the owner recovers something else")
+	}
+	if bytes.Equal(auths.Owner, auths.Lockout) {
+		t.Error("one authorization opens both hierarchies")
 	}
 	other := h
 	other.Volume[0]++

@@ -214,6 +214,56 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+// Each head behind one with more entries is found, and one of them is no new
+// beginning.
+func TestEachHeadOutOfOrderIsFound(t *testing.T) {
+	c := newChain(t, 7)
+	for _, count := range []uint64{2, 4} {
+		c.log(auditlog.Head{Count: count, Hash: c.records[count-1].Hash})
+	}
+	report, err := auditlog.Verify(c.all(), c.head, c.key.Public(), c.logged)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(report.Findings) != 2 || report.Findings[1].Problem != auditlog.Rollback || report.Covered != 6 {
+		t.Errorf("report %+v", report)
+	}
+}
+
+// What an entry is hashed to keeps its meaning: heads of it stand in the log.
+func TestHashIsKept(t *testing.T) {
+	e := &auditlog.Entry{Index: 1, At: 2, Instance: "instance", Machine: "machine", EAR: "ear"}
+	head, err := auditlog.Head{Count: 1, Hash: attest.Digest{3}}.Next(e)
+	const want = "4a640eded15d168d9039bc2fb0d870d6ab40adad46a5ba3939af7730c16277ac"
+	if err != nil || head.Count != 2 || head.Hash.String() != want {
+		t.Errorf("%+v, %v, want %s", head, err, want)
+	}
+	for _, count := range []uint64{0, 2} {
+		if _, err := (auditlog.Head{Count: count}).Next(e); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("entry 1 after %d: %v", count, err)
+		}
+	}
+}
+
+// No chain has an entry that names nothing, or more than there is room for.
+func TestEntriesThatNoChainHas(t *testing.T) {
+	for name, change := range map[string]func(*auditlog.Entry){
+		"no time":         func(e *auditlog.Entry) { e.At = 0 },
+		"no instance":     func(e *auditlog.Entry) { e.Instance = "" },
+		"a long instance": func(e *auditlog.Entry) { e.Instance = strings.Repeat("i", 65) },
+		"no machine":      func(e *auditlog.Entry) { e.Machine = "" },
+		"a long machine":  func(e *auditlog.Entry) { e.Machine = strings.Repeat("m", 65) },
+		"no result":       func(e *auditlog.Entry) { e.EAR = "" },
+		"a long result":   func(e *auditlog.Entry) { e.EAR = strings.Repeat("e", ear.MaxBytes+1) },
+	} {
+		e := &auditlog.Entry{At: 1, Instance: "instance", Machine: "machine", EAR: "ear"}
+		change(e)
+		if _, err := (auditlog.Head{}).Next(e); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestExportSurvives(t *testing.T) {
 	c := newChain(t, 5)
 	der, err := auditlog.MarshalKey(c.key.Public())
@@ -242,6 +292,7 @@ func TestReadRefuses(t *testing.T) {
 	const first = `{"version":1,"key":"","count":0,"hash":"0000000000000000000000000000000000000000000000000000000000000000"}` + "\n"
 	for name, text := range map[string]string{
 		"empty": "", "no json": "x", "another version": strings.Replace(first, `"version":1`, `"version":2`, 1),
+		"no version":       strings.Replace(first, `"version":1`, `"version":0`, 1),
 		"an unknown field": strings.Replace(first, `{`, `{"more":1,`, 1),
 		"a long line":      first + strings.Repeat("a", 64<<10), "half an entry": first + `{"index":`,
 		"an entry of nothing": first + "{}", "an unknown field of an entry": first + `{"more":1}`,

@@ -1,13 +1,14 @@
 // Package azure reads what the paravisor of an Azure confidential VM leaves in
 // the virtual TPM: the processor's report, and the runtime claims that it
-// vouches for, with the TPM's attestation key among them.
+// vouches for, with the TPM's attestation and endorsement keys among them.
 //
 // Invariants: no key is yielded that the report's data does not name, and
 // everything outside the report and the claims is a hint of the host's that
 // can only make parsing fail. The report itself is parsed and not verified:
-// package snp verifies it, and its launch measurement and VMPL say
-// whether it was a paravisor that chose the report's data. Tried on public
-// reports, not live.
+// packages snp and tdx verify it, and its launch measurement says whether it
+// was a paravisor that chose the report's data. Tried on synthetic reports,
+// laid out as public ones are (kinvolk/azure-cvm-tooling, az-cvm-vtpm/test), not
+// live.
 package azure
 
 import (
@@ -15,15 +16,12 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/sha512"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
-	"encoding/json"
 	"fmt"
-	"math/big"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/snp"
+	"github.com/toolshed-cloud/shed/attest/tdx"
 )
 
 // Index is the TPM's NV index that holds the report.
@@ -39,7 +37,7 @@ const (
 	requestAt   = headerSize + snp.ReportSize
 	claimsAt    = requestAt + requestSize
 
-	// MaxSize caps the content of the index, in bytes.
+	// MaxSize caps the content of the index with a quote behind it, in bytes.
 	MaxSize = 16 << 10
 	maxKeys = 16
 )
@@ -55,78 +53,101 @@ const (
 // akCertificate is the one type of request that lands in the index.
 const akCertificate = 2
 
-// akID is the key id of the TPM's attestation key among the claims.
-const akID = "HCLAkPub"
-
-// Report is what the index holds, for SEV-SNP.
+// Report is what the index holds.
 type Report struct {
-	// SNP is the processor's report. It is not verified yet.
+	// SNP is the processor's report on AMD's, TDX the quote of the TD's report
+	// on Intel's; the other is nil. Neither is verified yet.
 	SNP *snp.Report
+	TDX *tdx.Quote
 	// Claims are the runtime claims, JSON, whose hash is the first half of the
 	// report's data.
 	Claims []byte
-	// AK is the virtual TPM's attestation key, RSA-2048.
-	AK *rsa.PublicKey
+	// AK is the key that the virtual TPM keeps at the handle of its attestation
+	// key, EK its endorsement key, each RSA-2048; EK is nil where the paravisor
+	// is too old to name it. It derives EK from the TPM's own seed each time,
+	// while whoever had the owner's authorization in an earlier boot can have put
+	// another key of theirs at AK's handle (microsoft/openvmm, tpm_lib,
+	// create_ak_pub): an activation tells.
+	AK, EK *rsa.PublicKey
 	// UserData is what the guest wrote into index 0x01400002 before it had the
 	// report made; nil where the paravisor is too old to say.
 	UserData []byte
 }
 
 // Parse reads the content of Index, at most MaxSize bytes, and holds the
-// report's data against the hash of the claims. A report of another processor
-// than SEV-SNP is refused. Errors are attest.ErrMalformed and
+// report's data against the hash of the claims. On TDX the index has a report
+// that this processor alone can check; the quote of it stands behind the
+// claims, as WithQuote puts it there. Errors are attest.ErrMalformed and
 // attest.ErrBinding.
 func Parse(b []byte) (*Report, error) {
 	if len(b) < claimsAt || len(b) > MaxSize {
 		return nil, malformed("has %d bytes, want %d to %d", len(b), claimsAt, MaxSize)
 	}
-	claims, err := split(b)
+	claims, rest, err := split(b)
 	if err != nil {
 		return nil, err
 	}
-	report, err := snp.Parse(b[headerSize:requestAt])
+	r := &Report{Claims: bytes.Clone(claims)}
+	data, err := r.readHardware(b, rest)
 	if err != nil {
 		return nil, err
 	}
-	if err := bound(report, field(b, requestAt, 3), claims); err != nil {
+	if err := bound(data, field(b, requestAt, 3), claims); err != nil {
 		return nil, err
 	}
-	r := &Report{SNP: report, Claims: bytes.Clone(claims)}
 	return r, r.readClaims()
 }
 
-// split checks both headers and returns the claims.
-func split(b []byte) ([]byte, error) {
-	if string(b[:4]) != "HCLA" {
-		return nil, malformed("has signature %q, want HCLA", b[:4])
-	}
+// readHardware reads the processor's report and answers its data.
+func (r *Report) readHardware(b, rest []byte) (data [64]byte, err error) {
+	hardware := b[headerSize:requestAt]
 	switch kind := field(b, requestAt, 2); kind {
 	case reportSNP:
-	case reportVBS, reportTVM, reportTDX:
-		return nil, malformed("has a report of %s, of which none is read here", [...]string{1: "vbs", 3: "a trusted vm", 4: "tdx"}[kind])
+		if !zero(rest) {
+			return data, malformed("has something behind its claims")
+		}
+		if r.SNP, err = snp.Parse(hardware); err != nil {
+			return data, err
+		}
+		return r.SNP.ReportData, nil
+	case reportTDX:
+		if zero(rest) {
+			return data, malformed("has a report of tdx and no quote of it")
+		}
+		if r.TDX, err = tdx.Parse(rest); err != nil {
+			return data, err
+		}
+		return r.TDX.Report.ReportData, sameDomain(hardware, &r.TDX.Report)
+	case reportVBS, reportTVM:
+		return data, malformed("has a report of %s, which is not read here", [...]string{1: "vbs", 3: "a trusted vm"}[kind])
 	default:
-		return nil, malformed("has unknown report type %d", kind)
+		return data, malformed("has unknown report type %d", kind)
+	}
+}
+
+// split checks both headers and returns the claims and what follows them.
+func split(b []byte) (claims, rest []byte, err error) {
+	if string(b[:4]) != "HCLA" {
+		return nil, nil, malformed("has signature %q, want HCLA", b[:4])
 	}
 	size, length := uint64(field(b, requestAt, 0)), uint64(field(b, requestAt, 4))
 	version, request, status := field(b, 0, 1), field(b, 0, 3), field(b, 0, 4)
 	switch {
 	case version != 1 && version != 2:
-		return nil, malformed("has unknown version %d", version)
+		return nil, nil, malformed("has unknown version %d", version)
 	case field(b, requestAt, 1) != 1:
-		return nil, malformed("has unknown request version %d", field(b, requestAt, 1))
+		return nil, nil, malformed("has unknown request version %d", field(b, requestAt, 1))
 	case request != akCertificate || status != 0 || !zero(b[20:headerSize]):
-		return nil, malformed("has request type %d and status %d, want %d and 0", request, status, akCertificate)
+		return nil, nil, malformed("has request type %d and status %d, want %d and 0", request, status, akCertificate)
 	case claimsAt+length > uint64(len(b)) || size != requestSize+length || uint64(field(b, 0, 2)) != claimsAt+length:
-		return nil, malformed("has claims of %d bytes that its sizes do not agree on", length)
-	case !zero(b[claimsAt+length:]):
-		return nil, malformed("has something behind its claims")
+		return nil, nil, malformed("has claims of %d bytes that its sizes do not agree on", length)
 	}
-	return b[claimsAt : claimsAt+length], nil
+	return b[claimsAt : claimsAt+length], b[claimsAt+length:], nil
 }
 
 // bound compares the report's data with the hash of the claims, zeros behind
 // it. The type of hash is a hint: a wrong one does not match.
-func bound(r *snp.Report, hash uint32, claims []byte) error {
+func bound(data [64]byte, hash uint32, claims []byte) error {
 	var want [64]byte
 	switch hash {
 	case 1:
@@ -140,75 +161,10 @@ func bound(r *snp.Report, hash uint32, claims []byte) error {
 	default:
 		return malformed("has unknown hash type %d", hash)
 	}
-	if r.ReportData != want {
+	if data != want {
 		return fmt.Errorf("%w: azure's report data is not the hash of the runtime claims", attest.ErrBinding)
 	}
 	return nil
-}
-
-// runtimeClaims are those that are read. Others are the paravisor's affair,
-// which adds some with each of its versions.
-type runtimeClaims struct {
-	Keys     []jwk   `json:"keys"`
-	UserData *string `json:"user-data"`
-}
-
-// jwk is a key as RFC 7517 and RFC 7518, section 6.3 have it.
-type jwk struct {
-	ID       string `json:"kid"`
-	Type     string `json:"kty"`
-	Modulus  string `json:"n"`
-	Exponent string `json:"e"`
-}
-
-func (r *Report) readClaims() error {
-	var claims runtimeClaims
-	if err := json.Unmarshal(r.Claims, &claims); err != nil {
-		return malformed("has claims that do not parse: %v", err)
-	}
-	if len(claims.Keys) > maxKeys {
-		return malformed("has %d keys among its claims, at most %d", len(claims.Keys), maxKeys)
-	}
-	for _, key := range claims.Keys {
-		if key.ID != akID {
-			continue
-		}
-		if r.AK != nil {
-			return malformed("has more than one %s among its claims", akID)
-		}
-		ak, err := key.rsa()
-		if err != nil {
-			return err
-		}
-		r.AK = ak
-	}
-	if r.AK == nil {
-		return malformed("has no %s among its claims", akID)
-	}
-	return r.readUserData(claims.UserData)
-}
-
-func (r *Report) readUserData(text *string) error {
-	if text == nil {
-		return nil
-	}
-	const size = 64
-	b, err := hex.DecodeString(*text)
-	if err != nil || len(b) != size {
-		return malformed("has user-data that is not %d bytes in hex", size)
-	}
-	r.UserData = b
-	return nil
-}
-
-func (k jwk) rsa() (*rsa.PublicKey, error) {
-	const bits = 2048
-	n, err := base64.RawURLEncoding.Strict().DecodeString(k.Modulus)
-	modulus := new(big.Int).SetBytes(n)
-	if err != nil || k.Type != "RSA" || k.Exponent != "AQAB" || len(n) != bits/8 || modulus.BitLen() != bits {
-		return nil, malformed("has an %s that is not RSA-%d with exponent 65537", akID, bits)
-	}
-	return &rsa.PublicKey{N: modulus, E: 65537}, nil
 }
 
 func malformed(format string, args ...any) error {

@@ -4,59 +4,22 @@ import (
 	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
-	"crypto/sha512"
 	"crypto/x509"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
-	"fmt"
+	"math/big"
 	"strings"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/azure"
+	"github.com/toolshed-cloud/shed/attest/azure/azuretest"
 	"github.com/toolshed-cloud/shed/attest/snp"
 	"github.com/toolshed-cloud/shed/attest/snp/snptest"
+	"github.com/toolshed-cloud/shed/attest/tdx/tdxtest"
 )
 
-const requestAt = 32 + snp.ReportSize
-
-// claims are laid out as a paravisor's, around one key.
-func claims(key *rsa.PublicKey) string {
-	return fmt.Sprintf(`{"keys":[{"kid":"HCLAkPub","key_ops":["sign"],"kty":"RSA","e":"AQAB","n":"%s"},`+
-		`{"kid":"HCLEkPub","key_ops":["encrypt"],"kty":"RSA","e":"AQAB","n":"AQ"}],`+
-		`"vm-configuration":{"secure-boot":true,"tpm-enabled":true},"user-data":"%s"}`,
-		base64.RawURLEncoding.EncodeToString(key.N.Bytes()), hex.EncodeToString(bytes.Repeat([]byte{7}, 64)))
-}
-
-// index is a synthetic content of the NV index, with its hash of the given type.
-func index(k *snptest.Key, text string, hash uint32) []byte {
-	report := k.Report(func(r *snp.Report) {
-		switch hash {
-		case 2:
-			sum := sha512.Sum384([]byte(text))
-			copy(r.ReportData[:], sum[:])
-		case 3:
-			r.ReportData = sha512.Sum512([]byte(text))
-		default:
-			sum := sha256.Sum256([]byte(text))
-			copy(r.ReportData[:], sum[:])
-		}
-	})
-	n := uint32(len(text))
-	b := words([]byte("HCLA"), 1, uint32(requestAt)+20+n, 2, 0, 0, 0, 0)
-	b = words(append(b, report...), 20+n, 1, 2, hash, n)
-	return append(append(b, text...), make([]byte, 200)...)
-}
-
-func words(b []byte, all ...uint32) []byte {
-	for _, w := range all {
-		b = binary.LittleEndian.AppendUint32(b, w)
-	}
-	return b
-}
+const requestAt = azuretest.RequestAt
 
 func drawKey(tb testing.TB) *rsa.PublicKey {
 	tb.Helper()
@@ -69,13 +32,14 @@ func drawKey(tb testing.TB) *rsa.PublicKey {
 
 func TestParse(t *testing.T) {
 	v := snptest.Draw(t, "Milan")
-	vcek, key := v.VCEK(nil), drawKey(t)
+	vcek, key, endorsement := v.VCEK(nil), drawKey(t), drawKey(t)
+	text := azuretest.Claims(key, endorsement)
 	for _, hash := range []uint32{1, 2, 3} {
-		r, err := azure.Parse(index(vcek, claims(key), hash))
+		r, err := azure.Parse(azuretest.SNP(vcek, text, hash, nil))
 		if err != nil {
 			t.Fatalf("hash %d: %v", hash, err)
 		}
-		if !r.AK.Equal(key) || len(r.UserData) != 64 || string(r.Claims) != claims(key) {
+		if !r.AK.Equal(key) || !r.EK.Equal(endorsement) || len(r.UserData) != 64 || string(r.Claims) != text || r.TDX != nil {
 			t.Errorf("hash %d: %+v", hash, r)
 		}
 		e, err := snp.VerifyEndorsement(vcek.Certificate, []*x509.Certificate{vcek.Authority}, []snp.Anchor{v.Anchor()}, v.Revocations(), snptest.Now)
@@ -90,7 +54,7 @@ func TestParse(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	vcek, key := snptest.Draw(t, "Milan").VCEK(nil), drawKey(t)
-	text := claims(key)
+	text := azuretest.Claims(key, drawKey(t))
 	set := func(at int, v uint32) func([]byte) {
 		return func(b []byte) { binary.LittleEndian.PutUint32(b[at:], v) }
 	}
@@ -126,15 +90,23 @@ func TestParseRefuses(t *testing.T) {
 		"not json":          {"{", nil, attest.ErrMalformed},
 		"no keys":           {"{}", nil, attest.ErrMalformed},
 		"two keys":          {replaced("HCLEkPub", "HCLAkPub"), nil, attest.ErrMalformed},
+		"two other keys":    {replaced("HCLAkPub", "HCLEkPub"), nil, attest.ErrMalformed},
+		"one twice":         {replaced(`"keys":[`, `"keys":[`+strings.Replace(first(text), "HCLAkPub", "HCLEkPub", 1)+","), nil, attest.ErrMalformed},
 		"another key":       {replaced("HCLAkPub", "HCLOther"), nil, attest.ErrMalformed},
+		"no endorsement":    {replaced("HCLEkPub", "HCLOther"), nil, nil},
+		"wrong endorsement": {replaced(`"kid":"HCLEkPub","key_ops":["encrypt"],"kty":"RSA"`, `"kid":"HCLEkPub","kty":"EC"`), nil, attest.ErrMalformed},
 		"exponent":          {replaced("AQAB", "Aw"), nil, attest.ErrMalformed},
 		"key type":          {replaced("RSA", "EC"), nil, attest.ErrMalformed},
 		"short modulus":     {replaced(`"n":"`, `"n":"AQ","x":"`), nil, attest.ErrMalformed},
 		"user data":         {replaced("07", "0"), nil, attest.ErrMalformed},
-		"too many keys":     {`{"keys":[` + strings.Repeat("{},", 16) + "{}]}", nil, attest.ErrMalformed},
+		"one key twice":     {replaced(`"keys":[`, `"keys":[`+first(text)+","), nil, attest.ErrMalformed},
+		"as many keys":      {replaced(`"keys":[`, `"keys":[`+strings.Repeat("{},", 14)), nil, nil},
+		"too many keys":     {replaced(`"keys":[`, `"keys":[`+strings.Repeat("{},", 15)), nil, attest.ErrMalformed},
+		"small modulus":     {azuretest.Claims(&rsa.PublicKey{N: new(big.Int).Sub(new(big.Int).Lsh(big.NewInt(1), 2047), big.NewInt(1))}, drawKey(t)), nil, attest.ErrMalformed},
+		"short user data":   {replaced(`"user-data":"07`, `"user-data":"`), nil, attest.ErrMalformed},
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := index(vcek, c.claims, 1)
+			b := azuretest.SNP(vcek, c.claims, azuretest.SHA256, nil)
 			if c.edit != nil {
 				c.edit(b)
 			}
@@ -143,6 +115,16 @@ func TestParseRefuses(t *testing.T) {
 			}
 		})
 	}
+	good := azuretest.SNP(vcek, text, azuretest.SHA256, nil)
+	for size, want := range map[int]error{azure.MaxSize: nil, azure.MaxSize + 1: attest.ErrMalformed} {
+		padded := append(bytes.Clone(good), make([]byte, size-len(good))...)
+		if _, err := azure.Parse(padded); !errors.Is(err, want) {
+			t.Errorf("padded to %d bytes: %v, want %v", size, err, want)
+		}
+		if _, err := azure.WithQuote(padded, nil); !errors.Is(err, want) {
+			t.Errorf("padded to %d bytes, with a quote: %v, want %v", size, err, want)
+		}
+	}
 	for _, size := range []int{0, requestAt + 19, azure.MaxSize + 1} {
 		if _, err := azure.Parse(make([]byte, size)); !errors.Is(err, attest.ErrMalformed) {
 			t.Errorf("%d bytes: %v", size, err)
@@ -150,15 +132,76 @@ func TestParseRefuses(t *testing.T) {
 	}
 }
 
+func TestParseTDX(t *testing.T) {
+	p, key := tdxtest.Draw(t), drawKey(t)
+	text := azuretest.Claims(key, drawKey(t))
+	good := azuretest.TDX(p, text, azuretest.SHA256, nil)
+	quote := p.Quote(azuretest.ReportData(text, azuretest.SHA256), nil)
+	index := append(bytes.Clone(good[:requestAt+20+len(text)]), make([]byte, 200)...)
+	joined, err := azure.WithQuote(index, quote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{"one": good, "joined": joined} {
+		r, err := azure.Parse(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if r.SNP != nil || !r.AK.Equal(key) || r.TDX.Report.MRTD != p.Report.MRTD {
+			t.Errorf("%s: %+v", name, r)
+		}
+	}
+	for name, c := range map[string]struct {
+		edit func(b []byte) []byte
+		want error
+	}{
+		"no quote":            {func([]byte) []byte { return index }, attest.ErrMalformed},
+		"snp's type":          {func(b []byte) []byte { b[requestAt+8] = 2; return b }, attest.ErrMalformed},
+		"snp's type alone":    {func([]byte) []byte { b := bytes.Clone(index); b[requestAt+8] = 2; return b }, attest.ErrMalformed},
+		"report's type":       {func(b []byte) []byte { b[32] = 0; return b }, attest.ErrMalformed},
+		"behind the report":   {func(b []byte) []byte { b[32+1024] = 1; return b }, attest.ErrMalformed},
+		"claims":              {func(b []byte) []byte { b[requestAt+20+5] ^= 1; return b }, attest.ErrBinding},
+		"report's attributes": {func(b []byte) []byte { b[32+512] ^= 1; return b }, attest.ErrBinding},
+		"report's mrtd":       {func(b []byte) []byte { b[32+528] ^= 1; return b }, attest.ErrBinding},
+		"report's rtmr 3":     {func(b []byte) []byte { b[32+911] ^= 1; return b }, attest.ErrBinding},
+		"report's data":       {func(b []byte) []byte { b[32+128+63] ^= 1; return b }, attest.ErrBinding},
+		"quote cut":           {func(b []byte) []byte { return b[:len(b)-1] }, attest.ErrMalformed},
+		"another quote": {func([]byte) []byte {
+			b, _ := azure.WithQuote(index, p.Quote([64]byte{1}, nil))
+			return b
+		}, attest.ErrBinding},
+		"chosen data": {func([]byte) []byte {
+			return azuretest.TDX(p, text, azuretest.SHA256, func(d *tdxtest.Draft) { d.Report.ReportData[63]++ })
+		}, attest.ErrBinding},
+	} {
+		if _, err := azure.Parse(c.edit(bytes.Clone(good))); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	for name, b := range map[string][]byte{"short": index[:100], "long": make([]byte, azure.MaxSize+1), "no index": make([]byte, 2000), "a quote already": good} {
+		if _, err := azure.WithQuote(b, quote); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// first is the first of the keys among claims.
+func first(claims string) string {
+	from, to := strings.Index(claims, "{\"kid\""), strings.Index(claims, "},")
+	return claims[from : to+1]
+}
+
 func FuzzParse(f *testing.F) {
-	f.Add(index(snptest.Draw(f, "Milan").VCEK(nil), claims(drawKey(f)), 1))
+	text := azuretest.Claims(drawKey(f), drawKey(f))
+	f.Add(azuretest.SNP(snptest.Draw(f, "Milan").VCEK(nil), text, azuretest.SHA256, nil))
+	f.Add(azuretest.TDX(tdxtest.Draw(f), text, azuretest.SHA256, nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := azure.Parse(b)
 		if err != nil && !errors.Is(err, attest.ErrRefused) {
 			t.Errorf("error %v of no known kind", err)
 		}
-		if err == nil && (r.AK == nil || r.SNP == nil) {
-			t.Error("accepted without a key")
+		if err == nil && (r.AK == nil || (r.SNP == nil) == (r.TDX == nil)) {
+			t.Error("accepted without a key, or not with one report")
 		}
 	})
 }

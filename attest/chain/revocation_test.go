@@ -119,10 +119,11 @@ func TestScope(t *testing.T) {
 		scope []byte
 		want  error
 	}{
-		"this point":    {at(point), nil},
-		"another point": {at("http://ca.example/other"), attest.ErrCollateral},
-		"users alone":   {[]byte{0x81, 1, 0xff}, nil},
-		"cas alone":     {[]byte{0x82, 1, 0xff}, attest.ErrCollateral},
+		"this point":            {at(point), nil},
+		"another point":         {at("http://ca.example/other"), attest.ErrCollateral},
+		"a name that is no uri": {append([]byte{0xa0, byte(len(point) + 4), 0xa0, byte(len(point) + 2), 0x82, byte(len(point))}, point...), attest.ErrCollateral},
+		"users alone":           {[]byte{0x81, 1, 0xff}, nil},
+		"cas alone":             {[]byte{0x82, 1, 0xff}, attest.ErrCollateral},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := chain.Revocations{Treatment: chain.RequiredWhereNamed, Lists: lists(d.ca.Parsed(scope(t, c.scope...)))}
@@ -142,13 +143,15 @@ func TestParseListRefuses(t *testing.T) {
 	}
 	for name, der := range map[string][]byte{
 		"empty": nil, "a certificate": d.leaf.Raw, "too long": make([]byte, chain.MaxList+1),
-		"no next update":  withoutNextUpdate(t, d.root.List(nil)),
-		"a delta":         d.root.List(extension(2, 5, 29, 27)),
-		"unknown":         d.root.List(extension(1, 2, 3)),
-		"scope malformed": d.root.List(extension(2, 5, 29, 28)),
-		"indirect":        d.root.List(scope(t, 0x84, 1, 0xff)),
-		"attributes":      d.root.List(scope(t, 0x85, 1, 0xff)),
-		"some reasons":    d.root.List(scope(t, 0x83, 2, 6, 0x40)),
+		"no next update":            withoutNextUpdate(t, d.root.List(nil)),
+		"no longer than a moment":   d.root.List(from(0, 0)),
+		"users alone and cas alone": d.root.List(scope(t, 0x81, 1, 0xff, 0x82, 1, 0xff)),
+		"a delta":                   d.root.List(extension(2, 5, 29, 27)),
+		"unknown":                   d.root.List(extension(1, 2, 3)),
+		"scope malformed":           d.root.List(extension(2, 5, 29, 28)),
+		"indirect":                  d.root.List(scope(t, 0x84, 1, 0xff)),
+		"attributes":                d.root.List(scope(t, 0x85, 1, 0xff)),
+		"some reasons":              d.root.List(scope(t, 0x83, 2, 6, 0x40)),
 		"of another issuer": d.root.List(func(l *x509.RevocationList) {
 			for i := range l.RevokedCertificateEntries {
 				l.RevokedCertificateEntries[i].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: []byte{0x30, 0}}}

@@ -21,6 +21,10 @@ type Endorsements struct {
 	RevocationLists [][]byte `cbor:"4,keyasint,omitempty"`
 	// TDX is an encoded tdx.Collateral.
 	TDX []byte `cbor:"5,keyasint,omitempty"`
+	// AKCertificate is the attestation key's own, DER, where a cloud certifies
+	// it, and AKIntermediates are those between it and its root.
+	AKCertificate   []byte   `cbor:"6,keyasint,omitempty"`
+	AKIntermediates [][]byte `cbor:"7,keyasint,omitempty"`
 }
 
 // Encode returns the only encoding. It fails for nothing that
@@ -48,6 +52,7 @@ func DecodeEndorsements(b []byte) (*Endorsements, error) {
 		{"ek_intermediates", len(e.EKIntermediates), MaxIntermediates},
 		{"report_certificates", len(e.ReportCertificates), MaxIntermediates},
 		{"revocation_lists", len(e.RevocationLists), MaxRevocationLists},
+		{"ak_intermediates", len(e.AKIntermediates), MaxIntermediates},
 	} {
 		if list.count > list.limit {
 			return nil, fmt.Errorf("%w: %s has %d entries, at most %d", attest.ErrMalformed, list.name, list.count, list.limit)

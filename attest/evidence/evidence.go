@@ -29,7 +29,7 @@ const (
 	// about 8 KiB, a NitroTPM document at most 16.
 	MaxReport = 16 << 10
 	// MaxReports is one of each kind.
-	MaxReports = 3
+	MaxReports = 4
 	// MaxReportCertificates caps the certificates beside a report, as the
 	// kernel's auxblob has them; those of SEV-SNP have about 6 KiB.
 	MaxReportCertificates = 32 << 10
@@ -113,6 +113,9 @@ const (
 	KindTDX Kind = 2
 	// KindNitroTPM is an AWS NitroTPM attestation document.
 	KindNitroTPM Kind = 3
+	// KindAzure is what an Azure confidential VM's paravisor leaves in its TPM,
+	// as azure.Parse reads it.
+	KindAzure Kind = 4
 )
 
 // Report is one hardware report with the certificates that came with it.
@@ -156,7 +159,7 @@ func (e *Evidence) check() error {
 	}
 	for i, r := range e.Reports {
 		switch {
-		case r.Kind < KindSNP || r.Kind > KindNitroTPM:
+		case r.Kind < KindSNP || r.Kind > KindAzure:
 			return malformed("reports[%d] is of unknown kind %d", i, r.Kind)
 		case i > 0 && e.Reports[i-1].Kind >= r.Kind:
 			return malformed("reports[%d] is out of order or repeated", i)

@@ -37,6 +37,9 @@ func FuzzDecode(f *testing.F) {
 	f.Add(good)
 	f.Add(good[:len(good)/2])
 	f.Add(append(bytes.Clone(good), 0))
+	azure := sample()
+	azure.Reports = []evidence.Report{{Kind: evidence.KindAzure, Report: []byte("HCLA"), Certificates: []byte{11}}}
+	f.Add(encode(f, azure))
 	f.Add([]byte{0xa1, 0x01, 0x18, 0x02})
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -97,8 +100,9 @@ func TestReportsAreOneOfEachKindInOrder(t *testing.T) {
 		"both":       {[]evidence.Report{snp, tdx}, nil},
 		"one twice":  {[]evidence.Report{snp, snp}, attest.ErrMalformed},
 		"unordered":  {[]evidence.Report{tdx, snp}, attest.ErrMalformed},
-		"too many":   {[]evidence.Report{snp, tdx, {Kind: evidence.KindNitroTPM, Report: []byte{3}}, {Kind: 4, Report: []byte{4}}}, attest.ErrMalformed},
-		"unknown":    {[]evidence.Report{{Kind: 4, Report: []byte{4}}}, attest.ErrMalformed},
+		"all":        {[]evidence.Report{snp, tdx, {Kind: evidence.KindNitroTPM, Report: []byte{3}}, {Kind: evidence.KindAzure, Report: []byte{4}}}, nil},
+		"too many":   {[]evidence.Report{snp, tdx, {Kind: evidence.KindNitroTPM, Report: []byte{3}}, {Kind: evidence.KindAzure, Report: []byte{4}}, {Kind: 5, Report: []byte{5}}}, attest.ErrMalformed},
+		"unknown":    {[]evidence.Report{{Kind: 5, Report: []byte{5}}}, attest.ErrMalformed},
 		"of no kind": {[]evidence.Report{{Report: []byte{4}}}, attest.ErrMalformed},
 		"largest":    {[]evidence.Report{{Kind: evidence.KindSNP, Report: make([]byte, evidence.MaxReport)}}, nil},
 		"too large":  {[]evidence.Report{{Kind: evidence.KindSNP, Report: make([]byte, evidence.MaxReport+1)}}, attest.ErrMalformed},
@@ -148,6 +152,9 @@ func TestEndorsementsAreCapped(t *testing.T) {
 		},
 		"certificates": func(more int) evidence.Endorsements {
 			return evidence.Endorsements{EKCertificate: []byte{1}, ReportCertificates: entries(evidence.MaxIntermediates + more)}
+		},
+		"ak intermediates": func(more int) evidence.Endorsements {
+			return evidence.Endorsements{AKCertificate: []byte{1}, AKIntermediates: entries(evidence.MaxIntermediates + more)}
 		},
 		"lists": func(more int) evidence.Endorsements {
 			return evidence.Endorsements{EKCertificate: []byte{1}, RevocationLists: entries(evidence.MaxRevocationLists + more)}

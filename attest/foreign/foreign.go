@@ -41,7 +41,8 @@ const (
 
 // Result is what was found of evidence that is genuine.
 type Result struct {
-	// Kind is "snp-report", "tdx-quote", "nitro-document" or "tpm-quote".
+	// Kind is "snp-report", "tdx-quote", "nitro-document", "tpm-quote",
+	// "azure-quote" or "certified-quote".
 	Kind string `json:"kind"`
 	// At is the time at which it was verified.
 	At time.Time `json:"at"`

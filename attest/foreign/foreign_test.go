@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -28,11 +27,15 @@ import (
 // vector is a file of a module in the cache: genuine evidence.
 func vector(tb testing.TB, module, name string) []byte {
 	tb.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	b, err := os.ReadFile(filepath.Join(strings.TrimSpace(string(dir)), name))
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		tb.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(m.Dir, name))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -54,11 +54,23 @@ func SNP(raw []byte, given snp.Certificates, lists []*chain.List, a Asked) (*Res
 	if err != nil {
 		return nil, err
 	}
+	r := &Result{Kind: "snp-report", At: a.At, Policy: NotAsked}
+	e, err := r.snpGenuine(report, given, lists, a)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.compare("report_data", report.ReportData[:], a.Data); err != nil {
+		return nil, err
+	}
+	return r, r.snpPolicy(report, e, a)
+}
+
+// snpGenuine checks a report's certificates and signature.
+func (r *Result) snpGenuine(report *snp.Report, given snp.Certificates, lists []*chain.List, a Asked) (*snp.Endorsement, error) {
 	leaf, authorities, err := given.Leaf(report.Signer)
 	if err != nil {
 		return nil, err
 	}
-	r := &Result{Kind: "snp-report", At: a.At, Policy: NotAsked}
 	anchors, revocations := r.snpTrust(lists, a)
 	e, err := snp.VerifyEndorsement(leaf, authorities, anchors, revocations, a.At)
 	if err != nil {
@@ -76,10 +88,7 @@ func SNP(raw []byte, given snp.Certificates, lists []*chain.List, a Asked) (*Res
 		r.verified("report is of the chip that the key is of")
 	}
 	r.snpFacts(report, e)
-	if err := r.compare("report_data", report.ReportData[:], a.Data); err != nil {
-		return nil, err
-	}
-	return r, r.snpPolicy(report, e, a)
+	return e, nil
 }
 
 // snpTrust is the policy's, or AMD's own roots and whatever lists were given.

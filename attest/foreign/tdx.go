@@ -21,16 +21,23 @@ func TDX(raw []byte, collateral *tdx.Collateral, a Asked) (*Result, error) {
 		return nil, err
 	}
 	r := &Result{Kind: "tdx-quote", At: a.At, Policy: NotAsked}
+	if err := r.tdxGenuine(q, collateral, a); err != nil {
+		return nil, err
+	}
+	return r, r.compare("report_data", q.Report.ReportData[:], a.Data)
+}
+
+// tdxGenuine checks a quote, and by collateral its platform.
+func (r *Result) tdxGenuine(q *tdx.Quote, collateral *tdx.Collateral, a Asked) (err error) {
 	if collateral == nil {
 		err = r.tdxAlone(q, a)
 	} else {
 		err = r.tdxRated(q, collateral, a)
 	}
-	if err != nil {
-		return nil, err
+	if err == nil {
+		r.tdxFacts(q)
 	}
-	r.tdxFacts(q)
-	return r, r.compare("report_data", q.Report.ReportData[:], a.Data)
+	return err
 }
 
 // tdxAlone refuses by policy, which nothing was shown to: a quote without

@@ -27,15 +27,28 @@ type Quote struct {
 // it is. Errors are those of package tpm, attest.ErrRegisters and
 // attest.ErrBinding.
 func TPM(q Quote, a Asked) (*Result, error) {
-	ak, shown, err := tpm.ParseAKAnyForm(q.AK)
+	r, _, err := genuine("tpm-quote", q, a)
 	if err != nil {
 		return nil, err
+	}
+	r.warn("whose key it is is not looked at, nor whether its tpm is genuine")
+	if a.Policy != nil {
+		r.judged([]string{"a policy judges a machine: a tpm's quote alone shows none"}, nil)
+	}
+	return r, nil
+}
+
+// genuine checks a quote and answers whose key signed it.
+func genuine(kind string, q Quote, a Asked) (*Result, *tpm.AK, error) {
+	ak, shown, err := tpm.ParseAKAnyForm(q.AK)
+	if err != nil {
+		return nil, nil, err
 	}
 	parsed, err := tpm.ParseQuote(ak, q.Attest, q.Signature)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	r := &Result{Kind: "tpm-quote", At: a.At, Policy: NotAsked}
+	r := &Result{Kind: kind, At: a.At, Policy: NotAsked}
 	r.verified("quote is signed by the attestation key")
 	if shown {
 		r.verified("the key is restricted to what its tpm made, and fixed to it")
@@ -43,18 +56,11 @@ func TPM(q Quote, a Asked) (*Result, error) {
 	} else {
 		r.warn("the key comes without its attributes: whether it signs anything but what its tpm made is not shown")
 	}
-	r.warn("whose key it is is not looked at, nor whether its tpm is genuine")
 	r.quoteFacts(parsed)
 	if err := r.compare("extra_data", parsed.ExtraData, a.Data); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if err := r.explained(parsed, q); err != nil {
-		return nil, err
-	}
-	if a.Policy != nil {
-		r.judged([]string{"a policy judges a machine: a tpm's quote alone shows none"}, nil)
-	}
-	return r, nil
+	return r, ak, r.explained(parsed, q)
 }
 
 func (r *Result) quoteFacts(q *tpm.Quote) {

@@ -76,8 +76,9 @@ type Policy struct {
 	Witnesses []checkpoint.Key
 	Quorum    int
 	MaxAge    time.Duration
-	// Seen are heads of the log from before and from elsewhere.
-	Seen []Head
+	// Seen are heads of the log from before, Copies what others were shown.
+	Seen   []Head
+	Copies []Copy
 	// InUse are the releases that run somewhere.
 	InUse []attest.ReleaseDigest
 	Now   time.Time
@@ -106,7 +107,9 @@ type Report struct {
 
 // Replay reads the whole log. Errors are fetch's, attest.ErrMalformed,
 // attest.ErrPolicy and attest.ErrTransparency, for a log of which nothing can
-// be said: it does not sign what it serves.
+// be said: it does not sign what it serves. They are also those of a copy that
+// the log has not signed with the key that the auditor starts from or any that
+// it was rotated to: it shows nothing of the log.
 func Replay(ctx context.Context, fetch logtiles.Fetch, p Policy) (*Report, error) {
 	if p.Log.IsZero() || len(p.ReleaseKeys) == 0 || p.Quorum > len(p.Witnesses) {
 		return nil, fmt.Errorf("%w: no log, no release key, or %d of %d witnesses", attest.ErrPolicy, p.Quorum, len(p.Witnesses))
@@ -122,9 +125,15 @@ func Replay(ctx context.Context, fetch logtiles.Fetch, p Policy) (*Report, error
 	if c.Size > MaxEntries {
 		return nil, fmt.Errorf("%w: the log has %d entries, at most %d are read", attest.ErrMalformed, c.Size, MaxEntries)
 	}
-	a := &auditor{policy: p, log: p.Log, keys: slices.Clone(p.ReleaseKeys), witnesses: slices.Clone(p.Witnesses), roots: map[int64]tlog.Hash{}}
+	a := &auditor{policy: p, log: p.Log, logs: []checkpoint.Key{p.Log}, keys: slices.Clone(p.ReleaseKeys), witnesses: slices.Clone(p.Witnesses), roots: map[int64]tlog.Hash{}}
 	a.report.Head = headOf(c)
+	if err := a.readCopies(); err != nil {
+		return nil, err
+	}
 	if err := a.replay(ctx, fetch, c); err != nil {
+		return nil, err
+	}
+	if err := a.ownCopies(); err != nil {
 		return nil, err
 	}
 	opened, err := checkpoint.Open(signed, a.log, a.witnesses)
@@ -139,8 +148,10 @@ func Replay(ctx context.Context, fetch logtiles.Fetch, p Policy) (*Report, error
 
 // auditor carries one replay.
 type auditor struct {
-	policy    Policy
+	policy Policy
+	// log is the log's key in use; logs are those that it had, too.
 	log       checkpoint.Key
+	logs      []checkpoint.Key
 	keys      []crypto.PublicKey
 	witnesses []checkpoint.Key
 	// roots are those of the sizes that were seen before.
@@ -250,6 +261,7 @@ func (a *auditor) rotate(r *logentry.Rotation, index int64) {
 	case logentry.UseLog:
 		if known = a.log.String() == string(r.Old); known {
 			a.log, err = checkpoint.ParseKey(checkpoint.KindLog, string(r.New))
+			a.logs = append(a.logs, a.log)
 		}
 	case logentry.UseWitness:
 		// Which witnesses an operator asks is no auditor's to know.
@@ -321,20 +333,4 @@ func (a *auditor) inUse() {
 			a.find(Withdrawn, "release %s is in use and was withdrawn", digest)
 		}
 	}
-}
-
-// SeenIn reads the head of somebody else's copy of a checkpoint, which the log
-// has to have signed with the key that the auditor starts from or any that it
-// was rotated to: where none did, it shows nothing of the log. Errors are those
-// of checkpoint.Open.
-func SeenIn(signed []byte, keys ...checkpoint.Key) (Head, error) {
-	var last error
-	for _, key := range keys {
-		s, err := checkpoint.Open(signed, key, nil)
-		if err == nil {
-			return headOf(s.Checkpoint), nil
-		}
-		last = err
-	}
-	return Head{}, last
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -72,18 +73,18 @@ func (w *world) replay() *logaudit.Report {
 
 func (w *world) head() logaudit.Head {
 	w.t.Helper()
-	h, err := logaudit.SeenIn(w.log.Checkpoint(), w.log.Signer.Key)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return h
+	h := w.log.Head()
+	return logaudit.Head{Origin: h.Origin, Size: h.Size, Root: attest.Digest(h.Root)}
 }
 
 func TestGoodLog(t *testing.T) {
 	w := newWorld(t)
-	w.policy.Seen = append(w.policy.Seen, w.head())
+	w.policy.Seen = append(w.policy.Seen, w.head(), logaudit.Head{Origin: logtest.Origin, Root: attest.Sum(nil)})
 	first := logtest.NewRelease(t, w.key, 4)
 	w.add(first.Entry)
+	old := w.log.Witnesses[0]
+	w.log.Witnesses[0] = w.log.NewSigner(checkpoint.KindWitness, old.Name())
+	w.add(logtest.SignEntry(t, rotation(logentry.UseWitness, old.String(), w.log.Witnesses[0].String()), []byte(old.String()), old.SignStatement))
 	next := w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
 	w.add(logtest.SignEntry(t, rotation(logentry.UseLog, w.log.Signer.String(), next.String()), []byte(w.log.Signer.String()), w.log.Signer.SignStatement))
 	w.log.Signer = next
@@ -92,7 +93,7 @@ func TestGoodLog(t *testing.T) {
 	w.add(logtest.NewRelease(t, rotated, 5).Entry)
 	w.policy.InUse = append(w.policy.InUse, first.Digest)
 	r := w.replay()
-	if len(r.Findings) != 0 || len(r.Releases) != 5 || r.Rotations != 2 || r.Head.Size != 7 {
+	if len(r.Findings) != 0 || len(r.Releases) != 5 || r.Rotations != 3 || r.Head.Size != 8 {
 		t.Errorf("report %+v", r)
 	}
 }
@@ -111,11 +112,7 @@ func TestFindings(t *testing.T) {
 			for range 3 {
 				other.Add([]byte("another history"))
 			}
-			h, err := logaudit.SeenIn(other.Checkpoint(), w.log.Signer.Key)
-			if err != nil {
-				w.t.Fatal(err)
-			}
-			w.policy.Seen = append(w.policy.Seen, h)
+			w.policy.Copies = append(w.policy.Copies, logaudit.Copy{Name: "other", Signed: other.Checkpoint()})
 		}, logaudit.Fork},
 		"smaller": {func(_ *testing.T, w *world) {
 			h := w.head()
@@ -143,6 +140,16 @@ func TestFindings(t *testing.T) {
 			h.Origin = "other.example"
 			w.policy.Seen = append(w.policy.Seen, h)
 		}, logaudit.Fork},
+		"rotation of another log's key": {func(t *testing.T, w *world) {
+			own := w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+			next := w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+			w.add(logtest.SignEntry(t, rotation(logentry.UseLog, own.String(), next.String()), []byte(own.String()), own.SignStatement))
+		}, logaudit.Foreign},
+		"withdrawal of what was never logged": {func(_ *testing.T, w *world) {
+			w.add(w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{
+				Manifest: attest.ReleaseDigest{9}, Reason: logentry.ReasonFaulty,
+			}}))
+		}, logaudit.Foreign},
 		"no entry": {func(_ *testing.T, w *world) { w.add([]byte("nonsense")) }, logaudit.Foreign},
 		"never logged": {func(t *testing.T, w *world) {
 			w.policy.InUse = append(w.policy.InUse, logtest.NewRelease(t, w.key, 9).Digest)
@@ -164,6 +171,41 @@ func TestFindings(t *testing.T) {
 				t.Errorf("findings %+v, want %s", r.Findings, c.want)
 			}
 		})
+	}
+}
+
+// A copy counts that any of the log's keys has signed, before a rotation and
+// after it; one of another key shows nothing of the log.
+func TestCopies(t *testing.T) {
+	w := newWorld(t)
+	w.policy.Quorum, w.log.Witnesses = 0, nil
+	copied := func() {
+		w.policy.Copies = append(w.policy.Copies, logaudit.Copy{Name: "copy", Signed: w.log.Checkpoint()})
+	}
+	copied()
+	old, next := w.log.Signer, w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+	w.add(logtest.SignEntry(t, rotation(logentry.UseLog, old.String(), next.String()), []byte(old.String()), old.SignStatement))
+	w.log.Signer = next
+	copied()
+	if r := w.replay(); len(r.Findings) != 0 || !r.Fits {
+		t.Errorf("report %+v", r)
+	}
+	for name, c := range map[string]struct {
+		signed func() []byte
+		want   error
+	}{
+		"of another key": {func() []byte {
+			w.log.Signer = w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+			defer func() { w.log.Signer = next }()
+			return w.log.Checkpoint()
+		}, attest.ErrTransparency},
+		"nonsense": {func() []byte { return []byte("nonsense") }, attest.ErrMalformed},
+	} {
+		p := w.policy
+		p.Copies = []logaudit.Copy{{Name: name, Signed: c.signed()}}
+		if _, err := logaudit.Replay(t.Context(), w.fetch, p); !errors.Is(err, c.want) || !strings.Contains(fmt.Sprint(err), name) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 
@@ -195,8 +237,30 @@ func TestReplayRefuses(t *testing.T) {
 	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a missing bundle: %v", err)
 	}
-	w.policy.ReleaseKeys = nil
+	w.policy.Quorum = 3
+	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, attest.ErrPolicy) {
+		t.Errorf("more witnesses than there are: %v", err)
+	}
+	w.policy.Quorum, w.policy.ReleaseKeys = 2, nil
 	if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, attest.ErrPolicy) {
 		t.Errorf("no release key: %v", err)
+	}
+}
+
+// A log that says it is larger than any is not read.
+func TestReplayOfAnEndlessLog(t *testing.T) {
+	w := newWorld(t)
+	signed, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: logtest.Origin, Size: logaudit.MaxEntries + 1}, w.log.Signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fetch := func(_ context.Context, path string) ([]byte, error) {
+		if path != logtiles.CheckpointPath {
+			return nil, fmt.Errorf("%s: %w", path, fs.ErrNotExist)
+		}
+		return signed, nil
+	}
+	if _, err := logaudit.Replay(t.Context(), fetch, w.policy); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("error %v, want %v", err, attest.ErrMalformed)
 	}
 }

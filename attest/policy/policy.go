@@ -15,6 +15,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
+	"github.com/toolshed-cloud/shed/attest/google"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
@@ -64,10 +65,12 @@ func Parse(text []byte, open Open) (*Policy, error) {
 	v.Grace = o.get("grace").duration(0, chain.MaxGrace)
 	v.RevocationLists = o.get("revocation_lists").revocationLists()
 	v.Minimum = o.get("minimum").minimum()
-	v.TrustAnchors, v.EKRevocation = o.get("ek").ek()
+	v.TrustAnchors, v.EKRevocation = o.get("ek").keyRoots(nil)
+	v.AKAnchors, v.AKRevocation = o.get("ak").keyRoots(googleRoots)
 	v.SNP = o.get("snp").snp()
 	v.TDX = o.get("tdx").tdx(v.Grace)
 	v.Nitro = o.get("nitrotpm").nitro()
+	v.Azure = o.get("azure").azure()
 	o.end()
 	if f.err != nil {
 		return nil, f.err
@@ -105,13 +108,25 @@ func (v value) minimum() (t attest.Tiers) {
 	return t
 }
 
-// ek is which authorities vouch for endorsement keys.
-func (v value) ek() (anchors []verifier.TrustAnchor, treatment chain.Treatment) {
+// keyRoots is which authorities vouch for a kind of a TPM's keys; known are
+// those that come with the program, where some do.
+func (v value) keyRoots(known func() []verifier.TrustAnchor) (anchors []verifier.TrustAnchor, treatment chain.Treatment) {
 	if v.is(refused) {
 		return nil, chain.NotPublished
 	}
 	o := v.object()
-	for _, root := range o.get("roots").list(1, maxRoots) {
+	if roots := o.get("roots"); known != nil && roots.is(builtin) {
+		anchors = known()
+	} else {
+		anchors = roots.trustAnchors()
+	}
+	treatment = o.get("revocation").treatment()
+	o.end()
+	return anchors, treatment
+}
+
+func (v value) trustAnchors() (anchors []verifier.TrustAnchor) {
+	for _, root := range v.list(1, maxRoots) {
 		r := root.object()
 		certificate, tier := r.get("certificate"), r.get("tier").tier()
 		r.end()
@@ -122,9 +137,15 @@ func (v value) ek() (anchors []verifier.TrustAnchor, treatment chain.Treatment) 
 			anchors = append(anchors, verifier.TrustAnchor{Certificate: c, Tier: tier})
 		}
 	}
-	treatment = o.get("revocation").treatment()
-	o.end()
-	return anchors, treatment
+	return anchors
+}
+
+// googleRoots are Google's, worth what a cloud's word for its own TPM is.
+func googleRoots() (anchors []verifier.TrustAnchor) {
+	for _, c := range google.Roots() {
+		anchors = append(anchors, verifier.TrustAnchor{Certificate: c, Tier: attest.TierProviderRooted})
+	}
+	return anchors
 }
 
 // maxRoots caps the roots of one kind.

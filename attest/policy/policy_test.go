@@ -14,6 +14,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
+	"github.com/toolshed-cloud/shed/attest/google"
 	"github.com/toolshed-cloud/shed/attest/policy"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/attest/snp"
@@ -72,7 +73,9 @@ func TestDefaults(t *testing.T) {
 		strict.Log.NotRequired || strict.Log.Quorum != 2 || strict.Log.Witnesses[1].Label != "dev" || strict.Lifetime != 5*time.Minute ||
 		len(v.SNP.Anchors) != 3 || *v.SNP.AllowVLEK || *v.SNP.Permitted != snp.PolicySMT || *v.SNP.Floors["Genoa"].Microcode != 84 ||
 		v.SNP.Floors["Turin"].SNP != nil || v.TDX.Statuses[0] != tdx.UpToDate || v.TDX.XFAM.Allowed != 0x61ae7 ||
-		v.TDX.Attributes.Required != tdx.AttributeSEPTVEDisable || *v.TDX.Grace != 72*time.Hour || v.Nitro.MaxAge != 5*time.Minute {
+		v.TDX.Attributes.Required != tdx.AttributeSEPTVEDisable || *v.TDX.Grace != 72*time.Hour || v.Nitro.MaxAge != 5*time.Minute ||
+		v.Azure != nil || len(v.AKAnchors) != 2 || v.AKAnchors[1].Tier != attest.TierProviderRooted ||
+		!v.AKAnchors[0].Certificate.Equal(google.Roots()[0]) || v.AKRevocation != chain.RequiredWhereNamed {
 		t.Errorf("%+v", strict)
 	}
 	local, err := policy.Parse([]byte(text(t, "local")), opening(beside(t)))
@@ -80,7 +83,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if v := local.Verifier; len(v.TrustAnchors) != 1 || v.TrustAnchors[0].Tier != attest.TierSoftware || v.EKRevocation != chain.RequiredWhereNamed ||
-		v.SNP != nil || v.TDX != nil || v.Nitro != nil || local.Log.Quorum != 2 {
+		v.SNP != nil || v.TDX != nil || v.Nitro != nil || v.Azure != nil || v.AKAnchors != nil || local.Log.Quorum != 2 {
 		t.Errorf("%+v", local)
 	}
 }
@@ -159,6 +162,15 @@ func TestRefusals(t *testing.T) {
 		"alias":              {"lifetime: 5m", "lifetime: *x", "lifetime"},
 		"anchor":             {"lifetime: 5m", "lifetime: &x 5m", "lifetime is no plain value"},
 		"two documents":      {"lifetime: 5m", "lifetime: 5m\n---\nversion: 1", "one yaml document"},
+		"any paravisor":      {"azure: refused", "azure: {snp_measurements: any, tdx_mrtds: refused}", "azure.snp_measurements is not a list"},
+		"no paravisor":       {"azure: refused", "azure: {snp_measurements: [], tdx_mrtds: refused}", "azure.snp_measurements has 0 entries"},
+		"short paravisor":    {"azure: refused", "azure: {snp_measurements: refused, tdx_mrtds: [abcd]}", "azure.tdx_mrtds[0]"},
+		"half a paravisor":   {"azure: refused", "azure: {snp_measurements: refused}", "azure.tdx_mrtds is not set"},
+		"neither processor":  {"azure: refused", "azure: {snp_measurements: refused, tdx_mrtds: refused}", "azure: no paravisor is pinned"},
+		"more of azure":      {"azure: refused", "azure: {snp_measurements: refused, tdx_mrtds: refused, vmpl: 1}", "azure.vmpl is unknown"},
+		"ek's builtin":       {"ek: refused", "ek:\n  roots: builtin\n  revocation: not-published", "ek.roots is not a list"},
+		"ak's other word":    {"ak:\n  roots: builtin", "ak:\n  roots: google", "ak.roots is not a list"},
+		"ak's revocation":    {"  revocation: required-where-named\n\n# Revocation", "  revocation: none\n\n# Revocation", "ak.revocation"},
 		"nothing to go by":   {"grace: 72h", "grace:", "grace is no plain value"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -172,6 +184,32 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("%v, want %s", err, c.want)
 			}
 		})
+	}
+}
+
+// Paravisors are pinned for each processor by itself; a cloud's root is one of
+// a file too.
+func TestParavisorsAndRootsOfAttestationKeys(t *testing.T) {
+	measurement := strings.Repeat("ab", 48)
+	changed := strings.NewReplacer(
+		"azure: refused\n", "azure:\n  snp_measurements: ["+measurement+"]\n  tdx_mrtds: refused\n",
+		"ak:\n  roots: builtin\n", "ak:\n  roots:\n    - certificate: ek-root.pem\n      tier: software\n",
+	).Replace(text(t, "strict"))
+	p, err := policy.Parse([]byte(changed), opening(beside(t)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v := p.Verifier; len(v.Azure.SNP) != 1 || v.Azure.SNP[0][47] != 0xab || v.Azure.TDX != nil || len(v.AKAnchors) != 1 || v.AKAnchors[0].Tier != attest.TierSoftware || v.TrustAnchors != nil {
+		t.Errorf("%+v", v)
+	}
+	changed = strings.Replace(changed, "["+measurement+"]\n  tdx_mrtds: refused", "refused\n  tdx_mrtds: ["+measurement+"]", 1)
+	if p, err = policy.Parse([]byte(changed), opening(beside(t))); err != nil || len(p.Verifier.Azure.TDX) != 1 || p.Verifier.Azure.SNP != nil {
+		t.Errorf("on tdx: %v", err)
+	}
+	from, to := strings.Index(changed, "\ntdx:\n"), strings.Index(changed, "\n# AWS NitroTPM")
+	changed = changed[:from] + "\ntdx: refused\n" + changed[to:]
+	if _, err = policy.Parse([]byte(changed), opening(beside(t))); !errors.Is(err, attest.ErrPolicy) || !strings.Contains(fmt.Sprint(err), "tdx is not accepted") {
+		t.Errorf("on a processor that is refused: %v", err)
 	}
 }
 

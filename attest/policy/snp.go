@@ -116,14 +116,19 @@ func (v value) measurements() (any bool, all [][48]byte) {
 		v.failUnlessUnset("is neither any nor a list of measurements")
 		return false, nil
 	}
+	return false, v.digests()
+}
+
+// digests are a list of SHA-384 digests in hex.
+func (v value) digests() (all [][48]byte) {
 	for _, entry := range v.list(1, maxMeasurements) {
 		text := entry.text()
 		b, err := hex.DecodeString(text)
 		if err != nil || len(b) != 48 {
 			entry.fail("is %.16q, want 96 hex digits", text)
-			return false, nil
+			return nil
 		}
 		all = append(all, [48]byte(b))
 	}
-	return false, all
+	return all
 }

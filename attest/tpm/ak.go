@@ -136,6 +136,17 @@ func (w *wire) akRSA() (crypto.PublicKey, error) {
 	return &rsa.PublicKey{N: new(big.Int).SetBytes(modulus), E: 65537}, nil
 }
 
+// Is reports whether key is the attestation key's own.
+func (k *AK) Is(key crypto.PublicKey) bool {
+	switch own := k.key.(type) {
+	case *ecdsa.PublicKey:
+		return own.Equal(key)
+	case *rsa.PublicKey:
+		return own.Equal(key)
+	}
+	return false
+}
+
 // verify checks a TPMT_SIGNATURE over a message.
 func (k *AK) verify(message, signature []byte) error {
 	w := newWire("signature", signature)

@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rsa"
@@ -23,9 +24,12 @@ var (
 	oidSAN           = asn1.ObjectIdentifier{2, 5, 29, 17}
 )
 
-// EK is an endorsement key as its certificate shows it.
+// EK is an endorsement key as its certificate shows it, or whoever else names
+// it.
 type EK struct {
+	// certificate is nil where none is shown.
 	certificate *x509.Certificate
+	key         crypto.PublicKey
 	template    tpm2.TPMTPublic
 	// ID is the SHA-256 of the key's SubjectPublicKeyInfo.
 	ID attest.Digest
@@ -43,7 +47,21 @@ func ParseEK(der []byte) (*EK, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &EK{certificate: cert, template: template, ID: attest.Sum(cert.RawSubjectPublicKeyInfo)}, nil
+	return &EK{certificate: cert, key: cert.PublicKey, template: template, ID: attest.Sum(cert.RawSubjectPublicKeyInfo)}, nil
+}
+
+// EKWithoutCertificate is an endorsement key of one of EKTemplates that
+// something else than a certificate names. The error is attest.ErrIdentity.
+func EKWithoutCertificate(key crypto.PublicKey) (*EK, error) {
+	template, err := ekTemplate(key)
+	if err != nil {
+		return nil, err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("%w: endorsement key: %w", attest.ErrIdentity, err)
+	}
+	return &EK{key: key, template: template, ID: attest.Sum(spki)}, nil
 }
 
 func ekTemplate(key any) (tpm2.TPMTPublic, error) {
@@ -115,6 +133,9 @@ var ekP384Template = tpm2.TPMTPublic{
 // accepted authority, at the given time. Errors are attest.ErrIdentity and
 // chain.Verify's.
 func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at time.Time) (*chain.Path, error) {
+	if e.certificate == nil {
+		return nil, fmt.Errorf("%w: the machine shows no endorsement certificate", attest.ErrIdentity)
+	}
 	if !slices.ContainsFunc(e.certificate.UnknownExtKeyUsage, oidEKCertificate.Equal) {
 		return nil, fmt.Errorf("%w: ek_certificate is not for an endorsement key", attest.ErrIdentity)
 	}
@@ -127,7 +148,7 @@ func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at 
 // encapsulation returns the key as credential activation needs it.
 func (e *EK) encapsulation() (tpm2.LabeledEncapsulationKey, error) {
 	public := e.template
-	switch key := e.certificate.PublicKey.(type) {
+	switch key := e.key.(type) {
 	case *rsa.PublicKey:
 		public.Unique = tpm2.NewTPMUPublicID(tpm2.TPMAlgRSA, &tpm2.TPM2BPublicKeyRSA{Buffer: key.N.FillBytes(make([]byte, 256))})
 	case *ecdsa.PublicKey:

@@ -44,8 +44,13 @@ func FuzzKeys(f *testing.F) {
 	f.Fuzz(func(t *testing.T, certificate, public []byte) {
 		_, err := tpm.ParseEK(certificate)
 		refusedOrFine(t, err)
-		_, err = tpm.ParseAK(public)
+		ak, err := tpm.ParseAK(public)
 		refusedOrFine(t, err)
+		certified, err := tpm.ParseAKCertificate(certificate)
+		refusedOrFine(t, err)
+		if ak != nil && certified != nil {
+			refusedOrFine(t, certified.Of(ak))
+		}
 	})
 }
 

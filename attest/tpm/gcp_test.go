@@ -43,9 +43,8 @@ func gcpVector(t *testing.T, name string) []*x509.Certificate {
 	return all
 }
 
-// Google has had two hierarchies: the one that names a manufacturer, for
-// endorsement keys alone, and the private CA that certifies the attestation
-// keys of Shielded and confidential VMs too.
+// Google has had two hierarchies, each for endorsement and attestation keys: the
+// one that names a manufacturer, and the private CA after it.
 func TestGCPCertificates(t *testing.T) {
 	manufacturer := []*x509.Certificate{gcpVector(t, "server/ca-certs/tpm_ek_root_1.cer")[0]}
 	private := []*x509.Certificate{gcpVector(t, "server/ca-certs/gcp_ek_ak_ca_root.crt")[0]}

@@ -10,6 +10,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/google"
 	"github.com/toolshed-cloud/shed/attest/internal/memo"
 	"github.com/toolshed-cloud/shed/attest/nitro"
 	"github.com/toolshed-cloud/shed/attest/snp"
@@ -20,14 +21,20 @@ import (
 // endorsed is what others vouch with, parsed once for the same bytes. What a
 // policy makes of it is kept too, for as long as that holds.
 type endorsed struct {
-	ek                 *tpm.EK
-	intermediates      []*x509.Certificate
+	ek            *tpm.EK
+	intermediates []*x509.Certificate
+	// ak is nil where no cloud certified the attestation key, instance where its
+	// certificate does not say which machine's it is.
+	ak                 *tpm.AKCertificate
+	akIntermediates    []*x509.Certificate
+	instance           *google.Instance
 	reportCertificates []*x509.Certificate
 	lists              []*chain.List
 	// tdx is nil where no collateral of Intel's came along.
 	tdx *tdx.Collateral
 
 	anchored          memo.Memo[*anchored]
+	certified         memo.Memo[*anchored]
 	snpEndorsements   memo.Memo[*snp.Endorsement]
 	tdxEndorsements   memo.Memo[*tdx.Endorsement]
 	nitroEndorsements memo.Memo[*nitro.Endorsement]
@@ -45,6 +52,9 @@ func parseEndorsed(b []byte) (*endorsed, error) {
 			return nil, err
 		}
 	}
+	if err := parsed.readAK(e); err != nil {
+		return nil, err
+	}
 	if len(e.TDX) > 0 {
 		if parsed.tdx, err = tdx.ParseCollateral(e.TDX); err != nil {
 			return nil, err
@@ -60,12 +70,20 @@ func parseEndorsed(b []byte) (*endorsed, error) {
 	return parsed, err
 }
 
-// id is the endorsement key's, zero without one.
-func (e *endorsed) id() attest.Digest {
-	if e.ek == nil {
-		return attest.Digest{}
+func (e *endorsed) readAK(shown *evidence.Endorsements) (err error) {
+	if len(shown.AKCertificate) == 0 {
+		return nil
 	}
-	return e.ek.ID
+	if e.ak, err = tpm.ParseAKCertificate(shown.AKCertificate); err != nil {
+		return err
+	}
+	if e.akIntermediates, err = parseEach(shown.AKIntermediates, "ak_intermediates", chain.Parse); err != nil {
+		return err
+	}
+	if der := e.ak.Extension(google.OID); der != nil {
+		e.instance, err = google.ParseInstance(der)
+	}
+	return err
 }
 
 func parseEach[T any](encoded [][]byte, name string, parse func(string, []byte) (T, error)) ([]T, error) {
@@ -93,7 +111,7 @@ func (e *endorsed) ekAnchored(root *x509.Certificate, p *Policy) (*anchored, err
 	if e.ek == nil {
 		return nil, fmt.Errorf("%w: the machine shows no endorsement certificate", attest.ErrIdentity)
 	}
-	return keep(&e.anchored, root, p, func() (*anchored, error) {
+	return keep(&e.anchored, root, p, p.EKRevocation, func() (*anchored, error) {
 		path, err := e.ek.Path(e.intermediates, root, p.Now)
 		if err != nil {
 			return nil, err
@@ -103,14 +121,27 @@ func (e *endorsed) ekAnchored(root *x509.Certificate, p *Policy) (*anchored, err
 	})
 }
 
+// akAnchored is the attestation key's own path to one accepted authority.
+// Errors are chain's.
+func (e *endorsed) akAnchored(root *x509.Certificate, p *Policy) (*anchored, error) {
+	return keep(&e.certified, root, p, p.AKRevocation, func() (*anchored, error) {
+		path, err := e.ak.Path(e.akIntermediates, root, p.Now)
+		if err != nil {
+			return nil, err
+		}
+		fresh, err := p.revocations(p.AKRevocation, e.lists).Check(path, p.Now)
+		return &anchored{path: path, fresh: fresh}, err
+	})
+}
+
 // keep answers what was found before where it still holds at the policy's
 // time, and finds it anew otherwise.
-func keep(m *memo.Memo[*anchored], root *x509.Certificate, p *Policy, find func() (*anchored, error)) (*anchored, error) {
+func keep(m *memo.Memo[*anchored], root *x509.Certificate, p *Policy, t chain.Treatment, find func() (*anchored, error)) (*anchored, error) {
 	if len(p.RevocationLists) > 0 {
 		// A policy's own lists are no part of what is kept.
 		return find()
 	}
-	key := append(p.key(), root.Raw...)
+	key := append(p.key(t), root.Raw...)
 	found, err := m.Get(key, func([]byte) (*anchored, error) { return find() })
 	if err != nil || found.fresh.Valid.Contains(p.Now) {
 		return found, err
@@ -119,8 +150,8 @@ func keep(m *memo.Memo[*anchored], root *x509.Certificate, p *Policy, find func(
 }
 
 // key names what of the policy a path's verification depends on.
-func (p *Policy) key() []byte {
-	return binary.BigEndian.AppendUint64([]byte{byte(p.EKRevocation)}, uint64(p.Grace))
+func (p *Policy) key(t chain.Treatment) []byte {
+	return binary.BigEndian.AppendUint64([]byte{byte(t)}, uint64(p.Grace))
 }
 
 // revocations joins the lists that came with the evidence and the policy's.

@@ -2,7 +2,6 @@ package verifier
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -13,20 +12,12 @@ type judge struct {
 	policy     Policy
 	facts      *Verified
 	activation Activation
-	voucher    voucher
-	processor  processor
-	match      match
-	own        registerSet
-}
-
-// voucher is the best of the accepted authorities that vouch for the
-// endorsement key.
-type voucher struct {
-	tier attest.Tier
-	// stale says which revocation list is used in its grace.
-	stale string
-	// err says why none vouches.
-	err error
+	// voucher is for the endorsement key, certified for the attestation key.
+	voucher   voucher
+	certified voucher
+	processor processor
+	match     match
+	own       registerSet
 }
 
 // Appraise judges verified evidence. The error is attest.ErrPolicy: a policy
@@ -40,7 +31,7 @@ func Appraise(v *Verified, activation Activation, p Policy) (attest.AttestationR
 }
 
 func (j *judge) appraise() attest.AttestationResult {
-	j.voucher, j.own = j.vouch(), j.ownRegisters()
+	j.voucher, j.certified, j.own = j.vouch(), j.certify(), j.ownRegisters()
 	j.processor = j.judgeReports()
 	j.match = j.matching(j.tier())
 	j.crossCheck()
@@ -59,81 +50,6 @@ func (j *judge) appraise() attest.AttestationResult {
 		a.Status = max(a.Status, f.Verdict)
 	}
 	return a
-}
-
-// vouch is the worth of the authority that vouches for the endorsement key.
-func (j *judge) vouch() voucher {
-	best := voucher{}
-	if len(j.policy.TrustAnchors) == 0 {
-		best.err = fmt.Errorf("%w: the policy accepts none", attest.ErrIdentity)
-	}
-	for _, root := range j.policy.TrustAnchors {
-		found, err := j.facts.endorsed.ekAnchored(root.Certificate, &j.policy)
-		if err != nil {
-			best.err = telling(best.err, err)
-		} else if root.Tier > best.tier {
-			best.tier, best.stale = root.Tier, staleness(found.fresh, j.policy.Now)
-		}
-	}
-	return best
-}
-
-// tier is the worth of the machine's identity: of the authority that vouches
-// for its TPM, or of a hardware report that shows more.
-func (j *judge) tier() attest.Tier {
-	if j.processor.finding.Verdict >= attest.Contraindicated {
-		return attest.TierNone
-	}
-	return max(j.voucherTier(), j.processor.identity)
-}
-
-// voucherTier is what the authority of the endorsement key is worth for the
-// attestation key: nothing until somebody has checked that both live in one
-// TPM. Endorsement certificates are public, and anybody's can be shown.
-func (j *judge) voucherTier() attest.Tier {
-	if j.activation == NotActivated {
-		return attest.TierNone
-	}
-	return j.voucher.tier
-}
-
-func (j *judge) identity() attest.Finding {
-	const d = attest.InstanceIdentity
-	tier := j.tier()
-	switch {
-	case errors.Is(j.voucher.err, attest.ErrRevoked):
-		return refuse(d, j.voucher.err)
-	case tier == attest.TierNone && j.processor.finding.Cause != nil:
-		return bad(d, attest.ErrPlatform, "the hardware report that vouches for the key is refused")
-	case tier == attest.TierNone && j.voucher.tier > tier:
-		return none(d, "nobody has checked that the attestation key lives beside the endorsement key")
-	case tier == attest.TierNone:
-		return refuse(d, fmt.Errorf("no accepted root vouches for the endorsement key: %w", j.voucher.err))
-	case tier < j.policy.Minimum.Identity:
-		return bad(d, attest.ErrIdentity, "tier %s is below the minimum, %s", tier, j.policy.Minimum.Identity)
-	}
-	worth := ""
-	if tier == attest.TierSoftware {
-		worth = "; an emulated tpm: whoever runs the machine could forge this"
-	}
-	// A report's word is enough for its own tier, and for no higher one.
-	switch {
-	case j.processor.identity == attest.TierHardware:
-		return good(d, "the hardware report names the attestation key and shows the image that booted")
-	case j.processor.identity == attest.TierProviderRooted && tier == attest.TierProviderRooted:
-		return good(d, "the cloud's own document names the attestation key: its tpm is as honest as the cloud")
-	}
-	how := "attestation key activated on this connection"
-	switch j.activation {
-	case ActivatedBefore:
-		how = "attestation key as pinned"
-	case ActivatedBySaver:
-		return warn(d, "accepted endorsement root; that the attestation key lives beside the endorsement key is the saver's word%s", worth)
-	}
-	if j.voucher.stale != "" {
-		return warn(d, "accepted endorsement root, %s; %s%s", how, j.voucher.stale, worth)
-	}
-	return good(d, "accepted endorsement root, "+how+worth)
 }
 
 func (j *judge) configuration() attest.Finding {

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"bytes"
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
@@ -14,6 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/nitro"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // NitroPolicy is which NitroTPM documents a verifier accepts. Every field must
@@ -48,13 +50,8 @@ func parseNitro(r evidence.Report) (nitroReport, error) {
 
 func (nitroReport) name() string { return "AWS NitroTPM" }
 
-// data is zero, which nothing has to name, where the user data has another
-// length.
-func (r nitroReport) data() (data [64]byte) {
-	if len(r.document.UserData) == len(data) {
-		copy(data[:], r.document.UserData)
-	}
-	return data
+func (r nitroReport) names(_ *tpm.AK, data [64]byte) bool {
+	return bytes.Equal(r.document.UserData, data[:])
 }
 
 func (r nitroReport) appraise(e *endorsed, p *Policy) (platform, error) {
@@ -69,7 +66,8 @@ func (r nitroReport) appraise(e *endorsed, p *Policy) (platform, error) {
 		return platform{}, err
 	}
 	judged := platform{
-		vouched: attest.TierProviderRooted,
+		vouched: attest.TierProviderRooted, keeps: attest.TierProviderRooted,
+		because: "the cloud's own document names the attestation key: its tpm is as honest as the cloud",
 		shown:   fmt.Sprintf("a document of %s, signed by aws at %s", r.document.ModuleID, r.document.Timestamp.UTC().Format(time.RFC3339)),
 	}
 	if age := p.Now.Sub(r.document.Timestamp).Abs(); age > p.Nitro.MaxAge {

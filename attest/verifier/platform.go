@@ -1,12 +1,14 @@
 package verifier
 
 import (
+	"crypto"
 	"fmt"
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // report is one hardware report that names this evidence's key and leaf. Who
@@ -14,8 +16,9 @@ import (
 type report interface {
 	// name is the platform's, as its maker spells it.
 	name() string
-	// data is the guest's own bytes in it.
-	data() [64]byte
+	// names reports whether it is about this key, and about this moment where
+	// its data is the guest's own choice: attest.ReportData.
+	names(ak *tpm.AK, data [64]byte) bool
 	// appraise verifies the report's signatures against the policy's roots and
 	// appraises it. Errors are attest's sentinels.
 	appraise(*endorsed, *Policy) (platform, error)
@@ -29,29 +32,43 @@ type platform struct {
 	shown string
 	// encrypted says that the processor keeps the host out of the memory.
 	encrypted bool
-	// measured says that the report itself shows which image booted, from its
-	// first instruction on, so that no TPM has to be believed.
-	measured bool
-	// vouched is the tier of identity that the report's author stands for, who
-	// runs the TPM whose key it names.
+	// vouched is the tier of identity that the report stands for: it shows by
+	// itself which image booted, from its first instruction on, so that no TPM
+	// has to be believed, or its author runs the TPM whose key it names. because
+	// says which.
 	vouched attest.Tier
+	because string
+	// needsActivation says that the report names an endorsement key, and that
+	// vouched holds once somebody has checked that the attestation key lives
+	// beside it.
+	needsActivation bool
+	// keeps is the tier of that author for what the TPM keeps.
+	keeps attest.Tier
 }
+
+// showsImage is why a report makes an identity that no TPM has to be believed
+// for.
+const showsImage = "the hardware report names the attestation key and shows the image that booted"
+
+// endorser is a report that names the TPM's endorsement key.
+type endorser interface{ endorsementKey() crypto.PublicKey }
 
 // parsers are the kinds of report that are read.
 var parsers = map[evidence.Kind]func(evidence.Report) (report, error){
 	evidence.KindSNP:      func(r evidence.Report) (report, error) { return parseSNP(r) },
 	evidence.KindTDX:      func(r evidence.Report) (report, error) { return parseTDX(r) },
 	evidence.KindNitroTPM: func(r evidence.Report) (report, error) { return parseNitro(r) },
+	evidence.KindAzure:    func(r evidence.Report) (report, error) { return parseAzure(r) },
 }
 
 // parseReports reads the hardware reports and holds each against what it must
 // name: the attestation key and the root of the batch. Errors are
 // attest.ErrMalformed or attest.ErrBinding.
-func parseReports(e *evidence.Evidence, akName []byte, root attest.Digest) ([]report, error) {
+func parseReports(e *evidence.Evidence, ak *tpm.AK, root attest.Digest) ([]report, error) {
 	if len(e.Reports) == 0 {
 		return nil, nil
 	}
-	want := attest.ReportData(akName, e.Batch.Count, root)
+	want := attest.ReportData(ak.Name, e.Batch.Count, root)
 	reports := make([]report, 0, len(e.Reports))
 	for i, encoded := range e.Reports {
 		parse, ok := parsers[encoded.Kind]
@@ -62,7 +79,7 @@ func parseReports(e *evidence.Evidence, akName []byte, root attest.Digest) ([]re
 		if err != nil {
 			return nil, err
 		}
-		if r.data() != want {
+		if !r.names(ak, want) {
 			return nil, fmt.Errorf("%w: the %s report vouches for another key or another moment", attest.ErrBinding, r.name())
 		}
 		reports = append(reports, r)
@@ -74,8 +91,12 @@ func parseReports(e *evidence.Evidence, akName []byte, root attest.Digest) ([]re
 type processor struct {
 	memory   attest.Tier
 	identity attest.Tier
-	// tpm is the tier of a report's author who runs the TPM. A report that shows
-	// the image by itself raises no TPM.
+	// because says what makes the identity, bySaver that it rests on a saver's
+	// word for the activation, notActivated that it would with one.
+	because               string
+	bySaver, notActivated bool
+	// tpm is the tier of a report's author for what the TPM keeps. A report that
+	// shows the image by itself raises no TPM.
 	tpm     attest.Tier
 	finding attest.Finding
 	// opaque is what is said of memory.
@@ -101,11 +122,7 @@ func (j *judge) judgeReports() processor {
 		}
 		shown = append(shown, r.name()+": "+judged.shown)
 		warnings = append(warnings, judged.warnings...)
-		p.tpm = max(p.tpm, judged.vouched)
-		p.identity = max(p.identity, judged.vouched)
-		if judged.measured {
-			p.identity = attest.TierHardware
-		}
+		p.vouched(judged, j.activation)
 		if judged.encrypted {
 			encrypted = r.name()
 		}
@@ -118,6 +135,18 @@ func (j *judge) judgeReports() processor {
 		p.finding = warn(attest.Hardware, "%s; %s", strings.Join(shown, "; "), strings.Join(warnings, "; "))
 	}
 	return p
+}
+
+// vouched takes a report's word for the identity, where it counts.
+func (p *processor) vouched(by platform, a Activation) {
+	if by.needsActivation && a == NotActivated {
+		p.notActivated = true
+		return
+	}
+	p.tpm = max(p.tpm, by.keeps)
+	if by.vouched > p.identity {
+		p.identity, p.because, p.bySaver = by.vouched, by.because, by.needsActivation && a == ActivatedBySaver
+	}
 }
 
 // crossCheck holds registers that a report has of its own against the release

@@ -7,6 +7,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/snp"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // snpReport is an AMD SEV-SNP attestation report with the certificates that
@@ -26,7 +27,7 @@ func parseSNP(r evidence.Report) (snpReport, error) {
 
 func (snpReport) name() string { return "AMD SEV-SNP" }
 
-func (r snpReport) data() [64]byte { return r.report.ReportData }
+func (r snpReport) names(_ *tpm.AK, data [64]byte) bool { return r.report.ReportData == data }
 
 func (r snpReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	if p.SNP == nil {
@@ -44,13 +45,13 @@ func (r snpReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	if err != nil {
 		return platform{}, err
 	}
+	shown := platform{encrypted: true}
 	if p.SNP.MeasuredBoot {
+		shown.vouched, shown.because = attest.TierHardware, showsImage
 		judged.Warnings = append(judged.Warnings, "the launch measurement covers no acpi tables: the host's run in the guest's kernel")
 	}
-	return platform{
-		refusals: judged.Refusals, warnings: judged.Warnings, shown: strings.Join(judged.Shown, ", "),
-		encrypted: true, measured: p.SNP.MeasuredBoot,
-	}, nil
+	shown.refusals, shown.warnings, shown.shown = judged.Refusals, judged.Warnings, strings.Join(judged.Shown, ", ")
+	return shown, nil
 }
 
 // snpEndorsement is AMD's word for the key that signed the report, by the

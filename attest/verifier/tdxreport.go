@@ -7,6 +7,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/tdx"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // tdxReport is an Intel TDX quote.
@@ -24,7 +25,7 @@ func parseTDX(r evidence.Report) (tdxReport, error) {
 
 func (tdxReport) name() string { return "Intel TDX" }
 
-func (r tdxReport) data() [64]byte { return r.quote.Report.ReportData }
+func (r tdxReport) names(_ *tpm.AK, data [64]byte) bool { return r.quote.Report.ReportData == data }
 
 func (r tdxReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	if p.TDX == nil {
@@ -42,10 +43,11 @@ func (r tdxReport) appraise(e *endorsed, p *Policy) (platform, error) {
 	if err != nil {
 		return platform{}, err
 	}
-	return platform{
-		refusals: judged.Refusals, warnings: judged.Warnings, shown: strings.Join(judged.Shown, ", "),
-		encrypted: true, measured: p.TDX.pinsImage(),
-	}, nil
+	shown := platform{refusals: judged.Refusals, warnings: judged.Warnings, shown: strings.Join(judged.Shown, ", "), encrypted: true}
+	if p.TDX.pinsImage() {
+		shown.vouched, shown.because = attest.TierHardware, showsImage
+	}
+	return shown, nil
 }
 
 // pinsImage reports whether firmware, tables, loader and image are all of

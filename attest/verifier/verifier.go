@@ -9,6 +9,7 @@ package verifier
 import (
 	"crypto/x509"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -27,8 +28,12 @@ type TrustAnchor struct {
 // Policy is what a verifier accepts.
 type Policy struct {
 	// TrustAnchors vouch for endorsement keys. At least one, but where a
-	// hardware report alone can vouch for the machine.
+	// hardware report or one of AKAnchors can vouch for the machine.
 	TrustAnchors []TrustAnchor
+	// AKAnchors vouch for attestation keys directly, by certificate: a cloud
+	// says so that the key lives in a TPM of its own. They vouch for no
+	// endorsement key, and TrustAnchors for no attestation key.
+	AKAnchors []TrustAnchor
 	// Releases are the verified manifests, by digest, of which one must match
 	// the registers. At least one.
 	Releases map[attest.ReleaseDigest]*release.Manifest
@@ -40,13 +45,16 @@ type Policy struct {
 	// revocation lists, RevocationLists are lists beside those that come with
 	// the evidence, and Grace is how long any is still used past its next
 	// update: the appraisal then warns.
-	EKRevocation    chain.Treatment
+	EKRevocation chain.Treatment
+	// AKRevocation is the same of certificates of attestation keys; to be set
+	// with AKAnchors.
+	AKRevocation    chain.Treatment
 	RevocationLists []*chain.List
 	Grace           time.Duration
 	// ReportsNotJudged says that hardware reports are passed over, whatever
 	// they show, and that no tier comes of them: a control plane keeps its fleet
 	// by registers, and leaves its machines' processors to their owners. With
-	// it SNP, TDX and Nitro are nil.
+	// it SNP, TDX, Nitro and Azure are nil.
 	ReportsNotJudged bool
 	// SNP says which AMD SEV-SNP machines are accepted; nil refuses evidence
 	// that shows such a report.
@@ -54,8 +62,10 @@ type Policy struct {
 	// TDX says which Intel TDX machines are accepted; nil refuses evidence that
 	// shows such a report.
 	TDX *TDXPolicy
-	// Nitro says the same of AWS NitroTPM documents.
+	// Nitro says the same of AWS NitroTPM documents, Azure of reports of a
+	// paravisor.
 	Nitro *NitroPolicy
+	Azure *AzurePolicy
 	// EpochFloor refuses releases with a lower epoch; zero is a floor too,
 	// since epochs start at one.
 	EpochFloor uint64
@@ -87,16 +97,35 @@ func (p Policy) check() error {
 // attest.ErrPolicy.
 func (p Policy) CheckButReleases() error {
 	switch {
-	case len(p.TrustAnchors) == 0 && p.Nitro == nil && p.SNP == nil && p.TDX == nil:
+	case len(p.TrustAnchors) == 0 && len(p.AKAnchors) == 0 && !p.acceptsReports():
 		return fmt.Errorf("%w: no accepted endorsement root, and no other that could vouch for a machine", attest.ErrPolicy)
 	case p.Minimum.Identity <= attest.TierNone:
 		return fmt.Errorf("%w: no minimum tier of identity", attest.ErrPolicy)
 	case p.EKRevocation == 0:
 		return fmt.Errorf("%w: revocation of endorsement certificates is left unsaid", attest.ErrPolicy)
+	case len(p.AKAnchors) > 0 && p.AKRevocation == 0:
+		return fmt.Errorf("%w: revocation of attestation keys' certificates is left unsaid", attest.ErrPolicy)
 	}
-	if p.ReportsNotJudged && (p.SNP != nil || p.TDX != nil || p.Nitro != nil) {
+	if p.ReportsNotJudged && p.acceptsReports() {
 		return fmt.Errorf("%w: hardware reports are not to be judged, and are said how", attest.ErrPolicy)
 	}
+	if err := p.checkReports(); err != nil {
+		return err
+	}
+	for _, root := range slices.Concat(p.TrustAnchors, p.AKAnchors) {
+		if root.Certificate == nil || root.Tier <= attest.TierNone {
+			return fmt.Errorf("%w: an endorsement root has no certificate or no tier", attest.ErrPolicy)
+		}
+	}
+	return nil
+}
+
+// acceptsReports reports whether some hardware report is accepted.
+func (p Policy) acceptsReports() bool {
+	return p.SNP != nil || p.TDX != nil || p.Nitro != nil || p.Azure != nil
+}
+
+func (p Policy) checkReports() error {
 	if p.Nitro != nil {
 		if err := p.Nitro.check(); err != nil {
 			return err
@@ -112,10 +141,8 @@ func (p Policy) CheckButReleases() error {
 			return err
 		}
 	}
-	for _, root := range p.TrustAnchors {
-		if root.Certificate == nil || root.Tier <= attest.TierNone {
-			return fmt.Errorf("%w: an endorsement root has no certificate or no tier", attest.ErrPolicy)
-		}
+	if p.Azure != nil {
+		return p.Azure.check(&p)
 	}
 	return nil
 }

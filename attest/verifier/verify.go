@@ -16,7 +16,7 @@ import (
 // yet said: Appraise does.
 type Verified struct {
 	// EK is the SHA-256 of the endorsement key's SubjectPublicKeyInfo; zero
-	// where the machine shows no endorsement certificate.
+	// where neither a certificate nor a report shows one.
 	EK attest.Digest
 	// AK is the TPM name of the attestation key (TPM 2.0 Part 1, section 16).
 	AK []byte
@@ -34,7 +34,9 @@ type Verified struct {
 
 	endorsed *endorsed
 	ak       *tpm.AK
-	reports  []report
+	// ek is nil where none is shown.
+	ek      *tpm.EK
+	reports []report
 }
 
 // Verifier verifies evidence. It keeps what it parsed of keys and certificates
@@ -75,14 +77,47 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 	if err != nil {
 		return nil, err
 	}
-	reports, err := parseReports(e, ak.Name, root)
+	reports, err := parseReports(e, ak, root)
 	if err != nil {
 		return nil, err
 	}
-	return &Verified{
-		EK: endorsed.id(), AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
+	verified := &Verified{
+		AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
 		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, endorsed: endorsed, ak: ak, reports: reports,
-	}, nil
+	}
+	if err := verified.keys(); err != nil {
+		return nil, err
+	}
+	return verified, nil
+}
+
+// keys holds the keys that others name against each other. Errors are
+// attest.ErrBinding and attest.ErrIdentity.
+func (v *Verified) keys() error {
+	if certificate := v.endorsed.ak; certificate != nil {
+		if err := certificate.Of(v.ak); err != nil {
+			return err
+		}
+	}
+	v.ek = v.endorsed.ek
+	for _, r := range v.reports {
+		by, ok := r.(endorser)
+		if !ok {
+			continue
+		}
+		named, err := tpm.EKWithoutCertificate(by.endorsementKey())
+		if err != nil {
+			return err
+		}
+		if v.ek != nil && v.ek.ID != named.ID {
+			return fmt.Errorf("%w: the %s report names another endorsement key than is certified", attest.ErrBinding, r.name())
+		}
+		v.ek = named
+	}
+	if v.ek != nil {
+		v.EK = v.ek.ID
+	}
+	return nil
 }
 
 // Platforms are the names of the hardware reports that came along, whatever a
@@ -113,11 +148,11 @@ func checkBinding(e *evidence.Evidence, nonce attest.Nonce, ch attest.Channel) e
 }
 
 // Challenge makes a credential that only the machine of this evidence can
-// open. Errors are those of rand, and attest.ErrIdentity where the machine
-// shows no endorsement key.
+// open. Errors are those of rand, and attest.ErrIdentity where nothing shows
+// the machine's endorsement key.
 func (v *Verified) Challenge(rand io.Reader) (*tpm.Challenge, error) {
-	if v.endorsed.ek == nil {
+	if v.ek == nil {
 		return nil, fmt.Errorf("%w: the machine shows no endorsement key to challenge", attest.ErrIdentity)
 	}
-	return tpm.NewChallenge(rand, v.endorsed.ek, v.ak)
+	return tpm.NewChallenge(rand, v.ek, v.ak)
 }

@@ -41,7 +41,10 @@ func LoadKey(dir, name string, random io.Reader, clock func() time.Time) (*check
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the witness's directory: %w", err)
 	}
-	path := filepath.Join(dir, keyFile)
+	return loadKey(filepath.Join(dir, keyFile), name, random, clock)
+}
+
+func loadKey(path, name string, random io.Reader, clock func() time.Time) (*checkpoint.Signer, error) {
 	text, err := readCapped(path, maxKey)
 	if errors.Is(err, fs.ErrNotExist) {
 		return drawKey(path, name, random, clock)

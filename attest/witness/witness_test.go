@@ -215,22 +215,89 @@ func TestEmptyTreeHasOneRoot(t *testing.T) {
 func TestRotateNeedsTheDirectoryAlone(t *testing.T) {
 	b := newBench(t)
 	key := b.w.Key()
-	if _, _, err := witness.Rotate(b.dir, rand.Reader); !errors.Is(err, statefile.ErrLocked) {
+	if _, err := witness.Rotate(b.dir, rand.Reader, func([]byte) error { return nil }); !errors.Is(err, statefile.ErrLocked) {
 		t.Errorf("of a witness that runs: %v", err)
 	}
 	if err := b.w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	next, entry, err := witness.Rotate(b.dir, rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
+	next, entry := b.rotate()
 	e, err := logentry.Parse(entry)
 	if err != nil || e.VerifyRotation() != nil || string(e.Body.Rotation.Old) != key.String() || string(e.Body.Rotation.New) != next.String() {
 		t.Errorf("entry %+v, %v", e, err)
 	}
 	if b.open(b.log.Signer.Key); b.w.Key() != next || next == key {
 		t.Errorf("key %s, want %s", b.w.Key(), next)
+	}
+}
+
+// rotate draws the next key of a witness that does not run.
+func (b *bench) rotate() (next checkpoint.Key, entry []byte) {
+	b.t.Helper()
+	next, err := witness.Rotate(b.dir, rand.Reader, func(e []byte) error {
+		entry = e
+		return nil
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return next, entry
+}
+
+// What cannot be kept is not cosigned, its asker is not told why, and the
+// witness goes on from what it kept.
+func TestFullDisk(t *testing.T) {
+	b := newBench(t)
+	var faults []error
+	server := httptest.NewServer(b.w.Handler(func(err error) { faults = append(faults, err) }))
+	t.Cleanup(server.Close)
+	b.url = server.URL
+	request := b.grow(0, "a").Encode()
+	away := filepath.Join(t.TempDir(), "away")
+	if err := os.Rename(b.dir, away); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, answer := b.post(request); status != http.StatusInternalServerError || strings.Contains(answer, b.dir) {
+		t.Errorf("%d %s", status, answer)
+	}
+	if len(faults) != 1 || !errors.Is(faults[0], os.ErrNotExist) {
+		t.Errorf("faults %v", faults)
+	}
+	if err := os.Rename(away, b.dir); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, answer := b.post(request); status != http.StatusOK {
+		t.Errorf("with room again: %d %s", status, answer)
+	}
+}
+
+// A rotation that nobody heard of changes nothing, and the next try says the
+// same: an entry that is lost would leave clients with a key that is gone.
+func TestRotationThatIsNotPublished(t *testing.T) {
+	b := newBench(t)
+	key := b.w.Key()
+	if err := b.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	full := errors.New("no space left")
+	var lost []byte
+	if _, err := witness.Rotate(b.dir, rand.Reader, func(e []byte) error { lost = e; return full }); !errors.Is(err, full) {
+		t.Errorf("error %v, want %v", err, full)
+	}
+	if b.open(b.log.Signer.Key); b.w.Key() != key {
+		t.Errorf("key %s is in use, want %s", b.w.Key(), key)
+	}
+	if err := b.w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	next, entry := b.rotate()
+	if !bytes.Equal(entry, lost) {
+		t.Error("the next try signs another rotation")
+	}
+	again, entry := b.rotate()
+	e, err := logentry.Parse(entry)
+	if err != nil || string(e.Body.Rotation.Old) != next.String() || again == next {
+		t.Errorf("the rotation after it: %+v, %v", e, err)
 	}
 }
 
@@ -340,7 +407,10 @@ func FuzzParseRequest(f *testing.F) {
 	l := logtest.New(f, 0)
 	l.Add([]byte("a"))
 	l.Add([]byte("b"))
-	f.Add(witness.Request{Old: 1, Proof: l.Growth(1), Checkpoint: l.Checkpoint()}.Encode())
+	good := witness.Request{Old: 1, Proof: l.Growth(1), Checkpoint: l.Checkpoint()}.Encode()
+	f.Add(good)
+	// Base64 that is read and not written so.
+	f.Add(bytes.Replace(good, []byte("=\n"), []byte("=\r\n"), 1))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := witness.ParseRequest(b)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strings"
 	"time"
 
@@ -113,6 +114,10 @@ func (c *relyingParty) proxy(transport http.RoundTripper) http.Handler {
 		Transport: transport,
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(&url.URL{Scheme: "https", Host: c.machine.Host})
+			if originName.MatchString(r.In.Host) {
+				// The payload tells by the name which of its origins is meant.
+				r.Out.Host = r.In.Host
+			}
 		},
 		FlushInterval: -1,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, err error) {
@@ -137,7 +142,7 @@ func localOnly(address string, next http.Handler) http.Handler {
 		case r.Method == http.MethodConnect || r.Method == http.MethodTrace:
 			w.Header().Set("Allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")
 			problem.New(http.StatusMethodNotAllowed, "method-not-allowed", "this proxy leads to one machine and passes no "+r.Method).Write(w)
-		case r.Host != address && r.Host != net.JoinHostPort("localhost", port):
+		case r.Host != address && r.Host != net.JoinHostPort("localhost", port) && !ownOrigin(r.Host, port):
 			problem.New(http.StatusMisdirectedRequest, "misdirected", "this proxy answers to its own address alone").Write(w)
 		case ofAnotherOrigin(r) || crossOrigin.Check(r) != nil:
 			problem.New(http.StatusForbidden, "foreign-origin", "this proxy does not answer to pages of other origins").Write(w)
@@ -150,6 +155,15 @@ func localOnly(address string, next http.Handler) http.Handler {
 }
 
 var crossOrigin = http.NewCrossOriginProtection()
+
+// originName is of an origin of its own for what the payload serves beside
+// itself: names under localhost lead to this machine, whatever a name server
+// says (RFC 6761, section 6.3), and to a browser each is another origin.
+var originName = regexp.MustCompile(`^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.){1,4}localhost:[0-9]{1,5}$`)
+
+func ownOrigin(host, port string) bool {
+	return originName.MatchString(host) && strings.HasSuffix(host, ":"+port)
+}
 
 // ofAnotherOrigin tells a page's request from another origin by what browsers send
 // (Fetch Metadata; RFC 6454, section 7; RFC 6455, section 10.2).

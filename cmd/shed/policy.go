@@ -48,6 +48,7 @@ Exits with 4 where the policy is not whole.`,
 type policySummary struct {
 	ReleaseKeys int          `json:"release_keys"`
 	EKRoots     int          `json:"ek_roots"`
+	AKRoots     int          `json:"ak_roots"`
 	Platforms   []string     `json:"platforms"`
 	Minimum     attest.Tiers `json:"minimum"`
 	Log         string       `json:"log"`
@@ -59,8 +60,9 @@ type policySummary struct {
 
 func summaryOf(p *policy.Policy) policySummary {
 	s := policySummary{
-		ReleaseKeys: len(p.ReleaseKeys), EKRoots: len(p.Verifier.TrustAnchors), Platforms: []string{}, Minimum: p.Verifier.Minimum,
-		Log: "none", Witnesses: len(p.Log.Witnesses), Quorum: p.Log.Quorum, Labels: []string{}, Lifetime: p.Lifetime.String(),
+		ReleaseKeys: len(p.ReleaseKeys), EKRoots: len(p.Verifier.TrustAnchors), AKRoots: len(p.Verifier.AKAnchors), Platforms: []string{},
+		Minimum: p.Verifier.Minimum,
+		Log:     "none", Witnesses: len(p.Log.Witnesses), Quorum: p.Log.Quorum, Labels: []string{}, Lifetime: p.Lifetime.String(),
 	}
 	if !p.Log.NotRequired {
 		s.Log = p.Log.Log.Name()
@@ -71,7 +73,7 @@ func summaryOf(p *policy.Policy) policySummary {
 	for _, platform := range []struct {
 		name     string
 		accepted bool
-	}{{"snp", p.Verifier.SNP != nil}, {"tdx", p.Verifier.TDX != nil}, {"nitrotpm", p.Verifier.Nitro != nil}} {
+	}{{"snp", p.Verifier.SNP != nil}, {"tdx", p.Verifier.TDX != nil}, {"nitrotpm", p.Verifier.Nitro != nil}, {"azure", p.Verifier.Azure != nil}} {
 		if platform.accepted {
 			s.Platforms = append(s.Platforms, platform.name)
 		}
@@ -88,8 +90,8 @@ func (s policySummary) String() string {
 	if len(s.Platforms) > 0 {
 		platforms = strings.Join(s.Platforms, ", ")
 	}
-	return fmt.Sprintf("release keys: %d\nendorsement roots: %d\nhardware reports: %s\nminimum: memory %s, identity %s, storage %s\nlog: %s\nlifetime: %s\nwhole\n",
-		s.ReleaseKeys, s.EKRoots, platforms, s.Minimum.Memory, s.Minimum.Identity, s.Minimum.Storage, log, s.Lifetime)
+	return fmt.Sprintf("release keys: %d\nendorsement roots: %d\nroots of attestation keys: %d\nhardware reports: %s\nminimum: memory %s, identity %s, storage %s\nlog: %s\nlifetime: %s\nwhole\n",
+		s.ReleaseKeys, s.EKRoots, s.AKRoots, platforms, s.Minimum.Memory, s.Minimum.Identity, s.Minimum.Storage, log, s.Lifetime)
 }
 
 func newPolicyShowCommand() *cobra.Command {

@@ -4,11 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
+	"strconv"
 	"testing"
 
 	tdxtesting "github.com/google/go-tdx-guest/testing"
@@ -34,19 +35,26 @@ func TestRawScripts(t *testing.T) {
 		env.Setenv("CAPTURED", captured)
 		writeQuote(t, env)
 		writePolicy(t, env.WorkDir)
+		writeClouds(t, env)
 		writeCollateral(t, env.WorkDir, intel)
+		writeMany(t, filepath.Join(env.WorkDir, "many"))
 		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
 		return err
 	})
 }
 
+// moduleDir has the module downloaded where nothing that was built needed it.
 func moduleDir(t *testing.T, module string) string {
 	t.Helper()
-	dir, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+	out, err := exec.Command("go", "mod", "download", "-json", module).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(string(dir))
+	var m struct{ Dir string }
+	if err := json.Unmarshal(out, &m); err != nil {
+		t.Fatal(err)
+	}
+	return m.Dir
 }
 
 // writeQuote writes a real TPM's quote, as its machine's evidence has it, in
@@ -71,6 +79,18 @@ func writeQuote(t *testing.T, env *testscript.Env) {
 		"quote": e.TPM.Quote, "signature": e.TPM.Signature, "registers": []byte(registers),
 		"ak.pub": append(binary.BigEndian.AppendUint16(nil, uint16(len(e.TPM.AKPublic))), e.TPM.AKPublic...),
 	})
+}
+
+// writeMany fills a directory with a file more than is read.
+func writeMany(t *testing.T, dir string) {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	files := map[string][]byte{}
+	for n := range maxFiles + 1 {
+		files[strconv.Itoa(n)] = []byte("certificate")
+	}
+	write(t, dir, files)
 }
 
 // writePolicy writes the strict default and what an owner fills it in with.

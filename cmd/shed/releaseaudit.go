@@ -14,7 +14,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/attest/checkpoint"
 	"github.com/toolshed-cloud/shed/attest/logaudit"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
@@ -134,11 +133,11 @@ func (o *auditOptions) auditPolicy(cmd *cobra.Command) (p logaudit.Policy, err e
 		return p, err
 	}
 	for _, name := range o.checkpoints {
-		seen, err := readSeen(name, p.Log)
+		signed, err := readKeysFile(name)
 		if err != nil {
 			return p, err
 		}
-		p.Seen = append(p.Seen, seen)
+		p.Copies = append(p.Copies, logaudit.Copy{Name: name, Signed: signed})
 	}
 	p.InUse, err = o.inUse(cmd)
 	return p, err
@@ -171,18 +170,6 @@ func (o *auditOptions) readReleaseKeys(client string) (keys []crypto.PublicKey, 
 		keys = append(keys, key)
 	}
 	return keys, nil
-}
-
-func readSeen(name string, log checkpoint.Key) (logaudit.Head, error) {
-	text, err := readKeysFile(name)
-	if err != nil {
-		return logaudit.Head{}, err
-	}
-	seen, err := logaudit.SeenIn(text, log)
-	if err != nil {
-		return seen, fmt.Errorf("reading %s: %w", name, err)
-	}
-	return seen, nil
 }
 
 // auditResult is a report for programs.

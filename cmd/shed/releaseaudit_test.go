@@ -7,11 +7,14 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/checkpoint"
 	"github.com/toolshed-cloud/shed/attest/logaudit"
+	"github.com/toolshed-cloud/shed/attest/logtiles"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
@@ -174,5 +178,68 @@ func TestAuditFinds(t *testing.T) {
 	}
 	if code, problems := w.audit("--checkpoint", w.file("seen", string(seen))); code != cli.ExitRefused || len(problems) != 2 || problems[0] != logaudit.Rollback {
 		t.Errorf("a larger head elsewhere: exit code %d, %v", code, problems)
+	}
+}
+
+// What somebody was shown after the log's key was rotated is compared by an
+// auditor that knows the first alone.
+func TestAuditOfACopySignedByTheNextKey(t *testing.T) {
+	w := newAuditWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1))
+	if _, err := w.log.RotateKey(t.Context(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	w.add(logtest.NewRelease(t, w.key, 2))
+	keys, err := translog.LoadKeys(filepath.Join(w.dir, "log"), w.log.Key().Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, want := range map[int64]logaudit.Problem{w.log.Status().Size: logaudit.Fork, 9: logaudit.Rollback} {
+		seen, err := checkpoint.Sign(checkpoint.Checkpoint{Origin: keys[0].Name(), Size: size}, keys[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if code, problems := w.audit("--checkpoint", w.file("seen", string(seen))); code != cli.ExitRefused || len(problems) != 1 || problems[0] != want {
+			t.Errorf("size %d: exit code %d, %v, want %s", size, code, problems, want)
+		}
+	}
+}
+
+// Every witness that is named has to have cosigned where no number is, and
+// lately.
+func TestAuditWantsEachWitness(t *testing.T) {
+	w := newAuditWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1))
+	witness := logtest.New(t, 1).Witnesses[0]
+	if code, problems := w.audit("--witness", w.file("w.vkey", witness.String()+"\n")); code != cli.ExitRefused || len(problems) != 1 || problems[0] != logaudit.Unwitnessed {
+		t.Errorf("exit code %d, %v", code, problems)
+	}
+}
+
+// A cosignature counts for as long as the auditor says.
+func TestAuditOfOldCosignatures(t *testing.T) {
+	w := newAuditWorld(t)
+	l := logtest.New(t, 1)
+	l.Time = time.Now().Add(-2 * time.Hour)
+	record := logtest.NewRelease(t, w.key, 1).Entry
+	l.Add(record)
+	w.file("log.vkey", l.Signer.String()+"\n")
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		switch strings.TrimPrefix(r.URL.Path, "/") {
+		case logtiles.CheckpointPath:
+			rw.Write(l.Checkpoint()) //nolint:errcheck // who asks sees that it is cut off
+		case logtiles.EntriesPath(0, 1):
+			rw.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(record))), record...)) //nolint:errcheck // as above
+		default:
+			http.NotFound(rw, r)
+		}
+	}))
+	t.Cleanup(server.Close)
+	w.url = server.URL
+	witness := w.file("w.vkey", l.Witnesses[0].String()+"\n")
+	for age, want := range map[string]int{"3h": cli.ExitDone, "1h": cli.ExitRefused} {
+		if code, problems := w.audit("--witness", witness, "--cosignature-age", age); code != want {
+			t.Errorf("%s: exit code %d, %v, want %d", age, code, problems, want)
+		}
 	}
 }

@@ -35,8 +35,11 @@ Evidence from elsewhere is checked with --snp-report and --certs (a file in PEM,
 DER or as a certificate table, or a directory of such), --tdx-quote and
 --collateral (as shed encodes it, or a directory with Intel's files),
 --nitro-document, or --tpm-quote, --signature and --ak (as tpm2_quote and
-tpm2_createak write them) with --event-log and --registers. What was verified is
-told from what a policy makes of it, which is asked where --policy names one.
+tpm2_createak write them) with --event-log and --registers. Who vouches for the
+quote's key --hcl-report shows on Azure, with --certs on AMD SEV-SNP or
+--tdx-quote and --collateral on Intel TDX, and --ak-certs on Google's cloud, each
+with --crl. What was verified is told from what a policy makes of it, which is
+asked where --policy names one.
 
 Exits with 4 where the machine, or the evidence, is refused.
 `

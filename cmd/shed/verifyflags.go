@@ -19,9 +19,11 @@ var judged = []string{theMachine, "--bundle"}
 
 // flagsOf says which kinds a flag is about. The others take no notice of it.
 var flagsOf = map[string][]string{
-	"certs":           {"--snp-report"},
-	"crl":             {"--snp-report"},
-	"collateral":      {"--tdx-quote"},
+	"certs":           {"--snp-report", "--tpm-quote"},
+	"crl":             {"--snp-report", "--tpm-quote"},
+	"collateral":      {"--tdx-quote", "--tpm-quote"},
+	"hcl-report":      {"--tpm-quote"},
+	"ak-certs":        {"--tpm-quote"},
 	"signature":       {"--tpm-quote"},
 	"ak":              {"--tpm-quote"},
 	"event-log":       {"--tpm-quote"},
@@ -38,7 +40,7 @@ var flagsOf = map[string][]string{
 
 // demands are the flags that ask for a check. An empty one, as a script's unset
 // variable makes it, would leave the check out and look as if it had been made.
-var demands = []string{"policy", "report-data", "minimum-tier"}
+var demands = []string{"policy", "report-data", "minimum-tier", "hcl-report"}
 
 // checkFlags refuses a flag that what is verified takes no notice of: whoever
 // gave it would believe that it was checked.

@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -15,9 +14,9 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
-	"github.com/toolshed-cloud/shed/attest/eventlog"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/foreign"
+	"github.com/toolshed-cloud/shed/attest/snp"
 	"github.com/toolshed-cloud/shed/attest/tdx"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
@@ -29,6 +28,8 @@ type rawFlags struct {
 	lists                  []string
 	collateral             string
 	signature, ak          string
+	hcl                    string
+	akCerts                []string
 	eventLog, registers    string
 	data                   string
 }
@@ -36,13 +37,15 @@ type rawFlags struct {
 func (f *rawFlags) register(flags *pflag.FlagSet) {
 	flags.StringVar(&f.snp, "snp-report", "", "check an AMD SEV-SNP report")
 	flags.StringArrayVar(&f.certs, "certs", nil, "certificates beside the report, a file or a directory; repeatable")
-	flags.StringArrayVar(&f.lists, "crl", nil, "revocation list of AMD's, PEM or DER; repeatable")
+	flags.StringArrayVar(&f.lists, "crl", nil, "revocation list, PEM or DER; repeatable")
 	flags.StringVar(&f.tdx, "tdx-quote", "", "check an Intel TDX quote")
 	flags.StringVar(&f.collateral, "collateral", "", "Intel's collateral, a file or a directory")
 	flags.StringVar(&f.nitro, "nitro-document", "", "check an AWS NitroTPM document")
 	flags.StringVar(&f.quote, "tpm-quote", "", "check a TPM's quote, a TPMS_ATTEST")
 	flags.StringVar(&f.signature, "signature", "", "the quote's signature, a TPMT_SIGNATURE")
 	flags.StringVar(&f.ak, "ak", "", "the key that signed the quote: TPM2B_PUBLIC, TPMT_PUBLIC or PEM")
+	flags.StringVar(&f.hcl, "hcl-report", "", "what Azure's paravisor left in NV index 0x01400001, beside a quote by its key")
+	flags.StringArrayVar(&f.akCerts, "ak-certs", nil, "the key's certificate, as Google issues it, and those above it, a file or a directory; repeatable")
 	flags.StringVar(&f.eventLog, "event-log", "", "firmware's event log, as the kernel shows it")
 	flags.StringVar(&f.registers, "registers", "", "the quoted registers, as tpm2_pcrread prints them")
 	flags.StringVar(&f.data, "report-data", "", "what the evidence must carry as its maker's own, hex")
@@ -53,7 +56,9 @@ func (f *rawFlags) kinds() (named []string) {
 	for _, flag := range []struct{ name, value string }{
 		{"--snp-report", f.snp}, {"--tdx-quote", f.tdx}, {"--nitro-document", f.nitro}, {"--tpm-quote", f.quote},
 	} {
-		if flag.value != "" {
+		// The quote of the report in Azure's index is a part of it.
+		part := flag.name == "--tdx-quote" && f.hcl != "" && f.quote != ""
+		if flag.value != "" && !part {
 			named = append(named, flag.name)
 		}
 	}
@@ -100,7 +105,7 @@ func (f *rawFlags) check(a foreign.Asked) (*foreign.Result, error) {
 	switch {
 	case f.snp != "":
 		return f.checkSNP(a)
-	case f.tdx != "":
+	case f.tdx != "" && f.quote == "":
 		return f.checkTDX(a)
 	case f.nitro != "":
 		raw, err := readCapped(f.nitro, evidence.MaxReport)
@@ -120,23 +125,33 @@ func (f *rawFlags) checkSNP(a foreign.Asked) (*foreign.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	files, err := readEach(f.certs)
-	if err != nil {
-		return nil, err
-	}
-	certificates, err := foreign.SNPCertificates(files...)
-	if err != nil {
-		return nil, err
-	}
-	texts, err := readEach(f.lists)
-	if err != nil {
-		return nil, err
-	}
-	lists, err := foreign.RevocationLists(texts...)
+	certificates, lists, err := f.readSNP()
 	if err != nil {
 		return nil, err
 	}
 	return foreign.SNP(raw, certificates, lists, a)
+}
+
+// readSNP reads what goes beside a report of AMD's.
+func (f *rawFlags) readSNP() (snp.Certificates, []*chain.List, error) {
+	files, err := readEach(f.certs)
+	if err != nil {
+		return nil, nil, err
+	}
+	certificates, err := foreign.SNPCertificates(files...)
+	if err != nil {
+		return nil, nil, err
+	}
+	lists, err := f.readLists()
+	return certificates, lists, err
+}
+
+func (f *rawFlags) readLists() ([]*chain.List, error) {
+	texts, err := readEach(f.lists)
+	if err != nil {
+		return nil, err
+	}
+	return foreign.RevocationLists(texts...)
 }
 
 func (f *rawFlags) checkTDX(a foreign.Asked) (*foreign.Result, error) {
@@ -165,27 +180,6 @@ func (f *rawFlags) readCollateral() (*tdx.Collateral, error) {
 		return nil, err
 	}
 	return tdx.ParseCollateral(encoded)
-}
-
-func (f *rawFlags) checkQuote(a foreign.Asked) (*foreign.Result, error) {
-	if f.signature == "" || f.ak == "" {
-		return nil, cli.Usage(errors.New("a tpm's quote goes with its --signature and the --ak"))
-	}
-	var q foreign.Quote
-	for _, part := range []struct {
-		name string
-		into *[]byte
-	}{{f.quote, &q.Attest}, {f.signature, &q.Signature}, {f.ak, &q.AK}, {f.eventLog, &q.EventLog}, {f.registers, &q.Registers}} {
-		if part.name == "" {
-			continue
-		}
-		b, err := readCapped(part.name, eventlog.MaxBytes)
-		if err != nil {
-			return nil, err
-		}
-		*part.into = b
-	}
-	return foreign.TPM(q, a)
 }
 
 // maxFiles caps the files of a directory of certificates or collateral.

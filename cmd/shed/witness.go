@@ -166,13 +166,14 @@ func newWitnessRotateCommand() *cobra.Command {
 		Long: `rotate draws the next key of a witness that is not running and writes an entry,
 signed by the key before it, for the log's operator to add (shed log add FILE)
 and to name in transparency.witnesses. The key before stays beside the new one,
-as witness.key.old.`,
+as witness.key.old. Where it fails, the witness has the key that it had, and the
+next rotate writes the same entry.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if dir == "" {
 				dir = filepath.Join(cli.StateDir(cmd), "witness")
 			}
-			next, signed, err := witness.Rotate(dir, rand.Reader)
+			next, err := witness.Rotate(dir, rand.Reader, func(signed []byte) error { return statefile.Write(entry, 0o644, signed) })
 			if errors.Is(err, statefile.ErrLocked) {
 				return cli.Hinted(cli.Refused(err), "stop the witness first")
 			}
@@ -180,9 +181,6 @@ as witness.key.old.`,
 				return cli.NotFound(err)
 			}
 			if err != nil {
-				return err
-			}
-			if err := statefile.Write(entry, 0o644, signed); err != nil {
 				return err
 			}
 			return cli.PrintResult(cmd, struct {

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/backup"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 	"github.com/toolshed-cloud/shed/toolshed/url2text"
@@ -54,32 +56,58 @@ func report(err error) int {
 	return 1
 }
 
-func run(ctx context.Context, s settings, out io.Writer) (err error) {
+// run serves until ctx ends, and once more with what was restored each time
+// that a backup has arrived.
+func run(ctx context.Context, s settings, out io.Writer) error {
+	for {
+		once, end := context.WithCancel(ctx)
+		var again atomic.Bool
+		address, err := open(once, s, out, func() {
+			again.Store(true)
+			end()
+		})
+		end()
+		if err != nil || !again.Load() {
+			return err
+		}
+		if s.socket == "" {
+			// The same port, where any was asked for.
+			s.listen = address
+		}
+	}
+}
+
+// open serves until ctx ends, and answers where.
+func open(ctx context.Context, s settings, out io.Writer, restart func()) (address string, err error) {
 	log := newLog()
 	dir, err := store.OpenDirectory(s.data)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, dir.Close()) }()
+	if err := backup.PutInPlace(dir.Path("")); err != nil {
+		return "", err
+	}
 	file, err := config.Load(s.configPath(dir), s.config != "", os.LookupEnv)
 	if err != nil {
-		return err
+		return "", err
 	}
-	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Log: log})
+	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Log: log, Restart: restart})
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer func() { err = errors.Join(err, root.Close()) }()
 	listener, err := s.listenOn()
 	if err != nil {
-		return err
+		return "", err
 	}
+	address = listener.Addr().String()
 	if s.socket == "" {
 		if err := welcome(ctx, out, root.Tokens(), listener.Addr(), s.newToken); err != nil {
-			return errors.Join(err, listener.Close())
+			return address, errors.Join(err, listener.Close())
 		}
 	}
-	return serve(ctx, listener, root)
+	return address, serve(ctx, listener, root)
 }
 
 // welcome prints where the toolshed is, and the owner's token where it is new.

@@ -3,6 +3,7 @@ package translog
 import (
 	"bytes"
 	"crypto"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,9 +44,7 @@ func (c *contents) take(record []byte, index int64) error {
 	c.byHash[attest.Sum(record)] = index
 	switch e.Body.Kind {
 	case logentry.KindRelease:
-		if _, ok := c.releases[e.Body.Release.Manifest]; !ok {
-			c.releases[e.Body.Release.Manifest] = index
-		}
+		c.releases[e.Body.Release.Manifest] = index
 	case logentry.KindWithdrawal:
 		c.withdrawals = append(c.withdrawals, index)
 		c.withdrawn[e.Body.Withdrawal.Manifest] = index
@@ -56,13 +55,11 @@ func (c *contents) take(record []byte, index int64) error {
 	return nil
 }
 
-// rotate follows the release key's rotations.
+// rotate follows the rotations of the release key, which no other key's has
+// the spelling of.
 func (c *contents) rotate(r *logentry.Rotation) error {
-	if r.Use != logentry.UseRelease {
-		return nil
-	}
-	current, err := logentry.MarshalKey(c.current())
-	if err != nil || !bytes.Equal(current, r.Old) {
+	rotates, err := c.isCurrent(r.Old)
+	if err != nil || !rotates {
 		return err
 	}
 	next, err := logentry.ParseReleaseKey(r.New)
@@ -73,6 +70,11 @@ func (c *contents) rotate(r *logentry.Rotation) error {
 }
 
 func (c *contents) current() crypto.PublicKey { return c.signers[len(c.signers)-1] }
+
+func (c *contents) isCurrent(key []byte) (bool, error) {
+	current, err := logentry.MarshalKey(c.current())
+	return bytes.Equal(current, key), err
+}
 
 // accepts refuses what is not its signer's to state: anybody who reads the log
 // takes what stands in it for the operator's word.
@@ -102,7 +104,10 @@ func (c *contents) accepts(e *logentry.Entry, auditKey crypto.PublicKey, keys []
 func (c *contents) acceptsRotation(e *logentry.Entry, keys []checkpoint.Key) error {
 	r := e.Body.Rotation
 	if r.Use == logentry.UseRelease {
-		return because(e.Verify(c.current()))
+		if rotates, err := c.isCurrent(r.Old); err != nil || !rotates {
+			return errors.Join(err, refused("the release key that rotates is not the one in use"))
+		}
+		return because(e.VerifyRotation())
 	}
 	if !slices.ContainsFunc(keys, func(k checkpoint.Key) bool { return k.String() == string(r.Old) }) {
 		return refused("the %s key that rotates is none of this log's", r.Use)

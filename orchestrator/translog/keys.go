@@ -73,6 +73,8 @@ func drawKey(origin string, random io.Reader) (*checkpoint.Signer, error) {
 // witnesses and clients that know either go on. Errors are those of Add and the
 // file's.
 func (l *Log) RotateKey(ctx context.Context, random io.Reader) (checkpoint.Key, error) {
+	l.rotating.Lock()
+	defer l.rotating.Unlock()
 	before := l.signersNow()
 	if len(before) == checkpoint.MaxSigners {
 		return checkpoint.Key{}, refused("%d keys sign already; take the oldest out of %s", checkpoint.MaxSigners, KeyFile)

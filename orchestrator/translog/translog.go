@@ -76,6 +76,9 @@ type Log struct {
 
 	// adding serialises additions: an entry is added once.
 	adding sync.Mutex
+	// rotating serialises rotations of the log's key: each is of the key that
+	// the one before it drew.
+	rotating sync.Mutex
 	// rounds serialises rounds of asking the witnesses.
 	rounds sync.Mutex
 
@@ -91,8 +94,6 @@ type Log struct {
 type head struct {
 	checkpoint.Checkpoint
 	signed []byte
-	// keys is how many of the log's signed it.
-	keys int
 	// at is when a quorum had been reached, changed is closed by the next.
 	at      time.Time
 	changed chan struct{}

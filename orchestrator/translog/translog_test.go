@@ -333,6 +333,17 @@ func TestOpenRefuses(t *testing.T) {
 	if _, err := translog.LoadKeys(w.dir, "another.test/log"); !errors.Is(err, attest.ErrMalformed) {
 		t.Errorf("another origin: %v", err)
 	}
+	for name, change := range map[string]func(*translog.Options){
+		"no key":         func(o *translog.Options) { o.Keys = nil },
+		"too few to ask": func(o *translog.Options) { o.Quorum = 3 },
+		"less than none": func(o *translog.Options) { o.Quorum = -1 },
+	} {
+		o := w.options
+		change(&o)
+		if _, err := translog.Open(t.Context(), o); !errors.Is(err, attest.ErrPolicy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 	other := w.options
 	dir := t.TempDir()
 	if err := translog.DrawKey(dir, origin, rand.Reader); err != nil {

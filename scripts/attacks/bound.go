@@ -127,7 +127,7 @@ func (t *target) exchanges() []change {
 			e.TPM.Quote, e.TPM.Signature = o.TPM.Quote, o.TPM.Signature
 		}},
 	}
-	if len(t.machine.Reporters) > 0 {
+	if len(t.machine.Reporters) > 0 || t.machine.Paravisor != nil {
 		all = append(all,
 			change{"foreign machine vouching", reason{kind: attest.ErrBinding}, func(e *evidence.Evidence) { e.Reports = other().Reports }},
 			change{"report left out", reason{kind: attest.ErrBinding}, func(e *evidence.Evidence) { e.Reports = nil }},

@@ -43,7 +43,8 @@ func run() error {
 		name string
 		make func(testing.TB) ([]attack, error)
 	}{
-		{"tpm", onTPM}, {"snp", onSNP}, {"tdx", onTDX}, {"nitrotpm", onNitro}, {"booted", onCaptured}, {"volume", onVolume}, {"log", onLog}, {"client", onClient},
+		{"tpm", onTPM}, {"snp", onSNP}, {"tdx", onTDX}, {"nitrotpm", onNitro}, {"azure-snp", onAzureSNP}, {"azure-tdx", onAzureTDX}, {"google", onGoogle},
+		{"booted", onCaptured}, {"volume", onVolume}, {"log", onLog}, {"client", onClient},
 	} {
 		attacks, err := within(group.make)
 		if err != nil {

@@ -36,6 +36,9 @@ func TestVMMainJob(t *testing.T) {
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	w.ask(i.URL, "PUT", "/api/kv/colour", "green")
 	ek := w.ekCertificate()
+	saved := filepath.Join(w.place.client(), "backup.age")
+	w.exits(0, []string{"backup", i.URL, saved}, "encrypted to your recovery key")
+	w.exits(4, []string{"restore", i.URL, saved}, "keeps something already")
 
 	t.Run("a second owner is refused", func(t *testing.T) {
 		other := w.otherOwner(t)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"math"
 	"net/http"
 	"strconv"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // The scopes of this API.
@@ -29,6 +29,7 @@ var Limits = mount.Limits{BodyBytes: 32 << 20, InFlight: 16, Lasting: 32}
 func Register(m *mount.Mount, s *Service) {
 	m.Report(s)
 	h := handlers{service: s}
+	h.registerPage(m)
 	failures := []int{
 		http.StatusNotFound, http.StatusUnprocessableEntity, http.StatusBadGateway,
 		http.StatusServiceUnavailable, http.StatusGatewayTimeout,
@@ -78,7 +79,7 @@ type chatRequest struct {
 	Cache       string          `json:"cache,omitempty" doc:"how long to keep the answer for the same request, and how old an answer may be, as in 24h"`
 }
 
-// request is the request in its inner form. The error is a *RequestError.
+// request is the request in its inner form. The error is a *upstream.RequestError.
 func (c *chatRequest) request() (r Request, keep time.Duration, err error) {
 	r = Request{
 		Model: c.Model, Tools: c.Tools, MaxTokens: c.MaxTokens, Temperature: c.Temperature, TopP: c.TopP, Stop: c.Stop, Seed: c.Seed,
@@ -114,7 +115,7 @@ func parseKeep(field, text string) (time.Duration, error) {
 	}
 	d, err := time.ParseDuration(text)
 	if err != nil || d < 0 || d > maxKeep {
-		return 0, refused(field, "is %.32q, want a duration of at most %s, as in 24h", text, maxKeep)
+		return 0, upstream.Refuse(field, "is %.32q, want a duration of at most %s, as in 24h", text, maxKeep)
 	}
 	return d, nil
 }
@@ -248,41 +249,22 @@ func (h handlers) spent(ctx context.Context, in *spentInput) (*spentOutput, erro
 
 // problemOf says whose fault it is.
 func problemOf(err error) *problem.Problem {
-	var request *RequestError
-	var upstream *UpstreamError
+	if p := upstream.ProblemOf(err, "provider"); p != nil {
+		return p
+	}
 	switch {
-	case errors.As(err, &request):
-		return problem.Of(http.StatusUnprocessableEntity, request.Error())
 	case errors.Is(err, ErrNoModel):
 		return problem.New(http.StatusNotFound, "no-model", "model: "+err.Error())
-	case errors.As(err, &upstream):
-		status := http.StatusBadGateway
-		switch upstream.Kind {
-		case KindLimited:
-			status = http.StatusServiceUnavailable
-		case KindSlow:
-			status = http.StatusGatewayTimeout
-		}
-		return problem.New(status, "provider-"+string(upstream.Kind), upstream.Error())
 	case errors.Is(err, context.Canceled):
 		return problem.New(http.StatusServiceUnavailable, "cancelled", "the request was given up")
 	}
 	return problem.Of(http.StatusInternalServerError, "answering failed: "+err.Error())
 }
 
-// retryAfter is the header's value for an error, empty for none.
-func retryAfter(err error) string {
-	var upstream *UpstreamError
-	if !errors.As(err, &upstream) || upstream.RetryAfter <= 0 {
-		return ""
-	}
-	return strconv.Itoa(int(math.Ceil(upstream.RetryAfter.Seconds())))
-}
-
 func writeProblem(ctx huma.Context, err error) {
 	p := problemOf(err)
 	ctx.SetHeader("Content-Type", problem.ContentType)
-	if after := retryAfter(err); after != "" {
+	if after := upstream.RetryAfter(err); after != "" {
 		ctx.SetHeader("Retry-After", after)
 	}
 	ctx.SetStatus(p.Status)

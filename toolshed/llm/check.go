@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // The bounds of a request.
@@ -18,17 +20,17 @@ const (
 )
 
 // Check refuses a request that no provider should hear of. The error is a
-// *RequestError that names the field.
+// *upstream.RequestError that names the field.
 func (r *Request) Check() error {
 	switch {
 	case r.Model == "":
-		return refused("model", "is missing")
+		return upstream.Refuse("model", "is missing")
 	case len(r.Messages) == 0:
-		return refused("messages", "is empty")
+		return upstream.Refuse("messages", "is empty")
 	case len(r.Messages) > MaxMessages:
-		return refused("messages", "has %d entries, at most %d", len(r.Messages), MaxMessages)
+		return upstream.Refuse("messages", "has %d entries, at most %d", len(r.Messages), MaxMessages)
 	case len(r.Tools) > MaxTools:
-		return refused("tools", "has %d entries, at most %d", len(r.Tools), MaxTools)
+		return upstream.Refuse("tools", "has %d entries, at most %d", len(r.Tools), MaxTools)
 	}
 	if err := r.checkMessages(); err != nil {
 		return err
@@ -37,7 +39,7 @@ func (r *Request) Check() error {
 	for i, t := range r.Tools {
 		field := fmt.Sprintf("tools[%d]", i)
 		if names[t.Name] {
-			return refused(field, "has the name of another: %.64q", t.Name)
+			return upstream.Refuse(field, "has the name of another: %.64q", t.Name)
 		}
 		names[t.Name] = true
 		if _, err := compile(field, t.Schema); err != nil {
@@ -48,7 +50,7 @@ func (r *Request) Check() error {
 	case "", ChoiceAuto, ChoiceNone, ChoiceRequired:
 	default:
 		if !names[string(r.Choice)] {
-			return refused("tool_choice", "names %.64q, which is no tool", string(r.Choice))
+			return upstream.Refuse("tool_choice", "names %.64q, which is no tool", string(r.Choice))
 		}
 	}
 	if r.Output != nil && r.Output.Schema != nil {
@@ -70,7 +72,7 @@ func (r *Request) checkMessages() error {
 			}
 		}
 		if images > MaxImages {
-			return refused(field, "is over the %d images that a request may have", MaxImages)
+			return upstream.Refuse(field, "is over the %d images that a request may have", MaxImages)
 		}
 		switch m.Role {
 		case System, User:
@@ -80,17 +82,13 @@ func (r *Request) checkMessages() error {
 			}
 		case ToolRole:
 			if !calls[m.ToolCallID] {
-				return refused(field+".tool_call_id", "is %.64q, which no message before called", m.ToolCallID)
+				return upstream.Refuse(field+".tool_call_id", "is %.64q, which no message before called", m.ToolCallID)
 			}
 		default:
-			return refused(field+".role", "is %.32q, want system, user, assistant or tool", string(m.Role))
+			return upstream.Refuse(field+".role", "is %.32q, want system, user, assistant or tool", string(m.Role))
 		}
 	}
 	return nil
-}
-
-func refused(field, format string, args ...any) error {
-	return &RequestError{Field: field, Err: fmt.Errorf(format, args...)}
 }
 
 // compile reads a JSON schema; it may refer to nothing outside of itself.
@@ -99,21 +97,21 @@ func compile(field string, schema json.RawMessage) (*jsonschema.Schema, error) {
 		return nil, nil
 	}
 	if len(schema) > maxSchemaSize {
-		return nil, refused(field, "has %d bytes, at most %d", len(schema), maxSchemaSize)
+		return nil, upstream.Refuse(field, "has %d bytes, at most %d", len(schema), maxSchemaSize)
 	}
 	parsed, err := jsonschema.UnmarshalJSON(bytes.NewReader(schema))
 	if err != nil {
-		return nil, &RequestError{Field: field, Err: err}
+		return nil, &upstream.RequestError{Field: field, Err: err}
 	}
 	c := jsonschema.NewCompiler()
 	c.UseLoader(nothing{})
 	const name = "urn:schema"
 	if err := c.AddResource(name, parsed); err != nil {
-		return nil, &RequestError{Field: field, Err: err}
+		return nil, &upstream.RequestError{Field: field, Err: err}
 	}
 	compiled, err := c.Compile(name)
 	if err != nil {
-		return nil, &RequestError{Field: field, Err: err}
+		return nil, &upstream.RequestError{Field: field, Err: err}
 	}
 	return compiled, nil
 }
@@ -126,7 +124,7 @@ func (nothing) Load(string) (any, error) {
 
 // Holds checks that an answer is what was asked for: JSON of the schema, tools
 // that were offered, with arguments that are JSON. The error is an
-// *UpstreamError: the provider promised it. An answer that was cut short is not
+// *upstream.Error: the provider promised it. An answer that was cut short is not
 // held to it.
 func (r *Request) Holds(a *Answer) error {
 	if a.Finish == FinishLength || a.Finish == FinishFilter {
@@ -134,7 +132,7 @@ func (r *Request) Holds(a *Answer) error {
 	}
 	for _, c := range a.ToolCalls {
 		if !json.Valid([]byte(c.Arguments)) && c.Arguments != "" {
-			return broken("the arguments of tool %.64q are no JSON", c.Name)
+			return upstream.Breaks("the arguments of tool %.64q are no JSON", c.Name)
 		}
 	}
 	if r.Output == nil || len(a.ToolCalls) > 0 {
@@ -142,14 +140,14 @@ func (r *Request) Holds(a *Answer) error {
 	}
 	value, err := jsonschema.UnmarshalJSON(bytes.NewReader([]byte(a.Text)))
 	if err != nil {
-		return broken("the answer is no JSON: %w", err)
+		return upstream.Breaks("the answer is no JSON: %w", err)
 	}
 	schema, err := compile("schema", r.Output.Schema)
 	if err != nil || schema == nil {
 		return err
 	}
 	if err := schema.Validate(value); err != nil {
-		return broken("the answer is not of the schema: %w", err)
+		return upstream.Breaks("the answer is not of the schema: %w", err)
 	}
 	return nil
 }

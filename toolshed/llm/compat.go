@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // wireRequest is the body of OpenAI's chat completions
@@ -68,18 +70,18 @@ var known = []string{
 	"temperature", "top_p", "stop", "seed", "n", "stream", "stream_options", "user", "store", "metadata", "service_tier",
 }
 
-// parseWire reads the body of a chat completion. The error is a *RequestError
+// parseWire reads the body of a chat completion. The error is a *upstream.RequestError
 // that names the field.
 func parseWire(body []byte) (r Request, w wireRequest, err error) {
 	if err := json.Unmarshal(body, &w); err != nil {
 		var typ *json.UnmarshalTypeError
 		if errors.As(err, &typ) {
-			return r, w, refused(typ.Field, "is a %s", typ.Value)
+			return r, w, upstream.Refuse(typ.Field, "is a %s", typ.Value)
 		}
-		return r, w, &RequestError{Field: "body", Err: err}
+		return r, w, &upstream.RequestError{Field: "body", Err: err}
 	}
 	if err := json.Unmarshal(body, &r.Extra); err != nil {
-		return r, w, &RequestError{Field: "body", Err: err}
+		return r, w, &upstream.RequestError{Field: "body", Err: err}
 	}
 	for _, name := range known {
 		delete(r.Extra, name)
@@ -91,10 +93,10 @@ func parseWire(body []byte) (r Request, w wireRequest, err error) {
 		}
 	}
 	if r.MaxTokens < 0 {
-		return r, w, refused("max_tokens", "is negative")
+		return r, w, upstream.Refuse("max_tokens", "is negative")
 	}
 	if w.N != nil && *w.N != 1 {
-		return r, w, refused("n", "is %d; one answer is given at a time", *w.N)
+		return r, w, upstream.Refuse("n", "is %d; one answer is given at a time", *w.N)
 	}
 	for i, m := range w.Messages {
 		message, err := m.message(fmt.Sprintf("messages[%d]", i))
@@ -110,7 +112,7 @@ func parseWire(body []byte) (r Request, w wireRequest, err error) {
 func (w *wireRequest) settings(r *Request) error {
 	for i, t := range w.Tools {
 		if t.Type != "function" {
-			return refused(fmt.Sprintf("tools[%d].type", i), "is %.32q, want function", t.Type)
+			return upstream.Refuse(fmt.Sprintf("tools[%d].type", i), "is %.32q, want function", t.Type)
 		}
 		r.Tools = append(r.Tools, t.Function)
 	}
@@ -121,12 +123,12 @@ func (w *wireRequest) settings(r *Request) error {
 		case json.Unmarshal(w.ToolChoice, &word) == nil:
 			r.Choice = Choice(":" + word)
 			if !slices.Contains([]Choice{ChoiceAuto, ChoiceNone, ChoiceRequired}, r.Choice) {
-				return refused("tool_choice", "is %.32q, want auto, none, required or a function", word)
+				return upstream.Refuse("tool_choice", "is %.32q, want auto, none, required or a function", word)
 			}
 		case json.Unmarshal(w.ToolChoice, &named) == nil && named.Function.Name != "":
 			r.Choice = Choice(named.Function.Name)
 		default:
-			return refused("tool_choice", "is neither a word nor a function")
+			return upstream.Refuse("tool_choice", "is neither a word nor a function")
 		}
 	}
 	if present(w.Stop) {
@@ -134,7 +136,7 @@ func (w *wireRequest) settings(r *Request) error {
 		if json.Unmarshal(w.Stop, &one) == nil {
 			r.Stop = []string{one}
 		} else if json.Unmarshal(w.Stop, &r.Stop) != nil {
-			return refused("stop", "is neither a text nor a list of texts")
+			return upstream.Refuse("stop", "is neither a text nor a list of texts")
 		}
 	}
 	return w.format(r)
@@ -147,11 +149,11 @@ func (w *wireRequest) format(r *Request) error {
 		r.Output = &Output{Name: "answer"}
 	case f.Type == "json_schema":
 		if !present(f.JSONSchema.Schema) {
-			return refused("response_format.json_schema.schema", "is missing")
+			return upstream.Refuse("response_format.json_schema.schema", "is missing")
 		}
 		r.Output = &Output{Name: first(f.JSONSchema.Name, "answer"), Schema: f.JSONSchema.Schema}
 	default:
-		return refused("response_format.type", "is %.32q, want text, json_object or json_schema", f.Type)
+		return upstream.Refuse("response_format.type", "is %.32q, want text, json_object or json_schema", f.Type)
 	}
 	return nil
 }
@@ -167,7 +169,7 @@ func (m *wireMessage) message(field string) (Message, error) {
 	}
 	for i, c := range m.ToolCalls {
 		if c.Type != "function" && c.Type != "" {
-			return message, refused(fmt.Sprintf("%s.tool_calls[%d].type", field, i), "is %.32q, want function", c.Type)
+			return message, upstream.Refuse(fmt.Sprintf("%s.tool_calls[%d].type", field, i), "is %.32q, want function", c.Type)
 		}
 		message.ToolCalls = append(message.ToolCalls, ToolCall{ID: c.ID, Name: c.Function.Name, Arguments: c.Function.Arguments})
 	}
@@ -197,7 +199,7 @@ type wirePart struct {
 func parseParts(field string, raw json.RawMessage) ([]Part, error) {
 	var wire []wirePart
 	if json.Unmarshal(raw, &wire) != nil {
-		return nil, refused(field, "is neither a text nor a list of parts")
+		return nil, upstream.Refuse(field, "is neither a text nor a list of parts")
 	}
 	var parts []Part
 	for i, p := range wire {
@@ -213,7 +215,7 @@ func parseParts(field string, raw json.RawMessage) ([]Part, error) {
 			image.Detail = p.ImageURL.Detail
 			parts = append(parts, Part{Image: image})
 		default:
-			return nil, refused(at+".type", "is %.32q, want text or image_url", p.Type)
+			return nil, upstream.Refuse(at+".type", "is %.32q, want text or image_url", p.Type)
 		}
 	}
 	return parts, nil
@@ -230,14 +232,14 @@ func parseImage(field, address string) (*Image, error) {
 	rest, ok := strings.CutPrefix(address, "data:")
 	kind, data, whole := strings.Cut(rest, ";base64,")
 	if !ok || !whole {
-		return nil, refused(field, "is neither https nor data in base64")
+		return nil, upstream.Refuse(field, "is neither https nor data in base64")
 	}
 	if !slices.Contains(imageTypes, kind) {
-		return nil, refused(field, "is of type %.32q, want %s", kind, strings.Join(imageTypes, ", "))
+		return nil, upstream.Refuse(field, "is of type %.32q, want %s", kind, strings.Join(imageTypes, ", "))
 	}
 	decoded, err := base64.StdEncoding.DecodeString(data)
 	if err != nil {
-		return nil, &RequestError{Field: field, Err: err}
+		return nil, &upstream.RequestError{Field: field, Err: err}
 	}
 	return &Image{MediaType: kind, Data: decoded}, nil
 }

@@ -10,6 +10,8 @@ package llm
 import (
 	"context"
 	"encoding/json"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // Role is who speaks.
@@ -157,8 +159,8 @@ type Model struct {
 // Provider is somebody who runs models.
 type Provider interface {
 	// Chat asks a model and passes its answer on as it comes. An error of emit
-	// ends it and is returned. Other errors are an *UpstreamError, a
-	// *RequestError, and ctx's.
+	// ends it and is returned. Other errors are an *upstream.Error, a
+	// *upstream.RequestError, and ctx's.
 	Chat(ctx context.Context, r Request, emit func(Event) error) error
 	// Models lists what the provider has. Errors are as Chat's.
 	Models(ctx context.Context) ([]Model, error)
@@ -179,7 +181,7 @@ const (
 	maxToolCalls   = 128
 )
 
-// add takes one event in. The error is an *UpstreamError of a provider that
+// add takes one event in. The error is an *upstream.Error of a provider that
 // breaks the protocol.
 func (a *Answer) add(e Event) error {
 	a.Text += e.Text
@@ -192,7 +194,7 @@ func (a *Answer) add(e Event) error {
 	}
 	if t := e.Tool; t != nil {
 		if t.Index < 0 || t.Index > len(a.ToolCalls) || t.Index >= maxToolCalls {
-			return broken("a tool call has index %d after %d", t.Index, len(a.ToolCalls))
+			return upstream.Breaks("a tool call has index %d after %d", t.Index, len(a.ToolCalls))
 		}
 		if t.Index == len(a.ToolCalls) {
 			a.ToolCalls = append(a.ToolCalls, ToolCall{})
@@ -202,7 +204,7 @@ func (a *Answer) add(e Event) error {
 		call.Arguments += t.Arguments
 	}
 	if len(a.Text)+len(a.Reasoning) > maxAnswerBytes {
-		return broken("the answer has more than %d bytes", maxAnswerBytes)
+		return upstream.Breaks("the answer has more than %d bytes", maxAnswerBytes)
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // CacheHeader is cache for those who speak OpenAI's protocol.
@@ -23,7 +24,7 @@ func (h handlers) registerCompat(m *mount.Mount) {
 		OperationID: "llm-completions", Method: http.MethodPost, Path: base + "/chat/completions", Tags: []string{"llm"},
 		Summary: "Ask a language model by OpenAI's protocol", Security: auth.Needs(ScopeChat),
 		RequestBody: &huma.RequestBody{Content: anything, Required: true}, SkipValidateBody: true,
-		Responses:   map[string]*huma.Response{"200": {Description: "A chat completion, or its chunks as server-sent events", Content: anything}},
+		Responses: map[string]*huma.Response{"200": {Description: "A chat completion, or its chunks as server-sent events", Content: anything}},
 	}), h.completions)
 	huma.Register(m.API, huma.Operation{
 		OperationID: "llm-completions-models", Method: http.MethodGet, Path: base + "/models", Tags: []string{"llm"},
@@ -128,7 +129,7 @@ func wireErrorOf(err error) (e wireError) {
 
 func writeWireError(ctx huma.Context, err error) {
 	ctx.SetHeader("Content-Type", "application/json")
-	if after := retryAfter(err); after != "" {
+	if after := upstream.RetryAfter(err); after != "" {
 		ctx.SetHeader("Retry-After", after)
 	}
 	ctx.SetStatus(problemOf(err).Status)

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // Router asks the providers that are configured.
@@ -59,8 +61,8 @@ func (r *Router) Resolve(name string) ([]Target, error) {
 }
 
 // Chat asks the targets of the request's model, one after another, until one
-// answers, and says which did. Errors are ErrNoModel, a *RequestError, the last
-// target's *UpstreamError, emit's, and ctx's.
+// answers, and says which did. Errors are ErrNoModel, a *upstream.RequestError, the last
+// target's *upstream.Error, emit's, and ctx's.
 func (r *Router) Chat(ctx context.Context, req Request, emit func(Event) error) (Target, error) {
 	targets, err := r.Resolve(req.Model)
 	if err != nil {
@@ -73,8 +75,8 @@ func (r *Router) Chat(ctx context.Context, req Request, emit func(Event) error) 
 			return t, nil
 		}
 		last = err
-		var upstream *UpstreamError
-		if begun || !errors.As(err, &upstream) {
+		var fault *upstream.Error
+		if begun || !errors.As(err, &fault) {
 			return t, err
 		}
 	}
@@ -90,13 +92,13 @@ func (r *Router) ask(ctx context.Context, t Target, req Request, emit func(Event
 			begun = true
 			return emit(e)
 		})
-		var upstream *UpstreamError
-		if !errors.As(err, &upstream) {
+		var fault *upstream.Error
+		if !errors.As(err, &fault) {
 			return begun, err
 		}
-		upstream.Provider = t.Provider
-		wait := max(upstream.RetryAfter, time.Duration(try)*time.Second)
-		if begun || !upstream.again() || try >= r.Tries || wait > r.Patience {
+		fault.Name = t.Provider
+		wait := max(fault.RetryAfter, time.Duration(try)*time.Second)
+		if begun || !fault.Again() || try >= r.Tries || wait > r.Patience {
 			return begun, err
 		}
 		if err := r.Sleep(ctx, wait); err != nil {
@@ -119,7 +121,7 @@ func (r *Router) once(ctx context.Context, t Target, req Request, emit func(Even
 		return emit(e)
 	})
 	if err != nil && ctx.Err() == nil && errors.Is(context.Cause(limited), errSilent) {
-		return &UpstreamError{Kind: KindSlow, Err: fmt.Errorf("nothing came for %s", r.Timeout)}
+		return &upstream.Error{Kind: upstream.Slow, Err: fmt.Errorf("nothing came for %s", r.Timeout)}
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/store"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // Price is what a million tokens cost, in whatever currency the owner counts
@@ -108,9 +109,9 @@ func (s *Service) Chat(ctx context.Context, r Request, keep time.Duration, emit 
 		return nil, err
 	}
 	if err := r.Holds(&said.Answer); err != nil {
-		var upstream *UpstreamError
-		if errors.As(err, &upstream) {
-			upstream.Provider = target.Provider
+		var fault *upstream.Error
+		if errors.As(err, &fault) {
+			fault.Name = target.Provider
 		}
 		return nil, err
 	}

@@ -25,6 +25,7 @@ var Limits = mount.Limits{BodyBytes: 16 << 10, InFlight: 4}
 // Register puts the reader on an API's place.
 func Register(m *mount.Mount, r *Reader) {
 	h := handlers{reader: r}
+	h.registerPage(m)
 	operation := func(id, method, summary string) huma.Operation {
 		return huma.Operation{
 			OperationID: id, Method: method, Path: "/api/ai/url2text", Tags: []string{"url2text"}, Summary: summary,

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// page is one article with what a page has around it.
-const page = `<!doctype html><html lang="en"><head><title>Bread &amp; water</title>
+// aPage is one article with what a page has around it.
+const aPage = `<!doctype html><html lang="en"><head><title>Bread &amp; water</title>
 <base href="https://example.com/food/"><link rel="canonical" href="bread">
 <meta name="author" content="A. Baker"><meta property="og:site_name" content="The Oven">
 <meta property="article:published_time" content="2026-01-02T03:04:05+01:00"></head>
@@ -51,7 +51,7 @@ func serve(contentType, body string) http.HandlerFunc {
 }
 
 func TestArticleToMarkdown(t *testing.T) {
-	r, u := site(t, serve("text/html", page))
+	r, u := site(t, serve("text/html", aPage))
 	doc, err := r.Read(t.Context(), u, Options{Format: Markdown, Links: Inline, Images: Inline})
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +79,7 @@ func TestArticleToMarkdown(t *testing.T) {
 }
 
 func TestOptions(t *testing.T) {
-	r, u := site(t, serve("text/html", page))
+	r, u := site(t, serve("text/html", aPage))
 	for name, c := range map[string]struct {
 		options  Options
 		has, not []string
@@ -166,10 +166,10 @@ func TestRefusals(t *testing.T) {
 		"an image":       {serve("image/png", "\x89PNG\r\n\x1a\n"), false, ErrUnsupported},
 		"no pdf":         {serve("application/pdf", "%PDF-1.4 or not"), false, ErrBroken},
 		"unknown set":    {serve("text/plain; charset=klingon", "a"), false, ErrBroken},
-		"robots refuse": {func(w http.ResponseWriter, q *http.Request) {
+		"robots refuse": {func(w http.ResponseWriter, _ *http.Request) {
 			fmt.Fprint(w, "User-agent: shed-url2text\nDisallow: /page?a=\n")
 		}, true, ErrRobots},
-		"robots fail": {func(w http.ResponseWriter, q *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, true, ErrRobots},
+		"robots fail": {func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }, true, ErrRobots},
 	} {
 		r, u := site(t, c.answer)
 		r.ObeyRobots = c.robots
@@ -211,16 +211,12 @@ func TestRobotsAllow(t *testing.T) {
 }
 
 func TestParseAddress(t *testing.T) {
-	for text, says := range map[string]string{
-		"https://example.com/a#b": "", "ftp://example.com/": "scheme", "file:///etc/passwd": "scheme", "https://": "host",
-		"https://a:b@example.com/": "user name", "::": "no address", "example.com": "scheme",
+	for text, good := range map[string]bool{
+		"https://example.com/a#b": true, "ftp://example.com/": false, "file:///etc/passwd": false, "https://": false,
+		"https://a:b@example.com/": false, "::": false, "example.com": false,
 	} {
-		u, err := ParseAddress(text)
-		switch {
-		case says == "" && (err != nil || u.String() != "https://example.com/a"):
+		if u, err := ParseAddress(text); (err == nil) != good || good && u.String() != "https://example.com/a" {
 			t.Errorf("%s: %v, %v", text, u, err)
-		case says != "" && (err == nil || !strings.Contains(err.Error(), says)):
-			t.Errorf("%s: %v, want %s", text, err, says)
 		}
 	}
 }
@@ -281,7 +277,7 @@ func TestPDFWithoutEnd(t *testing.T) {
 }
 
 func FuzzReadHTML(f *testing.F) {
-	f.Add("text/html", []byte(page))
+	f.Add("text/html", []byte(aPage))
 	f.Add("text/plain; charset=utf-16le", []byte("a\x00"))
 	f.Add("application/json", []byte("`````"))
 	at := &url.URL{Scheme: "https", Host: "example.com"}

@@ -33,9 +33,13 @@ type Machine struct {
 	Config  []byte
 	Channel attest.Channel
 	// Reporters are the stand-ins for its hardware, Endorsements what vouches
-	// for these beside the endorsement certificate, which is set.
+	// for these beside the endorsement certificate, the TPM's own where none is
+	// set.
 	Reporters    []attester.Reporter
 	Endorsements evidence.Endorsements
+	// Paravisor runs the TPM where it is set, and its key signs in place of the
+	// agent's.
+	Paravisor *Azure
 	// Values are what it shows of its release; none at first.
 	Values evidence.ReferenceValues
 }
@@ -108,14 +112,21 @@ func (m *Machine) Evidence(t testing.TB, nonce attest.Nonce, claim attest.Digest
 // Ask is Evidence on any channel. Errors are the TPM's and the reporters'.
 func (m *Machine) Ask(nonce attest.Nonce, ch attest.Channel, claim attest.Digest) ([]byte, error) {
 	m.TPM.Reporters = m.Reporters
-	m.Endorsements.EKCertificate = m.TPM.EKCertificate()
-	endorsements, err := m.Endorsements.Encode()
+	vouching := m.Endorsements
+	if vouching.EKCertificate == nil && m.Paravisor == nil {
+		vouching.EKCertificate = m.TPM.EKCertificate()
+	}
+	endorsements, err := vouching.Encode()
 	if err != nil {
 		return nil, err
 	}
-	return m.TPM.Evidence(attester.Subject{
+	b, err := m.TPM.Evidence(attester.Subject{
 		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(m.Config), Claim: claim, Endorsements: endorsements, ReferenceValues: m.Values,
 	})
+	if err != nil || m.Paravisor == nil {
+		return b, err
+	}
+	return m.Paravisor.signed(m, b, ch.Leaf(nonce, attest.ConfigDigest(m.Config), claim))
 }
 
 // Input is one piece of evidence with what the verifier knows of its own.
@@ -169,8 +180,12 @@ func (m *Machine) Quote(extra attest.Digest) (quote, signature []byte, err error
 		return nil, nil, err
 	}
 	defer tpm2.FlushContext{FlushHandle: key.ObjectHandle}.Execute(m.Device) //nolint:errcheck // the TPM ends with its test
+	return m.quote(tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name}, extra)
+}
+
+func (m *Machine) quote(key tpm2.NamedHandle, extra attest.Digest) (quote, signature []byte, err error) {
 	rsp, err := tpm2.Quote{
-		SignHandle:     tpm2.AuthHandle{Handle: key.ObjectHandle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
+		SignHandle:     tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
 		QualifyingData: tpm2.TPM2BData{Buffer: extra[:]},
 		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
 		PCRSelect:      tpm.PCRSelection(),

@@ -1,40 +1,34 @@
-// Package anthropic asks Anthropic's models by its Messages API.
+// Package anthropic asks Anthropic's models by its Messages API
+// (docs.claude.com/en/api/messages).
 //
-// Invariants: the official client carries the protocol and never tries again by
-// itself; every answer is asked for as a stream; what the protocol has no place
-// for is refused by name and never left out in silence.
+// Invariants: every answer is asked for as a stream; what the protocol has no
+// place for is refused by name and never left out in silence. The official
+// client is not linked, for its size (docs/decisions/0045).
 package anthropic
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"io"
-	"net"
 	"net/http"
-	"net/url"
-	"strconv"
-	"time"
-
-	"github.com/anthropics/anthropic-sdk-go"
-	"github.com/anthropics/anthropic-sdk-go/option"
-	"github.com/anthropics/anthropic-sdk-go/packages/param"
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
+	"github.com/toolshed-cloud/shed/toolshed/llm/internal/wire"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
+// version is that of the protocol.
+const version = "2023-06-01"
+
 // Provider is one endpoint.
-type Provider struct{ client anthropic.Client }
+type Provider struct{ endpoint wire.Endpoint }
 
 var _ llm.Provider = (*Provider)(nil)
 
 // New makes a provider of the endpoint at base, which ends before /v1.
 func New(base, key string, client *http.Client) *Provider {
-	options := []option.RequestOption{
-		option.WithBaseURL(base), option.WithAPIKey(key), option.WithHTTPClient(client), option.WithMaxRetries(0),
-	}
-	return &Provider{client: anthropic.Client{
-		Options: options, Messages: anthropic.NewMessageService(options...), Models: anthropic.NewModelService(options...),
-	}}
+	header := http.Header{"X-Api-Key": {key}, "Anthropic-Version": {version}}
+	return &Provider{endpoint: wire.Endpoint{Base: base, Header: header, Client: client}}
 }
 
 // Chat asks a model.
@@ -43,89 +37,133 @@ func (p *Provider) Chat(ctx context.Context, r llm.Request, emit func(llm.Event)
 	if err != nil {
 		return err
 	}
-	stream := p.client.Messages.NewStreaming(ctx, param.Override[anthropic.MessageNewParams](body))
-	defer stream.Close() //nolint:errcheck // the answer is over
-	a := answering{emit: emit, tools: map[int64]int{}, schema: r.Output != nil}
-	for stream.Next() {
-		if err := a.take(stream.Current()); err != nil {
-			return err
-		}
-	}
-	if err := stream.Err(); err != nil {
-		return upstream(ctx, err)
-	}
-	if !a.finished {
-		return &llm.UpstreamError{Kind: llm.KindBroken, Err: errors.New("the answer ended without a reason")}
-	}
-	return nil
+	a := answering{emit: emit, tools: map[int]int{}, schema: r.Output != nil}
+	return p.endpoint.Stream(ctx, "/v1/messages", body, a.take)
+}
+
+// event is one of an answer; which fields it has follows from its type.
+type event struct {
+	Type    string `json:"type"`
+	Index   int    `json:"index"`
+	Message struct {
+		Usage usage `json:"usage"`
+	} `json:"message"`
+	ContentBlock struct {
+		Type string `json:"type"`
+		ID   string `json:"id"`
+		Name string `json:"name"`
+	} `json:"content_block"`
+	Delta struct {
+		Type        string `json:"type"`
+		Text        string `json:"text"`
+		Thinking    string `json:"thinking"`
+		PartialJSON string `json:"partial_json"`
+		StopReason  string `json:"stop_reason"`
+	} `json:"delta"`
+	Usage usage `json:"usage"`
+	Error struct {
+		Type    string `json:"type"`
+		Message string `json:"message"`
+	} `json:"error"`
+}
+
+type usage struct {
+	Input   int64 `json:"input_tokens"`
+	Output  int64 `json:"output_tokens"`
+	Read    int64 `json:"cache_read_input_tokens"`
+	Written int64 `json:"cache_creation_input_tokens"`
 }
 
 // answering is an answer on its way.
 type answering struct {
 	emit func(llm.Event) error
 	// tools are the places of tool calls by those of content blocks.
-	tools map[int64]int
+	tools map[int]int
 	// schema says that the one tool is the form of the answer.
 	schema   bool
 	usage    llm.Usage
 	finished bool
 }
 
-func (a *answering) take(event anthropic.MessageStreamEventUnion) error {
-	switch e := event.AsAny().(type) {
-	case anthropic.MessageStartEvent:
-		u := e.Message.Usage
-		a.usage = llm.Usage{Input: u.InputTokens + u.CacheReadInputTokens + u.CacheCreationInputTokens, Cached: u.CacheReadInputTokens}
-	case anthropic.ContentBlockStartEvent:
-		if e.ContentBlock.Type != "tool_use" || a.schema {
-			return nil
-		}
-		place := len(a.tools)
-		a.tools[e.Index] = place
-		return a.emit(llm.Event{Tool: &llm.ToolPart{Index: place, ID: e.ContentBlock.ID, Name: e.ContentBlock.Name}})
-	case anthropic.ContentBlockDeltaEvent:
-		return a.delta(e)
-	case anthropic.MessageDeltaEvent:
-		a.usage.Output = e.Usage.OutputTokens
-		usage := a.usage
-		if err := a.emit(llm.Event{Usage: &usage}); err != nil {
-			return err
-		}
-		a.finished = true
-		return a.emit(llm.Event{Finish: a.finish(e.Delta.StopReason)})
+func (a *answering) take(data []byte) (done bool, err error) {
+	var e event
+	if err := json.Unmarshal(data, &e); err != nil {
+		return false, upstream.Breaks("an event: %w", err)
 	}
-	return nil
+	switch e.Type {
+	case "message_start":
+		u := e.Message.Usage
+		a.usage = llm.Usage{Input: u.Input + u.Read + u.Written, Cached: u.Read}
+	case "content_block_start":
+		return false, a.block(e)
+	case "content_block_delta":
+		return false, a.delta(e)
+	case "message_delta":
+		return false, a.end(e)
+	case "message_stop":
+		if !a.finished {
+			return true, upstream.Breaks("the answer ended without a reason")
+		}
+		return true, nil
+	case "error":
+		kind := upstream.Failed
+		if e.Error.Type == "overloaded_error" || e.Error.Type == "rate_limit_error" {
+			kind = upstream.Limited
+		}
+		return false, &upstream.Error{Kind: kind, Err: errors.New(e.Error.Message)}
+	}
+	return false, nil
 }
 
-func (a *answering) delta(e anthropic.ContentBlockDeltaEvent) error {
-	switch d := e.Delta.AsAny().(type) {
-	case anthropic.TextDelta:
+// block begins a tool call.
+func (a *answering) block(e event) error {
+	if e.ContentBlock.Type != "tool_use" || a.schema {
+		return nil
+	}
+	place := len(a.tools)
+	a.tools[e.Index] = place
+	return a.emit(llm.Event{Tool: &llm.ToolPart{Index: place, ID: e.ContentBlock.ID, Name: e.ContentBlock.Name}})
+}
+
+func (a *answering) delta(e event) error {
+	switch d := e.Delta; d.Type {
+	case "text_delta":
 		return a.emit(llm.Event{Text: d.Text})
-	case anthropic.ThinkingDelta:
+	case "thinking_delta":
 		return a.emit(llm.Event{Reasoning: d.Thinking})
-	case anthropic.InputJSONDelta:
+	case "input_json_delta":
 		if a.schema {
 			return a.emit(llm.Event{Text: d.PartialJSON})
 		}
 		place, known := a.tools[e.Index]
 		if !known {
-			return &llm.UpstreamError{Kind: llm.KindBroken, Err: errors.New("arguments of a tool that was not called")}
+			return upstream.Breaks("arguments of a tool that was not called")
 		}
 		return a.emit(llm.Event{Tool: &llm.ToolPart{Index: place, Arguments: d.PartialJSON}})
 	}
 	return nil
 }
 
-func (a *answering) finish(reason anthropic.StopReason) llm.Finish {
+func (a *answering) end(e event) error {
+	a.usage.Output = e.Usage.Output
+	used := a.usage
+	if err := a.emit(llm.Event{Usage: &used}); err != nil {
+		return err
+	}
+	a.finished = true
+	return a.emit(llm.Event{Finish: a.finish(e.Delta.StopReason)})
+}
+
+func (a *answering) finish(reason string) llm.Finish {
 	switch reason {
-	case anthropic.StopReasonMaxTokens:
+	case "max_tokens", "model_context_window_exceeded":
 		return llm.FinishLength
-	case anthropic.StopReasonToolUse:
+	case "tool_use":
 		if a.schema {
 			return llm.FinishStop
 		}
 		return llm.FinishTools
-	case anthropic.StopReasonRefusal:
+	case "refusal":
 		return llm.FinishFilter
 	}
 	return llm.FinishStop
@@ -133,39 +171,18 @@ func (a *answering) finish(reason anthropic.StopReason) llm.Finish {
 
 // Models lists the endpoint's models.
 func (p *Provider) Models(ctx context.Context) ([]llm.Model, error) {
-	page, err := p.client.Models.List(ctx, anthropic.ModelListParams{Limit: anthropic.Int(100)})
-	if err != nil {
-		return nil, upstream(ctx, err)
+	var list struct {
+		Data []struct {
+			ID   string `json:"id"`
+			Name string `json:"display_name"`
+		} `json:"data"`
+	}
+	if err := p.endpoint.Get(ctx, "/v1/models?limit=100", &list); err != nil {
+		return nil, err
 	}
 	var all []llm.Model
-	for _, m := range page.Data {
-		all = append(all, llm.Model{ID: m.ID, Name: m.DisplayName, OwnedBy: "anthropic"})
+	for _, m := range list.Data {
+		all = append(all, llm.Model{ID: m.ID, Name: m.Name, OwnedBy: "anthropic"})
 	}
 	return all, nil
-}
-
-// upstream tells apart what can be wrong.
-func upstream(ctx context.Context, err error) error {
-	var said *anthropic.Error
-	var timeout net.Error
-	var request *url.Error
-	switch {
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.As(err, &said) && said.Response != nil:
-		return llm.OfStatus(said.StatusCode, retryAfter(said.Response.Header), said.RawJSON())
-	case errors.As(err, &timeout) && timeout.Timeout():
-		return &llm.UpstreamError{Kind: llm.KindSlow, Err: err}
-	case errors.As(err, &request) || errors.Is(err, io.ErrUnexpectedEOF):
-		return &llm.UpstreamError{Kind: llm.KindUnreachable, Err: err}
-	}
-	return &llm.UpstreamError{Kind: llm.KindFailed, Err: err}
-}
-
-func retryAfter(h http.Header) time.Duration {
-	seconds, err := strconv.ParseFloat(h.Get("Retry-After"), 64)
-	if err != nil || seconds < 0 || seconds > 3600 {
-		return 0
-	}
-	return time.Duration(seconds * float64(time.Second))
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // defaultMaxTokens is asked for where the caller says nothing: the protocol
@@ -16,7 +17,7 @@ import (
 const defaultMaxTokens = 8192
 
 // encode is the request in the Messages API's form. The error is a
-// *llm.RequestError that names what has no place in it.
+// *upstream.RequestError that names what has no place in it.
 func encode(r llm.Request) (json.RawMessage, error) {
 	for _, name := range slices.Sorted(maps.Keys(r.Extra)) {
 		return nil, refuse(name, "this model's provider has no such setting")
@@ -46,7 +47,7 @@ func encode(r llm.Request) (json.RawMessage, error) {
 	}
 	encoded, err := json.Marshal(body)
 	if err != nil {
-		return nil, &llm.RequestError{Err: fmt.Errorf("encoding the request: %w", err)}
+		return nil, &upstream.RequestError{Err: fmt.Errorf("encoding the request: %w", err)}
 	}
 	return encoded, nil
 }
@@ -73,7 +74,7 @@ func form(r llm.Request, set func(name string, present bool, value any)) error {
 }
 
 func refuse(field, why string) error {
-	return &llm.RequestError{Field: field, Err: errors.New(why)}
+	return &upstream.RequestError{Field: field, Err: errors.New(why)}
 }
 
 type block map[string]any
@@ -96,7 +97,7 @@ func turns(all []llm.Message) (system string, messages []map[string]any, err err
 		}
 		blocks, err := blocks(m)
 		if err != nil {
-			return "", nil, &llm.RequestError{Field: fmt.Sprintf("messages[%d]", i), Err: err}
+			return "", nil, &upstream.RequestError{Field: fmt.Sprintf("messages[%d]", i), Err: err}
 		}
 		if role == last {
 			before := messages[len(messages)-1]

@@ -1,0 +1,123 @@
+package toolshed_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"html"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// judge is added to a page: it has axe look at it, and notes whether anything
+// is wider than the screen.
+const judge = `<script src="/axe.js"></script><script>
+axe.run().then(r => {
+  const found = r.violations.map(v => v.id + ": " + v.help + " at " + v.nodes.map(n => n.target.join(" ")).join(", "));
+  const root = document.documentElement;
+  if (root.scrollWidth > root.clientWidth) found.push("wider than the screen: " + root.scrollWidth + " of " + root.clientWidth);
+  const e = document.createElement("pre");
+  e.id = "axe-found";
+  e.textContent = JSON.stringify(found);
+  document.body.append(e);
+});
+</script></body>`
+
+// judged serves the toolshed's pages with a judge in each.
+func judged(t *testing.T, s, axe string) string {
+	t.Helper()
+	at, err := url.Parse(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(at) },
+		ModifyResponse: func(resp *http.Response) error {
+			if !strings.HasPrefix(resp.Header.Get("Content-Type"), "text/html") {
+				return nil
+			}
+			b, err := io.ReadAll(resp.Body)
+			if err != nil {
+				return err
+			}
+			b = bytes.Replace(b, []byte("</body>"), []byte(judge), 1)
+			resp.Body = io.NopCloser(bytes.NewReader(b))
+			resp.Header.Set("Content-Length", strconv.Itoa(len(b)))
+			resp.Header.Del("Content-Security-Policy")
+			return nil
+		},
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/axe.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, axe) })
+	mux.Handle("/", proxy)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+var axeFound = regexp.MustCompile(`<pre id="axe-found">([^<]*)</pre>`)
+
+// axeSays is what the judge found on a page as a phone shows it.
+func axeSays(t *testing.T, address string) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	args := []string{
+		"--headless=new", "--disable-gpu", "--no-first-run", "--user-data-dir=" + t.TempDir(),
+		"--window-size=500,900", "--virtual-time-budget=10000", "--dump-dom", address,
+	}
+	if os.Geteuid() == 0 {
+		args = append([]string{"--no-sandbox"}, args...)
+	}
+	out, err := exec.CommandContext(ctx, "chromium", args...).Output()
+	if err != nil {
+		t.Fatalf("chromium (Debian package chromium): %v", err)
+	}
+	m := axeFound.FindSubmatch(out)
+	if m == nil {
+		t.Fatalf("%s: the judge did not end: %.2000s", address, out)
+	}
+	var found []string
+	if err := json.Unmarshal([]byte(html.UnescapeString(string(m[1]))), &found); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+var hrefs = regexp.MustCompile(`<th scope="row"><a href="(/[a-z0-9/]+)">`)
+
+// Every page that the home page leads to, and the root's own, is found to be in
+// order by axe, as wide as a phone.
+func TestPagesPassAxe(t *testing.T) {
+	axe := os.Getenv("SHED_AXE")
+	if axe == "" {
+		t.Skip("SHED_AXE names no axe.min.js; make test sets it")
+	}
+	// With everything configured every form is there.
+	s := serveWith(t, "img: {providers: {a: {kind: stable-diffusion, url: \"http://127.0.0.1:1\"}}}\n"+
+		"transcribe: {first: b, engines: {b: {kind: pocketsphinx, path: /usr/bin/pocketsphinx_continuous}}}\n")
+	_, home, _ := ask(t, s, "GET", "/", "")
+	pages := []string{"/", "/reference", "/login"}
+	for _, m := range hrefs.FindAllStringSubmatch(home, -1) {
+		pages = append(pages, m[1])
+	}
+	if len(pages) < 7 {
+		t.Errorf("the home page leads to %v", pages)
+	}
+	at := judged(t, s, axe)
+	for _, path := range pages {
+		for _, found := range axeSays(t, at+path) {
+			t.Errorf("%s: %s", path, found)
+		}
+	}
+}

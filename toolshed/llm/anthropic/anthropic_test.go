@@ -1,0 +1,155 @@
+package anthropic_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/toolshed/llm"
+	"github.com/toolshed-cloud/shed/toolshed/llm/anthropic"
+	"github.com/toolshed-cloud/shed/toolshed/upstream"
+)
+
+// standIn speaks the protocol as its documentation has it; it is no model.
+func standIn(t *testing.T, answer string) (*anthropic.Provider, *map[string]any) {
+	t.Helper()
+	asked := map[string]any{}
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Api-Key") != "key" || r.Header.Get("Anthropic-Version") == "" || r.URL.Path != "/v1/messages" {
+			t.Errorf("%s %v", r.URL, r.Header)
+		}
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		w.Header().Set("Content-Type", "text/event-stream")
+		fmt.Fprint(w, answer)
+	}))
+	t.Cleanup(s.Close)
+	return anthropic.New(s.URL, "key", s.Client()), &asked
+}
+
+func events(all ...string) string {
+	text := ""
+	for _, e := range all {
+		var named struct{ Type string }
+		if err := json.Unmarshal([]byte(e), &named); err != nil {
+			panic(err)
+		}
+		text += "event: " + named.Type + "\ndata: " + e + "\n\n"
+	}
+	return text
+}
+
+const (
+	start = `{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":5}}}`
+	stop  = `{"type":"message_stop"}`
+)
+
+func ended(reason string) string {
+	return `{"type":"message_delta","delta":{"stop_reason":"` + reason + `"},"usage":{"output_tokens":7}}`
+}
+
+func collect(p *anthropic.Provider, t *testing.T, r llm.Request) (all []llm.Event, err error) {
+	err = p.Chat(t.Context(), r, func(e llm.Event) error { all = append(all, e); return nil })
+	return all, err
+}
+
+func TestToolsAndTurns(t *testing.T) {
+	p, asked := standIn(t, events(start,
+		`{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}`,
+		`{"type":"ping"}`,
+		`{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"let me see"}}`,
+		`{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"now","input":{}}}`,
+		`{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{\"zone\":"}}`,
+		`{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"\"utc\"}"}}`,
+		ended("tool_use"), stop))
+	all, err := collect(p, t, llm.Request{
+		Model: "m", Choice: llm.ChoiceRequired, Tools: []llm.Tool{{Name: "now"}},
+		Messages: []llm.Message{
+			{Role: llm.System, Parts: []llm.Part{{Text: "be short"}}},
+			{Role: llm.User, Parts: []llm.Part{{Text: "see"}, {Image: &llm.Image{MediaType: "image/png", Data: []byte{1}}}}},
+			{Role: llm.Assistant, ToolCalls: []llm.ToolCall{{ID: "t0", Name: "now", Arguments: `{"zone":"cet"}`}}},
+			{Role: llm.ToolRole, ToolCallID: "t0", Parts: []llm.Part{{Text: "noon"}}},
+			{Role: llm.User, Parts: []llm.Part{{Text: "and now?"}}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	arguments, text := "", ""
+	for _, e := range all {
+		text += e.Text
+		if e.Tool != nil {
+			arguments += e.Tool.Arguments
+		}
+	}
+	last := all[len(all)-1]
+	if text != "let me see" || arguments != `{"zone":"utc"}` || last.Finish != llm.FinishTools {
+		t.Errorf("%+v", all)
+	}
+	if u := all[len(all)-2].Usage; u == nil || *u != (llm.Usage{Input: 15, Output: 7, Cached: 5}) {
+		t.Errorf("used %+v", u)
+	}
+	encoded, _ := json.Marshal(*asked)
+	for _, want := range []string{
+		`"system":"be short"`, `"tool_choice":{"type":"any"}`, `"media_type":"image/png"`, `"input":{"zone":"cet"}`,
+		`{"content":"noon","tool_use_id":"t0","type":"tool_result"},{"text":"and now?","type":"text"}`,
+	} {
+		if !strings.Contains(string(encoded), want) {
+			t.Errorf("no %s in %s", want, encoded)
+		}
+	}
+}
+
+// An answer of a schema is the arguments of a tool that has to be called.
+func TestSchema(t *testing.T) {
+	p, asked := standIn(t, events(start,
+		`{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"t1","name":"answer"}}`,
+		`{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{\"n\":1}"}}`,
+		ended("tool_use"), stop))
+	all, err := collect(p, t, llm.Request{
+		Model: "m", Output: &llm.Output{Name: "answer", Schema: json.RawMessage(`{"type":"object"}`)},
+		Messages: []llm.Message{{Role: llm.User, Parts: []llm.Part{{Text: "count"}}}},
+	})
+	if err != nil || all[0].Text != `{"n":1}` || all[len(all)-1].Finish != llm.FinishStop {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if choice, _ := (*asked)["tool_choice"].(map[string]any); choice["name"] != "answer" {
+		t.Errorf("asked %v", *asked)
+	}
+}
+
+func TestWhatIsRefused(t *testing.T) {
+	hello := []llm.Message{{Role: llm.User, Parts: []llm.Part{{Text: "hello"}}}}
+	for name, c := range map[string]struct {
+		answer  string
+		request llm.Request
+		kind    upstream.Kind
+		field   string
+	}{
+		"overloaded":    {events(start, `{"type":"error","error":{"type":"overloaded_error","message":"later"}}`), llm.Request{Messages: hello}, upstream.Limited, ""},
+		"broken off":    {events(start), llm.Request{Messages: hello}, upstream.Broken, ""},
+		"no reason":     {events(start, stop), llm.Request{Messages: hello}, upstream.Broken, ""},
+		"no JSON":       {"data: {\n\n", llm.Request{Messages: hello}, upstream.Broken, ""},
+		"a stray tool":  {events(start, `{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"{}"}}`), llm.Request{Messages: hello}, upstream.Broken, ""},
+		"a seed":        {"", llm.Request{Messages: hello, Seed: new(int64)}, "", "seed"},
+		"another field": {"", llm.Request{Messages: hello, Extra: map[string]json.RawMessage{"logprobs": nil}}, "", "logprobs"},
+		"both forms":    {"", llm.Request{Messages: hello, Output: &llm.Output{Name: "a"}, Tools: []llm.Tool{{Name: "b"}}}, "", "tools"},
+		"bad arguments": {"", llm.Request{Messages: []llm.Message{{Role: llm.Assistant, ToolCalls: []llm.ToolCall{{Arguments: "{"}}}}}, "", "messages[0]"},
+	} {
+		p, _ := standIn(t, c.answer)
+		_, err := collect(p, t, c.request)
+		var fault *upstream.Error
+		var request *upstream.RequestError
+		if c.kind != "" && (!errors.As(err, &fault) || fault.Kind != c.kind) {
+			t.Errorf("%s: %v, want %s", name, err, c.kind)
+		}
+		if c.field != "" && (!errors.As(err, &request) || request.Field != c.field) {
+			t.Errorf("%s: %v, want %s", name, err, c.field)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package toolshed_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// llama is llama.cpp's own server with a model of random weights.
+func llama(t *testing.T) string {
+	t.Helper()
+	python := os.Getenv("SHED_LLAMA")
+	if python == "" {
+		t.Skip("SHED_LLAMA names no Python with xllamacpp and gguf; make test sets it")
+	}
+	cmd := exec.Command(python, "testdata/llama/serve.py", filepath.Join(t.TempDir(), "model.gguf"))
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		stop := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+		defer stop.Stop()
+		_ = cmd.Wait() // it ends as it likes
+	})
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
+		if strings.HasPrefix(lines.Text(), "http://") {
+			return lines.Text()
+		}
+	}
+	t.Fatal("llama.cpp's server did not start")
+	return ""
+}
+
+// Somebody else's server understands what we ask, and we what it answers:
+// whole, in parts, by a schema, with tools in the conversation, and cancelled.
+func TestLLMWithLlama(t *testing.T) {
+	s := serveWith(t, llmConfig(map[string]string{"llama": llama(t)}, "  aliases: {m: [llama/model.gguf]}\n"))
+	if _, text, _ := ask(t, s, "GET", "/api/ai/llm/models", ""); !strings.Contains(text, "llama/model.gguf") {
+		t.Errorf("models: %s", text)
+	}
+	const messages = `"messages":[{"role":"user","content":"hello"}]`
+	var a llmAnswer
+	if status, text := chat(t, s, `{"model":"m","max_tokens":12,"temperature":1,"seed":5,`+messages+`}`, &a); status != 200 || a.Finish != "length" || a.Usage.Input == 0 {
+		t.Errorf("whole: %d %s", status, text)
+	}
+	_, text := chat(t, s, `{"model":"m","max_tokens":12,"stream":true,`+messages+`}`, nil)
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	var last struct{ Done *llmAnswer }
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil || len(lines) < 4 || last.Done == nil || last.Done.Finish != "length" {
+		t.Errorf("in parts: %v %s", err, text)
+	}
+	schema := `"schema":{"type":"object","properties":{"n":{"type":"integer","minimum":0,"maximum":9}},"required":["n"],"additionalProperties":false}`
+	var n struct{ N *int }
+	if status, text := chat(t, s, `{"model":"m","max_tokens":400,`+schema+`,`+messages+`}`, &a); status != 200 {
+		t.Errorf("by a schema: %d %s", status, text)
+	} else if err := json.Unmarshal(a.JSON, &n); a.Finish == "stop" && (err != nil || n.N == nil) {
+		t.Errorf("by a schema: %s", text)
+	}
+	tools := `{"model":"m","max_tokens":4,"tools":[{"name":"now","parameters":{"type":"object"}}],"messages":[{"role":"user","content":"when?"},` +
+		`{"role":"assistant","content":"","tool_calls":[{"id":"1","type":"function","function":{"name":"now","arguments":"{}"}}]},{"role":"tool","tool_call_id":"1","content":"noon"}]}`
+	if status, text := chat(t, s, tools, &a); status != 200 {
+		t.Errorf("with tools: %d %s", status, text)
+	}
+	if status, text := chat(t, s, `{"model":"m","max_tokens":4,"messages":[{"role":"user","content":"`+strings.Repeat("word ", 5000)+`"}]}`, nil); status != 422 {
+		t.Errorf("too long: %d %s", status, text)
+	}
+	cancelled(t, s)
+}
+
+// cancelled gives a long answer up, after which the server has time for another.
+func cancelled(t *testing.T, s string) {
+	t.Helper()
+	for range 4 {
+		ctx, cancel := context.WithCancel(t.Context())
+		req, err := http.NewRequestWithContext(ctx, http.MethodPost, s+"/api/ai/llm/chat", strings.NewReader(`{"model":"m","max_tokens":3000,"stream":true,"messages":[{"role":"user","content":"go on"}]}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bufio.NewReader(resp.Body).ReadString('\n'); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		resp.Body.Close()
+	}
+	// It takes two at once.
+	var a llmAnswer
+	if status, text := chat(t, s, `{"model":"m","max_tokens":4,"messages":[{"role":"user","content":"hello"}]}`, &a); status != 200 {
+		t.Errorf("after four that were given up: %d %s", status, text)
+	}
+}
