@@ -103,7 +103,7 @@ func TestKVWatch(t *testing.T) {
 	s := serve(t)
 	ask(t, s, "PUT", "/api/kv/a/b", "1", "Content-Type", "application/json")
 	for accept, prefix := range map[string]string{"": "", "text/event-stream": "data: "} {
-		req, err := http.NewRequestWithContext(t.Context(), "GET", s+"/api/kv:watch?key=a/b&key=c"+strings.ReplaceAll(accept, "/", ""), nil)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s+"/api/kv:watch?key=a/b&key=c"+strings.ReplaceAll(accept, "/", ""), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,10 +15,10 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 	"github.com/toolshed-cloud/shed/toolshed/kv/key"
 	"github.com/toolshed-cloud/shed/toolshed/kv/pb"
 	"github.com/toolshed-cloud/shed/toolshed/store"
-	"github.com/toolshed-cloud/shed/toolshed/v8"
 )
 
 // opened is a store of its own, of a schema.
@@ -177,8 +177,8 @@ func TestExpiry(t *testing.T) {
 }
 
 func TestSums(t *testing.T) {
-	float := func(f float64) Value { return Value{Encoding: V8, Data: v8.Number{Float: f}.Bytes()} }
-	huge := func(n int64) Value { return Value{Encoding: V8, Data: v8.Number{Big: big.NewInt(n)}.Bytes()} }
+	float := func(f float64) Value { return Value{Encoding: V8, Data: jsvalue.Number{Float: f}.Bytes()} }
+	huge := func(n int64) Value { return Value{Encoding: V8, Data: jsvalue.Number{Big: big.NewInt(n)}.Bytes()} }
 	text, err := JSONValue([]byte(`"text"`))
 	if err != nil {
 		t.Fatal(err)
@@ -189,7 +189,7 @@ func TestSums(t *testing.T) {
 		bounds             Bounds
 	}{
 		"numbers":            {float(1.5), float(2), float(3.5), Sum, Bounds{}},
-		"bigints":            {huge(1 << 62), huge(1 << 62), Value{Encoding: V8, Data: v8.Number{Big: new(big.Int).Lsh(big.NewInt(1), 63)}.Bytes()}, Sum, Bounds{}},
+		"bigints":            {huge(1 << 62), huge(1 << 62), Value{Encoding: V8, Data: jsvalue.Number{Big: new(big.Int).Lsh(big.NewInt(1), 63)}.Bytes()}, Sum, Bounds{}},
 		"counters":           {U64Value(1), U64Value(2), U64Value(3), Sum, Bounds{}},
 		"wrapping":           {U64Value(^uint64(0)), U64Value(2), U64Value(1), Sum, Bounds{}},
 		"counter and bigint": {U64Value(1), huge(2), U64Value(3), Sum, Bounds{}},
@@ -239,7 +239,7 @@ func TestOutbox(t *testing.T) {
 		running.Go(func() { s.Run(ctx, q, func(error) { failures++ }) })
 		defer running.Wait()
 		defer cancel()
-		message := Message{Payload: v8.Number{Float: 1}.Bytes(), DueAt: time.Now(), Backoff: []time.Duration{time.Second}, Undelivered: [][]byte{encoded(t, "dead")}}
+		message := Message{Payload: jsvalue.Number{Float: 1}.Bytes(), DueAt: time.Now(), Backoff: []time.Duration{time.Second}, Undelivered: [][]byte{encoded(t, "dead")}}
 		if _, err := s.Atomic(t.Context(), Write{Checks: []Check{{Key: encoded(t, "k"), Version: 1}}, Enqueues: []Message{message}}); !errors.Is(err, ErrChanged) {
 			t.Fatal(err)
 		}
