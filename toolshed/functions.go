@@ -4,12 +4,13 @@ import (
 	"context"
 	"net/http"
 	"net/url"
-	"sync"
+	"strconv"
 	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
 	"github.com/toolshed-cloud/shed/toolshed/functions"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/queue"
 )
 
 // functionsSection is the part of the configuration about functions.
@@ -38,13 +39,31 @@ func (r *Root) openFunctions(ctx context.Context) error {
 		return err
 	}
 	r.closers = append(r.closers, s.Close)
-	scheduled, stop := context.WithCancel(r.site.Stopping)
-	var running sync.WaitGroup
-	running.Go(func() { s.Schedule(scheduled, functions.Minutes{Now: r.Now}) })
-	r.closers = append(r.closers, func() error { stop(); running.Wait(); return nil })
+	r.background(func(ctx context.Context) { s.Schedule(ctx, functions.Minutes{Now: r.Now}) })
+	r.background(func(ctx context.Context) { s.Follow(ctx, messagesOf{r.queue}) })
 	functions.Register(r.mount("functions", mount.Limits{Lasting: 4 * section.Concurrent}), s)
 	r.origins = append(r.origins, ofKind("fn", s.Origin))
 	return nil
+}
+
+// messagesOf gives functions the messages of the queues.
+type messagesOf struct{ queue *queue.Queue }
+
+var _ functions.Consumer = messagesOf{}
+
+// The deliveries of one queue at once, and how long one outlives this process.
+const (
+	functionDeliveries = 4
+	functionLease      = time.Minute
+)
+
+func (m messagesOf) Consume(ctx context.Context, name string, handle func(context.Context, string, []byte) error) error {
+	return m.queue.Consume(ctx, queue.Consumer{
+		Queue: name, Parallel: functionDeliveries, Lease: functionLease,
+		Handle: func(ctx context.Context, message queue.Message) error {
+			return handle(ctx, strconv.FormatInt(message.ID, 10), message.Body)
+		},
+	})
 }
 
 // following asks its caller about each address that an answer leads to.

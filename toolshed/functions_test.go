@@ -399,3 +399,34 @@ func TestInnerPagesPassAxe(t *testing.T) {
 		}
 	}
 }
+
+// A queue's messages call the function that names it, until it names another;
+// one that fails comes again.
+func TestFunctionsFollowQueues(t *testing.T) {
+	s := serve(t)
+	l := listen(t, s, "topic=feed/functions")
+	f := deployed(t, s, "worker", probe(t, "c"))
+	send := func(queue, body string) {
+		t.Helper()
+		if status, text, _ := ask(t, s, "POST", "/api/queue/"+queue+"?backoff=1ms", body, "Content-Type", "text/plain"); status != 201 {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	send("mail", "before it is followed")
+	f.settings(`{"queue":"mail"}`)
+	if e := l.next("message"); !strings.Contains(string(e.Data), `"trigger":"queue"`) || strings.Contains(string(e.Data), "failure") {
+		t.Errorf("%s", e.Data)
+	}
+	f.settings(`{"queue":"other"}`)
+	send("other", "x")
+	if e := l.next("message"); !strings.Contains(string(e.Data), `"trigger":"queue"`) {
+		t.Errorf("%s", e.Data)
+	}
+	f.settings(`{"queue":"other","limits":{"memory_bytes":65536}}`)
+	send("other", "y")
+	for range 2 {
+		if e := l.next("message"); !strings.Contains(string(e.Data), "more memory than it may have") {
+			t.Errorf("%s", e.Data)
+		}
+	}
+}

@@ -1,6 +1,6 @@
 // Command bench-toolshed measures what the toolshed's store and queue cost
-// beside raw SQLite, and what reading a page costs beside its extraction, for
-// make bench-toolshed.
+// beside raw SQLite, what a function costs beside wazero, and what reading a
+// page costs beside its extraction, for make bench-toolshed.
 //
 // Invariants: a value and its floor are measured in the same run, on the same
 // disk with the same durability, in turns, so that what else the machine does
@@ -33,7 +33,7 @@ type measured struct {
 type measure func(dir string) (measured, error)
 
 // measures are all of them, in their order.
-var measures = []measure{kvWrite, queueShare, readPage}
+var measures = []measure{kvWrite, queueShare, functionWarm, readPage}
 
 var errBound = errors.New("a bound does not hold")
 

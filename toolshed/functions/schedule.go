@@ -69,6 +69,7 @@ func (s *Service) Schedule(ctx context.Context, by Scheduler) {
 // one counts against the function's limits, and so does not pile up.
 func (s *Service) due(ctx context.Context, minute time.Time, running *sync.WaitGroup) {
 	s.programs.sweep(maxLoaded, minute.Add(-idleFor))
+	s.tellChanged()
 	all, err := s.shelf.list(ctx)
 	if err != nil {
 		s.Log.Error("reading schedules", zap.Error(err))

@@ -49,6 +49,8 @@ type Service struct {
 	ledger   *ledger
 	programs *programs
 	gate     *gate
+	// changed says that what queues are followed may have.
+	changed chan struct{}
 }
 
 var _ mount.Reporter = (*Service)(nil)
@@ -61,6 +63,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		ledger:   &ledger{db: o.DB},
 		programs: newPrograms(o.Folder, sandbox.Environment{Now: o.Now, Random: o.Random}),
 		gate:     &gate{most: o.Concurrent, doors: map[string]*door{}},
+		changed:  make(chan struct{}, 1),
 	}
 	kept, err := s.shelf.hashes(ctx)
 	if err != nil {
@@ -114,6 +117,7 @@ func (s *Service) forgetUnkept(ctx context.Context, hash Hash) error {
 
 // Set replaces a function's settings. Errors are ErrNotFound and a *FieldError.
 func (s *Service) Set(ctx context.Context, name string, settings Settings) error {
+	defer s.tellChanged()
 	return s.shelf.set(ctx, name, settings)
 }
 
@@ -130,6 +134,7 @@ func (s *Service) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	s.gate.forget(name)
+	s.tellChanged()
 	return s.programs.remove(gone...)
 }
 
