@@ -25,7 +25,7 @@ const (
 	// url2textBound is how much more than the extraction alone reading may
 	// take.
 	url2textBound = 1.2
-	pageTurns     = 15
+	pageTurns     = 30
 	// pageBytes is the size of the page, about.
 	pageBytes = 1 << 20
 )
@@ -83,15 +83,14 @@ func readBeside(page []byte) (r ratio, err error) {
 		}
 		alone = append(alone, time.Since(began))
 	}
-	r = ratio{Value: median(whole), Floor: median(alone)}
+	r = ratio{Value: fastest(whole), Floor: fastest(alone)}
 	r.Ratio = r.Value / r.Floor
 	return r, nil
 }
 
-// median is in milliseconds.
-func median(all []time.Duration) float64 {
-	slices.Sort(all)
-	return float64(all[len(all)/2].Microseconds()) / 1000
+// fastest is in milliseconds: what else the machine does only ever adds.
+func fastest(all []time.Duration) float64 {
+	return float64(slices.Min(all).Microseconds()) / 1000
 }
 
 // testPages are the extraction library's own, pages as they were found.

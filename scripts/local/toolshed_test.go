@@ -87,7 +87,7 @@ func (w *world) everyAPI(machine string) {
 	}
 	in.must(json.Unmarshal(in.asks(201, "POST", "/api/blobs?name=index.html", "", "text/html", []byte("<p>a page</p>"), `"sha256"`), &blob))
 	in.asks(200, "GET", "/api/blobs/"+blob.SHA256, "", "", nil, "<p>a page</p>")
-	in.asks(200, "PUT", "/api/blobs/sites/notes", "", asJSON, []byte(`{"public":true,"files":{"index.html":"`+blob.SHA256+`"}}`), "notes")
+	in.asks(204, "PUT", "/api/blobs/sites/notes", "", asJSON, []byte(`{"public":true,"files":{"index.html":"`+blob.SHA256+`"}}`), "")
 	in.asks(200, "GET", "/", "notes.localhost", "", nil, "<p>a page</p>")
 	in.asks(404, "GET", "/api/kv/colour", "notes.localhost", "", nil, "")
 
@@ -96,6 +96,6 @@ func (w *world) everyAPI(machine string) {
 	in.asks(200, "GET", "/", "made.fn.localhost", "", nil, "<p>made inside</p>")
 	in.asks(200, "GET", "/api/functions/made/logs", "", "", nil, "logged")
 
-	in.asks(200, "POST", "/api/live/publish", "", asJSON, []byte(`{"topic":"news","data":1}`), `"id"`)
+	in.asks(201, "POST", "/api/live/publish", "", asJSON, []byte(`{"topic":"news","data":1}`), `"id"`)
 	in.asks(403, "GET", "/api/ai/url2text?url=http://169.254.169.254/", "", "", nil, "address-forbidden")
 }
