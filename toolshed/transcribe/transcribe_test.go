@@ -199,7 +199,7 @@ func FuzzPlainWAV(f *testing.F) {
 
 func FuzzVerbose(f *testing.F) {
 	f.Add([]byte(answered))
-	f.Fuzz(func(t *testing.T, b []byte) {
+	f.Fuzz(func(_ *testing.T, b []byte) {
 		got, err := parseVerbose(b)
 		if err == nil {
 			_, _ = got.SRT(), got.VTT()
