@@ -3,10 +3,10 @@ package toolshed
 import (
 	"context"
 
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 	"github.com/toolshed-cloud/shed/toolshed/kv"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/queue"
-	"github.com/toolshed-cloud/shed/toolshed/v8"
 )
 
 // denoQueue is the queue that messages of atomic writes come into.
@@ -39,7 +39,7 @@ var _ kv.Queue = posts{}
 // Post takes one in, unless it was before.
 func (p posts) Post(ctx context.Context, m kv.Message) error {
 	_, _, err := p.queue.Enqueue(ctx, queue.Job{
-		Queue: denoQueue, ContentType: v8.MediaType, Body: m.Payload, DueAt: m.DueAt, Backoff: m.Backoff,
+		Queue: denoQueue, ContentType: jsvalue.MediaType, Body: m.Payload, DueAt: m.DueAt, Backoff: m.Backoff,
 		Key: m.ID, Undelivered: m.Undelivered,
 	})
 	return err

@@ -39,6 +39,7 @@ func TestVMMainJob(t *testing.T) {
 	saved := filepath.Join(w.place.client(), "backup.age")
 	w.exits(0, []string{"backup", i.URL, saved}, "encrypted to your recovery key")
 	w.exits(4, []string{"restore", i.URL, saved}, "keeps something already")
+	t.Run("every API works inside", func(t *testing.T) { (&world{t: t, place: w.place}).everyAPI(i.URL) })
 
 	t.Run("a second owner is refused", func(t *testing.T) {
 		other := w.otherOwner(t)

@@ -13,11 +13,11 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 	"github.com/toolshed-cloud/shed/toolshed/kv/key"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/store"
-	"github.com/toolshed-cloud/shed/toolshed/v8"
 )
 
 // The scopes of this API.
@@ -180,7 +180,7 @@ func (h handlers) get(ctx context.Context, in *getInput) (*getOutput, error) {
 	if !e.ExpiresAt.IsZero() {
 		out.ExpiresAt = e.ExpiresAt.Format(time.RFC3339Nano)
 	}
-	out.ContentType, out.Body = shown(e.Value, strings.Contains(in.Accept, v8.MediaType))
+	out.ContentType, out.Body = shown(e.Value, strings.Contains(in.Accept, jsvalue.MediaType))
 	if !noneMatch.holds(e.Version) {
 		out.Status, out.Body = http.StatusNotModified, nil
 	}

@@ -8,8 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 	"github.com/toolshed-cloud/shed/toolshed/kv/key"
-	"github.com/toolshed-cloud/shed/toolshed/v8"
 )
 
 // The media types of values, beside V8's own.
@@ -31,7 +31,7 @@ func received(body []byte, contentType, encoding string) (Value, error) {
 			return Value{}, fmt.Errorf("%w: want an unsigned integer of 64 bits in decimal digits", ErrInvalid)
 		}
 		return U64Value(n), nil
-	case kind == v8.MediaType:
+	case kind == jsvalue.MediaType:
 		return Value{Encoding: V8, Data: body}, nil
 	case kind == mediaJSON && encoding != "bytes", encoding == "v8":
 		return JSONValue(body)
@@ -46,10 +46,10 @@ func shown(v Value, raw bool) (contentType string, body []byte) {
 	case U64:
 		return mediaJSON, strconv.AppendUint(nil, v.U64(), 10)
 	case V8:
-		if text, err := v8.ToJSON(v.Data); err == nil && !raw {
+		if text, err := jsvalue.ToJSON(v.Data); err == nil && !raw {
 			return mediaJSON, text
 		}
-		return v8.MediaType, v.Data
+		return jsvalue.MediaType, v.Data
 	}
 	return mediaBytes, v.Data
 }
@@ -76,9 +76,9 @@ func valueJSON(v Value) (j ValueJSON) {
 		text := strconv.FormatUint(v.U64(), 10)
 		j.U64 = &text
 	default:
-		if text, err := v8.ToJSON(v.Data); err == nil {
+		if text, err := jsvalue.ToJSON(v.Data); err == nil {
 			j.JSON = text
-		} else if n, err := v8.ReadNumber(v.Data); err == nil && n.Big != nil {
+		} else if n, err := jsvalue.ReadNumber(v.Data); err == nil && n.Big != nil {
 			text := n.Big.String()
 			j.Bigint = &text
 		} else {
@@ -156,10 +156,10 @@ func entryJSON(e Entry, values bool) (EntryJSON, error) {
 	return j, nil
 }
 
-func parseBigint(s string) (v8.Number, error) {
+func parseBigint(s string) (jsvalue.Number, error) {
 	n, ok := new(big.Int).SetString(s, 10)
 	if !ok {
-		return v8.Number{}, fmt.Errorf("%w: want decimal digits", ErrInvalid)
+		return jsvalue.Number{}, fmt.Errorf("%w: want decimal digits", ErrInvalid)
 	}
-	return v8.Number{Big: n}, nil
+	return jsvalue.Number{Big: n}, nil
 }

@@ -52,9 +52,7 @@ type Store struct {
 	db       *store.DB
 	now      func() time.Time
 	watchers watchers
-	// last is the version given last, 0 for not known. Only functions that
-	// Update runs touch it, which run one after another.
-	last int64
+	versions versions
 	// sooner is told of an expiry that may come before those known, posted of
 	// a message in the outbox.
 	sooner, posted chan struct{}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"math/big"
 
-	"github.com/toolshed-cloud/shed/toolshed/v8"
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 )
 
 // Bounds limit a sum of numbers or big integers, each in V8's form; an empty one
@@ -75,7 +75,7 @@ func sumNumbers(m Mutation, there Value, missing bool) (Value, error) {
 	}
 	sum := add(current, operand)
 	for _, bound := range []struct {
-		at   *v8.Number
+		at   *jsvalue.Number
 		sign int
 	}{{lowest, -1}, {highest, 1}} {
 		if bound.at == nil || compare(sum, *bound.at) != bound.sign {
@@ -89,32 +89,32 @@ func sumNumbers(m Mutation, there Value, missing bool) (Value, error) {
 	return Value{Encoding: V8, Data: sum.Bytes()}, nil
 }
 
-func (m Mutation) bound(b []byte, operand v8.Number) (*v8.Number, error) {
+func (m Mutation) bound(b []byte, operand jsvalue.Number) (*jsvalue.Number, error) {
 	if len(b) == 0 {
 		return nil, nil
 	}
-	n, err := v8.ReadNumber(b)
+	n, err := jsvalue.ReadNumber(b)
 	if err != nil || (n.Big == nil) != (operand.Big == nil) {
 		return nil, fmt.Errorf("%w: a bound of the sum is not of its value's type", ErrInvalid)
 	}
 	return &n, nil
 }
 
-func numberOf(v Value) (v8.Number, error) {
+func numberOf(v Value) (jsvalue.Number, error) {
 	if v.Encoding != V8 {
-		return v8.Number{}, errors.New("it is no number")
+		return jsvalue.Number{}, errors.New("it is no number")
 	}
-	return v8.ReadNumber(v.Data)
+	return jsvalue.ReadNumber(v.Data)
 }
 
-func add(a, b v8.Number) v8.Number {
+func add(a, b jsvalue.Number) jsvalue.Number {
 	if a.Big != nil {
-		return v8.Number{Big: new(big.Int).Add(a.Big, b.Big)}
+		return jsvalue.Number{Big: new(big.Int).Add(a.Big, b.Big)}
 	}
-	return v8.Number{Float: a.Float + b.Float}
+	return jsvalue.Number{Float: a.Float + b.Float}
 }
 
-func compare(a, b v8.Number) int {
+func compare(a, b jsvalue.Number) int {
 	switch {
 	case a.Big != nil:
 		return a.Big.Cmp(b.Big)

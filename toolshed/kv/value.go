@@ -7,7 +7,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/toolshed-cloud/shed/toolshed/v8"
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 )
 
 // Encoding is how a value's bytes are read, numbered as KV Connect does.
@@ -15,7 +15,7 @@ type Encoding int
 
 // The encodings.
 const (
-	// V8 is a JavaScript value in the form of package v8.
+	// V8 is a JavaScript value in the form of package jsvalue.
 	V8 Encoding = 1
 	// U64 is an unsigned integer, in eight bytes from the lowest.
 	U64 Encoding = 2
@@ -39,7 +39,7 @@ func U64Value(v uint64) Value {
 
 // JSONValue is what JSON holds. The error is ErrInvalid where it holds nothing.
 func JSONValue(text []byte) (Value, error) {
-	b, err := v8.FromJSON(text)
+	b, err := jsvalue.FromJSON(text)
 	if err != nil {
 		return Value{}, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}

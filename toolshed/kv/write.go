@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/store"
@@ -127,13 +128,13 @@ func (s *Store) write(ctx context.Context, w Write, want func(*writing) error) (
 	if err := w.check(now); err != nil {
 		return 0, err
 	}
-	t := &writing{now: now.UnixMilli(), last: &s.last}
+	t := &writing{now: now.UnixMilli(), versions: &s.versions}
 	do := s.db.Update
 	if w.frees() {
 		do = s.db.Free
 	}
 	err = do(ctx, func(tx *store.Tx) error {
-		t.Tx, t.touched = tx, t.touched[:0]
+		t.Tx, t.touched, t.reserves = tx, t.touched[:0], 0
 		if err := want(t); err != nil {
 			return err
 		}
@@ -141,6 +142,11 @@ func (s *Store) write(ctx context.Context, w Write, want func(*writing) error) (
 	})
 	if err != nil {
 		return 0, fmt.Errorf("writing: %w", err)
+	}
+	for c := &s.versions.ceiling; ; {
+		if known := c.Load(); known >= t.reserves || c.CompareAndSwap(known, t.reserves) {
+			break
+		}
 	}
 	s.tell(w, t)
 	return t.stamp, nil
@@ -167,8 +173,9 @@ func (w Write) frees() bool {
 type writing struct {
 	*store.Tx
 	now, stamp int64
-	// last is the store's.
-	last *int64
+	versions   *versions
+	// reserves is up to which versions it reserves; 0 for none.
+	reserves int64
 	// touched are the keys that it changed.
 	touched [][]byte
 }
@@ -191,26 +198,41 @@ func (t *writing) run(w Write) error {
 }
 
 // reserved is how many versions are reserved at once: a write that reserves none
-// has one page less to write.
+// has nothing to read and one page less to write.
 const reserved = 1000
 
-// number gives the write its version. What the database says is reserved is the
-// truth, whatever was rolled back; after a start those that were reserved and
-// not used are passed over.
+// versions are a store's. After a start those that were reserved and not used
+// are passed over.
+type versions struct {
+	// last is the version given last, 0 for not known. Only functions that
+	// Update runs touch it, which run one after another.
+	last int64
+	// ceiling is up to which versions are known to be reserved on the disk.
+	ceiling atomic.Int64
+}
+
+// number gives the write its version. A reservation counts once it is
+// committed: until then each write that finds none makes it again.
 func (t *writing) number() error {
-	var last int64
-	if err := t.QueryRow(`SELECT last FROM versions`).Scan(&last); err != nil {
-		return err
-	}
-	if *t.last == 0 {
-		*t.last = last
-	}
-	*t.last++
-	t.stamp = *t.last
-	if t.stamp <= last {
+	v := t.versions
+	if v.last != 0 && v.last < v.ceiling.Load() {
+		v.last++
+		t.stamp = v.last
 		return nil
 	}
-	_, err := t.Exec(`UPDATE versions SET last = ?`, t.stamp+reserved-1)
+	var there int64
+	if err := t.QueryRow(`SELECT last FROM versions`).Scan(&there); err != nil {
+		return err
+	}
+	if v.last == 0 {
+		v.last = there
+	}
+	v.last++
+	if t.stamp = v.last; t.stamp <= there {
+		return nil
+	}
+	t.reserves = t.stamp + reserved - 1
+	_, err := t.Exec(`UPDATE versions SET last = ?`, t.reserves)
 	return err
 }
 

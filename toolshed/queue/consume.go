@@ -22,7 +22,7 @@ type Consumer struct {
 
 // ackWithin is how long an acknowledgement may wait for a commit that is made
 // anyway.
-const ackWithin = 50 * time.Millisecond
+const ackWithin = 250 * time.Millisecond
 
 // Consume works until ctx ends, and returns once what is under way has ended:
 // Handle has to heed its context. Failures of the store end it.
@@ -73,7 +73,7 @@ func (w *working) loop(ctx context.Context, changed <-chan struct{}) error {
 			claim = len(w.finished) > 0
 		case <-beat.C:
 			if err := w.extend(ctx); err != nil {
-				return w.unlessOver(ctx, err)
+				return w.unlessOver(err)
 			}
 		case o := <-w.done:
 			claim = w.ended(o)
@@ -84,7 +84,7 @@ func (w *working) loop(ctx context.Context, changed <-chan struct{}) error {
 		}
 		next, err := w.claim(ctx)
 		if err != nil {
-			return w.unlessOver(ctx, err)
+			return w.unlessOver(err)
 		}
 		if !next.IsZero() {
 			due.Reset(max(next.Sub(w.q.now()), time.Millisecond))
@@ -106,8 +106,9 @@ func (w *working) claim(ctx context.Context) (next time.Time, err error) {
 	return next, nil
 }
 
-func (w *working) unlessOver(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
+// unlessOver is why it ends, unless it is because its context did.
+func (w *working) unlessOver(err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return nil
 	}
 	return fmt.Errorf("consuming %s: %w", w.c.Queue, err)

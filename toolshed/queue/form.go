@@ -11,9 +11,9 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/toolshed-cloud/shed/toolshed/jsvalue"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/store"
-	"github.com/toolshed-cloud/shed/toolshed/v8"
 )
 
 // MessageJSON is a message in JSON. Its body is in one of value, text and
@@ -59,8 +59,8 @@ func messageJSON(m Message, withReceipt bool) MessageJSON {
 
 func (j *MessageJSON) body(m Message) {
 	kind, _, _ := mime.ParseMediaType(m.ContentType)
-	if kind == v8.MediaType {
-		if text, err := v8.ToJSON(m.Body); err == nil {
+	if kind == jsvalue.MediaType {
+		if text, err := jsvalue.ToJSON(m.Body); err == nil {
 			j.Value = text
 			return
 		}
@@ -68,7 +68,7 @@ func (j *MessageJSON) body(m Message) {
 	switch {
 	case kind == "application/json" && json.Valid(m.Body):
 		j.Value = m.Body
-	case kind != v8.MediaType && utf8.Valid(m.Body) && !strings.Contains(string(m.Body), "\x00"):
+	case kind != jsvalue.MediaType && utf8.Valid(m.Body) && !strings.Contains(string(m.Body), "\x00"):
 		text := string(m.Body)
 		j.Text = &text
 	default:

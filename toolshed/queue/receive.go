@@ -44,9 +44,9 @@ type outcome struct {
 	delay time.Duration
 }
 
-// claim leases messages of a queue that are due, the first by priority, then by
+// claim finds messages of a queue that are due, the first by priority, then by
 // time. Next is when there may be more, zero for not known.
-func (q *Queue) claim(tx *store.Tx, queue string, want int, now time.Time, lease time.Duration) (claimed []Message, next time.Time, err error) {
+func (q *Queue) claim(tx *store.Tx, queue string, want int, now time.Time) (claimed []Message, next time.Time, err error) {
 	priority := MaxPriority + 1
 	for {
 		var highest sql.NullInt64
@@ -99,11 +99,12 @@ func (q *Queue) lease(tx *store.Tx, claimed []Message, until time.Time) error {
 	return nil
 }
 
-// step tells what became of deliveries and leases others, in one commit. Next
-// is when more may be due; it is now where there were as many as wanted.
+// step tells what became of deliveries and leases others, in one commit, which
+// the power may take: then what was delivered is delivered again. Next is when
+// more may be due; it is now where there were as many as wanted.
 func (q *Queue) step(ctx context.Context, queue string, finished []outcome, want int, lease time.Duration) (claimed []Message, next time.Time, err error) {
 	now := q.now()
-	do := q.db.Update
+	do := q.db.UpdateUnsynced
 	if want == 0 {
 		do = q.db.Free
 	}
@@ -118,7 +119,7 @@ func (q *Queue) step(ctx context.Context, queue string, finished []outcome, want
 		if claimed = nil; want == 0 {
 			return nil
 		}
-		if claimed, next, err = q.claim(tx, queue, want, now, lease); err != nil {
+		if claimed, next, err = q.claim(tx, queue, want, now); err != nil {
 			return err
 		}
 		return q.lease(tx, claimed, now.Add(lease))

@@ -89,13 +89,20 @@ func (db *DB) Close() error {
 // leave nothing behind outside of the transaction: it may run twice. A
 // transaction that has begun does not notice the end of ctx.
 func (db *DB) Update(ctx context.Context, f func(*Tx) error) error {
-	return db.writer.update(ctx, f, true)
+	return db.writer.update(ctx, f, true, true)
+}
+
+// UpdateUnsynced is an Update that returns before the disk is synced, for what
+// may be lost with the power, and is not when the process is killed. The next
+// Update syncs it too.
+func (db *DB) UpdateUnsynced(ctx context.Context, f func(*Tx) error) error {
+	return db.writer.update(ctx, f, true, false)
 }
 
 // Free is an Update that makes room, by deleting, and so is let into the room
 // that is kept for that on a full disk.
 func (db *DB) Free(ctx context.Context, f func(*Tx) error) error {
-	return db.writer.update(ctx, f, false)
+	return db.writer.update(ctx, f, false, true)
 }
 
 // View runs f on one state of the database. What f asks ends with ctx.

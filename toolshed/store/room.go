@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 )
 
 // keptBytes is the room on the disk that is kept back for making room: more
@@ -22,11 +23,20 @@ const checkpointPages = 256
 // to write, once into the log and once into the database.
 const ampleBytes = 3 << 20
 
+// A disk that has plentyBytes more than is ample is looked at once in lookEvery
+// writes: where others fill it meanwhile, SQLite says so.
+const (
+	plentyBytes = 256 << 20
+	lookEvery   = 64
+)
+
 // room is a file whose blocks are allocated and hold nothing, so that nobody
 // else on the disk can take them. It is lent to one write at a time on a full
 // disk (docs/decisions/0040).
 type room struct {
 	file *os.File
+	// unseen is how many writes need not look at the disk.
+	unseen atomic.Int32
 
 	mu sync.Mutex
 	// held is how many bytes the file has. Where the file system allocates
@@ -94,7 +104,20 @@ func (r *room) ample(log string) (bool, error) {
 	if err == nil {
 		need += info.Size()
 	}
-	return free+held-keptBytes >= need, nil
+	left := free + held - keptBytes - need
+	if left >= plentyBytes {
+		r.unseen.Store(lookEvery)
+	}
+	return left >= 0, nil
+}
+
+// likelyAmple is ample, without a look where one was had not long ago and there
+// was plenty: looking costs as much as half a write.
+func (r *room) likelyAmple(log string) (bool, error) {
+	if r.unseen.Add(-1) >= 0 {
+		return true, nil
+	}
+	return r.ample(log)
 }
 
 // space is how many bytes the disk has left for this process.

@@ -390,3 +390,43 @@ func TestAmple(t *testing.T) {
 		t.Errorf("with a log larger than the disk: %t, error %v", ample, err)
 	}
 }
+
+// A commit that need not wait for the disk does not, and one that must does,
+// whichever came before it.
+func TestUnsynced(t *testing.T) {
+	db := openAt(t, t.TempDir())
+	mode := func(update func(context.Context, func(*Tx) error) error) (n int) {
+		t.Helper()
+		err := update(t.Context(), func(tx *Tx) error { return tx.QueryRow("SELECT synchronous FROM pragma_synchronous").Scan(&n) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	const normal, full = 1, 2
+	for range 3 {
+		if n := mode(db.UpdateUnsynced); n != normal {
+			t.Errorf("unsynced: %d", n)
+		}
+		if n := mode(db.Update); n != full {
+			t.Errorf("synced: %d", n)
+		}
+		if n := mode(db.Free); n != full {
+			t.Errorf("freeing: %d", n)
+		}
+	}
+	var all sync.WaitGroup
+	for i := range 200 {
+		all.Go(func() {
+			update, want := db.Update, full
+			if i%2 == 0 {
+				update, want = db.UpdateUnsynced, normal
+			}
+			// One that need not wait may share the commit of one that must.
+			if n := mode(update); n != want && n != full {
+				t.Errorf("%d: %d, want %d", i, n, want)
+			}
+		})
+	}
+	all.Wait()
+}

@@ -20,17 +20,21 @@ type writer struct {
 	// log is the file of the write-ahead log.
 	log string
 
-	// turn is held by whoever uses conn and open.
+	// turn is held by whoever uses conn, open and unsynced.
 	turn chan struct{}
 	// waiting counts those who want the turn; each of them takes it.
 	waiting atomic.Int32
 	// open is the batch that has begun and not ended; nil for none.
 	open *batch
+	// unsynced says that a commit on conn does not sync the disk.
+	unsynced bool
 }
 
 // batch is the transactions that share one commit.
 type batch struct {
 	size int
+	// synced is whether its commit syncs the disk.
+	synced bool
 	// done is closed once the batch is on the disk or, with err, never will be.
 	done chan struct{}
 	err  error
@@ -42,16 +46,16 @@ func newWriter(c *conn, r *room, log string) *writer {
 
 // update runs f in a shared commit, or alone where the disk has too little room
 // for that.
-func (w *writer) update(ctx context.Context, f func(*Tx) error, grows bool) error {
-	err := w.shared(ctx, f)
+func (w *writer) update(ctx context.Context, f func(*Tx) error, grows, synced bool) error {
+	err := w.shared(ctx, f, synced)
 	if isFull(err) {
 		err = w.alone(f, grows)
 	}
 	return err
 }
 
-func (w *writer) shared(ctx context.Context, f func(*Tx) error) error {
-	b, err := w.enter(ctx, f)
+func (w *writer) shared(ctx context.Context, f func(*Tx) error, synced bool) error {
+	b, err := w.enter(ctx, f, synced)
 	if b != nil {
 		// For one that failed too: its failure may follow from what others did.
 		<-b.done
@@ -63,19 +67,23 @@ func (w *writer) shared(ctx context.Context, f func(*Tx) error) error {
 }
 
 // enter runs f in its turn and answers the batch that it saw, if any.
-func (w *writer) enter(ctx context.Context, f func(*Tx) error) (*batch, error) {
+func (w *writer) enter(ctx context.Context, f func(*Tx) error, synced bool) (*batch, error) {
 	w.take()
 	defer w.pass()
 	before := w.open
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("beginning a transaction: %w", err)
 	}
-	if ample, err := w.room.ample(w.log); err != nil {
+	if ample, err := w.room.likelyAmple(w.log); err != nil {
 		return nil, err
 	} else if !ample {
 		return nil, ErrFull
 	}
-	if err := w.join(f); err != nil {
+	if before != nil && synced && !before.synced {
+		w.end()
+		before = nil
+	}
+	if err := w.join(f, synced); err != nil {
 		return before, err
 	}
 	return w.open, nil
@@ -116,12 +124,15 @@ func (w *writer) abandon(err error) {
 
 // join makes f a part of the open batch, beginning one where there is none.
 // What fails or panics leaves nothing.
-func (w *writer) join(f func(*Tx) error) (err error) {
+func (w *writer) join(f func(*Tx) error, synced bool) (err error) {
 	if w.open == nil {
+		if err := w.sync(synced); err != nil {
+			return err
+		}
 		if err := w.conn.exec("BEGIN IMMEDIATE"); err != nil {
 			return fmt.Errorf("beginning a transaction: %w", err)
 		}
-		w.open = &batch{done: make(chan struct{})}
+		w.open = &batch{done: make(chan struct{}), synced: synced}
 	}
 	// The first has nothing before it to keep.
 	first := w.open.size == 0
@@ -146,6 +157,23 @@ func (w *writer) join(f func(*Tx) error) (err error) {
 	}
 	whole = true
 	w.open.size++
+	return nil
+}
+
+// sync has the commits that follow sync the disk, or not. No transaction may be
+// open. SQLite obeys when it reads the statement, so it is not kept prepared.
+func (w *writer) sync(synced bool) error {
+	if synced == !w.unsynced {
+		return nil
+	}
+	mode := "PRAGMA synchronous = FULL"
+	if !synced {
+		mode = "PRAGMA synchronous = NORMAL"
+	}
+	if _, err := w.conn.raw.ExecContext(context.Background(), mode); err != nil {
+		return fmt.Errorf("choosing when the disk is synced: %w", err)
+	}
+	w.unsynced = !synced
 	return nil
 }
 
@@ -176,6 +204,9 @@ func (w *writer) alone(f func(*Tx) error, grows bool) error {
 	defer w.pass()
 	if w.open != nil {
 		w.end()
+	}
+	if err := w.sync(true); err != nil {
+		return err
 	}
 	return w.room.lend(func() error {
 		checkpoint(w.conn)

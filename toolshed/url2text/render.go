@@ -6,21 +6,10 @@ import (
 	"strings"
 
 	innertext "codeberg.org/readeck/go-readability/v2/render"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/converter"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/base"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/commonmark"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/strikethrough"
-	"github.com/JohannesKaufmann/html-to-markdown/v2/plugin/table"
 	"golang.org/x/net/html"
-)
 
-// markdown converts nodes; it is safe for several at once.
-var markdown = converter.NewConverter(converter.WithPlugins(
-	base.NewBasePlugin(),
-	commonmark.NewCommonmarkPlugin(),
-	strikethrough.NewStrikethroughPlugin(),
-	table.NewTablePlugin(table.WithHeaderPromotion(true), table.WithSkipEmptyRows(true)),
-))
+	"github.com/toolshed-cloud/shed/toolshed/url2text/markdown"
+)
 
 // render is the content in the form that was asked for.
 func render(content *html.Node, f Format) (string, error) {
@@ -34,10 +23,6 @@ func render(content *html.Node, f Format) (string, error) {
 		}
 		return b.String(), nil
 	default:
-		b, err := markdown.ConvertNode(content)
-		if err != nil {
-			return "", fmt.Errorf("%w: %w", ErrBroken, err)
-		}
-		return string(bytes.TrimSpace(b)), nil
+		return markdown.Render(content), nil
 	}
 }

@@ -81,7 +81,7 @@ func decodeEscaped(b []byte) (text []byte, n int, err error) {
 	return nil, 0, errCut
 }
 
-func decodeInt(b []byte) (Part, int, error) {
+func decodeInt(b []byte) (*big.Int, int, error) {
 	n, at := int(b[0])-tagZero, 1
 	negative := n < 0
 	if b[0] == tagPositive || b[0] == tagNegative {

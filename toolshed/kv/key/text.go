@@ -128,7 +128,7 @@ func parseSegment(s string) (Part, error) {
 	return rest, nil
 }
 
-func parseInt(s string) (Part, error) {
+func parseInt(s string) (*big.Int, error) {
 	v, ok := new(big.Int), len(s) <= maxIntDigits
 	if ok {
 		v, ok = v.SetString(s, 10)
@@ -149,13 +149,13 @@ func formatDouble(f float64) string {
 	return strconv.FormatFloat(f, 'g', -1, 64)
 }
 
-func parseDouble(s string) (Part, error) {
+func parseDouble(s string) (float64, error) {
 	if s == negativeNaN {
 		return math.Copysign(math.NaN(), -1), nil
 	}
 	f, err := strconv.ParseFloat(s, 64)
 	if err != nil {
-		return nil, fmt.Errorf("%w: want a number", ErrBroken)
+		return 0, fmt.Errorf("%w: want a number", ErrBroken)
 	}
 	return f, nil
 }

@@ -1,6 +1,7 @@
-package v8
+package jsvalue
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -128,11 +129,14 @@ func (w *toJSON) date() error {
 }
 
 func (w *toJSON) str(s string) error {
-	b, err := json.Marshal(s)
-	if err != nil {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	// JSON.stringify leaves < and > alone.
+	e.SetEscapeHTML(false)
+	if err := e.Encode(s); err != nil {
 		return fmt.Errorf("writing a string: %w", err)
 	}
-	w.out = append(w.out, b...)
+	w.out = append(w.out, bytes.TrimSuffix(b.Bytes(), []byte("\n"))...)
 	return nil
 }
 

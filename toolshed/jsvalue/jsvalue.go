@@ -1,4 +1,4 @@
-// Package v8 reads and writes JavaScript values in the form that V8's
+// Package jsvalue reads and writes JavaScript values in the form that V8's
 // ValueSerializer gives them, as far as JSON and numbers go.
 //
 // Invariants: what is written here every V8 since 2017 reads; what is read is
@@ -9,7 +9,7 @@
 //
 // The form is V8's own (src/objects/value-serializer.cc); what it means is
 // HTML's structured clone.
-package v8
+package jsvalue
 
 import (
 	"errors"
