@@ -236,6 +236,14 @@ func TestFunctionOrigins(t *testing.T) {
 	if status, _, _ := s.on(http.DefaultClient, "GET", "/", "", other...); status != 403 {
 		t.Errorf("private: %d", status)
 	}
+	missing := s
+	missing.name = "missing"
+	if status, _, _ := missing.on(http.DefaultClient, "GET", "/", "", other...); status != 403 {
+		t.Errorf("one that is not there, for who may call none: %d", status)
+	}
+	if status, _, _ := missing.on(http.DefaultClient, "GET", "/", ""); status != 404 {
+		t.Errorf("one that is not there: %d", status)
+	}
 	s.settings(`{"public":true}`)
 	if status, _, _ := s.on(http.DefaultClient, "GET", "/", "", other...); status != 201 {
 		t.Errorf("public: %d", status)

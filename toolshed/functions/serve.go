@@ -27,18 +27,18 @@ var onAPI = []string{
 func (s *Service) Origin(name string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, err := s.shelf.callable(r.Context(), name)
-		// Who may not call does not learn whether there is such a function.
-		if err != nil && auth.FromContext(r.Context()) != nil {
-			writeRefusal(w, err)
-			return
-		}
 		answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if err != nil {
+				writeRefusal(w, err)
+				return
+			}
 			s.serve(w, cgi.Request{Request: r, Path: r.URL.Path}, f, false)
 		})
 		if err == nil && f.Settings.Public {
 			answer(w, r)
 			return
 		}
+		// Who may not call does not learn whether there is such a function.
 		auth.Require(ScopeInvoke, answer).ServeHTTP(w, r)
 	})
 }

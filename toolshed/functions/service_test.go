@@ -137,6 +137,9 @@ func TestDeliver(t *testing.T) {
 // Many calls at once, while versions come and go: none fails but for being one
 // too many, and each is accounted.
 func TestCallsWhileDeploying(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles and measures for seconds")
+	}
 	s := saying(t)
 	module, err := functionstest.Build(t.Context(), t.TempDir(), said)
 	if err != nil {

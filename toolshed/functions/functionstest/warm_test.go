@@ -14,6 +14,9 @@ import (
 // A warm call takes at most 1.5 times as long as wazero's own of the same
 // module, be that one of a few microseconds or of a few milliseconds.
 func TestWarm(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles and measures for seconds")
+	}
 	for name, module := range map[string][]byte{"go": goModule(t), "c": cModule(t)} {
 		var best float64
 		// The machine does other things too: the best of three is what it takes.
@@ -37,6 +40,9 @@ func TestWarm(t *testing.T) {
 // The first call after a start, of a module of more than a megabyte, takes under
 // 30 ms.
 func TestCold(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles and measures for seconds")
+	}
 	folder, module := t.TempDir(), goModule(t)
 	if len(module) < 1<<20 {
 		t.Fatalf("a module of %d bytes", len(module))

@@ -35,7 +35,7 @@ var ErrModule = errors.New("the module cannot be run")
 
 // Environment is what programs share.
 type Environment struct {
-	// Now has a reading of a clock that nobody sets, as time.Now's has.
+	// Its readings have a clock that nobody sets too, as time.Now's have.
 	Now    func() time.Time
 	Random io.Reader
 }
