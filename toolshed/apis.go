@@ -20,7 +20,7 @@ import (
 func (r *Root) openAPIs(ctx context.Context) error {
 	registerHealth(r.mount("health", mount.Limits{}).API)
 	auth.Register(r.mount("auth", mount.Limits{BodyBytes: 64 << 10}).API, r.guard.Tokens)
-	return errors.Join(r.openKV(ctx), r.openURL2Text(), r.openLLM(ctx), r.openImg(ctx), r.openTranscribe(), r.openBlobs(ctx))
+	return errors.Join(r.openKV(ctx), r.openURL2Text(), r.openLLM(ctx), r.openImg(ctx), r.openTranscribe(), r.openBlobs(ctx), r.openData(ctx))
 }
 
 func (r *Root) openKV(ctx context.Context) error {
