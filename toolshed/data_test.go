@@ -206,3 +206,31 @@ func TestChanges(t *testing.T) {
 		t.Errorf("waited for %s", text)
 	}
 }
+
+// The page shows what there is, as text, and says what is wrong with a filter.
+func TestDataPage(t *testing.T) {
+	s := serve(t)
+	for i := range 30 {
+		asks(t, s, 200, "PUT", fmt.Sprintf("%s/documents/p%02d", people, i), fmt.Sprintf(`{"n":%d,"x":"<script>"}`, i))
+	}
+	find := func(want int, query string) string {
+		t.Helper()
+		status, text, _ := ask(t, s, "GET", "/data?"+query, "")
+		if status != want {
+			t.Errorf("%s: %d, want %d", query, status, want)
+		}
+		return text
+	}
+	if text := find(200, ""); !strings.Contains(text, "people (30)") {
+		t.Errorf("%s", text)
+	}
+	if text := find(200, "collection=people&sort=-n"); !strings.Contains(text, "p29") || strings.Contains(text, "p04") || strings.Contains(text, "<script>") || !strings.Contains(text, "skip=25") {
+		t.Errorf("%s", text)
+	}
+	if text := find(200, "collection=people&sort=-n&skip=25"); !strings.Contains(text, "p04") || strings.Contains(text, "Next page") {
+		t.Errorf("%s", text)
+	}
+	if text := find(422, "collection=people&filter=%7B%22a%22"); !strings.Contains(text, `role="alert"`) {
+		t.Errorf("%s", text)
+	}
+}

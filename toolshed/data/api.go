@@ -53,6 +53,7 @@ func Register(m *mount.Mount, s *Store, external map[string]External) {
 		return o
 	}
 	const one = root + "/collections/{collection}"
+	registerPage(m, h)
 	huma.Register(m.API, op(ScopeRead, "collections", http.MethodGet, root+"/collections", "List collections"), h.collections)
 	huma.Register(m.API, op(ScopeWrite, "declare", http.MethodPut, one, "Declare a collection's schema and indexes", 409, 507), h.declare)
 	huma.Register(m.API, op(ScopeWrite, "drop", http.MethodDelete, one, "Remove a collection with its documents", 404), h.drop)
