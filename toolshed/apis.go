@@ -27,6 +27,7 @@ func (r *Root) openAPIs(ctx context.Context) error {
 		r.openTranscribe,
 		r.openFunctions,
 		r.openBlobs,
+		r.openData,
 	} {
 		if err := open(ctx); err != nil {
 			return err
