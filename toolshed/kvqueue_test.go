@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -227,5 +229,33 @@ func TestKVPages(t *testing.T) {
 	_, _, h := ask(t, s, "GET", "/api/kv/a/b%20c", "")
 	if status, text, _ := ask(t, s, "POST", "/kv/remove", "key=a/b%2520c&versionstamp="+strings.Trim(h.Get("ETag"), `"`), form...); status != 200 || !strings.Contains(text, "There are none.") {
 		t.Errorf("%d %s", status, text)
+	}
+}
+
+// The pages with something on them, and what they lead to, pass axe too.
+func TestKVAndQueuePagesPassAxe(t *testing.T) {
+	axe := os.Getenv("SHED_AXE")
+	if axe == "" {
+		t.Skip("SHED_AXE names no axe.min.js; make test sets it")
+	}
+	s := serve(t)
+	ask(t, s, "PUT", "/api/kv/a/"+strings.Repeat("long", 50)+"?expire_in=1h", strings.Repeat("x", 500))
+	ask(t, s, "PUT", "/api/kv/b", `{"x": [1]}`, "Content-Type", "application/json")
+	ask(t, s, "PUT", "/api/cron/nightly?queue=mail&schedule="+url.QueryEscape("0 3 * * *"), "tick")
+	ask(t, s, "POST", "/api/queue/mail?backoff=none", strings.Repeat("x", 500))
+	ask(t, s, "POST", "/api/queue/mail?delay=1h", "later")
+	_, text, _ := ask(t, s, "POST", "/api/queue/mail/receive", "")
+	receipt := regexp.MustCompile(`"receipt":"([0-9a-f]+)"`).FindStringSubmatch(text)
+	if receipt == nil {
+		t.Fatal(text)
+	}
+	ask(t, s, "POST", "/api/queue/mail/messages/1/nack?receipt="+receipt[1], "")
+	ask(t, s, "POST", "/api/queue/mail", "worked on")
+	ask(t, s, "POST", "/api/queue/mail/receive", "")
+	at := judged(t, s, axe)
+	for _, path := range []string{"/kv", "/kv?prefix=%25zz", "/kv/edit", "/kv/edit?key=b", "/kv/edit?key=none", "/queue", "/queue?queue=mail"} {
+		for _, found := range axeSays(t, at+path) {
+			t.Errorf("%s: %s", path, found)
+		}
 	}
 }
