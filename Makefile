@@ -97,7 +97,7 @@ bench-attest: deps ## evidence verified and issued, beside its signatures and TP
 	@$(GO) run ./scripts/bench-attest
 
 .PHONY: bench-toolshed
-bench-toolshed: deps ## the KV and the queue beside SQLite alone; JSON on the last line
+bench-toolshed: deps ## the toolshed beside SQLite, wazero and extraction alone; JSON on the last line
 	@$(GO) run ./scripts/bench-toolshed
 
 # The kernel package, which tests read as the image builder fetched it.

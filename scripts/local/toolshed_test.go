@@ -91,6 +91,9 @@ func (w *world) everyAPI(machine string) {
 	in.asks(200, "GET", "/", "notes.localhost", "", nil, "<p>a page</p>")
 	in.asks(404, "GET", "/api/kv/colour", "notes.localhost", "", nil, "")
 
+	in.asks(201, "POST", "/api/data/collections/notes/documents", "", asJSON, []byte(`{"text":"milk","n":2}`), "")
+	in.asks(200, "POST", "/api/data/collections/notes/query", "", asJSON, []byte(`{"filter":{"n":{"$gte":2}}}`), "milk")
+
 	in.asks(201, "PUT", "/api/functions/made", "", "application/wasm", in.function(), `"version":1`)
 	in.asks(200, "GET", "/api/functions/made/invoke/", "", "", nil, "<p>made inside</p>")
 	in.asks(200, "GET", "/", "made.fn.localhost", "", nil, "<p>made inside</p>")
