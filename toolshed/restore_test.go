@@ -168,3 +168,18 @@ func TestRestoreOverASchedule(t *testing.T) {
 		t.Errorf("%d %s", status, text)
 	}
 }
+
+// A backup brings tokens: who may not do everything could give themselves more.
+func TestRestoreIsForWhoMayDoEverything(t *testing.T) {
+	s := serve(t)
+	_, text, _ := ask(t, s, "POST", "/api/auth/tokens", `{"name":"x","scopes":["backup:*","backup:write"]}`, "Content-Type", "application/json")
+	var token struct{ Token string }
+	if err := json.Unmarshal([]byte(text), &token); err != nil || token.Token == "" {
+		t.Fatal(text, err)
+	}
+	status, text, _ := ask(t, s, "POST", "/api/restore", string(archived(t, "kv.db", keptBy(t, ""))),
+		"Content-Type", "application/x-tar", "Authorization", "Bearer "+token.Token)
+	if status != http.StatusForbidden {
+		t.Errorf("%d %s", status, text)
+	}
+}

@@ -17,11 +17,9 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
-// The scopes of this API.
-const (
-	ScopeRead  auth.Scope = "backup:read"
-	ScopeWrite auth.Scope = "backup:write"
-)
+// ScopeRead is the scope of backing up. Restoring has none: it brings tokens,
+// and so is for those alone who may do everything.
+const ScopeRead auth.Scope = "backup:read"
 
 // Limits is what this API takes: one backup at a time.
 var Limits = mount.Limits{Lasting: 1}
@@ -40,7 +38,7 @@ type API struct {
 func Register(m *mount.Mount, a *API) {
 	m.Handle("GET /api/backup", mount.Route{Scope: ScopeRead, Lasting: true}, http.HandlerFunc(a.backup))
 	m.Handle("POST /api/restore", mount.Route{
-		Scope: ScopeWrite, Lasting: true, BodyBytes: -1, Accepts: []string{"application/x-tar"},
+		Scope: auth.Everything, Lasting: true, BodyBytes: -1, Accepts: []string{"application/x-tar"},
 	}, http.HandlerFunc(a.restore))
 }
 
