@@ -277,6 +277,9 @@ func TestFunctionVersions(t *testing.T) {
 	if text, _ := s.want(200, "GET", "", ""); strings.Contains(text, "hush") || !strings.Contains(text, `"secrets":["GREETING"]`) {
 		t.Errorf("secrets: %s", text)
 	}
+	// Callers say what these are.
+	s.want(422, "PUT", "/secrets/HTTP_PASSWORD", `{"value":"hush"}`)
+	s.want(422, "PUT", "/secrets/QUERY_STRING", `{"value":"hush"}`)
 	s.want(204, "DELETE", "/secrets/GREETING", "")
 	s.want(404, "DELETE", "/secrets/GREETING", "")
 	for body, field := range map[string]string{
