@@ -98,17 +98,17 @@ func (s *scratch) OpenFile(name string, flag experimental.Oflag, _ fs.FileMode) 
 	if s.open >= maxScratchOpen {
 		return nil, experimental.EIO
 	}
-	s.open++
 	if n.folder {
+		s.open++
 		return &openFolder{of: s, node: n, path: p}, 0
 	}
 	f := &openFile{of: s, node: n, reads: flag&experimental.O_WRONLY == 0, writes: writes, appends: flag&experimental.O_APPEND != 0}
 	if writes && flag&experimental.O_TRUNC != 0 {
 		if errno := f.Truncate(0); errno != 0 {
-			f.Close()
 			return nil, errno
 		}
 	}
+	s.open++
 	return f, 0
 }
 
