@@ -25,6 +25,13 @@ func (r *Root) fresh(ctx context.Context) error {
 			return err
 		}
 	}
+	crons, err := r.queue.Crons(ctx)
+	if err != nil {
+		return fmt.Errorf("asking queue what it keeps: %w", err)
+	}
+	if len(crons) > 0 {
+		return fmt.Errorf("%w: queue has %d schedules", backup.ErrNotFresh, len(crons))
+	}
 	return nil
 }
 

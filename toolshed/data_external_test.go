@@ -172,7 +172,7 @@ func TestSQLiteFile(t *testing.T) {
 	}
 	for sql, says := range map[string]string{
 		"DELETE FROM bread": "reading", "PRAGMA query_only=0; DELETE FROM bread": "reading", "ATTACH '/tmp/x.db' AS x": "too many attached", "SELECT nonsense": "nonsense",
-		"VACUUM INTO '/tmp/x.db'": "",
+		"VACUUM INTO '/tmp/x.db'": "", "COMMIT; VACUUM INTO '/tmp/x.db'": "too many attached", "COMMIT; PRAGMA query_only=0; DELETE FROM bread": "reading",
 	} {
 		if text := query(422, "shop", `{"sql":"`+sql+`"}`); !strings.Contains(text, says) {
 			t.Errorf("%s: %s", sql, text)

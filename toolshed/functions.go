@@ -2,11 +2,13 @@ package toolshed
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
 	"github.com/toolshed-cloud/shed/toolshed/functions"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
@@ -23,6 +25,9 @@ func (r *Root) openFunctions(ctx context.Context) error {
 	section := functionsSection{Concurrent: 8, QuotaBytes: 512 << 20}
 	if err := r.Config.Section("functions", &section); err != nil {
 		return err
+	}
+	if section.Concurrent < 1 || section.QuotaBytes <= 0 {
+		return fmt.Errorf("%w: functions: concurrent and quota_bytes are positive", config.ErrConfig)
 	}
 	db, err := r.open(ctx, functions.Schema)
 	if err != nil {

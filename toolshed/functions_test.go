@@ -1,11 +1,13 @@
 package toolshed_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"mime/multipart"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -277,6 +279,9 @@ func TestFunctionVersions(t *testing.T) {
 	if text, _ := s.want(200, "GET", "", ""); strings.Contains(text, "hush") || !strings.Contains(text, `"secrets":["GREETING"]`) {
 		t.Errorf("secrets: %s", text)
 	}
+	// Callers say what these are.
+	s.want(422, "PUT", "/secrets/HTTP_PASSWORD", `{"value":"hush"}`)
+	s.want(422, "PUT", "/secrets/QUERY_STRING", `{"value":"hush"}`)
 	s.want(204, "DELETE", "/secrets/GREETING", "")
 	s.want(404, "DELETE", "/secrets/GREETING", "")
 	for body, field := range map[string]string{
@@ -436,5 +441,38 @@ func TestFunctionsFollowQueues(t *testing.T) {
 		if e := l.next("message"); !strings.Contains(string(e.Data), "more memory than it may have") {
 			t.Errorf("%s", e.Data)
 		}
+	}
+}
+
+// Strangers who send a body slowly take no more than there is room for.
+func TestStrangersAreBounded(t *testing.T) {
+	shed := serveWith(t, "functions: {concurrent: 1}\n")
+	s := deployed(t, shed, "probe", probe(t, "go"))
+	s.settings(`{"public":true}`)
+	address := strings.TrimPrefix(shed, "http://")
+	// slow is the first line of the answer to a request whose body does not come.
+	slow := func() string {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: probe.fn.localhost\r\nContent-Length: 4000000\r\nExpect: 100-continue\r\n\r\n")
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		return line
+	}
+	for range 4 {
+		if line := slow(); !strings.Contains(line, "100 Continue") {
+			t.Fatal(line)
+		}
+	}
+	if line := slow(); !strings.Contains(line, "429") {
+		t.Errorf("one more: %s", line)
 	}
 }

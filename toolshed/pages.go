@@ -36,8 +36,8 @@ func (r *Root) registerPages() {
 	m.Handle("GET /login", mount.Route{Public: true}, r.page(loginPage, func(*http.Request) (any, error) { return nil, nil }))
 	m.Handle("POST /login", mount.Route{
 		Public: true, Accepts: []string{"application/x-www-form-urlencoded"}, BodyBytes: maxLoginBytes,
-	}, http.HandlerFunc(r.login))
-	m.Handle("POST /logout", mount.Route{Public: true}, http.HandlerFunc(r.logout))
+	}, auth.SameSite(http.HandlerFunc(r.login)))
+	m.Handle("POST /logout", mount.Route{Public: true}, auth.SameSite(http.HandlerFunc(r.logout)))
 }
 
 // page answers with a page of what data says.

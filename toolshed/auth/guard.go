@@ -51,11 +51,27 @@ func (g *Guard) Identify(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := g.identify(r)
 		if c := id.caller; c != nil && c.Way != WayToken && fromAnotherSite(r) {
-			problem.New(http.StatusForbidden, "cross-site", "a page of another site may not change anything here").Write(w)
+			refuseOtherSite(w)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), identityKey{}, id)))
 	})
+}
+
+// SameSite refuses what a page of another site makes a browser send, whoever
+// asks: who a browser is known as is not another site's to change.
+func SameSite(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if fromAnotherSite(r) {
+			refuseOtherSite(w)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func refuseOtherSite(w http.ResponseWriter) {
+	problem.New(http.StatusForbidden, "cross-site", "a page of another site may not change anything here").Write(w)
 }
 
 // fromAnotherSite judges what changes something, and what opens a WebSocket,

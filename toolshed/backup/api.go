@@ -3,20 +3,23 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
+	"path/filepath"
 
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
-// The scopes of this API.
-const (
-	ScopeRead  auth.Scope = "backup:read"
-	ScopeWrite auth.Scope = "backup:write"
-)
+// ScopeRead is the scope of backing up. Restoring has none: it brings tokens,
+// and so is for those alone who may do everything.
+const ScopeRead auth.Scope = "backup:read"
 
 // Limits is what this API takes: one backup at a time.
 var Limits = mount.Limits{Lasting: 1}
@@ -35,7 +38,7 @@ type API struct {
 func Register(m *mount.Mount, a *API) {
 	m.Handle("GET /api/backup", mount.Route{Scope: ScopeRead, Lasting: true}, http.HandlerFunc(a.backup))
 	m.Handle("POST /api/restore", mount.Route{
-		Scope: ScopeWrite, Lasting: true, BodyBytes: -1, Accepts: []string{"application/x-tar"},
+		Scope: auth.Everything, Lasting: true, BodyBytes: -1, Accepts: []string{"application/x-tar"},
 	}, http.HandlerFunc(a.restore))
 }
 
@@ -70,8 +73,11 @@ func (a *API) restore(w http.ResponseWriter, r *http.Request) {
 		}
 		return ok
 	}
-	err := Stage(r.Context(), a.Source.Dir, r.Body, known)
+	err := Stage(r.Context(), a.Source.Dir, r.Body, known, func(unpacked string) error { return a.judge(r.Context(), unpacked) })
 	switch {
+	case errors.Is(err, ErrNotFresh):
+		problem.New(http.StatusConflict, "not-fresh", err.Error()).Write(w)
+		return
 	case errors.Is(err, ErrMalformed):
 		problem.New(http.StatusUnprocessableEntity, "no-backup", "body: "+err.Error()).Write(w)
 		return
@@ -82,4 +88,23 @@ func (a *API) restore(w http.ResponseWriter, r *http.Request) {
 	}
 	w.WriteHeader(http.StatusAccepted)
 	a.Restart()
+}
+
+// judge sees that the toolshed can open what is to be put in place, and that
+// nothing was kept here while it came.
+func (a *API) judge(ctx context.Context, unpacked string) error {
+	for name, db := range a.Source.Databases {
+		path := filepath.Join(unpacked, name)
+		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return fmt.Errorf("restoring %s: %w", name, err)
+		}
+		if err := db.Adopt(ctx, path); errors.Is(err, store.ErrUnfit) {
+			return fmt.Errorf("%w: %s: %w", ErrMalformed, name, err)
+		} else if err != nil {
+			return fmt.Errorf("restoring %s: %w", name, err)
+		}
+	}
+	return a.Fresh(ctx)
 }

@@ -45,6 +45,9 @@ var (
 type Database interface {
 	// Backup writes one state of it into a new file.
 	Backup(ctx context.Context, path string) error
+	// Adopt sees that a file can take its place, and brings it to its form. The
+	// error is store.ErrUnfit where it cannot.
+	Adopt(ctx context.Context, path string) error
 }
 
 // Source is what is backed up.

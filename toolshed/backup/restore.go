@@ -28,9 +28,10 @@ const (
 
 // Stage unpacks a plain backup beside the data, to be put in place when the
 // directory is next opened. A database may be another's only where it may be
-// replaced, which known says. Errors are ErrMalformed, ctx's, and the disk's;
-// after one nothing is left.
-func Stage(ctx context.Context, dir string, r io.Reader, known func(name string) bool) (err error) {
+// replaced, which known says; what has come whole may still be refused by judge,
+// which is told where it is. Errors are ErrMalformed, ctx's, judge's, and the
+// disk's; after one nothing is left.
+func Stage(ctx context.Context, dir string, r io.Reader, known func(name string) bool, judge func(unpacked string) error) (err error) {
 	into := filepath.Join(dir, arriving)
 	if err := os.RemoveAll(into); err != nil {
 		return fmt.Errorf("restoring: %w", err)
@@ -44,6 +45,9 @@ func Stage(ctx context.Context, dir string, r io.Reader, known func(name string)
 		}
 	}()
 	if err := unpack(ctx, into, r, known); err != nil {
+		return err
+	}
+	if err := judge(into); err != nil {
 		return err
 	}
 	if err := syncTree(into); err != nil {
@@ -69,6 +73,8 @@ func unpack(ctx context.Context, into string, r io.Reader, known func(string) bo
 			return compare(entries, found)
 		case len(found) == maxFiles:
 			return fmt.Errorf("%w: more than %d files", ErrMalformed, maxFiles)
+		case sparse(h):
+			return fmt.Errorf("%w: %.64q has holes, which no backup has", ErrMalformed, h.Name)
 		case h.Typeflag != tar.TypeReg || !validName.MatchString(h.Name) || !known(h.Name):
 			return fmt.Errorf("%w: %.64q is nothing that is restored", ErrMalformed, h.Name)
 		}
@@ -78,6 +84,17 @@ func unpack(ctx context.Context, into string, r io.Reader, known func(string) bo
 		}
 		found = append(found, f)
 	}
+}
+
+// sparse tells a file whose content is not all in the archive: few bytes of it
+// would fill the disk.
+func sparse(h *tar.Header) bool {
+	for name := range h.PAXRecords {
+		if strings.HasPrefix(name, "GNU.sparse.") {
+			return true
+		}
+	}
+	return h.Typeflag == tar.TypeGNUSparse
 }
 
 func unpackFile(into string, h *tar.Header, from io.Reader) (file, error) {

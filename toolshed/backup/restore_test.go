@@ -19,6 +19,8 @@ func (p pretend) Backup(_ context.Context, path string) error {
 	return os.WriteFile(path, []byte(p), 0o600)
 }
 
+func (p pretend) Adopt(context.Context, string) error { return nil }
+
 func whole(t testing.TB) []byte {
 	t.Helper()
 	dir := t.TempDir()
@@ -43,6 +45,7 @@ func whole(t testing.TB) []byte {
 }
 
 func anything(string) bool { return true }
+func fine(string) error    { return nil }
 
 func content(t *testing.T, path string) string {
 	t.Helper()
@@ -63,7 +66,7 @@ func TestPutInPlaceAfterACrash(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := Stage(t.Context(), dir, bytes.NewReader(backup), anything); err != nil {
+		if err := Stage(t.Context(), dir, bytes.NewReader(backup), anything, fine); err != nil {
 			t.Fatal(err)
 		}
 		if !Arrived(dir) {
@@ -119,7 +122,7 @@ func TestWhatIsNotRestored(t *testing.T) {
 		"twice": append(entry(t, "kv.db", tar.TypeReg)[:1024], backup...),
 	} {
 		dir := t.TempDir()
-		if err := Stage(t.Context(), dir, bytes.NewReader(b), anything); !errors.Is(err, ErrMalformed) {
+		if err := Stage(t.Context(), dir, bytes.NewReader(b), anything, fine); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
@@ -152,6 +155,33 @@ func entry(t testing.TB, name string, kind byte) []byte {
 	return b.Bytes()
 }
 
+// A file of holes, a few bytes in the archive, is a terabyte on the disk.
+func TestHolesAreRefused(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	const holes = "1\n1099511627776\n0\n"
+	// The writer refuses the names of sparse files, which are put in their place.
+	h := &tar.Header{Name: "kv.db", Typeflag: tar.TypeReg, Mode: 0o600, Size: 512, PAXRecords: map[string]string{
+		"GNX.sparse.major": "1", "GNX.sparse.minor": "0", "GNX.sparse.realsize": "1099511627776", "GNX.sparse.name": "kv.db",
+	}}
+	if err := w.WriteHeader(h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(append([]byte(holes), make([]byte, 512-len(holes))...)); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	archive := bytes.ReplaceAll(b.Bytes(), []byte("GNX.sparse"), []byte("GNU.sparse"))
+	if h, err := tar.NewReader(bytes.NewReader(archive)).Next(); err != nil || h.Size != 1<<40 {
+		t.Fatalf("it is no file of holes: %+v, %v", h, err)
+	}
+	if err := Stage(t.Context(), t.TempDir(), bytes.NewReader(archive), anything, fine); !errors.Is(err, ErrMalformed) {
+		t.Errorf("holes: %v", err)
+	}
+}
+
 func FuzzStage(f *testing.F) {
 	f.Add(whole(f))
 	f.Add(entry(f, "blobs/../../x", tar.TypeReg))
@@ -161,7 +191,7 @@ func FuzzStage(f *testing.F) {
 		if err := os.Mkdir(data, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		err := Stage(t.Context(), data, bytes.NewReader(b), anything)
+		err := Stage(t.Context(), data, bytes.NewReader(b), anything, fine)
 		if err == nil {
 			err = PutInPlace(data)
 		}

@@ -98,7 +98,8 @@ func SiteOf(r *http.Request) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	name, ok := strings.CutSuffix(strings.ToLower(host), HostSuffix)
+	// The dot that ends a name says nothing else.
+	name, ok := strings.CutSuffix(strings.ToLower(strings.TrimSuffix(host, ".")), HostSuffix)
 	if !ok || !validSite.MatchString(name) {
 		return ""
 	}

@@ -127,9 +127,8 @@ func (b bounded) RoundTrip(r *http.Request) (*http.Response, error) {
 		resp.Body.Close()
 		return nil, fmt.Errorf("%w: %d bytes, at most %d are taken", ErrTooLong, resp.ContentLength, b.bytes)
 	}
-	if _, upgraded := resp.Body.(io.ReadWriteCloser); !upgraded {
-		resp.Body = &body{ReadCloser: resp.Body, left: b.bytes}
-	}
+	// A connection that changes its protocol too: a server may say so unasked.
+	resp.Body = &body{ReadCloser: resp.Body, left: b.bytes}
 	return resp, nil
 }
 

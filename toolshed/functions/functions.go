@@ -126,9 +126,20 @@ func checkName(name string) error {
 	return nil
 }
 
+// ofRequests are the variables beside HTTP_… that a request brings
+// (RFC 3875, section 4.1).
+var ofRequests = []string{
+	"CONTENT_LENGTH", "CONTENT_TYPE", "GATEWAY_INTERFACE", "PATH_INFO", "QUERY_STRING", "REMOTE_ADDR", "REQUEST_METHOD",
+	"SCRIPT_NAME", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL", "SERVER_SOFTWARE",
+}
+
 func checkVariable(field, name, value string) error {
 	if !validVariable.MatchString(name) {
 		return &FieldError{field, fmt.Sprintf("%.70q is no variable's name", name)}
+	}
+	if strings.HasPrefix(name, "HTTP_") || slices.Contains(ofRequests, name) {
+		// Whoever calls would say what it is.
+		return &FieldError{field, fmt.Sprintf("%.70q is a variable of requests", name)}
 	}
 	if strings.ContainsRune(value, 0) || len(value) > maxSecretBytes {
 		return &FieldError{field + "." + name, fmt.Sprintf("want at most %d bytes, none of them zero", maxSecretBytes)}

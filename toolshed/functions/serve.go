@@ -2,6 +2,7 @@ package functions
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -30,6 +31,13 @@ func (s *Service) Origin(name string) http.Handler {
 		answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if err != nil {
 				writeRefusal(w, err)
+				return
+			}
+			select {
+			case s.visitors <- struct{}{}:
+				defer func() { <-s.visitors }()
+			default:
+				writeRefusal(w, fmt.Errorf("%w: %d requests at once", ErrBusy, cap(s.visitors)))
 				return
 			}
 			s.serve(w, cgi.Request{Request: r, Path: r.URL.Path}, f, false)

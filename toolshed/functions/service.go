@@ -42,6 +42,9 @@ type Options struct {
 	Publish func(any)
 }
 
+// waiting is how many requests there may be for each call that there may be.
+const waiting = 4
+
 // Service keeps functions and calls them.
 type Service struct {
 	Options
@@ -49,6 +52,9 @@ type Service struct {
 	ledger   *ledger
 	programs *programs
 	gate     *gate
+	// visitors holds a place for each request on functions' own origins, whose
+	// bodies are in memory before their calls are counted.
+	visitors chan struct{}
 	// changed says that what queues are followed may have.
 	changed chan struct{}
 }
@@ -63,6 +69,7 @@ func New(ctx context.Context, o Options) (*Service, error) {
 		ledger:   &ledger{db: o.DB},
 		programs: newPrograms(o.Folder, sandbox.Environment{Now: o.Now, Random: o.Random}),
 		gate:     &gate{most: o.Concurrent, doors: map[string]*door{}},
+		visitors: make(chan struct{}, waiting*o.Concurrent),
 		changed:  make(chan struct{}, 1),
 	}
 	kept, err := s.shelf.hashes(ctx)

@@ -26,6 +26,7 @@ const (
 // DB is an open database.
 type DB struct {
 	path   string
+	schema Schema
 	writer *writer
 	// readers holds a token for each reading connection in use, idle those that
 	// wait for the next View.

@@ -27,6 +27,8 @@ var (
 	ErrNewer = errors.New("the database has a newer format")
 	// ErrFull says that nothing was written because the disk has no room.
 	ErrFull = errors.New("the data disk is full")
+	// ErrUnfit says that a file cannot take the place of a database.
+	ErrUnfit = errors.New("this is no database that this program can open")
 	// ErrInUse says that another process has the directory.
 	ErrInUse = errors.New("another process uses the data directory")
 )
@@ -98,7 +100,7 @@ func (d *Directory) Open(ctx context.Context, s Schema) (*DB, error) {
 	if !validName.MatchString(s.Name) {
 		return nil, fmt.Errorf("opening a database: name %q: want lower case letters, digits and hyphens", s.Name)
 	}
-	db := &DB{path: filepath.Join(d.path, s.Name+".db"), readers: make(chan struct{}, maxReaders), idle: make(chan *conn, idleReaders)}
+	db := &DB{path: filepath.Join(d.path, s.Name+".db"), schema: s, readers: make(chan struct{}, maxReaders), idle: make(chan *conn, idleReaders)}
 	// SQLite needs room for its log and the log's index, on a full disk too.
 	err := d.room.spare(db.log(), func() error { return db.open(ctx, s, d.room) })
 	if err != nil {

@@ -15,7 +15,7 @@ func TestVariables(t *testing.T) {
 	r := httptest.NewRequest(http.MethodPost, "http://hello.fn.localhost:8080/a/b?q=1%20", nil)
 	for name, value := range map[string]string{
 		"Authorization": "Bearer x", "Proxy": "http://evil.example", "X-Trace": "7", "Content-Type": "text/plain", "Shed-Owner": "k",
-		"Cookie": "a=b",
+		"Cookie": "a=b", "Shed_Owner": "k", "Proxy_Authorization": "x", "X_Trace": "8",
 	} {
 		r.Header.Set(name, value)
 	}
@@ -32,11 +32,14 @@ func TestVariables(t *testing.T) {
 		}
 	}
 	for _, v := range got {
-		for _, never := range []string{"HTTP_AUTHORIZATION", "HTTP_PROXY", "HTTP_SHED_OWNER", "HTTP_CONTENT_TYPE"} {
+		for _, never := range []string{"HTTP_AUTHORIZATION", "HTTP_PROXY", "HTTP_SHED_OWNER", "HTTP_CONTENT_TYPE", "HTTP_PROXY_AUTHORIZATION"} {
 			if strings.HasPrefix(v, never+"=") {
 				t.Errorf("a script sees %s", v)
 			}
 		}
+	}
+	if slices.Contains(got, "HTTP_X_TRACE=8") {
+		t.Error("an underscore is read as a hyphen")
 	}
 	r.Header.Set("X-Long", strings.Repeat("x", maxVariables))
 	if _, err := (Request{Request: r}).Variables(); !errors.Is(err, ErrTooLong) {

@@ -71,7 +71,8 @@ func (r Request) Variables() ([]string, error) {
 		all = append(all, "CONTENT_TYPE="+kind)
 	}
 	for name, values := range r.Header {
-		if slices.Contains(secret, name) || strings.HasPrefix(name, "Shed-") {
+		// A name with an underscore would be read as the one with a hyphen.
+		if slices.Contains(secret, name) || strings.HasPrefix(name, "Shed-") || strings.Contains(name, "_") {
 			continue
 		}
 		joint := ", "

@@ -146,6 +146,7 @@ func TestScan(t *testing.T) {
 		"begins large":     {tables(1, 0x70, 0, 0x80, 0x80, 0x80, 0x01), false, true},
 		"may become large": {tables(1, 0x70, 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f), false, true},
 		"too many":         {tables(17), false, true},
+		"large together":   {tables(2, 0x70, 1, 0, 0x80, 0x80, 0x30, 0x70, 0, 0x80, 0x80, 0x30), false, true},
 		"cut off":          {tables(1, 0x70), false, true},
 		"a long section":   {append([]byte(magic), 0, 9), false, true},
 		"no module":        {[]byte("#!/bin/sh\n"), false, true},

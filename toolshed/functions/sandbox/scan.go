@@ -12,14 +12,14 @@ import (
 const (
 	magic        = "\x00asm\x01\x00\x00\x00"
 	tableSection = 4
-	// maxElements bounds a table: an element is 8 bytes here.
+	// maxElements bounds all tables together: an element is 8 bytes here.
 	maxElements = 1 << 20
 	maxTables   = 16
 )
 
 var (
 	errShort = errors.New("it ends too early")
-	errTable = fmt.Errorf("it has more than %d tables, or one that may have more than %d elements", maxTables, maxElements)
+	errTable = fmt.Errorf("it has more than %d tables, or they may have more than %d elements", maxTables, maxElements)
 )
 
 // scan answers what of WebAssembly a module may use. Memories are bounded as
@@ -72,6 +72,7 @@ func scanTables(b []byte) (bounded bool, err error) {
 		return false, errTable
 	}
 	bounded = true
+	room := uint64(maxElements)
 	for range count {
 		next() // the type of its elements, one byte
 		limits, least, most := next(), next(), uint64(0)
@@ -83,9 +84,10 @@ func scanTables(b []byte) (bounded bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if least > maxElements || most > maxElements {
+		if least = max(least, most); least > room {
 			return false, errTable
 		}
+		room -= least
 	}
 	return bounded, err
 }

@@ -15,6 +15,8 @@ const (
 	maxScratchBytes = 8 << 20
 	maxScratchFiles = 256
 	maxScratchPath  = 512
+	// maxScratchOpen bounds the descriptors, each of which is the host's memory.
+	maxScratchOpen = 1024
 )
 
 // scratch is a file system in memory, for one call: files and folders, no
@@ -25,6 +27,7 @@ type scratch struct {
 	nodes map[string]*node
 	bytes int64
 	last  sys.Inode
+	open  int
 }
 
 type node struct {
@@ -92,7 +95,11 @@ func (s *scratch) OpenFile(name string, flag experimental.Oflag, _ fs.FileMode) 
 	case !n.folder && flag&experimental.O_DIRECTORY != 0:
 		return nil, experimental.ENOTDIR
 	}
+	if s.open >= maxScratchOpen {
+		return nil, experimental.EIO
+	}
 	if n.folder {
+		s.open++
 		return &openFolder{of: s, node: n, path: p}, 0
 	}
 	f := &openFile{of: s, node: n, reads: flag&experimental.O_WRONLY == 0, writes: writes, appends: flag&experimental.O_APPEND != 0}
@@ -101,6 +108,7 @@ func (s *scratch) OpenFile(name string, flag experimental.Oflag, _ fs.FileMode) 
 			return nil, errno
 		}
 	}
+	s.open++
 	return f, 0
 }
 
