@@ -234,3 +234,22 @@ func TestDataPage(t *testing.T) {
 		t.Errorf("%s", text)
 	}
 }
+
+// Paths that differ in case are two indexes.
+func TestDataIndexesOfEitherCase(t *testing.T) {
+	s := serve(t)
+	const both = `{"indexes":[{"path":"a"},{"path":"A","unique":true}]}`
+	for range 2 {
+		if status, text, _ := ask(t, s, "PUT", "/api/data/collections/people", both, "Content-Type", "application/json"); status/100 != 2 {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	for body, want := range map[string]int{`{"a":1,"A":1}`: 201, `{"a":1,"A":2}`: 201} {
+		if status, text, _ := ask(t, s, "POST", "/api/data/collections/people/documents", body, "Content-Type", "application/json"); status != want {
+			t.Errorf("%s: %d %s", body, status, text)
+		}
+	}
+	if status, text, _ := ask(t, s, "POST", "/api/data/collections/people/documents", `{"a":3,"A":2}`, "Content-Type", "application/json"); status != 409 {
+		t.Errorf("twice: %d %s", status, text)
+	}
+}

@@ -110,8 +110,11 @@ func declareIndexes(tx *store.Tx, c Collection) error {
 	return nil
 }
 
-// indexName is of a checked name and path: neither has a quote.
-func indexName(collection, path string) string { return `"by ` + collection + " " + path + `"` }
+// indexName is of a checked name and path: neither has a quote. The path stands
+// in hex, since SQLite takes names that differ in case for one.
+func indexName(collection, path string) string {
+	return fmt.Sprintf(`"by %s %x"`, collection, path)
+}
 
 func indexesOf(tx *store.Tx, name string) (all []Index, err error) {
 	err = tx.Each(func(rows *sql.Rows) error {
