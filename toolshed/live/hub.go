@@ -109,9 +109,10 @@ type Listener struct {
 	missed []Event
 	behind chan struct{}
 	events chan Event
-	// cut is closed when it was too slow.
-	cut     chan struct{}
-	cutOnce sync.Once
+	// cut is closed when it was too slow; isCut, guarded by the hub's mu, says so:
+	// what came after would have a hole before it.
+	cut   chan struct{}
+	isCut bool
 }
 
 // Behind says that there is something in Missed.
@@ -162,13 +163,14 @@ func (h *Hub) id(sequence uint64) string { return h.epoch + "-" + strconv.Format
 // it. The caller holds mu.
 func (h *Hub) pass(e Event) {
 	for l := range h.listeners {
-		if !l.topics[e.Topic] {
+		if l.isCut || !l.topics[e.Topic] {
 			continue
 		}
 		select {
 		case l.events <- e:
 		default:
-			l.cutOnce.Do(func() { close(l.cut) })
+			l.isCut = true
+			close(l.cut)
 		}
 	}
 }
