@@ -13,6 +13,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/kv/key"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/stream"
 )
 
 // registerMany registers what concerns many keys.
@@ -27,7 +28,7 @@ func (h handlers) registerMany(m *mount.Mount) {
 	watch := mount.Lasting(operation(ScopeRead, "kv-watch", http.MethodGet, "/api/kv:watch", "Watch keys: an object a line, or a server-sent event, for each change"))
 	watch.Responses = map[string]*huma.Response{"200": {
 		Description: "what the keys hold, at first and whenever it changes",
-		Content:     map[string]*huma.MediaType{mediaLines: {}, mediaEvents: {}},
+		Content:     map[string]*huma.MediaType{stream.Lines: {}, stream.Events: {}},
 	}}
 	huma.Register(m.API, watch, h.watch)
 }

@@ -2,21 +2,12 @@ package kv
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
-	"io"
-	"net/http"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
-)
 
-// The media types of a feed.
-const (
-	mediaLines  = "application/x-ndjson"
-	mediaEvents = "text/event-stream"
+	"github.com/toolshed-cloud/shed/toolshed/stream"
 )
 
 // pingEvery is how often a feed with nothing to say shows that it lives.
@@ -101,33 +92,17 @@ func (h handlers) watch(_ context.Context, in *watchInput) (*huma.StreamResponse
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		r, w := humago.Unwrap(ctx)
-		f := feed{w: ctx.BodyWriter(), flush: http.NewResponseController(w).Flush, events: strings.Contains(in.Accept, mediaEvents)}
-		ctx.SetHeader("Content-Type", f.contentType())
-		ctx.SetHeader("Cache-Control", "no-store")
-		ctx.SetStatus(http.StatusOK)
+		r, _ := humago.Unwrap(ctx)
+		out := stream.Begin(ctx, in.Accept)
 		// Whoever is gone, or has the feed cut off, cannot be told.
 		_ = h.kept.follow(r.Context(), keys, func(entries []*Entry, changed []bool) error {
-			return f.changes(in.Key, entries, changed)
-		}, f.ping)
+			return writeChanges(out, in.Key, entries, changed)
+		}, out.Idle)
 	}}, nil
 }
 
-// feed writes changes as lines or as server-sent events.
-type feed struct {
-	w      io.Writer
-	flush  func() error
-	events bool
-}
-
-func (f feed) contentType() string {
-	if f.events {
-		return mediaEvents
-	}
-	return mediaLines
-}
-
-func (f feed) changes(paths []string, entries []*Entry, changed []bool) error {
+// writeChanges sends what changed of the keys that are watched.
+func writeChanges(out *stream.Writer, paths []string, entries []*Entry, changed []bool) error {
 	var body struct {
 		Changes []changeJSON `json:"changes"`
 	}
@@ -145,26 +120,5 @@ func (f feed) changes(paths []string, entries []*Entry, changed []bool) error {
 		}
 		body.Changes = append(body.Changes, c)
 	}
-	b, err := json.Marshal(body)
-	if err != nil {
-		return fmt.Errorf("encoding a change: %w", err)
-	}
-	if f.events {
-		return f.write("data: " + string(b) + "\n\n")
-	}
-	return f.write(string(b) + "\n")
-}
-
-func (f feed) ping() error {
-	if f.events {
-		return f.write(": still here\n\n")
-	}
-	return f.write("\n")
-}
-
-func (f feed) write(text string) error {
-	if _, err := io.WriteString(f.w, text); err != nil {
-		return fmt.Errorf("passing a change on: %w", err)
-	}
-	return f.flush()
+	return out.Value(body)
 }
