@@ -61,7 +61,8 @@ func (r *Root) openBlobs(ctx context.Context) error {
 	r.folders = append(r.folders, blobs.Folder)
 	r.sweepBlobs(kept)
 	blobs.Register(r.mount("blobs", blobs.Limits), kept)
-	return r.openSites(kept)
+	r.openSites(kept)
+	return nil
 }
 
 // sweepBlobs sweeps until the root is closed.
@@ -76,7 +77,7 @@ func (r *Root) sweepBlobs(kept *blobs.Store) {
 }
 
 // openSites has the hosts of sites answered by them alone.
-func (r *Root) openSites(kept *blobs.Store) error {
+func (r *Root) openSites(kept *blobs.Store) {
 	site := r.site
 	site.Mux = http.NewServeMux()
 	blobs.RegisterHosts(site.New("sites", blobs.Limits), kept)
@@ -87,7 +88,6 @@ func (r *Root) openSites(kept *blobs.Store) error {
 		}
 		return sites
 	})
-	return nil
 }
 
 func (r *Root) backingStore(s *s3Section) (blobs.Remote, error) {

@@ -18,6 +18,7 @@ import (
 	"hash"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -102,7 +103,7 @@ func (s Source) Write(ctx context.Context, w io.Writer, to age.Recipient) error 
 // WritePlain is Write without encryption, for whoever encrypts.
 func (s Source) WritePlain(ctx context.Context, w io.Writer) error {
 	out := &writer{tar: tar.NewWriter(w), manifest: manifest{Version: Version, At: s.Now().UTC().Truncate(time.Second)}}
-	for _, name := range slices.Sorted(mapKeys(s.Databases)) {
+	for _, name := range slices.Sorted(maps.Keys(s.Databases)) {
 		if err := s.copyDatabase(ctx, out, name); err != nil {
 			return fmt.Errorf("backing up %s: %w", name, err)
 		}
@@ -113,16 +114,6 @@ func (s Source) WritePlain(ctx context.Context, w io.Writer) error {
 		}
 	}
 	return out.end()
-}
-
-func mapKeys[V any](m map[string]V) func(func(string) bool) {
-	return func(yield func(string) bool) {
-		for k := range m {
-			if !yield(k) {
-				return
-			}
-		}
-	}
 }
 
 func (s Source) copyDatabase(ctx context.Context, out *writer, name string) (err error) {

@@ -136,12 +136,6 @@ func compare(r io.Reader, found []file) error {
 	return nil
 }
 
-// Arrived reports whether a backup waits to be put in place.
-func Arrived(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, arrived))
-	return err == nil
-}
-
 // PutInPlace moves what Stage unpacked to where it belongs, before anything of
 // the directory is opened. A crash in the midst of it is made good by the next
 // call. What a fresh toolshed had made goes.

@@ -2,6 +2,7 @@ package llm
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -151,7 +152,7 @@ func (w *wireRequest) format(r *Request) error {
 		if !present(f.JSONSchema.Schema) {
 			return upstream.Refuse("response_format.json_schema.schema", "is missing")
 		}
-		r.Output = &Output{Name: first(f.JSONSchema.Name, "answer"), Schema: f.JSONSchema.Schema}
+		r.Output = &Output{Name: cmp.Or(f.JSONSchema.Name, "answer"), Schema: f.JSONSchema.Schema}
 	default:
 		return upstream.Refuse("response_format.type", "is %.32q, want text, json_object or json_schema", f.Type)
 	}

@@ -8,6 +8,7 @@
 package llm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 
@@ -200,18 +201,11 @@ func (a *Answer) add(e Event) error {
 			a.ToolCalls = append(a.ToolCalls, ToolCall{})
 		}
 		call := &a.ToolCalls[t.Index]
-		call.ID, call.Name = first(call.ID, t.ID), first(call.Name, t.Name)
+		call.ID, call.Name = cmp.Or(call.ID, t.ID), cmp.Or(call.Name, t.Name)
 		call.Arguments += t.Arguments
 	}
 	if len(a.Text)+len(a.Reasoning) > maxAnswerBytes {
 		return upstream.Breaks("the answer has more than %d bytes", maxAnswerBytes)
 	}
 	return nil
-}
-
-func first(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }

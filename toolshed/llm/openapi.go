@@ -1,6 +1,7 @@
 package llm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"net/http"
@@ -155,7 +156,7 @@ func (h handlers) compatModels(ctx context.Context, _ *struct{}) (*compatModelsO
 	out := &compatModelsOutput{}
 	out.Body.Object, out.Body.Data = "list", []compatModel{}
 	for _, m := range all {
-		out.Body.Data = append(out.Body.Data, compatModel{ID: m.ID, Object: "model", OwnedBy: first(m.OwnedBy, m.Provider)})
+		out.Body.Data = append(out.Body.Data, compatModel{ID: m.ID, Object: "model", OwnedBy: cmp.Or(m.OwnedBy, m.Provider)})
 	}
 	return out, nil
 }
