@@ -31,16 +31,44 @@ const (
 	CodeInternal       Code = "INTERNAL"
 )
 
+// Scope says how far an error reaches: what else would meet the same one.
+type Scope string
+
+// The scopes. An error without one is about its machine.
+const (
+	ScopeMachine Scope = "machine"
+	ScopeRegion  Scope = "region"
+	ScopeAccount Scope = "account"
+)
+
 // Error is what every call of the contract returns on failure.
 type Error struct {
-	Code Code
+	Code  Code
+	Scope Scope
 	// Message says what was being done and what went wrong, lower case.
 	Message string
+	// RequestID is the cloud's own name for the request that it refused, for
+	// its support; empty where there was none.
+	RequestID string
+	// Hint says what an operator can change, such as the permission that is
+	// missing; empty where nothing is known.
+	Hint string
 	// RetryAfter is set with CodeThrottled.
 	RetryAfter time.Duration
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+func (e *Error) Error() string {
+	if e.RequestID == "" {
+		return fmt.Sprintf("%s: %s", e.Code, e.Message)
+	}
+	return fmt.Sprintf("%s: %s (request %s)", e.Code, e.Message, e.RequestID)
+}
+
+// In is the error with a scope.
+func (e *Error) In(scope Scope) *Error {
+	e.Scope = scope
+	return e
+}
 
 // Is matches another *Error by code alone, so that errors.Is(err,
 // &Error{Code: CodeNotFound}) works through wrapping.
@@ -65,4 +93,13 @@ func CodeOf(err error) Code {
 		return e.Code
 	}
 	return CodeInternal
+}
+
+// ScopeOf returns the scope that err carries: ScopeMachine where it has none.
+func ScopeOf(err error) Scope {
+	var e *Error
+	if errors.As(err, &e) && e.Scope != "" {
+		return e.Scope
+	}
+	return ScopeMachine
 }

@@ -20,7 +20,7 @@ import (
 
 // ContractVersion is the version of this contract; the host refuses a plugin
 // that speaks another.
-const ContractVersion = 1
+const ContractVersion = 2
 
 // InstallationID is one control plane's random id.
 type InstallationID string
@@ -31,8 +31,9 @@ type MachineID string
 // Machines makes and unmakes machines. Errors are *Error.
 type Machines interface {
 	// Create accepts a machine. The same machine with the same spec hash is
-	// fine and answers what is there; another hash is CodeConflict, a
-	// creation under way CodeAborted. After CodeOutcomeUnknown, Get first.
+	// fine and answers what is there, whatever the generation; another hash is
+	// CodeConflict, a creation under way CodeAborted. After
+	// CodeOutcomeUnknown, Get first.
 	Create(ctx context.Context, req CreateRequest) (Machine, error)
 	// Get answers one machine; CodeNotFound only when that is authoritative.
 	Get(ctx context.Context, id MachineID) (Machine, error)
@@ -42,6 +43,11 @@ type Machines interface {
 	// SetPower asks for the machine to be on or off. Off is a clean shutdown
 	// first, and the power cut after the provider's grace period.
 	SetPower(ctx context.Context, id MachineID, on bool) error
+	// Apply brings what may change about a machine to what is desired, and
+	// mends its drift. A generation older than the machine's is CodeConflict,
+	// and changes nothing; the same one again is fine. A disk that would
+	// shrink is CodeInvalid.
+	Apply(ctx context.Context, change Change) (Machine, error)
 	// Delete destroys the machine and all that belongs to it, but for the
 	// data disk where keepData is set. An absent machine is fine; leftovers
 	// of a half-made one are cleaned.
@@ -70,21 +76,6 @@ type Provider interface {
 	io.Closer
 }
 
-// Consoler is implemented by providers with CapabilityConsole.
-type Consoler interface {
-	// Console streams the machine's console from its beginning; with follow
-	// it goes on until ctx ends.
-	Console(ctx context.Context, id MachineID, follow bool) (io.ReadCloser, error)
-}
-
-// Capability is a rare ability that a provider may have.
-type Capability string
-
-// The capabilities.
-const (
-	CapabilityConsole Capability = "console"
-)
-
 // Info describes a plugin.
 type Info struct {
 	Name            string
@@ -98,7 +89,7 @@ type Info struct {
 	Notes []string
 }
 
-// Offering is a place and size that can be had.
+// Offering is a size that can be had in a region.
 type Offering struct {
 	Region string
 	Size   string
@@ -108,9 +99,14 @@ type Offering struct {
 	// Available is how many more the quota allows; -1 where unknown.
 	Available int
 	// MicrosPerHour is the price in millionths of Currency; 0 for one's own
-	// hardware.
+	// hardware. PricedAt is when it was the price; zero where it was just
+	// asked for.
 	MicrosPerHour int64
 	Currency      string
+	PricedAt      time.Time
+	// Confidential names how the machine's memory is kept from the host, such
+	// as "sev-snp"; empty where it is not.
+	Confidential string
 }
 
 // Image is a release's disk, and its firmware, where the control plane has them.
@@ -174,7 +170,17 @@ func (s Spec) Hash() attest.Digest {
 type CreateRequest struct {
 	Installation InstallationID
 	Machine      MachineID
-	Spec         Spec
+	// Generation is that of what is desired; it is no part of the spec.
+	Generation uint64
+	Spec       Spec
+}
+
+// Change is what is desired of a machine that is there.
+type Change struct {
+	Machine    MachineID
+	Generation uint64
+	// DataBytes is the size of the data disk, which only grows; 0 leaves it.
+	DataBytes int64
 }
 
 // Power is what a machine does as the provider sees it.
@@ -194,7 +200,12 @@ type Machine struct {
 	Installation InstallationID
 	SpecHash     attest.Digest
 	Release      attest.ReleaseDigest
-	Power        Power
+	// Generation is the last one that was applied.
+	Generation uint64
+	// Region and Size are where and as what it was made.
+	Region string
+	Size   string
+	Power  Power
 	// Endpoint is the host:port at which clients reach the machine's one
 	// port; empty while there is none.
 	Endpoint  string
@@ -202,6 +213,9 @@ type Machine struct {
 	CreatedAt time.Time
 	// Reason explains a state that is not what was asked for.
 	Reason string
+	// Drift says what somebody else has changed about it, such as a tag that
+	// is gone, and Apply mends; empty where nothing is.
+	Drift string
 }
 
 // ResourceKind is what a resource is.
@@ -215,6 +229,7 @@ const (
 	ResourceNIC      ResourceKind = "nic"
 	ResourceAddress  ResourceKind = "address"
 	ResourceProcess  ResourceKind = "process"
+	ResourceSnapshot ResourceKind = "snapshot"
 )
 
 // Resource is anything that costs or can leak.

@@ -124,6 +124,12 @@ func (m Machines) SetPower(ctx context.Context, id providers.MachineID, on bool)
 	return m.Machines.SetPower(ctx, id, on)
 }
 
+// Apply implements providers.Machines.
+func (m Machines) Apply(ctx context.Context, change providers.Change) (_ providers.Machine, err error) {
+	defer func(start time.Time) { m.observe("Apply", start, err) }(time.Now())
+	return m.Machines.Apply(ctx, change)
+}
+
 // Delete implements providers.Machines.
 func (m Machines) Delete(ctx context.Context, id providers.MachineID, keepData bool) (err error) {
 	defer func(start time.Time) { m.observe("Delete", start, err) }(time.Now())

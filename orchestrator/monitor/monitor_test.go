@@ -100,7 +100,10 @@ func (a answering) List(context.Context, providers.InstallationID, string) (prov
 	return providers.Page{}, a.err
 }
 func (a answering) SetPower(context.Context, providers.MachineID, bool) error { return a.err }
-func (a answering) Delete(context.Context, providers.MachineID, bool) error   { return a.err }
+func (a answering) Apply(context.Context, providers.Change) (providers.Machine, error) {
+	return providers.Machine{}, a.err
+}
+func (a answering) Delete(context.Context, providers.MachineID, bool) error { return a.err }
 
 // Each call is counted under its own name and the code it was answered with.
 func TestProviderCallsAreCountedByCallAndCode(t *testing.T) {
@@ -112,6 +115,7 @@ func TestProviderCallsAreCountedByCallAndCode(t *testing.T) {
 		"Get":      func(p providers.Machines) error { _, err := p.Get(t.Context(), "m"); return err },
 		"List":     func(p providers.Machines) error { _, err := p.List(t.Context(), "i", ""); return err },
 		"SetPower": func(p providers.Machines) error { return p.SetPower(t.Context(), "m", true) },
+		"Apply":    func(p providers.Machines) error { _, err := p.Apply(t.Context(), providers.Change{}); return err },
 		"Delete":   func(p providers.Machines) error { return p.Delete(t.Context(), "m", false) },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -7,11 +7,9 @@
 package memory
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -25,6 +23,12 @@ import (
 
 // Name is what this provider is called.
 const Name = "memory"
+
+// The one region and size that there is.
+const (
+	region = "local"
+	size   = "standard"
+)
 
 const schema = `{
   "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -46,7 +50,14 @@ const (
 	CallGet         Call = "Get"
 	CallList        Call = "List"
 	CallSetPower    Call = "SetPower"
+	CallApply       Call = "Apply"
 	CallDelete      Call = "Delete"
+
+	CallConsole        Call = "Console"
+	CallSnapshot       Call = "Snapshot"
+	CallRestore        Call = "Restore"
+	CallDeleteSnapshot Call = "DeleteSnapshot"
+	CallAttachData     Call = "AttachData"
 )
 
 // Fault makes one call fail.
@@ -71,28 +82,41 @@ type Provider struct {
 	// mu guards the fields below.
 	configured bool
 	machines   map[providers.MachineID]*providers.Machine
-	kept       map[providers.MachineID]providers.InstallationID
+	kept       map[providers.MachineID]disk
+	snapshots  map[providers.SnapshotID]snapshot
 	images     map[attest.ReleaseDigest]attest.Digest
 	consoles   map[providers.MachineID][]byte
 	faults     map[Call][]Fault
 	counts     map[Call]int
+	watchers   map[*watcher]struct{}
+}
+
+// disk is a data disk that is kept of a machine that is gone.
+type disk struct {
+	installation providers.InstallationID
+	bytes        int64
 }
 
 var (
-	_ providers.Provider = (*Provider)(nil)
-	_ providers.Consoler = (*Provider)(nil)
+	_ providers.Provider     = (*Provider)(nil)
+	_ providers.Consoler     = (*Provider)(nil)
+	_ providers.Snapshotter  = (*Provider)(nil)
+	_ providers.DataAttacher = (*Provider)(nil)
+	_ providers.Watcher      = (*Provider)(nil)
 )
 
 // New answers an empty cloud.
 func New(now func() time.Time) *Provider {
 	return &Provider{
-		now:      now,
-		machines: map[providers.MachineID]*providers.Machine{},
-		kept:     map[providers.MachineID]providers.InstallationID{},
-		images:   map[attest.ReleaseDigest]attest.Digest{},
-		consoles: map[providers.MachineID][]byte{},
-		faults:   map[Call][]Fault{},
-		counts:   map[Call]int{},
+		now:       now,
+		machines:  map[providers.MachineID]*providers.Machine{},
+		kept:      map[providers.MachineID]disk{},
+		snapshots: map[providers.SnapshotID]snapshot{},
+		images:    map[attest.ReleaseDigest]attest.Digest{},
+		consoles:  map[providers.MachineID][]byte{},
+		faults:    map[Call][]Fault{},
+		counts:    map[Call]int{},
+		watchers:  map[*watcher]struct{}{},
 	}
 }
 
@@ -120,6 +144,21 @@ func (p *Provider) Crash(id providers.MachineID, reason string) error {
 		return notFound(id)
 	}
 	m.Power, m.Reason = providers.PowerCrashed, reason
+	p.changed(m)
+	return nil
+}
+
+// Drift makes a machine look as if somebody else had changed it. The error is
+// CodeNotFound where there is none.
+func (p *Provider) Drift(id providers.MachineID, what string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	m, ok := p.machines[id]
+	if !ok {
+		return notFound(id)
+	}
+	m.Drift = what
+	p.changed(m)
 	return nil
 }
 
@@ -185,9 +224,11 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 		Name:            Name,
 		Version:         "test",
 		ContractVersion: providers.ContractVersion,
-		Capabilities:    []providers.Capability{providers.CapabilityConsole},
-		ConfigSchema:    []byte(schema),
-		Notes:           []string{"for tests: machines are entries in memory"},
+		Capabilities: []providers.Capability{
+			providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData, providers.CapabilityWatch,
+		},
+		ConfigSchema: []byte(schema),
+		Notes:        []string{"for tests: machines are entries in memory"},
 	}, nil
 }
 
@@ -206,7 +247,7 @@ func (p *Provider) Configure(ctx context.Context, settings []byte) error {
 // Offerings answers one size without a limit.
 func (p *Provider) Offerings(ctx context.Context) (out []providers.Offering, err error) {
 	err = p.call(ctx, CallOfferings, func() error {
-		out = []providers.Offering{{Region: "local", Size: "standard", VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
+		out = []providers.Offering{{Region: region, Size: size, VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
 		return nil
 	})
 	return out, err
@@ -260,6 +301,9 @@ func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out
 			Installation: req.Installation,
 			SpecHash:     req.Spec.Hash(),
 			Release:      req.Spec.Release,
+			Generation:   req.Generation,
+			Region:       region,
+			Size:         size,
 			Power:        providers.PowerOn,
 			Endpoint:     fmt.Sprintf("memory:%s", req.Machine),
 			Resources: []providers.Resource{
@@ -269,6 +313,7 @@ func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out
 			CreatedAt: p.now().UTC(),
 		}
 		p.machines[req.Machine] = m
+		p.changed(m)
 		p.consoles[req.Machine] = []byte("memory: machine is on\n")
 		out = p.observe(m)
 		return nil
@@ -285,6 +330,10 @@ func check(req providers.CreateRequest) error {
 		return providers.Errorf(providers.CodeInvalid, "machine is empty")
 	case req.Installation == "":
 		return providers.Errorf(providers.CodeInvalid, "installation is empty")
+	case req.Spec.Region != "" && req.Spec.Region != region:
+		return providers.Errorf(providers.CodeInvalid, "region %q is not offered, %s is", req.Spec.Region, region)
+	case req.Spec.Size != "" && req.Spec.Size != size:
+		return providers.Errorf(providers.CodeInvalid, "size %q is not offered, %s is", req.Spec.Size, size)
 	case req.Spec.DataBytes <= 0:
 		return providers.Errorf(providers.CodeInvalid, "data_bytes is %d", req.Spec.DataBytes)
 	case len(req.Spec.Config) == 0:
@@ -342,11 +391,7 @@ func (p *Provider) List(ctx context.Context, installation providers.Installation
 			}
 			out.Resources = append(out.Resources, p.machines[id].Resources...)
 		}
-		for id, owner := range p.kept {
-			if owner == installation {
-				out.Resources = append(out.Resources, providers.Resource{Kind: providers.ResourceDataDisk, ID: string(id) + "/kept", Machine: id})
-			}
-		}
+		out.Resources = append(out.Resources, p.leftovers(installation)...)
 		return nil
 	})
 	return out, err
@@ -363,8 +408,47 @@ func (p *Provider) SetPower(ctx context.Context, id providers.MachineID, on bool
 		if on {
 			m.Power = providers.PowerOn
 		}
+		p.changed(m)
 		return nil
 	})
+}
+
+// Apply changes at once.
+func (p *Provider) Apply(ctx context.Context, change providers.Change) (out providers.Machine, err error) {
+	err = p.call(ctx, CallApply, func() error {
+		m, ok := p.machines[change.Machine]
+		if !ok {
+			return notFound(change.Machine)
+		}
+		data := dataDisk(m)
+		switch {
+		case change.Generation < m.Generation:
+			return providers.Errorf(providers.CodeConflict, "generation %d is older than %d", change.Generation, m.Generation)
+		case change.DataBytes != 0 && change.DataBytes < data.Bytes:
+			return providers.Errorf(providers.CodeInvalid, "data_bytes is %d, and the disk has %d: it only grows", change.DataBytes, data.Bytes)
+		}
+		data.Bytes = max(data.Bytes, change.DataBytes)
+		m.Generation, m.Drift = change.Generation, ""
+		p.changed(m)
+		out = p.observe(m)
+		return nil
+	})
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	return out, nil
+}
+
+// dataDisk is the one that every machine has.
+func dataDisk(m *providers.Machine) *providers.Resource {
+	for i := range m.Resources {
+		if m.Resources[i].Kind == providers.ResourceDataDisk {
+			return &m.Resources[i]
+		}
+	}
+	// A machine that Put made may lack it.
+	m.Resources = append(m.Resources, providers.Resource{Kind: providers.ResourceDataDisk, ID: string(m.ID) + "/data", Machine: m.ID})
+	return &m.Resources[len(m.Resources)-1]
 }
 
 // Delete destroys at once.
@@ -373,38 +457,17 @@ func (p *Provider) Delete(ctx context.Context, id providers.MachineID, keepData 
 		m, ok := p.machines[id]
 		switch {
 		case ok && keepData:
-			p.kept[id] = m.Installation
+			p.kept[id] = disk{m.Installation, dataDisk(m).Bytes}
 		case !keepData:
 			delete(p.kept, id)
 		}
 		delete(p.machines, id)
 		delete(p.consoles, id)
+		if ok {
+			p.changed(m)
+		}
 		return nil
 	})
-}
-
-// Console answers the one line that a machine here prints.
-func (p *Provider) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if _, ok := p.machines[id]; !ok {
-		return nil, notFound(id)
-	}
-	text := bytes.NewReader(p.consoles[id])
-	if !follow {
-		return io.NopCloser(text), nil
-	}
-	return io.NopCloser(io.MultiReader(text, untilDone{ctx})), nil
-}
-
-// untilDone reads nothing and ends with its context.
-type untilDone struct {
-	ctx context.Context //nolint:containedctx // a read takes none
-}
-
-func (r untilDone) Read([]byte) (int, error) {
-	<-r.ctx.Done()
-	return 0, io.EOF
 }
 
 // Close does nothing.

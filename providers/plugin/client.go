@@ -38,7 +38,11 @@ func (c *client) Offerings(ctx context.Context) ([]providers.Offering, error) {
 	if err != nil {
 		return nil, fromStatus(err, providers.CodeUnavailable)
 	}
-	return offeringsFromPB(r), nil
+	offerings, err := offeringsFromPB(r)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	return offerings, nil
 }
 
 func (c *client) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
@@ -103,67 +107,21 @@ func (c *client) SetPower(ctx context.Context, id providers.MachineID, on bool) 
 	return fromStatus(err, providers.CodeUnavailable)
 }
 
+func (c *client) Apply(ctx context.Context, change providers.Change) (providers.Machine, error) {
+	m, err := c.wire.Apply(ctx, &pb.ApplyRequest{Machine: string(change.Machine), Generation: change.Generation, DataBytes: change.DataBytes})
+	if err != nil {
+		return providers.Machine{}, fromStatus(err, providers.CodeUnavailable)
+	}
+	machine, err := machineFromPB(m)
+	if err != nil {
+		return providers.Machine{}, unreadable(err)
+	}
+	return machine, nil
+}
+
 func (c *client) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
 	_, err := c.wire.Delete(ctx, &pb.DeleteRequest{Machine: string(id), KeepData: keepData})
 	return fromStatus(err, providers.CodeUnavailable)
-}
-
-func (c *client) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	stream, err := c.wire.Console(ctx, &pb.ConsoleRequest{Machine: string(id), Follow: follow})
-	if err != nil {
-		cancel()
-		return nil, fromStatus(err, providers.CodeUnavailable)
-	}
-	// The first message, which may be empty, says that there is a console at
-	// all: a refusal must be the call's own error, not a read's.
-	first, err := stream.Recv()
-	if err != nil && !errors.Is(err, io.EOF) {
-		cancel()
-		return nil, fromStatus(err, providers.CodeUnavailable)
-	}
-	r := &consoleReader{stream: stream, cancel: cancel, rest: first.GetData()}
-	if err != nil {
-		r.ended = io.EOF
-	}
-	return r, nil
-}
-
-// consoleReader turns the stream's messages into bytes.
-type consoleReader struct {
-	stream grpc.ServerStreamingClient[pb.ConsoleChunk]
-	cancel context.CancelFunc
-	rest   []byte
-	ended  error
-}
-
-func (r *consoleReader) fill() error {
-	for r.ended == nil && len(r.rest) == 0 {
-		chunk, err := r.stream.Recv()
-		switch {
-		case errors.Is(err, io.EOF):
-			r.ended = io.EOF
-		case err != nil:
-			r.ended = fromStatus(err, providers.CodeUnavailable)
-		default:
-			r.rest = chunk.GetData()
-		}
-	}
-	return r.ended
-}
-
-func (r *consoleReader) Read(b []byte) (int, error) {
-	if err := r.fill(); err != nil {
-		return 0, err
-	}
-	n := copy(b, r.rest)
-	r.rest = r.rest[n:]
-	return n, nil
-}
-
-func (r *consoleReader) Close() error {
-	r.cancel()
-	return nil
 }
 
 func unreadable(err error) *providers.Error {

@@ -2,8 +2,6 @@ package plugin
 
 import (
 	"context"
-	"errors"
-	"io"
 
 	"google.golang.org/grpc"
 
@@ -93,46 +91,21 @@ func (s *server) SetPower(ctx context.Context, r *pb.SetPowerRequest) (*pb.SetPo
 	return &pb.SetPowerResponse{}, nil
 }
 
+func (s *server) Apply(ctx context.Context, r *pb.ApplyRequest) (*pb.Machine, error) {
+	m, err := s.provider.Apply(ctx, providers.Change{
+		Machine: providers.MachineID(r.GetMachine()), Generation: r.GetGeneration(), DataBytes: r.GetDataBytes(),
+	})
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return machineToPB(m), nil
+}
+
 func (s *server) Delete(ctx context.Context, r *pb.DeleteRequest) (*pb.DeleteResponse, error) {
 	if err := s.provider.Delete(ctx, providers.MachineID(r.GetMachine()), r.GetKeepData()); err != nil {
 		return nil, toStatus(err)
 	}
 	return &pb.DeleteResponse{}, nil
-}
-
-// chunkBytes is how much of a console one message carries.
-const chunkBytes = 32 << 10
-
-func (s *server) Console(r *pb.ConsoleRequest, stream grpc.ServerStreamingServer[pb.ConsoleChunk]) error {
-	consoler, ok := s.provider.(providers.Consoler)
-	if !ok {
-		return toStatus(providers.Errorf(providers.CodeUnimplemented, "this provider has no console"))
-	}
-	console, err := consoler.Console(stream.Context(), providers.MachineID(r.GetMachine()), r.GetFollow())
-	if err != nil {
-		return toStatus(err)
-	}
-	defer console.Close()
-	if err := stream.Send(&pb.ConsoleChunk{}); err != nil {
-		return err
-	}
-	for {
-		// Send keeps the message for as long as it likes: each has its own
-		// buffer.
-		b := make([]byte, chunkBytes)
-		n, err := console.Read(b)
-		if n > 0 {
-			if err := stream.Send(&pb.ConsoleChunk{Data: b[:n]}); err != nil {
-				return err
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return toStatus(err)
-		}
-	}
 }
 
 func invalid(err error) *providers.Error {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -47,14 +48,14 @@ func toStatus(err error) error {
 		}
 		e = providers.Errorf(providers.CodeInternal, "%s", err)
 	}
-	text := e.Message
-	if len(text) > maxMessage {
-		text = text[:maxMessage]
-	}
+	text := short(e.Message)
 	detail := &pb.Error{
 		Code:       string(e.Code),
 		Message:    text,
 		RetryAfter: durationpb.New(e.RetryAfter),
+		Scope:      string(e.Scope),
+		RequestId:  short(e.RequestID),
+		Hint:       short(e.Hint),
 	}
 	code, ok := known[e.Code]
 	if !ok {
@@ -65,6 +66,14 @@ func toStatus(err error) error {
 		return status.Error(codes.Internal, text)
 	}
 	return s.Err()
+}
+
+// short cuts a text between characters: the wire takes UTF-8 only.
+func short(text string) string {
+	if len(text) > maxMessage {
+		text = text[:maxMessage]
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
 // fromStatus gives the host the error that the plugin returned. What has no
@@ -102,6 +111,15 @@ func fromDetail(d *pb.Error) *providers.Error {
 		Code:       providers.Code(d.GetCode()),
 		Message:    d.GetMessage(),
 		RetryAfter: max(0, d.GetRetryAfter().AsDuration()),
+		Scope:      providers.Scope(d.GetScope()),
+		RequestID:  d.GetRequestId(),
+		Hint:       d.GetHint(),
+	}
+	switch e.Scope {
+	case "", providers.ScopeMachine, providers.ScopeRegion, providers.ScopeAccount:
+	default:
+		e.Message = fmt.Sprintf("plugin answered the unknown scope %q: %s", e.Scope, e.Message)
+		e.Scope = providers.ScopeMachine
 	}
 	if _, ok := known[e.Code]; !ok {
 		e.Message = fmt.Sprintf("plugin answered the unknown code %q: %s", e.Code, e.Message)

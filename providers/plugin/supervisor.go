@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
@@ -38,8 +37,11 @@ type Supervisor struct {
 }
 
 var (
-	_ providers.Provider = (*Supervisor)(nil)
-	_ providers.Consoler = (*Supervisor)(nil)
+	_ providers.Provider     = (*Supervisor)(nil)
+	_ providers.Consoler     = (*Supervisor)(nil)
+	_ providers.Snapshotter  = (*Supervisor)(nil)
+	_ providers.DataAttacher = (*Supervisor)(nil)
+	_ providers.Watcher      = (*Supervisor)(nil)
 )
 
 // Open starts the plugin and keeps it running until Close. That the first
@@ -265,17 +267,13 @@ func (s *Supervisor) SetPower(ctx context.Context, id providers.MachineID, on bo
 	return err
 }
 
+// Apply has the plugin bring a machine to what is desired.
+func (s *Supervisor) Apply(ctx context.Context, change providers.Change) (providers.Machine, error) {
+	return bounded(ctx, s, func(ctx context.Context, p *process) (providers.Machine, error) { return p.Apply(ctx, change) })
+}
+
 // Delete has the plugin destroy a machine.
 func (s *Supervisor) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
 	_, err := bounded(ctx, s, func(ctx context.Context, p *process) (struct{}, error) { return done(p.Delete(ctx, id, keepData)) })
 	return err
-}
-
-// Console has the plugin stream a machine's console.
-func (s *Supervisor) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
-	p, err := s.live(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return p.Console(ctx, id, follow)
 }

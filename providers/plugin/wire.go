@@ -3,6 +3,7 @@ package plugin
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -65,14 +66,27 @@ func offeringsToPB(offerings []providers.Offering) *pb.OfferingsResponse {
 			Available:     int32(o.Available),
 			MicrosPerHour: o.MicrosPerHour,
 			Currency:      o.Currency,
+			PricedAt:      timeToPB(o.PricedAt),
+			Confidential:  o.Confidential,
 		})
 	}
 	return out
 }
 
-func offeringsFromPB(r *pb.OfferingsResponse) []providers.Offering {
+// maxOfferings caps how many offerings one answer may hold: 40 regions of 250
+// sizes.
+const maxOfferings = 10_000
+
+func offeringsFromPB(r *pb.OfferingsResponse) ([]providers.Offering, error) {
+	if n := len(r.GetOfferings()); n > maxOfferings {
+		return nil, fmt.Errorf("%w: %d offerings, at most %d", errWire, n, maxOfferings)
+	}
 	out := make([]providers.Offering, 0, len(r.GetOfferings()))
 	for _, o := range r.GetOfferings() {
+		priced, err := timeFromPB("priced_at", o.GetPricedAt())
+		if err != nil {
+			return nil, err
+		}
 		out = append(out, providers.Offering{
 			Region:        o.GetRegion(),
 			Size:          o.GetSize(),
@@ -81,9 +95,30 @@ func offeringsFromPB(r *pb.OfferingsResponse) []providers.Offering {
 			Available:     int(o.GetAvailable()),
 			MicrosPerHour: o.GetMicrosPerHour(),
 			Currency:      o.GetCurrency(),
+			PricedAt:      priced,
+			Confidential:  o.GetConfidential(),
 		})
 	}
-	return out
+	return out, nil
+}
+
+// timeToPB leaves the zero time out.
+func timeToPB(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
+}
+
+// timeFromPB answers the zero time where there is none.
+func timeFromPB(field string, t *timestamppb.Timestamp) (time.Time, error) {
+	if t == nil {
+		return time.Time{}, nil
+	}
+	if err := t.CheckValid(); err != nil {
+		return time.Time{}, fmt.Errorf("%w: %s: %w", errWire, field, err)
+	}
+	return t.AsTime(), nil
 }
 
 func imageToPB(i providers.Image) *pb.EnsureImageRequest {
@@ -115,6 +150,7 @@ func createToPB(r providers.CreateRequest) *pb.CreateRequest {
 	return &pb.CreateRequest{
 		Installation: string(r.Installation),
 		Machine:      string(r.Machine),
+		Generation:   r.Generation,
 		Spec: &pb.Spec{
 			Release:   r.Spec.Release[:],
 			Region:    r.Spec.Region,
@@ -133,6 +169,7 @@ func createFromPB(r *pb.CreateRequest) (providers.CreateRequest, error) {
 	return providers.CreateRequest{
 		Installation: providers.InstallationID(r.GetInstallation()),
 		Machine:      providers.MachineID(r.GetMachine()),
+		Generation:   r.GetGeneration(),
 		Spec: providers.Spec{
 			Release:   attest.ReleaseDigest(release),
 			Region:    r.GetSpec().GetRegion(),
@@ -154,6 +191,10 @@ func machineToPB(m providers.Machine) *pb.Machine {
 		Resources:    resourcesToPB(m.Resources),
 		CreatedAt:    timestamppb.New(m.CreatedAt),
 		Reason:       m.Reason,
+		Generation:   m.Generation,
+		Region:       m.Region,
+		Size:         m.Size,
+		Drift:        m.Drift,
 	}
 }
 
@@ -176,8 +217,9 @@ func machineFromPB(m *pb.Machine) (providers.Machine, error) {
 	default:
 		return providers.Machine{}, fmt.Errorf("%w: power %q is unknown", errWire, power)
 	}
-	if err := m.GetCreatedAt().CheckValid(); err != nil {
-		return providers.Machine{}, fmt.Errorf("%w: created_at: %w", errWire, err)
+	created, err := timeFromPB("created_at", m.GetCreatedAt())
+	if err != nil {
+		return providers.Machine{}, err
 	}
 	return providers.Machine{
 		ID:           providers.MachineID(m.GetId()),
@@ -187,8 +229,12 @@ func machineFromPB(m *pb.Machine) (providers.Machine, error) {
 		Power:        power,
 		Endpoint:     m.GetEndpoint(),
 		Resources:    resources,
-		CreatedAt:    m.GetCreatedAt().AsTime(),
+		CreatedAt:    created,
 		Reason:       m.GetReason(),
+		Generation:   m.GetGeneration(),
+		Region:       m.GetRegion(),
+		Size:         m.GetSize(),
+		Drift:        m.GetDrift(),
 	}, nil
 }
 

@@ -76,7 +76,8 @@ func TestEveryFieldTravels(t *testing.T) {
 	check(t, infoFromPB(infoToPB(info)), info, nil)
 
 	offerings := filled[[]providers.Offering](t)
-	check(t, offeringsFromPB(offeringsToPB(offerings)), offerings, nil)
+	gotOfferings, err := offeringsFromPB(offeringsToPB(offerings))
+	check(t, gotOfferings, offerings, err)
 }
 
 func check[T any](t *testing.T, got, want T, err error) {
@@ -91,7 +92,9 @@ func check[T any](t *testing.T, got, want T, err error) {
 
 func TestEveryErrorTravels(t *testing.T) {
 	for code := range known {
-		want := &providers.Error{Code: code, Message: "making it", RetryAfter: 3 * time.Second}
+		want := &providers.Error{
+			Code: code, Scope: providers.ScopeRegion, Message: "making it", RequestID: "r-1", Hint: "allow it", RetryAfter: 3 * time.Second,
+		}
 		// A wrapped error travels too.
 		got := fromStatus(toStatus(fmt.Errorf("wrapped: %w", want)), providers.CodeUnavailable)
 		var e *providers.Error
@@ -105,10 +108,11 @@ func TestStrangeErrorsAreInternal(t *testing.T) {
 	for name, err := range map[string]error{
 		"an error without a code": errors.New("odd"),
 		"an unknown code":         &providers.Error{Code: "ODD", Message: "odd", RetryAfter: -1},
+		"an unknown scope":        &providers.Error{Code: providers.CodeInternal, Scope: "odd", Message: "odd"},
 	} {
 		got := fromStatus(toStatus(err), providers.CodeUnavailable)
 		var e *providers.Error
-		if !errors.As(got, &e) || e.Code != providers.CodeInternal || e.RetryAfter != 0 {
+		if !errors.As(got, &e) || e.Code != providers.CodeInternal || e.RetryAfter != 0 || providers.ScopeOf(got) != providers.ScopeMachine {
 			t.Errorf("%s became %+v", name, got)
 		}
 	}
@@ -118,6 +122,14 @@ func TestLongMessagesAreCut(t *testing.T) {
 	err := toStatus(providers.Errorf(providers.CodeInvalid, "%s", strings.Repeat("a", 2*maxMessage)))
 	if n := len(status.Convert(err).Message()); n != maxMessage {
 		t.Errorf("message has %d bytes, want %d", n, maxMessage)
+	}
+}
+
+// What a cloud says need not be UTF-8, and the wire takes nothing else.
+func TestMessagesThatAreNotUTF8Travel(t *testing.T) {
+	err := fromStatus(toStatus(providers.Errorf(providers.CodeQuota, "a\xffb")), providers.CodeUnavailable)
+	if providers.CodeOf(err) != providers.CodeQuota || err.Error() != "QUOTA: a\uFFFDb" {
+		t.Errorf("got %v", err)
 	}
 }
 

@@ -59,6 +59,7 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 		Installation: req.Installation,
 		SpecHash:     req.Spec.Hash(),
 		Release:      req.Spec.Release,
+		Generation:   req.Generation,
 		DataBytes:    req.Spec.DataBytes,
 		MemoryBytes:  c.MemoryBytes,
 		VCPUs:        c.VCPUs,
@@ -95,9 +96,9 @@ func (c *config) checkRequest(req providers.CreateRequest) ([]byte, error) {
 	spec := req.Spec
 	switch {
 	case spec.Region != "" && spec.Region != region:
-		return nil, providers.Errorf(providers.CodeInvalid, "region %q is not offered", spec.Region)
+		return nil, providers.Errorf(providers.CodeInvalid, "region %q is not offered, %s is", spec.Region, region)
 	case spec.Size != "" && spec.Size != size:
-		return nil, providers.Errorf(providers.CodeInvalid, "size %q is not offered", spec.Size)
+		return nil, providers.Errorf(providers.CodeInvalid, "size %q is not offered, %s is", spec.Size, size)
 	case spec.DataBytes < minDataBytes || spec.DataBytes > maxDataBytes || spec.DataBytes%sectorBytes != 0:
 		return nil, providers.Errorf(providers.CodeInvalid, "data_bytes is %d, want a multiple of %d from %d to %d",
 			spec.DataBytes, sectorBytes, minDataBytes, maxDataBytes)
@@ -155,6 +156,10 @@ func (c *config) provision(ctx context.Context, r record) error {
 }
 
 func (c *config) makeDisks(ctx context.Context, r record) error {
+	// A disk that was promised goes before a blank one.
+	if err := c.takeKept(r); err != nil {
+		return err
+	}
 	for _, file := range []struct {
 		name string
 		fill func(path string) error

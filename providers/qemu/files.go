@@ -66,6 +66,33 @@ func (w *sparseWriter) finish() error {
 	return w.file.Sync()
 }
 
+// copySparse copies a disk onto this one, with its holes.
+func copySparse(ctx context.Context, from, to string) (err error) {
+	original, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer original.Close()
+	f, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := &sparseWriter{file: f}
+	for {
+		n, err := io.CopyN(w, original, progressBytes)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if n < progressBytes {
+			return w.finish()
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
 // usedBytes is what a file takes on its disk; 0 where there is none.
 func usedBytes(path string) int64 {
 	var st unix.Stat_t

@@ -73,6 +73,11 @@ func (p *Provider) leftovers(c *config, installation providers.InstallationID) (
 	if err != nil {
 		return nil, err
 	}
+	snapshots, err := c.listSnapshots(installation)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, snapshots...)
 	running, err := c.scan()
 	if err != nil {
 		return nil, err

@@ -30,7 +30,10 @@ type machine struct {
 
 // task is one piece of work on a machine in the background.
 type task struct {
-	doing  string
+	doing string
+	// aside says that it leaves the machine's power as it is, and that its
+	// failure is none of the machine's.
+	aside  bool
 	cancel context.CancelFunc
 	// done is closed when it has ended; err may be read then.
 	done chan struct{}
@@ -55,8 +58,12 @@ func (m *machine) letGo() {
 // begin replaces the work on m. The caller holds m.mu. What ran before is told
 // to stop and has ended before run begins; run itself holds no lock.
 func (p *Provider) begin(c *config, m *machine, doing string, run func(ctx context.Context) error) *task {
+	return p.beginTask(c, m, &task{doing: doing}, run)
+}
+
+func (p *Provider) beginTask(c *config, m *machine, t *task, run func(ctx context.Context) error) *task {
 	ctx, cancel := context.WithCancel(p.life)
-	t := &task{doing: doing, cancel: cancel, done: make(chan struct{})}
+	t.cancel, t.done = cancel, make(chan struct{})
 	before := m.task
 	if before != nil {
 		before.cancel()
@@ -86,6 +93,9 @@ func (p *Provider) finish(c *config, m *machine, t *task, err error, stopped boo
 		return
 	}
 	p.opts.Log.Error(t.doing, zap.String("machine", string(m.record.Machine)), zap.Error(err))
+	if t.aside {
+		return
+	}
 	m.record.Failure = t.doing + ": " + err.Error()
 	if err := m.record.write(c.machineDir(m.record.Machine)); err != nil {
 		p.opts.Log.Error("writing the machine record", zap.Error(err))
@@ -99,7 +109,7 @@ func (m *machine) power(c *config) (providers.Power, string) {
 	switch alive := m.alive(); {
 	case r.Deleting:
 		return providers.PowerPending, "deleting"
-	case m.task != nil:
+	case m.busy():
 		return providers.PowerPending, m.task.doing
 	case alive && r.On && (m.swtpm == nil || !m.swtpm.Alive()):
 		return providers.PowerOn, "the machine's TPM has ended"
@@ -145,6 +155,9 @@ func (m *machine) observe(c *config) providers.Machine {
 		Installation: r.Installation,
 		SpecHash:     r.SpecHash,
 		Release:      r.Release,
+		Generation:   r.Generation,
+		Region:       region,
+		Size:         size,
 		Power:        power,
 		Resources:    m.resources(c),
 		CreatedAt:    r.CreatedAt,

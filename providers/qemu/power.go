@@ -44,9 +44,9 @@ func (p *Provider) SetPower(_ context.Context, id providers.MachineID, on bool) 
 	switch {
 	case r.Deleting:
 		return providers.Errorf(providers.CodeAborted, "machine %s is being deleted", id)
-	case r.On == on && (m.task != nil || m.alive() == on):
+	case r.On == on && (m.busy() || m.alive() == on):
 		return nil
-	case on && m.task != nil:
+	case on && m.busy():
 		return providers.Errorf(providers.CodeAborted, "machine %s is being switched off", id)
 	}
 	m.record.On, m.record.Failure = on, ""
@@ -67,6 +67,10 @@ func (p *Provider) SetPower(_ context.Context, id providers.MachineID, on bool) 
 	}
 	return nil
 }
+
+// busy reports whether the machine's power is being seen to. The caller holds
+// m.mu.
+func (m *machine) busy() bool { return m.task != nil && !m.task.aside }
 
 // beginPowerOn starts what is not running, with whatever is not made yet. The
 // caller holds m.mu.

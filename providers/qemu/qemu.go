@@ -71,8 +71,10 @@ type Provider struct {
 }
 
 var (
-	_ providers.Provider = (*Provider)(nil)
-	_ providers.Consoler = (*Provider)(nil)
+	_ providers.Provider     = (*Provider)(nil)
+	_ providers.Consoler     = (*Provider)(nil)
+	_ providers.Snapshotter  = (*Provider)(nil)
+	_ providers.DataAttacher = (*Provider)(nil)
 )
 
 // New answers a provider that waits for Configure.
@@ -124,7 +126,7 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 		Name:            Name,
 		Version:         p.opts.Version,
 		ContractVersion: providers.ContractVersion,
-		Capabilities:    []providers.Capability{providers.CapabilityConsole},
+		Capabilities:    []providers.Capability{providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData},
 		ConfigSchema:    schema,
 	}
 	if c := p.current(); c != nil && c.note != "" {
@@ -237,7 +239,7 @@ func (p *Provider) takeOver(ctx context.Context, c *config) ([]*machine, error) 
 }
 
 func (c *config) makeDirs() error {
-	for _, dir := range []string{c.RuntimeDir, c.StateDir, c.path(machinesDir), c.path(imagesDir), c.path(keptDir), c.path(tempDir)} {
+	for _, dir := range []string{c.RuntimeDir, c.StateDir, c.path(machinesDir), c.path(imagesDir), c.path(keptDir), c.path(snapshotDir), c.path(tempDir)} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ type record struct {
 	Version      int                      `json:"version"`
 	Machine      providers.MachineID      `json:"machine"`
 	Installation providers.InstallationID `json:"installation"`
-	// Generation stands in the records of earlier versions, and says nothing.
+	// Generation is the last one that was applied.
 	Generation  uint64               `json:"generation,omitempty"`
 	SpecHash    attest.Digest        `json:"spec_hash"`
 	Release     attest.ReleaseDigest `json:"release"`
@@ -56,6 +56,9 @@ type record struct {
 	// a start is asked for until it has happened.
 	QEMU  proc.ID `json:"qemu"`
 	SWTPM proc.ID `json:"swtpm"`
+	// DataFrom is the machine whose kept disk this one was given; empty where
+	// the disk is its own.
+	DataFrom providers.MachineID `json:"data_from,omitempty"`
 	// Failure is why the last attempt to start came to nothing.
 	Failure string `json:"failure"`
 }
@@ -80,6 +83,8 @@ func parseRecord(b []byte) (record, error) {
 		return r, fmt.Errorf("machine record names the machine %q", r.Machine)
 	case !validID.MatchString(string(r.Installation)):
 		return r, fmt.Errorf("machine record names the installation %q", r.Installation)
+	case r.DataFrom != "" && !validID.MatchString(string(r.DataFrom)):
+		return r, fmt.Errorf("machine record names the kept disk %q", r.DataFrom)
 	case r.Port < 0 || r.Port > 65535:
 		return r, fmt.Errorf("machine record names port %d", r.Port)
 	}
@@ -124,6 +129,7 @@ const (
 	machinesDir = "machines"
 	imagesDir   = "images"
 	keptDir     = "kept"
+	snapshotDir = "snapshots"
 	caDir       = "ca"
 	tempDir     = "tmp"
 	lockFile    = "lock"

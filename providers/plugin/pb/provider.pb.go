@@ -33,6 +33,9 @@ type Error struct {
 	Code          string                 `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
 	Message       string                 `protobuf:"bytes,2,opt,name=message,proto3" json:"message,omitempty"`
 	RetryAfter    *durationpb.Duration   `protobuf:"bytes,3,opt,name=retry_after,json=retryAfter,proto3" json:"retry_after,omitempty"`
+	Scope         string                 `protobuf:"bytes,4,opt,name=scope,proto3" json:"scope,omitempty"`
+	RequestId     string                 `protobuf:"bytes,5,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	Hint          string                 `protobuf:"bytes,6,opt,name=hint,proto3" json:"hint,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -86,6 +89,27 @@ func (x *Error) GetRetryAfter() *durationpb.Duration {
 		return x.RetryAfter
 	}
 	return nil
+}
+
+func (x *Error) GetScope() string {
+	if x != nil {
+		return x.Scope
+	}
+	return ""
+}
+
+func (x *Error) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Error) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
 }
 
 type InfoRequest struct {
@@ -377,6 +401,8 @@ type Offering struct {
 	Available     int32                  `protobuf:"varint,5,opt,name=available,proto3" json:"available,omitempty"`
 	MicrosPerHour int64                  `protobuf:"varint,6,opt,name=micros_per_hour,json=microsPerHour,proto3" json:"micros_per_hour,omitempty"`
 	Currency      string                 `protobuf:"bytes,7,opt,name=currency,proto3" json:"currency,omitempty"`
+	PricedAt      *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=priced_at,json=pricedAt,proto3" json:"priced_at,omitempty"`
+	Confidential  string                 `protobuf:"bytes,9,opt,name=confidential,proto3" json:"confidential,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -456,6 +482,20 @@ func (x *Offering) GetMicrosPerHour() int64 {
 func (x *Offering) GetCurrency() string {
 	if x != nil {
 		return x.Currency
+	}
+	return ""
+}
+
+func (x *Offering) GetPricedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.PricedAt
+	}
+	return nil
+}
+
+func (x *Offering) GetConfidential() string {
+	if x != nil {
+		return x.Confidential
 	}
 	return ""
 }
@@ -842,6 +882,7 @@ type CreateRequest struct {
 	Installation  string                 `protobuf:"bytes,1,opt,name=installation,proto3" json:"installation,omitempty"`
 	Machine       string                 `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"`
 	Spec          *Spec                  `protobuf:"bytes,3,opt,name=spec,proto3" json:"spec,omitempty"`
+	Generation    uint64                 `protobuf:"varint,4,opt,name=generation,proto3" json:"generation,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -895,6 +936,13 @@ func (x *CreateRequest) GetSpec() *Spec {
 		return x.Spec
 	}
 	return nil
+}
+
+func (x *CreateRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
 }
 
 type GetRequest struct {
@@ -952,6 +1000,10 @@ type Machine struct {
 	Resources     []*Resource            `protobuf:"bytes,7,rep,name=resources,proto3" json:"resources,omitempty"`
 	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
 	Reason        string                 `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	Generation    uint64                 `protobuf:"varint,10,opt,name=generation,proto3" json:"generation,omitempty"`
+	Region        string                 `protobuf:"bytes,11,opt,name=region,proto3" json:"region,omitempty"`
+	Size          string                 `protobuf:"bytes,12,opt,name=size,proto3" json:"size,omitempty"`
+	Drift         string                 `protobuf:"bytes,13,opt,name=drift,proto3" json:"drift,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1045,6 +1097,34 @@ func (x *Machine) GetCreatedAt() *timestamppb.Timestamp {
 func (x *Machine) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Machine) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *Machine) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Machine) GetSize() string {
+	if x != nil {
+		return x.Size
+	}
+	return ""
+}
+
+func (x *Machine) GetDrift() string {
+	if x != nil {
+		return x.Drift
 	}
 	return ""
 }
@@ -1309,6 +1389,66 @@ func (*SetPowerResponse) Descriptor() ([]byte, []int) {
 	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{21}
 }
 
+type ApplyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	Generation    uint64                 `protobuf:"varint,2,opt,name=generation,proto3" json:"generation,omitempty"`
+	DataBytes     int64                  `protobuf:"varint,3,opt,name=data_bytes,json=dataBytes,proto3" json:"data_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ApplyRequest) Reset() {
+	*x = ApplyRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ApplyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ApplyRequest) ProtoMessage() {}
+
+func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
+func (*ApplyRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *ApplyRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *ApplyRequest) GetGeneration() uint64 {
+	if x != nil {
+		return x.Generation
+	}
+	return 0
+}
+
+func (x *ApplyRequest) GetDataBytes() int64 {
+	if x != nil {
+		return x.DataBytes
+	}
+	return 0
+}
+
 type DeleteRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
@@ -1319,7 +1459,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1331,7 +1471,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1344,7 +1484,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{22}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *DeleteRequest) GetMachine() string {
@@ -1369,7 +1509,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1381,7 +1521,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1394,7 +1534,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{23}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{24}
 }
 
 type ConsoleRequest struct {
@@ -1407,7 +1547,7 @@ type ConsoleRequest struct {
 
 func (x *ConsoleRequest) Reset() {
 	*x = ConsoleRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1419,7 +1559,7 @@ func (x *ConsoleRequest) String() string {
 func (*ConsoleRequest) ProtoMessage() {}
 
 func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1432,7 +1572,7 @@ func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{24}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConsoleRequest) GetMachine() string {
@@ -1458,7 +1598,7 @@ type ConsoleChunk struct {
 
 func (x *ConsoleChunk) Reset() {
 	*x = ConsoleChunk{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1470,7 +1610,7 @@ func (x *ConsoleChunk) String() string {
 func (*ConsoleChunk) ProtoMessage() {}
 
 func (x *ConsoleChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1483,7 +1623,7 @@ func (x *ConsoleChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleChunk.ProtoReflect.Descriptor instead.
 func (*ConsoleChunk) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{25}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConsoleChunk) GetData() []byte {
@@ -1493,16 +1633,492 @@ func (x *ConsoleChunk) GetData() []byte {
 	return nil
 }
 
+type SnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotRequest) Reset() {
+	*x = SnapshotRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotRequest) ProtoMessage() {}
+
+func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
+func (*SnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *SnapshotRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *SnapshotRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+type SnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	Machine       string                 `protobuf:"bytes,2,opt,name=machine,proto3" json:"machine,omitempty"`
+	Bytes         int64                  `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	CreatedAt     *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=created_at,json=createdAt,proto3" json:"created_at,omitempty"`
+	Complete      bool                   `protobuf:"varint,5,opt,name=complete,proto3" json:"complete,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SnapshotResponse) Reset() {
+	*x = SnapshotResponse{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SnapshotResponse) ProtoMessage() {}
+
+func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
+func (*SnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *SnapshotResponse) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+func (x *SnapshotResponse) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *SnapshotResponse) GetBytes() int64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SnapshotResponse) GetCreatedAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreatedAt
+	}
+	return nil
+}
+
+func (x *SnapshotResponse) GetComplete() bool {
+	if x != nil {
+		return x.Complete
+	}
+	return false
+}
+
+type RestoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	Snapshot      string                 `protobuf:"bytes,2,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreRequest) Reset() {
+	*x = RestoreRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreRequest) ProtoMessage() {}
+
+func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
+func (*RestoreRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *RestoreRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *RestoreRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+type RestoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RestoreResponse) Reset() {
+	*x = RestoreResponse{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RestoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RestoreResponse) ProtoMessage() {}
+
+func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
+func (*RestoreResponse) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{30}
+}
+
+type DeleteSnapshotRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Snapshot      string                 `protobuf:"bytes,1,opt,name=snapshot,proto3" json:"snapshot,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapshotRequest) Reset() {
+	*x = DeleteSnapshotRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapshotRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapshotRequest) ProtoMessage() {}
+
+func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
+func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *DeleteSnapshotRequest) GetSnapshot() string {
+	if x != nil {
+		return x.Snapshot
+	}
+	return ""
+}
+
+type DeleteSnapshotResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *DeleteSnapshotResponse) Reset() {
+	*x = DeleteSnapshotResponse{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *DeleteSnapshotResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*DeleteSnapshotResponse) ProtoMessage() {}
+
+func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
+func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{32}
+}
+
+type AttachDataRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	From          string                 `protobuf:"bytes,2,opt,name=from,proto3" json:"from,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachDataRequest) Reset() {
+	*x = AttachDataRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachDataRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachDataRequest) ProtoMessage() {}
+
+func (x *AttachDataRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachDataRequest.ProtoReflect.Descriptor instead.
+func (*AttachDataRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *AttachDataRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+func (x *AttachDataRequest) GetFrom() string {
+	if x != nil {
+		return x.From
+	}
+	return ""
+}
+
+type AttachDataResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AttachDataResponse) Reset() {
+	*x = AttachDataResponse{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AttachDataResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AttachDataResponse) ProtoMessage() {}
+
+func (x *AttachDataResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AttachDataResponse.ProtoReflect.Descriptor instead.
+func (*AttachDataResponse) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{34}
+}
+
+type WatchRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Installation  string                 `protobuf:"bytes,1,opt,name=installation,proto3" json:"installation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchRequest) Reset() {
+	*x = WatchRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchRequest) ProtoMessage() {}
+
+func (x *WatchRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
+func (*WatchRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *WatchRequest) GetInstallation() string {
+	if x != nil {
+		return x.Installation
+	}
+	return ""
+}
+
+type Hint struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hint) Reset() {
+	*x = Hint{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hint) ProtoMessage() {}
+
+func (x *Hint) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hint.ProtoReflect.Descriptor instead.
+func (*Hint) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *Hint) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
 var File_providers_plugin_pb_provider_proto protoreflect.FileDescriptor
 
 const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\n" +
-	"\"providers/plugin/pb/provider.proto\x12\x10shed.provider.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"q\n" +
+	"\"providers/plugin/pb/provider.proto\x12\x10shed.provider.v2\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xba\x01\n" +
 	"\x05Error\x12\x12\n" +
 	"\x04code\x18\x01 \x01(\tR\x04code\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12:\n" +
 	"\vretry_after\x18\x03 \x01(\v2\x19.google.protobuf.DurationR\n" +
-	"retryAfter\"\r\n" +
+	"retryAfter\x12\x14\n" +
+	"\x05scope\x18\x04 \x01(\tR\x05scope\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x05 \x01(\tR\trequestId\x12\x12\n" +
+	"\x04hint\x18\x06 \x01(\tR\x04hint\"\r\n" +
 	"\vInfoRequest\"\xc6\x01\n" +
 	"\fInfoResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
@@ -1516,7 +2132,7 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x11ConfigureResponse\"\x12\n" +
 	"\x10OfferingsRequest\"M\n" +
 	"\x11OfferingsResponse\x128\n" +
-	"\tofferings\x18\x01 \x03(\v2\x1a.shed.provider.v1.OfferingR\tofferings\"\xd1\x01\n" +
+	"\tofferings\x18\x01 \x03(\v2\x1a.shed.provider.v2.OfferingR\tofferings\"\xae\x02\n" +
 	"\bOffering\x12\x16\n" +
 	"\x06region\x18\x01 \x01(\tR\x06region\x12\x12\n" +
 	"\x04size\x18\x02 \x01(\tR\x04size\x12\x14\n" +
@@ -1524,17 +2140,19 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\fmemory_bytes\x18\x04 \x01(\x03R\vmemoryBytes\x12\x1c\n" +
 	"\tavailable\x18\x05 \x01(\x05R\tavailable\x12&\n" +
 	"\x0fmicros_per_hour\x18\x06 \x01(\x03R\rmicrosPerHour\x12\x1a\n" +
-	"\bcurrency\x18\a \x01(\tR\bcurrency\"\xa8\x01\n" +
+	"\bcurrency\x18\a \x01(\tR\bcurrency\x127\n" +
+	"\tpriced_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bpricedAt\x12\"\n" +
+	"\fconfidential\x18\t \x01(\tR\fconfidential\"\xa8\x01\n" +
 	"\x12EnsureImageRequest\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\fR\arelease\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x126\n" +
-	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v1.FirmwareR\bfirmware\"\x9d\x01\n" +
+	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\"\x9d\x01\n" +
 	"\bFirmware\x12*\n" +
-	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v1.FileR\x04code\x124\n" +
-	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v1.FileR\tvariables\x12/\n" +
-	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v1.ShapeR\x06shapes\"H\n" +
+	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v2.FileR\x04code\x124\n" +
+	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\tvariables\x12/\n" +
+	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v2.ShapeR\x06shapes\"H\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +
@@ -1551,14 +2169,17 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x04size\x18\x03 \x01(\tR\x04size\x12\x1d\n" +
 	"\n" +
 	"data_bytes\x18\x04 \x01(\x03R\tdataBytes\x12\x16\n" +
-	"\x06config\x18\x05 \x01(\fR\x06config\"y\n" +
+	"\x06config\x18\x05 \x01(\fR\x06config\"\x99\x01\n" +
 	"\rCreateRequest\x12\"\n" +
 	"\finstallation\x18\x01 \x01(\tR\finstallation\x12\x18\n" +
 	"\amachine\x18\x02 \x01(\tR\amachine\x12*\n" +
-	"\x04spec\x18\x03 \x01(\v2\x16.shed.provider.v1.SpecR\x04spec\"&\n" +
+	"\x04spec\x18\x03 \x01(\v2\x16.shed.provider.v2.SpecR\x04spec\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x04 \x01(\x04R\n" +
+	"generation\"&\n" +
 	"\n" +
 	"GetRequest\x12\x18\n" +
-	"\amachine\x18\x01 \x01(\tR\amachine\"\xb3\x02\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\"\x95\x03\n" +
 	"\aMachine\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\"\n" +
 	"\finstallation\x18\x02 \x01(\tR\finstallation\x12\x1b\n" +
@@ -1566,10 +2187,17 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\arelease\x18\x04 \x01(\fR\arelease\x12\x14\n" +
 	"\x05power\x18\x05 \x01(\tR\x05power\x12\x1a\n" +
 	"\bendpoint\x18\x06 \x01(\tR\bendpoint\x128\n" +
-	"\tresources\x18\a \x03(\v2\x1a.shed.provider.v1.ResourceR\tresources\x129\n" +
+	"\tresources\x18\a \x03(\v2\x1a.shed.provider.v2.ResourceR\tresources\x129\n" +
 	"\n" +
 	"created_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x16\n" +
-	"\x06reason\x18\t \x01(\tR\x06reason\"^\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x1e\n" +
+	"\n" +
+	"generation\x18\n" +
+	" \x01(\x04R\n" +
+	"generation\x12\x16\n" +
+	"\x06region\x18\v \x01(\tR\x06region\x12\x12\n" +
+	"\x04size\x18\f \x01(\tR\x04size\x12\x14\n" +
+	"\x05drift\x18\r \x01(\tR\x05drift\"^\n" +
 	"\bResource\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x18\n" +
@@ -1579,12 +2207,19 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\finstallation\x18\x01 \x01(\tR\finstallation\x12\x12\n" +
 	"\x04page\x18\x02 \x01(\tR\x04page\"\\\n" +
 	"\fListResponse\x128\n" +
-	"\tresources\x18\x01 \x03(\v2\x1a.shed.provider.v1.ResourceR\tresources\x12\x12\n" +
+	"\tresources\x18\x01 \x03(\v2\x1a.shed.provider.v2.ResourceR\tresources\x12\x12\n" +
 	"\x04next\x18\x02 \x01(\tR\x04next\";\n" +
 	"\x0fSetPowerRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x0e\n" +
 	"\x02on\x18\x02 \x01(\bR\x02on\"\x12\n" +
-	"\x10SetPowerResponse\"F\n" +
+	"\x10SetPowerResponse\"g\n" +
+	"\fApplyRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1e\n" +
+	"\n" +
+	"generation\x18\x02 \x01(\x04R\n" +
+	"generation\x12\x1d\n" +
+	"\n" +
+	"data_bytes\x18\x03 \x01(\x03R\tdataBytes\"F\n" +
 	"\rDeleteRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1b\n" +
 	"\tkeep_data\x18\x02 \x01(\bR\bkeepData\"\x10\n" +
@@ -1593,18 +2228,50 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x16\n" +
 	"\x06follow\x18\x02 \x01(\bR\x06follow\"\"\n" +
 	"\fConsoleChunk\x12\x12\n" +
-	"\x04data\x18\x01 \x01(\fR\x04data2\x8c\x06\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"G\n" +
+	"\x0fSnapshotRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\"\xb5\x01\n" +
+	"\x10SnapshotResponse\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\x12\x18\n" +
+	"\amachine\x18\x02 \x01(\tR\amachine\x12\x14\n" +
+	"\x05bytes\x18\x03 \x01(\x03R\x05bytes\x129\n" +
+	"\n" +
+	"created_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x12\x1a\n" +
+	"\bcomplete\x18\x05 \x01(\bR\bcomplete\"F\n" +
+	"\x0eRestoreRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\x12\x1a\n" +
+	"\bsnapshot\x18\x02 \x01(\tR\bsnapshot\"\x11\n" +
+	"\x0fRestoreResponse\"3\n" +
+	"\x15DeleteSnapshotRequest\x12\x1a\n" +
+	"\bsnapshot\x18\x01 \x01(\tR\bsnapshot\"\x18\n" +
+	"\x16DeleteSnapshotResponse\"A\n" +
+	"\x11AttachDataRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\x12\x12\n" +
+	"\x04from\x18\x02 \x01(\tR\x04from\"\x14\n" +
+	"\x12AttachDataResponse\"2\n" +
+	"\fWatchRequest\x12\"\n" +
+	"\finstallation\x18\x01 \x01(\tR\finstallation\" \n" +
+	"\x04Hint\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine2\xf4\t\n" +
 	"\bProvider\x12E\n" +
-	"\x04Info\x12\x1d.shed.provider.v1.InfoRequest\x1a\x1e.shed.provider.v1.InfoResponse\x12T\n" +
-	"\tConfigure\x12\".shed.provider.v1.ConfigureRequest\x1a#.shed.provider.v1.ConfigureResponse\x12T\n" +
-	"\tOfferings\x12\".shed.provider.v1.OfferingsRequest\x1a#.shed.provider.v1.OfferingsResponse\x12Q\n" +
-	"\vEnsureImage\x12$.shed.provider.v1.EnsureImageRequest\x1a\x1a.shed.provider.v1.Progress0\x01\x12D\n" +
-	"\x06Create\x12\x1f.shed.provider.v1.CreateRequest\x1a\x19.shed.provider.v1.Machine\x12>\n" +
-	"\x03Get\x12\x1c.shed.provider.v1.GetRequest\x1a\x19.shed.provider.v1.Machine\x12E\n" +
-	"\x04List\x12\x1d.shed.provider.v1.ListRequest\x1a\x1e.shed.provider.v1.ListResponse\x12Q\n" +
-	"\bSetPower\x12!.shed.provider.v1.SetPowerRequest\x1a\".shed.provider.v1.SetPowerResponse\x12K\n" +
-	"\x06Delete\x12\x1f.shed.provider.v1.DeleteRequest\x1a .shed.provider.v1.DeleteResponse\x12M\n" +
-	"\aConsole\x12 .shed.provider.v1.ConsoleRequest\x1a\x1e.shed.provider.v1.ConsoleChunk0\x01B4Z2github.com/toolshed-cloud/shed/providers/plugin/pbb\x06proto3"
+	"\x04Info\x12\x1d.shed.provider.v2.InfoRequest\x1a\x1e.shed.provider.v2.InfoResponse\x12T\n" +
+	"\tConfigure\x12\".shed.provider.v2.ConfigureRequest\x1a#.shed.provider.v2.ConfigureResponse\x12T\n" +
+	"\tOfferings\x12\".shed.provider.v2.OfferingsRequest\x1a#.shed.provider.v2.OfferingsResponse\x12Q\n" +
+	"\vEnsureImage\x12$.shed.provider.v2.EnsureImageRequest\x1a\x1a.shed.provider.v2.Progress0\x01\x12D\n" +
+	"\x06Create\x12\x1f.shed.provider.v2.CreateRequest\x1a\x19.shed.provider.v2.Machine\x12>\n" +
+	"\x03Get\x12\x1c.shed.provider.v2.GetRequest\x1a\x19.shed.provider.v2.Machine\x12E\n" +
+	"\x04List\x12\x1d.shed.provider.v2.ListRequest\x1a\x1e.shed.provider.v2.ListResponse\x12Q\n" +
+	"\bSetPower\x12!.shed.provider.v2.SetPowerRequest\x1a\".shed.provider.v2.SetPowerResponse\x12B\n" +
+	"\x05Apply\x12\x1e.shed.provider.v2.ApplyRequest\x1a\x19.shed.provider.v2.Machine\x12K\n" +
+	"\x06Delete\x12\x1f.shed.provider.v2.DeleteRequest\x1a .shed.provider.v2.DeleteResponse\x12M\n" +
+	"\aConsole\x12 .shed.provider.v2.ConsoleRequest\x1a\x1e.shed.provider.v2.ConsoleChunk0\x01\x12Q\n" +
+	"\bSnapshot\x12!.shed.provider.v2.SnapshotRequest\x1a\".shed.provider.v2.SnapshotResponse\x12N\n" +
+	"\aRestore\x12 .shed.provider.v2.RestoreRequest\x1a!.shed.provider.v2.RestoreResponse\x12c\n" +
+	"\x0eDeleteSnapshot\x12'.shed.provider.v2.DeleteSnapshotRequest\x1a(.shed.provider.v2.DeleteSnapshotResponse\x12W\n" +
+	"\n" +
+	"AttachData\x12#.shed.provider.v2.AttachDataRequest\x1a$.shed.provider.v2.AttachDataResponse\x12A\n" +
+	"\x05Watch\x12\x1e.shed.provider.v2.WatchRequest\x1a\x16.shed.provider.v2.Hint0\x01B4Z2github.com/toolshed-cloud/shed/providers/plugin/pbb\x06proto3"
 
 var (
 	file_providers_plugin_pb_provider_proto_rawDescOnce sync.Once
@@ -1618,73 +2285,98 @@ func file_providers_plugin_pb_provider_proto_rawDescGZIP() []byte {
 	return file_providers_plugin_pb_provider_proto_rawDescData
 }
 
-var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_providers_plugin_pb_provider_proto_goTypes = []any{
-	(*Error)(nil),                 // 0: shed.provider.v1.Error
-	(*InfoRequest)(nil),           // 1: shed.provider.v1.InfoRequest
-	(*InfoResponse)(nil),          // 2: shed.provider.v1.InfoResponse
-	(*ConfigureRequest)(nil),      // 3: shed.provider.v1.ConfigureRequest
-	(*ConfigureResponse)(nil),     // 4: shed.provider.v1.ConfigureResponse
-	(*OfferingsRequest)(nil),      // 5: shed.provider.v1.OfferingsRequest
-	(*OfferingsResponse)(nil),     // 6: shed.provider.v1.OfferingsResponse
-	(*Offering)(nil),              // 7: shed.provider.v1.Offering
-	(*EnsureImageRequest)(nil),    // 8: shed.provider.v1.EnsureImageRequest
-	(*Firmware)(nil),              // 9: shed.provider.v1.Firmware
-	(*File)(nil),                  // 10: shed.provider.v1.File
-	(*Shape)(nil),                 // 11: shed.provider.v1.Shape
-	(*Progress)(nil),              // 12: shed.provider.v1.Progress
-	(*Spec)(nil),                  // 13: shed.provider.v1.Spec
-	(*CreateRequest)(nil),         // 14: shed.provider.v1.CreateRequest
-	(*GetRequest)(nil),            // 15: shed.provider.v1.GetRequest
-	(*Machine)(nil),               // 16: shed.provider.v1.Machine
-	(*Resource)(nil),              // 17: shed.provider.v1.Resource
-	(*ListRequest)(nil),           // 18: shed.provider.v1.ListRequest
-	(*ListResponse)(nil),          // 19: shed.provider.v1.ListResponse
-	(*SetPowerRequest)(nil),       // 20: shed.provider.v1.SetPowerRequest
-	(*SetPowerResponse)(nil),      // 21: shed.provider.v1.SetPowerResponse
-	(*DeleteRequest)(nil),         // 22: shed.provider.v1.DeleteRequest
-	(*DeleteResponse)(nil),        // 23: shed.provider.v1.DeleteResponse
-	(*ConsoleRequest)(nil),        // 24: shed.provider.v1.ConsoleRequest
-	(*ConsoleChunk)(nil),          // 25: shed.provider.v1.ConsoleChunk
-	(*durationpb.Duration)(nil),   // 26: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 27: google.protobuf.Timestamp
+	(*Error)(nil),                  // 0: shed.provider.v2.Error
+	(*InfoRequest)(nil),            // 1: shed.provider.v2.InfoRequest
+	(*InfoResponse)(nil),           // 2: shed.provider.v2.InfoResponse
+	(*ConfigureRequest)(nil),       // 3: shed.provider.v2.ConfigureRequest
+	(*ConfigureResponse)(nil),      // 4: shed.provider.v2.ConfigureResponse
+	(*OfferingsRequest)(nil),       // 5: shed.provider.v2.OfferingsRequest
+	(*OfferingsResponse)(nil),      // 6: shed.provider.v2.OfferingsResponse
+	(*Offering)(nil),               // 7: shed.provider.v2.Offering
+	(*EnsureImageRequest)(nil),     // 8: shed.provider.v2.EnsureImageRequest
+	(*Firmware)(nil),               // 9: shed.provider.v2.Firmware
+	(*File)(nil),                   // 10: shed.provider.v2.File
+	(*Shape)(nil),                  // 11: shed.provider.v2.Shape
+	(*Progress)(nil),               // 12: shed.provider.v2.Progress
+	(*Spec)(nil),                   // 13: shed.provider.v2.Spec
+	(*CreateRequest)(nil),          // 14: shed.provider.v2.CreateRequest
+	(*GetRequest)(nil),             // 15: shed.provider.v2.GetRequest
+	(*Machine)(nil),                // 16: shed.provider.v2.Machine
+	(*Resource)(nil),               // 17: shed.provider.v2.Resource
+	(*ListRequest)(nil),            // 18: shed.provider.v2.ListRequest
+	(*ListResponse)(nil),           // 19: shed.provider.v2.ListResponse
+	(*SetPowerRequest)(nil),        // 20: shed.provider.v2.SetPowerRequest
+	(*SetPowerResponse)(nil),       // 21: shed.provider.v2.SetPowerResponse
+	(*ApplyRequest)(nil),           // 22: shed.provider.v2.ApplyRequest
+	(*DeleteRequest)(nil),          // 23: shed.provider.v2.DeleteRequest
+	(*DeleteResponse)(nil),         // 24: shed.provider.v2.DeleteResponse
+	(*ConsoleRequest)(nil),         // 25: shed.provider.v2.ConsoleRequest
+	(*ConsoleChunk)(nil),           // 26: shed.provider.v2.ConsoleChunk
+	(*SnapshotRequest)(nil),        // 27: shed.provider.v2.SnapshotRequest
+	(*SnapshotResponse)(nil),       // 28: shed.provider.v2.SnapshotResponse
+	(*RestoreRequest)(nil),         // 29: shed.provider.v2.RestoreRequest
+	(*RestoreResponse)(nil),        // 30: shed.provider.v2.RestoreResponse
+	(*DeleteSnapshotRequest)(nil),  // 31: shed.provider.v2.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil), // 32: shed.provider.v2.DeleteSnapshotResponse
+	(*AttachDataRequest)(nil),      // 33: shed.provider.v2.AttachDataRequest
+	(*AttachDataResponse)(nil),     // 34: shed.provider.v2.AttachDataResponse
+	(*WatchRequest)(nil),           // 35: shed.provider.v2.WatchRequest
+	(*Hint)(nil),                   // 36: shed.provider.v2.Hint
+	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 38: google.protobuf.Timestamp
 }
 var file_providers_plugin_pb_provider_proto_depIdxs = []int32{
-	26, // 0: shed.provider.v1.Error.retry_after:type_name -> google.protobuf.Duration
-	7,  // 1: shed.provider.v1.OfferingsResponse.offerings:type_name -> shed.provider.v1.Offering
-	9,  // 2: shed.provider.v1.EnsureImageRequest.firmware:type_name -> shed.provider.v1.Firmware
-	10, // 3: shed.provider.v1.Firmware.code:type_name -> shed.provider.v1.File
-	10, // 4: shed.provider.v1.Firmware.variables:type_name -> shed.provider.v1.File
-	11, // 5: shed.provider.v1.Firmware.shapes:type_name -> shed.provider.v1.Shape
-	13, // 6: shed.provider.v1.CreateRequest.spec:type_name -> shed.provider.v1.Spec
-	17, // 7: shed.provider.v1.Machine.resources:type_name -> shed.provider.v1.Resource
-	27, // 8: shed.provider.v1.Machine.created_at:type_name -> google.protobuf.Timestamp
-	17, // 9: shed.provider.v1.ListResponse.resources:type_name -> shed.provider.v1.Resource
-	1,  // 10: shed.provider.v1.Provider.Info:input_type -> shed.provider.v1.InfoRequest
-	3,  // 11: shed.provider.v1.Provider.Configure:input_type -> shed.provider.v1.ConfigureRequest
-	5,  // 12: shed.provider.v1.Provider.Offerings:input_type -> shed.provider.v1.OfferingsRequest
-	8,  // 13: shed.provider.v1.Provider.EnsureImage:input_type -> shed.provider.v1.EnsureImageRequest
-	14, // 14: shed.provider.v1.Provider.Create:input_type -> shed.provider.v1.CreateRequest
-	15, // 15: shed.provider.v1.Provider.Get:input_type -> shed.provider.v1.GetRequest
-	18, // 16: shed.provider.v1.Provider.List:input_type -> shed.provider.v1.ListRequest
-	20, // 17: shed.provider.v1.Provider.SetPower:input_type -> shed.provider.v1.SetPowerRequest
-	22, // 18: shed.provider.v1.Provider.Delete:input_type -> shed.provider.v1.DeleteRequest
-	24, // 19: shed.provider.v1.Provider.Console:input_type -> shed.provider.v1.ConsoleRequest
-	2,  // 20: shed.provider.v1.Provider.Info:output_type -> shed.provider.v1.InfoResponse
-	4,  // 21: shed.provider.v1.Provider.Configure:output_type -> shed.provider.v1.ConfigureResponse
-	6,  // 22: shed.provider.v1.Provider.Offerings:output_type -> shed.provider.v1.OfferingsResponse
-	12, // 23: shed.provider.v1.Provider.EnsureImage:output_type -> shed.provider.v1.Progress
-	16, // 24: shed.provider.v1.Provider.Create:output_type -> shed.provider.v1.Machine
-	16, // 25: shed.provider.v1.Provider.Get:output_type -> shed.provider.v1.Machine
-	19, // 26: shed.provider.v1.Provider.List:output_type -> shed.provider.v1.ListResponse
-	21, // 27: shed.provider.v1.Provider.SetPower:output_type -> shed.provider.v1.SetPowerResponse
-	23, // 28: shed.provider.v1.Provider.Delete:output_type -> shed.provider.v1.DeleteResponse
-	25, // 29: shed.provider.v1.Provider.Console:output_type -> shed.provider.v1.ConsoleChunk
-	20, // [20:30] is the sub-list for method output_type
-	10, // [10:20] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	37, // 0: shed.provider.v2.Error.retry_after:type_name -> google.protobuf.Duration
+	7,  // 1: shed.provider.v2.OfferingsResponse.offerings:type_name -> shed.provider.v2.Offering
+	38, // 2: shed.provider.v2.Offering.priced_at:type_name -> google.protobuf.Timestamp
+	9,  // 3: shed.provider.v2.EnsureImageRequest.firmware:type_name -> shed.provider.v2.Firmware
+	10, // 4: shed.provider.v2.Firmware.code:type_name -> shed.provider.v2.File
+	10, // 5: shed.provider.v2.Firmware.variables:type_name -> shed.provider.v2.File
+	11, // 6: shed.provider.v2.Firmware.shapes:type_name -> shed.provider.v2.Shape
+	13, // 7: shed.provider.v2.CreateRequest.spec:type_name -> shed.provider.v2.Spec
+	17, // 8: shed.provider.v2.Machine.resources:type_name -> shed.provider.v2.Resource
+	38, // 9: shed.provider.v2.Machine.created_at:type_name -> google.protobuf.Timestamp
+	17, // 10: shed.provider.v2.ListResponse.resources:type_name -> shed.provider.v2.Resource
+	38, // 11: shed.provider.v2.SnapshotResponse.created_at:type_name -> google.protobuf.Timestamp
+	1,  // 12: shed.provider.v2.Provider.Info:input_type -> shed.provider.v2.InfoRequest
+	3,  // 13: shed.provider.v2.Provider.Configure:input_type -> shed.provider.v2.ConfigureRequest
+	5,  // 14: shed.provider.v2.Provider.Offerings:input_type -> shed.provider.v2.OfferingsRequest
+	8,  // 15: shed.provider.v2.Provider.EnsureImage:input_type -> shed.provider.v2.EnsureImageRequest
+	14, // 16: shed.provider.v2.Provider.Create:input_type -> shed.provider.v2.CreateRequest
+	15, // 17: shed.provider.v2.Provider.Get:input_type -> shed.provider.v2.GetRequest
+	18, // 18: shed.provider.v2.Provider.List:input_type -> shed.provider.v2.ListRequest
+	20, // 19: shed.provider.v2.Provider.SetPower:input_type -> shed.provider.v2.SetPowerRequest
+	22, // 20: shed.provider.v2.Provider.Apply:input_type -> shed.provider.v2.ApplyRequest
+	23, // 21: shed.provider.v2.Provider.Delete:input_type -> shed.provider.v2.DeleteRequest
+	25, // 22: shed.provider.v2.Provider.Console:input_type -> shed.provider.v2.ConsoleRequest
+	27, // 23: shed.provider.v2.Provider.Snapshot:input_type -> shed.provider.v2.SnapshotRequest
+	29, // 24: shed.provider.v2.Provider.Restore:input_type -> shed.provider.v2.RestoreRequest
+	31, // 25: shed.provider.v2.Provider.DeleteSnapshot:input_type -> shed.provider.v2.DeleteSnapshotRequest
+	33, // 26: shed.provider.v2.Provider.AttachData:input_type -> shed.provider.v2.AttachDataRequest
+	35, // 27: shed.provider.v2.Provider.Watch:input_type -> shed.provider.v2.WatchRequest
+	2,  // 28: shed.provider.v2.Provider.Info:output_type -> shed.provider.v2.InfoResponse
+	4,  // 29: shed.provider.v2.Provider.Configure:output_type -> shed.provider.v2.ConfigureResponse
+	6,  // 30: shed.provider.v2.Provider.Offerings:output_type -> shed.provider.v2.OfferingsResponse
+	12, // 31: shed.provider.v2.Provider.EnsureImage:output_type -> shed.provider.v2.Progress
+	16, // 32: shed.provider.v2.Provider.Create:output_type -> shed.provider.v2.Machine
+	16, // 33: shed.provider.v2.Provider.Get:output_type -> shed.provider.v2.Machine
+	19, // 34: shed.provider.v2.Provider.List:output_type -> shed.provider.v2.ListResponse
+	21, // 35: shed.provider.v2.Provider.SetPower:output_type -> shed.provider.v2.SetPowerResponse
+	16, // 36: shed.provider.v2.Provider.Apply:output_type -> shed.provider.v2.Machine
+	24, // 37: shed.provider.v2.Provider.Delete:output_type -> shed.provider.v2.DeleteResponse
+	26, // 38: shed.provider.v2.Provider.Console:output_type -> shed.provider.v2.ConsoleChunk
+	28, // 39: shed.provider.v2.Provider.Snapshot:output_type -> shed.provider.v2.SnapshotResponse
+	30, // 40: shed.provider.v2.Provider.Restore:output_type -> shed.provider.v2.RestoreResponse
+	32, // 41: shed.provider.v2.Provider.DeleteSnapshot:output_type -> shed.provider.v2.DeleteSnapshotResponse
+	34, // 42: shed.provider.v2.Provider.AttachData:output_type -> shed.provider.v2.AttachDataResponse
+	36, // 43: shed.provider.v2.Provider.Watch:output_type -> shed.provider.v2.Hint
+	28, // [28:44] is the sub-list for method output_type
+	12, // [12:28] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_providers_plugin_pb_provider_proto_init() }
@@ -1698,7 +2390,7 @@ func file_providers_plugin_pb_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_providers_plugin_pb_provider_proto_rawDesc), len(file_providers_plugin_pb_provider_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   26,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -23,16 +23,22 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Provider_Info_FullMethodName        = "/shed.provider.v1.Provider/Info"
-	Provider_Configure_FullMethodName   = "/shed.provider.v1.Provider/Configure"
-	Provider_Offerings_FullMethodName   = "/shed.provider.v1.Provider/Offerings"
-	Provider_EnsureImage_FullMethodName = "/shed.provider.v1.Provider/EnsureImage"
-	Provider_Create_FullMethodName      = "/shed.provider.v1.Provider/Create"
-	Provider_Get_FullMethodName         = "/shed.provider.v1.Provider/Get"
-	Provider_List_FullMethodName        = "/shed.provider.v1.Provider/List"
-	Provider_SetPower_FullMethodName    = "/shed.provider.v1.Provider/SetPower"
-	Provider_Delete_FullMethodName      = "/shed.provider.v1.Provider/Delete"
-	Provider_Console_FullMethodName     = "/shed.provider.v1.Provider/Console"
+	Provider_Info_FullMethodName           = "/shed.provider.v2.Provider/Info"
+	Provider_Configure_FullMethodName      = "/shed.provider.v2.Provider/Configure"
+	Provider_Offerings_FullMethodName      = "/shed.provider.v2.Provider/Offerings"
+	Provider_EnsureImage_FullMethodName    = "/shed.provider.v2.Provider/EnsureImage"
+	Provider_Create_FullMethodName         = "/shed.provider.v2.Provider/Create"
+	Provider_Get_FullMethodName            = "/shed.provider.v2.Provider/Get"
+	Provider_List_FullMethodName           = "/shed.provider.v2.Provider/List"
+	Provider_SetPower_FullMethodName       = "/shed.provider.v2.Provider/SetPower"
+	Provider_Apply_FullMethodName          = "/shed.provider.v2.Provider/Apply"
+	Provider_Delete_FullMethodName         = "/shed.provider.v2.Provider/Delete"
+	Provider_Console_FullMethodName        = "/shed.provider.v2.Provider/Console"
+	Provider_Snapshot_FullMethodName       = "/shed.provider.v2.Provider/Snapshot"
+	Provider_Restore_FullMethodName        = "/shed.provider.v2.Provider/Restore"
+	Provider_DeleteSnapshot_FullMethodName = "/shed.provider.v2.Provider/DeleteSnapshot"
+	Provider_AttachData_FullMethodName     = "/shed.provider.v2.Provider/AttachData"
+	Provider_Watch_FullMethodName          = "/shed.provider.v2.Provider/Watch"
 )
 
 // ProviderClient is the client API for Provider service.
@@ -48,8 +54,16 @@ type ProviderClient interface {
 	Get(ctx context.Context, in *GetRequest, opts ...grpc.CallOption) (*Machine, error)
 	List(ctx context.Context, in *ListRequest, opts ...grpc.CallOption) (*ListResponse, error)
 	SetPower(ctx context.Context, in *SetPowerRequest, opts ...grpc.CallOption) (*SetPowerResponse, error)
+	Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*Machine, error)
 	Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error)
+	// What is below is there by capability.
 	Console(ctx context.Context, in *ConsoleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[ConsoleChunk], error)
+	Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error)
+	Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error)
+	DeleteSnapshot(ctx context.Context, in *DeleteSnapshotRequest, opts ...grpc.CallOption) (*DeleteSnapshotResponse, error)
+	AttachData(ctx context.Context, in *AttachDataRequest, opts ...grpc.CallOption) (*AttachDataResponse, error)
+	// Watch begins with an empty hint, which says that it watches.
+	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Hint], error)
 }
 
 type providerClient struct {
@@ -149,6 +163,16 @@ func (c *providerClient) SetPower(ctx context.Context, in *SetPowerRequest, opts
 	return out, nil
 }
 
+func (c *providerClient) Apply(ctx context.Context, in *ApplyRequest, opts ...grpc.CallOption) (*Machine, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Machine)
+	err := c.cc.Invoke(ctx, Provider_Apply_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *providerClient) Delete(ctx context.Context, in *DeleteRequest, opts ...grpc.CallOption) (*DeleteResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(DeleteResponse)
@@ -178,6 +202,65 @@ func (c *providerClient) Console(ctx context.Context, in *ConsoleRequest, opts .
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Provider_ConsoleClient = grpc.ServerStreamingClient[ConsoleChunk]
 
+func (c *providerClient) Snapshot(ctx context.Context, in *SnapshotRequest, opts ...grpc.CallOption) (*SnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(SnapshotResponse)
+	err := c.cc.Invoke(ctx, Provider_Snapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *providerClient) Restore(ctx context.Context, in *RestoreRequest, opts ...grpc.CallOption) (*RestoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RestoreResponse)
+	err := c.cc.Invoke(ctx, Provider_Restore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *providerClient) DeleteSnapshot(ctx context.Context, in *DeleteSnapshotRequest, opts ...grpc.CallOption) (*DeleteSnapshotResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(DeleteSnapshotResponse)
+	err := c.cc.Invoke(ctx, Provider_DeleteSnapshot_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *providerClient) AttachData(ctx context.Context, in *AttachDataRequest, opts ...grpc.CallOption) (*AttachDataResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(AttachDataResponse)
+	err := c.cc.Invoke(ctx, Provider_AttachData_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *providerClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Hint], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Provider_ServiceDesc.Streams[2], Provider_Watch_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchRequest, Hint]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Provider_WatchClient = grpc.ServerStreamingClient[Hint]
+
 // ProviderServer is the server API for Provider service.
 // All implementations must embed UnimplementedProviderServer
 // for forward compatibility.
@@ -191,8 +274,16 @@ type ProviderServer interface {
 	Get(context.Context, *GetRequest) (*Machine, error)
 	List(context.Context, *ListRequest) (*ListResponse, error)
 	SetPower(context.Context, *SetPowerRequest) (*SetPowerResponse, error)
+	Apply(context.Context, *ApplyRequest) (*Machine, error)
 	Delete(context.Context, *DeleteRequest) (*DeleteResponse, error)
+	// What is below is there by capability.
 	Console(*ConsoleRequest, grpc.ServerStreamingServer[ConsoleChunk]) error
+	Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error)
+	Restore(context.Context, *RestoreRequest) (*RestoreResponse, error)
+	DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error)
+	AttachData(context.Context, *AttachDataRequest) (*AttachDataResponse, error)
+	// Watch begins with an empty hint, which says that it watches.
+	Watch(*WatchRequest, grpc.ServerStreamingServer[Hint]) error
 	mustEmbedUnimplementedProviderServer()
 }
 
@@ -227,11 +318,29 @@ func (UnimplementedProviderServer) List(context.Context, *ListRequest) (*ListRes
 func (UnimplementedProviderServer) SetPower(context.Context, *SetPowerRequest) (*SetPowerResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method SetPower not implemented")
 }
+func (UnimplementedProviderServer) Apply(context.Context, *ApplyRequest) (*Machine, error) {
+	return nil, status.Error(codes.Unimplemented, "method Apply not implemented")
+}
 func (UnimplementedProviderServer) Delete(context.Context, *DeleteRequest) (*DeleteResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Delete not implemented")
 }
 func (UnimplementedProviderServer) Console(*ConsoleRequest, grpc.ServerStreamingServer[ConsoleChunk]) error {
 	return status.Error(codes.Unimplemented, "method Console not implemented")
+}
+func (UnimplementedProviderServer) Snapshot(context.Context, *SnapshotRequest) (*SnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Snapshot not implemented")
+}
+func (UnimplementedProviderServer) Restore(context.Context, *RestoreRequest) (*RestoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Restore not implemented")
+}
+func (UnimplementedProviderServer) DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method DeleteSnapshot not implemented")
+}
+func (UnimplementedProviderServer) AttachData(context.Context, *AttachDataRequest) (*AttachDataResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method AttachData not implemented")
+}
+func (UnimplementedProviderServer) Watch(*WatchRequest, grpc.ServerStreamingServer[Hint]) error {
+	return status.Error(codes.Unimplemented, "method Watch not implemented")
 }
 func (UnimplementedProviderServer) mustEmbedUnimplementedProviderServer() {}
 func (UnimplementedProviderServer) testEmbeddedByValue()                  {}
@@ -391,6 +500,24 @@ func _Provider_SetPower_Handler(srv interface{}, ctx context.Context, dec func(i
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Provider_Apply_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ApplyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Apply(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Apply_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Apply(ctx, req.(*ApplyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Provider_Delete_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(DeleteRequest)
 	if err := dec(in); err != nil {
@@ -420,11 +547,94 @@ func _Provider_Console_Handler(srv interface{}, stream grpc.ServerStream) error 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Provider_ConsoleServer = grpc.ServerStreamingServer[ConsoleChunk]
 
+func _Provider_Snapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Snapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Snapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Snapshot(ctx, req.(*SnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Provider_Restore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RestoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).Restore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_Restore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).Restore(ctx, req.(*RestoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Provider_DeleteSnapshot_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(DeleteSnapshotRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).DeleteSnapshot(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_DeleteSnapshot_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).DeleteSnapshot(ctx, req.(*DeleteSnapshotRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Provider_AttachData_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(AttachDataRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).AttachData(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_AttachData_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).AttachData(ctx, req.(*AttachDataRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Provider_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ProviderServer).Watch(m, &grpc.GenericServerStream[WatchRequest, Hint]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Provider_WatchServer = grpc.ServerStreamingServer[Hint]
+
 // Provider_ServiceDesc is the grpc.ServiceDesc for Provider service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var Provider_ServiceDesc = grpc.ServiceDesc{
-	ServiceName: "shed.provider.v1.Provider",
+	ServiceName: "shed.provider.v2.Provider",
 	HandlerType: (*ProviderServer)(nil),
 	Methods: []grpc.MethodDesc{
 		{
@@ -456,8 +666,28 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Provider_SetPower_Handler,
 		},
 		{
+			MethodName: "Apply",
+			Handler:    _Provider_Apply_Handler,
+		},
+		{
 			MethodName: "Delete",
 			Handler:    _Provider_Delete_Handler,
+		},
+		{
+			MethodName: "Snapshot",
+			Handler:    _Provider_Snapshot_Handler,
+		},
+		{
+			MethodName: "Restore",
+			Handler:    _Provider_Restore_Handler,
+		},
+		{
+			MethodName: "DeleteSnapshot",
+			Handler:    _Provider_DeleteSnapshot_Handler,
+		},
+		{
+			MethodName: "AttachData",
+			Handler:    _Provider_AttachData_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
@@ -469,6 +699,11 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Console",
 			Handler:       _Provider_Console_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Watch",
+			Handler:       _Provider_Watch_Handler,
 			ServerStreams: true,
 		},
 	},

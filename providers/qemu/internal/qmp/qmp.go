@@ -1,5 +1,5 @@
-// Package qmp speaks as much of QEMU's machine protocol as switching a machine
-// off needs.
+// Package qmp speaks as much of QEMU's machine protocol as looking after a
+// machine needs.
 //
 // Invariants: a guest can make QEMU say anything, so lines are capped and a
 // connection serves one command at a time; every wait ends with its context.
@@ -69,10 +69,19 @@ func (c *Conn) greet(ctx context.Context) error {
 // Close ends the connection.
 func (c *Conn) Close() error { return c.conn.Close() }
 
-// Execute runs a command that takes no arguments and answers nothing.
+// Execute runs a command of whose answer nothing is wanted.
 func (c *Conn) Execute(ctx context.Context, command string) error {
+	return c.Call(ctx, command, nil, nil)
+}
+
+// Call runs a command with its arguments, which may be nil, and reads its
+// answer, unless answer is nil. The error is QEMU's own where it refuses.
+func (c *Conn) Call(ctx context.Context, command string, arguments, answer any) error {
 	defer c.bound(ctx)()
-	line, err := json.Marshal(map[string]string{"execute": command})
+	line, err := json.Marshal(struct {
+		Execute   string `json:"execute"`
+		Arguments any    `json:"arguments,omitempty"`
+	}{command, arguments})
 	if err != nil {
 		return fmt.Errorf("encoding %s: %w", command, err)
 	}
@@ -86,6 +95,11 @@ func (c *Conn) Execute(ctx context.Context, command string) error {
 			return fmt.Errorf("waiting for the answer to %s: %w", command, err)
 		case m.Error != nil:
 			return fmt.Errorf("%s: %s: %s", command, m.Error.Class, m.Error.Desc)
+		case m.Return != nil && answer != nil:
+			if err := json.Unmarshal(m.Return, answer); err != nil {
+				return fmt.Errorf("%w: answer to %s: %w", ErrProtocol, command, err)
+			}
+			return nil
 		case m.Return != nil:
 			return nil
 		}

@@ -1,0 +1,177 @@
+package memory
+
+import (
+	"bytes"
+	"context"
+	"io"
+
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// Console answers the one line that a machine here prints.
+func (p *Provider) Console(ctx context.Context, id providers.MachineID, follow bool) (io.ReadCloser, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.machines[id]; !ok {
+		return nil, notFound(id)
+	}
+	text := bytes.NewReader(p.consoles[id])
+	if !follow {
+		return io.NopCloser(text), nil
+	}
+	return io.NopCloser(io.MultiReader(text, untilDone{ctx})), nil
+}
+
+// untilDone reads nothing and ends with its context.
+type untilDone struct {
+	ctx context.Context //nolint:containedctx // a read takes none
+}
+
+func (r untilDone) Read([]byte) (int, error) {
+	<-r.ctx.Done()
+	return 0, io.EOF
+}
+
+// snapshot remembers whose it is after its machine is gone.
+type snapshot struct {
+	providers.Snapshot
+	installation providers.InstallationID
+}
+
+// Snapshot copies at once.
+func (p *Provider) Snapshot(ctx context.Context, machine providers.MachineID, id providers.SnapshotID) (out providers.Snapshot, err error) {
+	err = p.call(ctx, CallSnapshot, func() error {
+		if id == "" {
+			return providers.Errorf(providers.CodeInvalid, "snapshot is empty")
+		}
+		if there, ok := p.snapshots[id]; ok {
+			if there.Machine != machine {
+				return providers.Errorf(providers.CodeConflict, "snapshot %s is of another machine", id)
+			}
+			out = there.Snapshot
+			return nil
+		}
+		m, ok := p.machines[machine]
+		if !ok {
+			return notFound(machine)
+		}
+		out = providers.Snapshot{ID: id, Machine: machine, Bytes: dataDisk(m).Bytes, CreatedAt: p.now().UTC(), Complete: true}
+		p.snapshots[id] = snapshot{out, m.Installation}
+		return nil
+	})
+	return out, err
+}
+
+// Restore changes nothing that anybody could see: these disks hold nothing.
+func (p *Provider) Restore(ctx context.Context, machine providers.MachineID, id providers.SnapshotID) error {
+	return p.call(ctx, CallRestore, func() error {
+		m, ok := p.machines[machine]
+		if !ok {
+			return notFound(machine)
+		}
+		there, ok := p.snapshots[id]
+		switch {
+		case !ok:
+			return providers.Errorf(providers.CodeNotFound, "snapshot %s is not here", id)
+		case there.Machine != machine:
+			return providers.Errorf(providers.CodeConflict, "snapshot %s is of another machine", id)
+		case m.Power == providers.PowerOn:
+			return providers.Errorf(providers.CodeConflict, "machine %s is on", machine)
+		}
+		return nil
+	})
+}
+
+// DeleteSnapshot forgets at once.
+func (p *Provider) DeleteSnapshot(ctx context.Context, id providers.SnapshotID) error {
+	return p.call(ctx, CallDeleteSnapshot, func() error {
+		delete(p.snapshots, id)
+		return nil
+	})
+}
+
+// AttachData moves a kept disk.
+func (p *Provider) AttachData(ctx context.Context, machine, from providers.MachineID) error {
+	return p.call(ctx, CallAttachData, func() error {
+		m, ok := p.machines[machine]
+		if !ok {
+			return notFound(machine)
+		}
+		data := dataDisk(m)
+		attached := string(from) + "/kept"
+		if data.ID == attached {
+			return nil
+		}
+		kept, ok := p.kept[from]
+		switch {
+		case !ok:
+			return providers.Errorf(providers.CodeNotFound, "no data disk is kept of machine %s", from)
+		case kept.installation != m.Installation:
+			return providers.Errorf(providers.CodeConflict, "the disk of machine %s belongs to another installation", from)
+		case m.Power == providers.PowerOn:
+			return providers.Errorf(providers.CodeConflict, "machine %s is on", machine)
+		}
+		data.ID, data.Bytes = attached, kept.bytes
+		delete(p.kept, from)
+		return nil
+	})
+}
+
+// leftovers are what is kept of machines that may be gone. The caller holds
+// p.mu.
+func (p *Provider) leftovers(installation providers.InstallationID) []providers.Resource {
+	var out []providers.Resource
+	for id, d := range p.kept {
+		if d.installation == installation {
+			out = append(out, providers.Resource{Kind: providers.ResourceDataDisk, ID: string(id) + "/kept", Machine: id, Bytes: d.bytes})
+		}
+	}
+	for id, s := range p.snapshots {
+		if s.installation == installation {
+			out = append(out, providers.Resource{Kind: providers.ResourceSnapshot, ID: string(id), Machine: s.Machine, Bytes: s.Bytes})
+		}
+	}
+	return out
+}
+
+// watcher is one Watch.
+type watcher struct {
+	installation providers.InstallationID
+	hints        chan providers.MachineID
+}
+
+// Watch tells of every change, but for those that come faster than they are
+// heard.
+func (p *Provider) Watch(ctx context.Context, installation providers.InstallationID, changed func(providers.MachineID)) error {
+	const mostWaiting = 256
+	w := &watcher{installation, make(chan providers.MachineID, mostWaiting)}
+	p.mu.Lock()
+	p.watchers[w] = struct{}{}
+	p.mu.Unlock()
+	defer func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.watchers, w)
+	}()
+	for {
+		select {
+		case id := <-w.hints:
+			changed(id)
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// changed tells who watches. The caller holds p.mu.
+func (p *Provider) changed(m *providers.Machine) {
+	for w := range p.watchers {
+		if w.installation != m.Installation {
+			continue
+		}
+		select {
+		case w.hints <- m.ID:
+		default:
+		}
+	}
+}
