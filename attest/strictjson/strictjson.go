@@ -1,7 +1,7 @@
 // Package strictjson reads JSON that has one reader and one meaning.
 //
-// Invariants: one value and nothing behind it; an object has no field that its
-// reader does not know.
+// Invariants: one value, which is not null, and nothing behind it; an object has
+// no field that its reader does not know.
 package strictjson
 
 import (
@@ -11,16 +11,17 @@ import (
 	"io"
 )
 
-// ErrTrailing says that something follows the value.
-var ErrTrailing = errors.New("something follows the json value")
+// ErrTrailing says that something follows the value, ErrNull that the value is
+// null, which would leave everything as it was.
+var (
+	ErrTrailing = errors.New("something follows the json value")
+	ErrNull     = errors.New("the json value is null")
+)
 
-// Unmarshal decodes b. Errors are those of encoding/json and ErrTrailing.
-func Unmarshal(b []byte, into any) error { return Decode(bytes.NewReader(b), into) }
-
-// Decode decodes all of r, which the caller has capped. Errors are those of r
-// and of encoding/json, and ErrTrailing.
-func Decode(r io.Reader, into any) error {
-	d := json.NewDecoder(r)
+// Unmarshal decodes b. Errors are those of encoding/json, ErrNull and
+// ErrTrailing.
+func Unmarshal(b []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(b))
 	d.DisallowUnknownFields()
 	if err := d.Decode(into); err != nil {
 		return err
@@ -29,5 +30,18 @@ func Decode(r io.Reader, into any) error {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return errors.Join(ErrTrailing, err)
 	}
+	if bytes.Equal(bytes.TrimSpace(b), []byte("null")) {
+		return ErrNull
+	}
 	return nil
+}
+
+// Decode decodes all of r, which the caller has capped. Errors are those of r
+// and of Unmarshal.
+func Decode(r io.Reader, into any) error {
+	b, err := io.ReadAll(r)
+	if err != nil {
+		return err
+	}
+	return Unmarshal(b, into)
 }

@@ -17,7 +17,7 @@ func TestUnmarshal(t *testing.T) {
 	if err := strictjson.Unmarshal([]byte(" {\"a\": 1}\n"), &v); err != nil || v.A != 1 {
 		t.Errorf("%+v, error %v", v, err)
 	}
-	for _, text := range []string{`{"a":1,"b":2}`, `{"a":`, ``, `{"a":"x"}`} {
+	for _, text := range []string{`{"a":1,"b":2}`, `{"a":`, ``, `{"a":"x"}`, ` null`} {
 		if err := strictjson.Unmarshal([]byte(text), &v); err == nil {
 			t.Errorf("%s was read", text)
 		}
