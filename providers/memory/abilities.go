@@ -126,6 +126,11 @@ func (p *Provider) leftovers(installation providers.InstallationID) []providers.
 			out = append(out, providers.Resource{Kind: providers.ResourceDataDisk, ID: string(id) + "/kept", Machine: id, Bytes: d.bytes})
 		}
 	}
+	for id, d := range p.half {
+		if d.installation == installation {
+			out = append(out, providers.Resource{Kind: providers.ResourceDataDisk, ID: string(id) + "/data", Machine: id, Bytes: d.bytes})
+		}
+	}
 	for id, s := range p.snapshots {
 		if s.installation == installation {
 			out = append(out, providers.Resource{Kind: providers.ResourceSnapshot, ID: string(id), Machine: s.Machine, Bytes: s.Bytes})

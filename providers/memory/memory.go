@@ -1,9 +1,9 @@
-// Package memory is a provider for tests: its machines are entries of a map
-// and boot at once.
+// Package memory is a fake cloud, for tests and simulations: its machines are
+// entries of a map and boot at once.
 //
 // Invariants: nothing outside the process is touched; it keeps to the contract
-// as the shared suite checks it; and every failure is one that a test asked
-// for, at the moment it asked for.
+// as the shared suite checks it; and every failure is one that was asked for,
+// by its settings or by whoever injects it, at the moment it was asked for.
 package memory
 
 import (
@@ -17,26 +17,11 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
 // Name is what this provider is called.
 const Name = "memory"
-
-// The one region and size that there is.
-const (
-	region = "local"
-	size   = "standard"
-)
-
-const schema = `{
-  "$schema": "https://json-schema.org/draft/2020-12/schema",
-  "title": "Settings of the memory provider",
-  "type": "object",
-  "additionalProperties": false
-}
-`
 
 // Call names a call of the contract for Fail.
 type Call string
@@ -79,16 +64,20 @@ type Provider struct {
 	now func() time.Time
 
 	mu sync.Mutex
-	// mu guards the fields below.
-	configured bool
-	machines   map[providers.MachineID]*providers.Machine
-	kept       map[providers.MachineID]disk
-	snapshots  map[providers.SnapshotID]snapshot
-	images     map[attest.ReleaseDigest]attest.Digest
-	consoles   map[providers.MachineID][]byte
-	faults     map[Call][]Fault
-	counts     map[Call]int
-	watchers   map[*watcher]struct{}
+	// mu guards the fields below. settings are nil before Configure.
+	settings *settings
+	bucket   bucket
+	trouble  trouble
+	machines map[providers.MachineID]*providers.Machine
+	kept     map[providers.MachineID]disk
+	// half are the disks of machines that were half made or half deleted.
+	half      map[providers.MachineID]disk
+	snapshots map[providers.SnapshotID]snapshot
+	images    map[attest.ReleaseDigest]attest.Digest
+	consoles  map[providers.MachineID][]byte
+	faults    map[Call][]Fault
+	counts    map[Call]int
+	watchers  map[*watcher]struct{}
 }
 
 // disk is a data disk that is kept of a machine that is gone.
@@ -111,6 +100,7 @@ func New(now func() time.Time) *Provider {
 		now:       now,
 		machines:  map[providers.MachineID]*providers.Machine{},
 		kept:      map[providers.MachineID]disk{},
+		half:      map[providers.MachineID]disk{},
 		snapshots: map[providers.SnapshotID]snapshot{},
 		images:    map[attest.ReleaseDigest]attest.Digest{},
 		consoles:  map[providers.MachineID][]byte{},
@@ -195,18 +185,33 @@ func (p *Provider) ForgetImages() {
 	clear(p.images)
 }
 
-// call runs do under the lock, with the next fault there is for the call.
+// call runs do under the lock, unless something is wrong with the cloud.
 func (p *Provider) call(ctx context.Context, call Call, do func() error) error {
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "calling %s", call), err)
 	}
+	if err := p.slow(ctx, call); err != nil {
+		return err
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.counts[call]++
-	if call != CallConfigure && !p.configured {
+	if call == CallConfigure {
+		return p.fault(call, do)
+	}
+	if p.settings == nil {
 		return &providers.Error{Code: providers.CodeUnavailable,
 			Message: "the provider is not configured"}
 	}
+	if err := p.refusal(); err != nil {
+		return err
+	}
+	return p.fault(call, do)
+}
+
+// fault runs do with the next fault there is for the call. The caller holds
+// p.mu.
+func (p *Provider) fault(call Call, do func() error) error {
 	faults := p.faults[call]
 	if len(faults) == 0 {
 		return do()
@@ -218,8 +223,8 @@ func (p *Provider) call(ctx context.Context, call Call, do func() error) error {
 	return errors.Join(faults[0].Err, do())
 }
 
-// Info says that this is the provider for tests.
-func (p *Provider) Info(context.Context) (providers.Info, error) {
+// Describe is what Info answers.
+func Describe() providers.Info {
 	return providers.Info{
 		Name:            Name,
 		Version:         "test",
@@ -227,27 +232,36 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 		Capabilities: []providers.Capability{
 			providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData, providers.CapabilityWatch,
 		},
-		ConfigSchema: []byte(schema),
+		ConfigSchema: []byte(Schema),
 		Notes:        []string{"for tests: machines are entries in memory"},
-	}, nil
+	}
 }
 
-// Configure takes an empty object: there is nothing to set.
-func (p *Provider) Configure(ctx context.Context, settings []byte) error {
+// Info says that this is the provider for tests.
+func (p *Provider) Info(context.Context) (providers.Info, error) { return Describe(), nil }
+
+// Configure takes what kind of cloud this is; an empty object is one without
+// limits.
+func (p *Provider) Configure(ctx context.Context, raw []byte) error {
 	return p.call(ctx, CallConfigure, func() error {
-		var none struct{}
-		if err := strictjson.Unmarshal(settings, &none); err != nil {
-			return providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
+		parsed, err := parseSettings(raw)
+		if err != nil {
+			return err
 		}
-		p.configured = true
+		p.settings = &parsed
+		p.bucket.set(parsed, p.now())
 		return nil
 	})
 }
 
-// Offerings answers one size without a limit.
+// Offerings answers each size in each region.
 func (p *Provider) Offerings(ctx context.Context) (out []providers.Offering, err error) {
 	err = p.call(ctx, CallOfferings, func() error {
-		out = []providers.Offering{{Region: region, Size: size, VCPUs: 1, MemoryBytes: 1 << 30, Available: -1}}
+		for _, r := range p.settings.Regions {
+			for _, size := range p.settings.Sizes {
+				out = append(out, p.offering(r, size))
+			}
+		}
 		return nil
 	})
 	return out, err
@@ -279,44 +293,12 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 
 // Create makes a machine that is on at once.
 func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out providers.Machine, err error) {
+	if err := p.hang(ctx); err != nil {
+		return providers.Machine{}, err
+	}
 	err = p.call(ctx, CallCreate, func() error {
-		if err := check(req); err != nil {
-			return err
-		}
-		if m, ok := p.machines[req.Machine]; ok {
-			if err := same(m, req); err != nil {
-				return err
-			}
-			out = p.observe(m)
-			return nil
-		}
-		if _, kept := p.kept[req.Machine]; kept {
-			return providers.Errorf(providers.CodeConflict, "a data disk is kept of machine %s", req.Machine)
-		}
-		if _, ok := p.images[req.Spec.Release]; !ok {
-			return providers.Errorf(providers.CodeInvalid, "the image of release %s is not here", req.Spec.Release)
-		}
-		m := &providers.Machine{
-			ID:           req.Machine,
-			Installation: req.Installation,
-			SpecHash:     req.Spec.Hash(),
-			Release:      req.Spec.Release,
-			Generation:   req.Generation,
-			Region:       region,
-			Size:         size,
-			Power:        providers.PowerOn,
-			Endpoint:     fmt.Sprintf("memory:%s", req.Machine),
-			Resources: []providers.Resource{
-				{Kind: providers.ResourceMachine, ID: string(req.Machine), Machine: req.Machine},
-				{Kind: providers.ResourceDataDisk, ID: string(req.Machine) + "/data", Machine: req.Machine, Bytes: req.Spec.DataBytes},
-			},
-			CreatedAt: p.now().UTC(),
-		}
-		p.machines[req.Machine] = m
-		p.changed(m)
-		p.consoles[req.Machine] = []byte("memory: machine is on\n")
-		out = p.observe(m)
-		return nil
+		out, err = p.create(req)
+		return err
 	})
 	if err != nil {
 		return providers.Machine{}, err
@@ -324,22 +306,66 @@ func (p *Provider) Create(ctx context.Context, req providers.CreateRequest) (out
 	return out, nil
 }
 
-func check(req providers.CreateRequest) error {
+// create does Create's work. The caller holds p.mu.
+func (p *Provider) create(req providers.CreateRequest) (providers.Machine, error) {
+	place, err := p.check(req)
+	if err != nil {
+		return providers.Machine{}, err
+	}
+	if m, ok := p.machines[req.Machine]; ok {
+		return p.observe(m), same(m, req)
+	}
+	if _, kept := p.kept[req.Machine]; kept {
+		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "a data disk is kept of machine %s", req.Machine)
+	}
+	if _, ok := p.images[req.Spec.Release]; !ok {
+		return providers.Machine{}, providers.Errorf(providers.CodeInvalid, "the image of release %s is not here", req.Spec.Release)
+	}
+	if err := p.room(place); err != nil {
+		return providers.Machine{}, err
+	}
+	if p.trouble.partial {
+		p.trouble.partial = false
+		p.half[req.Machine] = disk{req.Installation, req.Spec.DataBytes}
+		return providers.Machine{}, providers.Errorf(providers.CodeInternal, "making the machine came to a halt")
+	}
+	delete(p.half, req.Machine)
+	m := &providers.Machine{
+		ID:           req.Machine,
+		Installation: req.Installation,
+		SpecHash:     req.Spec.Hash(),
+		Release:      req.Spec.Release,
+		Generation:   req.Generation,
+		Region:       place.region.Name,
+		Size:         place.size.Name,
+		Power:        providers.PowerOn,
+		Endpoint:     fmt.Sprintf("memory:%s", req.Machine),
+		Resources: []providers.Resource{
+			{Kind: providers.ResourceMachine, ID: string(req.Machine), Machine: req.Machine},
+			{Kind: providers.ResourceDataDisk, ID: string(req.Machine) + "/data", Machine: req.Machine, Bytes: req.Spec.DataBytes},
+		},
+		CreatedAt: p.now().UTC(),
+	}
+	p.machines[req.Machine] = m
+	p.consoles[req.Machine] = []byte("memory: machine is on\n")
+	p.trouble.made(req.Machine, p.now())
+	p.changed(m)
+	return p.observe(m), nil
+}
+
+// check answers where a machine is to be made.
+func (p *Provider) check(req providers.CreateRequest) (place, error) {
 	switch {
 	case req.Machine == "":
-		return providers.Errorf(providers.CodeInvalid, "machine is empty")
+		return place{}, providers.Errorf(providers.CodeInvalid, "machine is empty")
 	case req.Installation == "":
-		return providers.Errorf(providers.CodeInvalid, "installation is empty")
-	case req.Spec.Region != "" && req.Spec.Region != region:
-		return providers.Errorf(providers.CodeInvalid, "region %q is not offered, %s is", req.Spec.Region, region)
-	case req.Spec.Size != "" && req.Spec.Size != size:
-		return providers.Errorf(providers.CodeInvalid, "size %q is not offered, %s is", req.Spec.Size, size)
+		return place{}, providers.Errorf(providers.CodeInvalid, "installation is empty")
 	case req.Spec.DataBytes <= 0:
-		return providers.Errorf(providers.CodeInvalid, "data_bytes is %d", req.Spec.DataBytes)
+		return place{}, providers.Errorf(providers.CodeInvalid, "data_bytes is %d", req.Spec.DataBytes)
 	case len(req.Spec.Config) == 0:
-		return providers.Errorf(providers.CodeInvalid, "config is empty")
+		return place{}, providers.Errorf(providers.CodeInvalid, "config is empty")
 	}
-	return nil
+	return p.settings.place(req.Spec.Region, req.Spec.Size)
 }
 
 // same refuses a request that is not the one m was made by.
@@ -367,6 +393,9 @@ func (p *Provider) Get(ctx context.Context, id providers.MachineID) (out provide
 		if !ok {
 			return notFound(id)
 		}
+		if p.trouble.hidden(id, p.now()) {
+			return providers.Errorf(providers.CodeUnavailable, "machine %s was made and is not to be seen yet", id)
+		}
 		out = p.observe(m)
 		return nil
 	})
@@ -379,7 +408,7 @@ func (p *Provider) List(ctx context.Context, installation providers.Installation
 	err = p.call(ctx, CallList, func() error {
 		var ids []providers.MachineID
 		for id, m := range p.machines {
-			if m.Installation == installation && string(id) > page {
+			if m.Installation == installation && string(id) > page && !p.trouble.hidden(id, p.now()) {
 				ids = append(ids, id)
 			}
 		}
@@ -455,6 +484,13 @@ func dataDisk(m *providers.Machine) *providers.Resource {
 func (p *Provider) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {
 	return p.call(ctx, CallDelete, func() error {
 		m, ok := p.machines[id]
+		delete(p.half, id)
+		if ok && p.trouble.partialDelete {
+			p.trouble.partialDelete = false
+			p.half[id] = disk{m.Installation, dataDisk(m).Bytes}
+			delete(p.machines, id)
+			return providers.Errorf(providers.CodeInternal, "deleting the machine came to a halt")
+		}
 		switch {
 		case ok && keepData:
 			p.kept[id] = disk{m.Installation, dataDisk(m).Bytes}

@@ -1,6 +1,7 @@
 package memory_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -36,12 +37,16 @@ func configured(t *testing.T) *memory.Provider {
 func TestConformance(t *testing.T) {
 	providertest.Run(t, func(t *testing.T) providertest.Subject {
 		i := image(t)
+		p := configured(t)
 		return providertest.Subject{
-			Provider: configured(t),
+			Provider: p,
 			Settings: []byte("{}"),
+			Rotated:  []byte(`{"credentials":"others"}`),
 			Image:    i,
 			Spec:     providers.Spec{Release: i.Release, DataBytes: 1 << 20, Config: []byte("config")},
-			Patience: time.Second,
+			Patience: 10 * time.Second,
+			Fresh:    func(context.Context) (providers.Provider, error) { return memory.New(time.Now), nil },
+			Faults:   p,
 		}
 	})
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/memory"
+	"github.com/toolshed-cloud/shed/providers/memory/remote"
 	"github.com/toolshed-cloud/shed/providers/plugin"
 	"github.com/toolshed-cloud/shed/providers/providertest"
 )
@@ -32,6 +33,7 @@ const (
 	signalEnv = "SHED_TEST_SIGNAL"
 
 	rolePlugin = "plugin"
+	roleRemote = "remote"
 	roleHost   = "host"
 )
 
@@ -39,6 +41,11 @@ func TestMain(m *testing.M) {
 	switch os.Getenv(roleEnv) {
 	case rolePlugin:
 		if err := plugin.Serve(spy{memory.New(time.Now)}); err != nil {
+			os.Exit(1)
+		}
+	case roleRemote:
+		p, err := remote.New()
+		if err != nil || plugin.Serve(p) != nil {
 			os.Exit(1)
 		}
 	case roleHost:
@@ -124,10 +131,18 @@ func exited(t *testing.T, pid int, within time.Duration) {
 	}
 }
 
+// The suite sees what an operator's own plugin would be: a process, which is
+// killed, in front of a cloud, which misbehaves.
 func TestConformance(t *testing.T) {
 	providertest.Run(t, func(t *testing.T) providertest.Subject {
-		s := open(t, options(t))
-		if err := s.Configure(t.Context(), []byte("{}")); err != nil {
+		cloud := memory.New(time.Now)
+		socket := filepath.Join(t.TempDir(), "cloud")
+		opts := options(t)
+		opts.Env = []string{roleEnv + "=" + roleRemote}
+		serveCloud(t, cloud, socket)
+		s := open(t, opts)
+		settings := fmt.Appendf(nil, `{"cloud":%q}`, socket)
+		if err := s.Configure(t.Context(), settings); err != nil {
 			t.Fatal(err)
 		}
 		disk := []byte("not a disk")
@@ -139,10 +154,32 @@ func TestConformance(t *testing.T) {
 		return providertest.Subject{
 			Name:     "memory-plugin",
 			Provider: s,
-			Settings: []byte("{}"),
+			Settings: settings,
+			Rotated:  fmt.Appendf(nil, `{"cloud":%q,"credentials":"others"}`, socket),
 			Image:    image,
 			Spec:     providers.Spec{Release: image.Release, DataBytes: 1 << 20, Config: []byte("config")},
 			Patience: 10 * time.Second,
+			Fresh:    func(ctx context.Context) (providers.Provider, error) { return plugin.Open(ctx, opts) },
+			Kill:     s.Kill,
+			Faults:   cloud,
+		}
+	})
+}
+
+// serveCloud has the cloud at a socket until the test ends.
+func serveCloud(t *testing.T, cloud providers.Provider, socket string) {
+	t.Helper()
+	l, err := net.Listen("unix", socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	done := make(chan error, 1)
+	go func() { done <- plugin.ServeSocket(ctx, l, cloud) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("serving the cloud: %v", err)
 		}
 	})
 }

@@ -84,6 +84,20 @@ func (s *Supervisor) Pid() int {
 	return s.process.pid
 }
 
+// Kill ends the plugin's process by force, and returns when it is gone; the next
+// one takes its place. Without a process it does nothing.
+func (s *Supervisor) Kill() error {
+	s.mu.Lock()
+	p := s.process
+	s.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.kill()
+	<-p.gone
+	return nil
+}
+
 // run watches one process after the other.
 func (s *Supervisor) run(ctx context.Context, p *process) {
 	defer close(s.done)

@@ -100,9 +100,9 @@ var faultCases = []testCase{
 	{name: "faults-at-once-leave-one-machine", needs: CapabilityFaults, check: faultsAtOnce},
 }
 
+// tryCreate asks for a machine, whose image is there.
 func (b *bench) tryCreate() (providers.CreateRequest, error) {
 	b.t.Helper()
-	b.ensureImage()
 	req := b.request()
 	return req, b.createAgain(req)
 }

@@ -128,13 +128,14 @@ func watchTells(t T, s *suite) {
 	b.within("the watch ends", ended)
 }
 
-// within waits for something that must come.
+// within waits for a call that must end; how does not matter.
 func (b *bench) within(what string, ended <-chan error) {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(b.t.Context()), b.Patience)
 	defer cancel()
 	select {
-	case <-ended:
+	case err := <-ended:
+		b.t.Logf("it ended: %v", err)
 	case <-ctx.Done():
 		b.t.Fatalf("after %s it does not hold that %s", b.Patience, what)
 	}
