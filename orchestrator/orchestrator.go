@@ -81,6 +81,8 @@ const (
 // Plan is what a machine is made from, fixed before the provider hears of it
 // so that every repeated Create asks for the same.
 type Plan struct {
+	// Provider is empty in the plans of control planes that had but one.
+	Provider  string               `json:"provider,omitempty"`
 	Release   attest.ReleaseDigest `json:"release,omitzero"`
 	Region    string               `json:"region,omitempty"`
 	Size      string               `json:"size,omitempty"`
@@ -99,6 +101,14 @@ func (p Plan) Spec() providers.Spec {
 	return providers.Spec{
 		Release: p.Release, Region: p.Region, Size: p.Size, DataBytes: p.DataBytes, Config: p.Config,
 	}
+}
+
+// Wish is what a signup asks of the place; both may be empty.
+type Wish struct {
+	// Plan names a list of places in the configuration.
+	Plan string `json:"plan,omitempty"`
+	// Region keeps to the places of the plan that are there.
+	Region string `json:"region,omitempty"`
 }
 
 // Enrolment is what a machine has proved. EK and AK stay; the rest belongs to
@@ -138,8 +148,12 @@ type Instance struct {
 	// SignedUp is the time of the event that made the instance, by the
 	// source's clock: an older deletion cannot touch it.
 	SignedUp time.Time `json:"signed_up,omitzero"`
+	Wish     Wish      `json:"wish,omitzero"`
 	Desired  Desired   `json:"desired"`
-	// Generation counts the changes of Desired.
+	// DataBytes is the size that the data disk shall have; 0 for that of the
+	// plan.
+	DataBytes int64 `json:"data_bytes,omitempty"`
+	// Generation counts the changes of what is desired.
 	Generation uint64 `json:"generation"`
 	// Version counts every change of the row and has a column of its own.
 	Version uint64 `json:"-"`
@@ -166,6 +180,9 @@ type Instance struct {
 	Uncertain bool `json:"uncertain,omitempty"`
 	// Cycling says that the machine must be seen off before it is switched on.
 	Cycling bool `json:"cycling,omitempty"`
+	// Restoring is the snapshot that the data disk is set back to once the
+	// machine is off; empty for none.
+	Restoring providers.SnapshotID `json:"restoring,omitempty"`
 	// Attempts counts refusals in a row, Repairs restarts since the machine
 	// was last well.
 	Attempts int `json:"attempts,omitempty"`

@@ -3,6 +3,8 @@ package orchestrator
 import (
 	"fmt"
 	"time"
+
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // State is where an instance stands.
@@ -120,4 +122,21 @@ func (i *Instance) Retry(now time.Time, limits Limits) (Event, error) {
 		return i.Enter(StateRequested, reason, now, limits), nil
 	}
 	return i.Enter(StateBooting, reason, now, limits), nil
+}
+
+// Restore has the data disk set back to a snapshot, for which the machine is
+// switched off and on. The error is ErrConflict where there is no machine that
+// could be.
+func (i *Instance) Restore(s providers.SnapshotID, now time.Time, limits Limits) (Event, error) {
+	switch {
+	case i.Desired == Absent:
+		return Event{}, fmt.Errorf("instance %s is being deleted: %w", i.ID, ErrConflict)
+	case !i.Created || i.State == StateDeleted:
+		return Event{}, fmt.Errorf("instance %s has no machine yet: %w", i.ID, ErrConflict)
+	case i.Restoring != "" && i.Restoring != s:
+		return Event{}, fmt.Errorf("instance %s is being set back to another snapshot: %w", i.ID, ErrConflict)
+	}
+	i.Restoring, i.Cycling = s, true
+	i.Enrolment = i.Enrolment.NextBoot()
+	return i.Enter(StateBooting, "setting it back to snapshot "+string(s), now, limits), nil
 }

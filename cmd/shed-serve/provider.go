@@ -15,14 +15,14 @@ import (
 
 // openProvider starts the configured plugin, or the one of that name beside
 // this program.
-func openProvider(ctx context.Context, c config.Config, logger *zap.Logger) (providers.Provider, error) {
-	path := c.Plugin
+func openProvider(ctx context.Context, c config.Config, name string, logger *zap.Logger) (providers.Provider, error) {
+	path := c.Providers()[name].Plugin
 	if path == "" {
 		program, err := os.Executable()
 		if err != nil {
 			return nil, fmt.Errorf("looking for the plugin: %w", err)
 		}
-		path = filepath.Join(filepath.Dir(program), "shed-provider-"+c.ProviderName)
+		path = filepath.Join(filepath.Dir(program), "shed-provider-"+name)
 	}
-	return plugin.Open(ctx, plugin.Options{Name: c.ProviderName, Path: path, Log: logger.Named("provider")})
+	return plugin.Open(ctx, plugin.Options{Name: name, Path: path, Log: logger.Named("provider")})
 }

@@ -68,7 +68,9 @@ func planeOptions(dir string, c config.Config, log io.Writer) controlplane.Optio
 	logger := newLogger(log, c.LogLevel)
 	return controlplane.Options{
 		Dir: dir, Config: c, Clock: time.Now, Random: rand.Reader, Logger: logger,
-		Provider: func(ctx context.Context) (providers.Provider, error) { return openProvider(ctx, c, logger) },
+		Provider: func(ctx context.Context, name string) (providers.Provider, error) {
+			return openProvider(ctx, c, name, logger)
+		},
 	}
 }
 

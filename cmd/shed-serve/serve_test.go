@@ -50,7 +50,7 @@ func newMachine(t *testing.T, run shoptest.Run) (*shoptest.Shop, providers.Machi
 	if _, err := c.AddRelease(t.Context(), release); err != nil {
 		t.Fatal(err)
 	}
-	i, err := c.Create(t.Context(), "amara")
+	i, err := c.Create(t.Context(), adminclient.NewInstance{UserID: "amara"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +92,7 @@ func TestPowerOffAlone(t *testing.T) {
 	if err := s.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	if err := powerOffAll(t.Context(), s.Options(config.Config{Settings: []byte("{}")})); err != nil {
+	if err := powerOffAll(t.Context(), s.Options(config.Config{ProviderName: "memory", Settings: []byte("{}")})); err != nil {
 		t.Fatal(err)
 	}
 	wantOff(t, s, machine)

@@ -19,13 +19,14 @@ instance has.`
 func newInstanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instance",
-		Short: "list, show, create, delete and retry instances",
+		Short: "list, show, create, delete, retry, grow and copy instances",
 		Long:  instanceLong,
 	}
 	adminFlags(cmd)
 	cmd.AddCommand(
 		newInstanceListCommand(), newInstanceShowCommand(), newInstanceCreateCommand(), newInstanceWaitCommand(),
 		newInstanceDeleteCommand(), newInstanceRetryCommand(), newInstanceConsoleCommand(),
+		newInstanceResizeCommand(), newInstanceSnapshotCommand(), newInstanceRestoreCommand(),
 	)
 	return cmd
 }
@@ -112,21 +113,23 @@ func printInstance(cmd *cobra.Command, i adminclient.Instance) error {
 }
 
 func newInstanceCreateCommand() *cobra.Command {
-	var user string
+	var n adminclient.NewInstance
 	var w waitOptions
 	cmd := &cobra.Command{
 		Use:   "create --user USER",
 		Short: "give a user an instance; one that is there is fine",
 		Args:  cobra.NoArgs,
 		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, _ []string) error {
-			i, err := c.Create(cmd.Context(), user)
+			i, err := c.Create(cmd.Context(), n)
 			if err != nil {
 				return err
 			}
 			return w.finish(cmd, c, i, "ready")
 		}),
 	}
-	cmd.Flags().StringVar(&user, "user", "", "the signup source's name for the user")
+	cmd.Flags().StringVar(&n.UserID, "user", "", "the signup source's name for the user")
+	cmd.Flags().StringVar(&n.Plan, "plan", "", "a plan of the configuration, which says where its machine is made")
+	cmd.Flags().StringVar(&n.Region, "region", "", "keep to the places in this region")
 	cobra.CheckErr(cmd.MarkFlagRequired("user"))
 	w.flags(cmd, "ready")
 	return cmd

@@ -28,6 +28,8 @@ func newRootCommand() *cobra.Command {
 		newPolicyCommand(),
 		newInstanceCommand(),
 		newReleaseCommand(),
+		newProviderCommand(),
+		newOfferingsCommand(),
 		newEventsCommand(),
 		newLogCommand(),
 		newWitnessCommand(),

@@ -101,8 +101,8 @@ func find(all []Instance, name string) (Instance, error) {
 
 // Create gives a user an instance; one that is there is fine. Errors are those
 // of every call.
-func (c *Client) Create(ctx context.Context, user string) (i Instance, err error) {
-	err = c.call(ctx, http.MethodPost, instancesPath, NewInstance{UserID: user}, &i)
+func (c *Client) Create(ctx context.Context, n NewInstance) (i Instance, err error) {
+	err = c.call(ctx, http.MethodPost, instancesPath, n, &i)
 	return i, err
 }
 

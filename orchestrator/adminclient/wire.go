@@ -41,6 +41,9 @@ type Instances struct {
 // NewInstance asks for one.
 type NewInstance struct {
 	UserID string `json:"user_id" minLength:"1" maxLength:"256"`
+	// Plan and Region say where its machine is to be made.
+	Plan   string `json:"plan,omitempty" maxLength:"64" doc:"a plan of the configuration; empty for its places"`
+	Region string `json:"region,omitempty" maxLength:"64" doc:"keep to the places of the plan in this region"`
 }
 
 // Release is a release as operators see it.

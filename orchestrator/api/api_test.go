@@ -29,6 +29,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/memory"
 )
 
 type operator struct {
@@ -66,12 +67,20 @@ func newOperator(t *testing.T) *operator {
 	}
 	d := &operator{t: t, store: s, token: strings.TrimSpace(string(token))}
 	d.http = httptest.NewServer(api.New(api.Parts{
-		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Console: consoles{},
+		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Provider: provider(), Providers: []string{"memory"},
 		ReleaseKey: public, ResultKey: results.Public(), Ready: func(context.Context) error { return errors.New("no release has been added") },
 		Metrics: monitor.New(s).Handler(), Obstacle: func(orchestrator.State) string { return "" }, Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(d.http.Close)
 	return d
+}
+
+// provider is one that has consoles and makes snapshots.
+func provider() func(string) api.Provider {
+	cloud := memory.New(time.Now)
+	return func(string) api.Provider {
+		return api.Provider{Catalog: cloud, Info: memory.Describe(), Consoler: consoles{}, Snapshotter: cloud}
+	}
 }
 
 type consoles struct{}
@@ -281,6 +290,8 @@ func TestOpenAPINamesEveryOperation(t *testing.T) {
 	}
 	for path, methods := range map[string][]string{
 		"/v1/instances": {"get", "post"}, "/v1/instances/{id}": {"get", "delete"}, "/v1/instances/{id}/retry": {"post"},
+		"/v1/instances/{id}/resize": {"post"}, "/v1/instances/{id}/snapshots/{snapshot}": {"put", "delete"},
+		"/v1/instances/{id}/snapshots/{snapshot}/restore": {"post"}, "/v1/providers": {"get"}, "/v1/offerings": {"get"},
 		"/v1/instances/{id}/console": {"get"}, "/v1/releases": {"get", "post"}, "/v1/releases/{digest}": {"get"}, "/v1/events": {"get"},
 	} {
 		for _, method := range methods {

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/http"
 	"reflect"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
@@ -44,6 +46,7 @@ func (s *Server) instances(a huma.API) {
 	huma.Register(a, huma.Operation{OperationID: "show-instance", Method: http.MethodGet, Path: path + "/{id}", Summary: "show an instance"}, s.show)
 	huma.Register(a, huma.Operation{OperationID: "delete-instance", Method: http.MethodDelete, Path: path + "/{id}", Summary: "delete an instance and its data", DefaultStatus: http.StatusAccepted}, s.remove)
 	huma.Register(a, huma.Operation{OperationID: "retry-instance", Method: http.MethodPost, Path: path + "/{id}/retry", Summary: "try a failed or quarantined instance again", DefaultStatus: http.StatusAccepted}, s.retry)
+	huma.Register(a, huma.Operation{OperationID: "resize-instance", Method: http.MethodPost, Path: path + "/{id}/resize", Summary: "grow an instance's data disk", DefaultStatus: http.StatusAccepted}, s.resize)
 	huma.Register(a, huma.Operation{OperationID: "show-console", Method: http.MethodGet, Path: path + "/{id}/console", Summary: "stream a machine's console"}, s.console)
 }
 
@@ -74,9 +77,13 @@ func (s *Server) create(ctx context.Context, in *struct{ Body NewInstance }) (*b
 	if err := signup.CheckUser(user); err != nil {
 		return nil, problem.New(http.StatusUnprocessableEntity, "user-invalid", err.Error())
 	}
+	wish := orchestrator.Wish{Plan: in.Body.Plan, Region: in.Body.Region}
+	if err := signup.CheckWish(wish); err != nil {
+		return nil, problem.New(http.StatusUnprocessableEntity, "wish-invalid", err.Error())
+	}
 	out := &body[Instance]{Status: http.StatusOK}
 	err := s.Store.Update(ctx, func(tx store.Tx) error {
-		outcome, err := s.SignUps.SignUp(tx, user, s.Clock())
+		outcome, err := s.SignUps.SignUp(tx, user, wish, s.Clock())
 		if err != nil {
 			return err
 		}
@@ -144,6 +151,35 @@ func (s *Server) retry(ctx context.Context, in *idInput) (*body[Instance], error
 	})
 }
 
+// resize raises what the data disk shall be; it never shrinks.
+func (s *Server) resize(ctx context.Context, in *struct {
+	ID   string `path:"id" pattern:"^[a-z2-7]{26}$"`
+	Body adminclient.Resize
+}) (*body[Instance], error) {
+	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
+		i, err := tx.Instance(id)
+		if err != nil {
+			return err
+		}
+		now := max(i.DataBytes, i.Plan.DataBytes)
+		switch {
+		case i.Desired == orchestrator.Absent:
+			return problem.New(http.StatusConflict, "instance-deleted", "the instance is being deleted")
+		case in.Body.DataBytes < now:
+			return problem.New(http.StatusUnprocessableEntity, "disk-shrinks",
+				fmt.Sprintf("data_bytes is %d, and the disk has %d: it only grows", in.Body.DataBytes, now))
+		case in.Body.DataBytes == now:
+			return nil
+		}
+		i.DataBytes = in.Body.DataBytes
+		i.Generation++
+		if err := tx.Replace(&i); err != nil {
+			return err
+		}
+		return tx.Enqueue(id)
+	})
+}
+
 func (s *Server) change(ctx context.Context, id string, f func(store.Tx, orchestrator.InstanceID) error) (*body[Instance], error) {
 	out := &body[Instance]{Status: http.StatusAccepted}
 	err := s.Store.Update(ctx, func(tx store.Tx) error {
@@ -172,12 +208,12 @@ func (s *Server) console(ctx context.Context, in *consoleInput) (*huma.StreamRes
 	switch {
 	case err != nil:
 		return nil, s.problem(err)
-	case s.Console == nil:
+	case s.Provider(i.Plan.Provider).Consoler == nil:
 		return nil, problem.New(http.StatusNotImplemented, "no-console", "this provider shows no consoles")
 	case i.Machine == "":
 		return nil, problem.New(http.StatusNotFound, "no-machine", "the instance has no machine yet")
 	}
-	stream, err := s.Console.Console(ctx, i.Machine, in.Follow)
+	stream, err := s.Provider(i.Plan.Provider).Consoler.Console(ctx, i.Machine, in.Follow)
 	if err != nil {
 		if providers.CodeOf(err) == providers.CodeNotFound {
 			return nil, problem.New(http.StatusNotFound, "no-machine", "the provider has no such machine")

@@ -34,13 +34,24 @@ import (
 // Version is the admin API's.
 const Version = "1.0.0"
 
-// Parts are what a Server is made from. Console and Log may be nil.
+// Provider is what operators can ask of one. What it cannot do is nil.
+type Provider struct {
+	providers.Catalog
+	Info        providers.Info
+	Consoler    providers.Consoler
+	Snapshotter providers.Snapshotter
+}
+
+// Parts are what a Server is made from. Log may be nil.
 type Parts struct {
 	Store   store.Store
 	Watch   store.Watcher
 	SignUps signup.Service
 	Limits  orchestrator.Limits
-	Console providers.Consoler
+	// Provider is the one of that name, or, for the empty name, the default;
+	// Providers are all names.
+	Provider  func(name string) Provider
+	Providers []string
 	// ReleaseKey verifies what is added; DefaultRelease is zero for the newest.
 	ReleaseKey     crypto.PublicKey
 	DefaultRelease attest.ReleaseDigest
@@ -88,6 +99,8 @@ func New(p Parts) http.Handler {
 	s.events(a)
 	s.log(a)
 	s.audit(a)
+	s.offerings(a)
+	s.snapshots(a)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) })
 	mux.HandleFunc("GET /readyz", s.readyz)
 	mux.Handle("GET /metrics", p.Metrics)

@@ -82,14 +82,18 @@ type Config struct {
 	TrustAnchors   []TrustAnchor
 	// Endorsements are handed to machines, to be shown to whoever verifies.
 	Endorsements []Endorsement
+	// ProviderName is the provider of places that name none.
 	ProviderName string
-	// Plugin is empty for the one beside this program.
-	Plugin    string
-	Settings  []byte
+	Plugin       string
+	Settings     []byte
+	// More are the providers besides that one.
+	More      map[string]Provider
 	Machines  int
 	Repairs   int
 	Region    string
 	Size      string
+	Places    []Place
+	Plans     map[string][]Place
 	DataBytes int64
 	Limits    orchestrator.Limits
 	// HeartbeatLost and OrphanGrace are reconcile.Policy's.
@@ -144,10 +148,13 @@ var table = []key{
 	{"provider.name", "qemu", "which provider plugin makes machines", text(func(c *Config) *string { return &c.ProviderName }, notEmpty)},
 	{"provider.plugin", "", "the plugin's program; empty for shed-provider-NAME beside this one", path(func(c *Config) *string { return &c.Plugin })},
 	{"provider.settings", "{}", "the provider's own settings, a map", settings},
+	{"providers", "{}", "more providers beside that one: a map of name to plugin and settings", moreProviders},
 	{"limits.machines", "10", "how many machines at most; more instances wait", number(func(c *Config) *int { return &c.Machines }, 0, 1_000_000)},
 	{"limits.repairs", "3", "how many restarts an instance gets before it has failed", number(func(c *Config) *int { return &c.Repairs }, 0, 1000)},
-	{"instance.region", "local", "where machines are made", text(func(c *Config) *string { return &c.Region }, nil)},
-	{"instance.size", "standard", "which size machines have", text(func(c *Config) *string { return &c.Size }, nil)},
+	{"instance.region", "local", "where machines are made where instance.places is empty", text(func(c *Config) *string { return &c.Region }, nil)},
+	{"instance.size", "standard", "which size machines have where instance.places is empty", text(func(c *Config) *string { return &c.Size }, nil)},
+	{"instance.places", "[]", "where machines are made, tried in order where one has no room: a list of provider, region and size", places},
+	{"plans", "{}", "places for signups that name a plan: a map of name to a list as that of instance.places", plans},
 	{"instance.data_bytes", "1073741824", "size of the data disk", size(func(c *Config) *int64 { return &c.DataBytes })},
 	{"timeouts.requested", "30m", "until the image is at the provider", duration(func(c *Config) *time.Duration { return &c.Limits.Requested }, minTimeout, maxTimeout)},
 	{"timeouts.creating", "10m", "until the provider has accepted the machine", duration(func(c *Config) *time.Duration { return &c.Limits.Creating }, minTimeout, maxTimeout)},

@@ -79,7 +79,7 @@ func (c *Config) consistent() error {
 	if c.LogQuorum == 0 {
 		c.LogQuorum = len(c.LogWitnesses)
 	}
-	return nil
+	return c.settlePlaces()
 }
 
 func envOf(key string) string {

@@ -16,7 +16,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"time"
 
@@ -44,9 +43,10 @@ import (
 // Options are what a control plane is made from; all are needed.
 type Options struct {
 	// Dir is the control plane's own directory.
-	Dir      string
-	Config   config.Config
-	Provider func(context.Context) (providers.Provider, error)
+	Dir    string
+	Config config.Config
+	// Provider starts one of the configuration's, by its name.
+	Provider func(ctx context.Context, name string) (providers.Provider, error)
 	Clock    func() time.Time
 	Random   io.Reader
 	Logger   *zap.Logger
@@ -70,12 +70,11 @@ const (
 // ControlPlane is a control plane that holds its directory and its addresses.
 type ControlPlane struct {
 	Options
-	store    *sqlite.Store
-	provider providers.Provider
-	info     providers.Info
-	metrics  *monitor.Metrics
-	secret   signup.Secret
-	key      crypto.PublicKey
+	store     *sqlite.Store
+	providers map[string]plugged
+	metrics   *monitor.Metrics
+	secret    signup.Secret
+	key       crypto.PublicKey
 	// resultKey signs verdicts and the heads of their chain.
 	resultKey *ecdsa.PrivateKey
 	listeners listeners
@@ -90,22 +89,22 @@ type ControlPlane struct {
 	lookedAt time.Time
 }
 
-// Open takes the directory and the addresses and starts the provider. Errors
+// Open takes the directory and the addresses and starts the providers. Errors
 // are config.ErrConfig, *LostError, *AddressError, those of sqlite.Open and
-// the provider's.
+// the providers'.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
 	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).readResultKey, (*ControlPlane).openLog,
-		(*ControlPlane).openProvider, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkEndorsements, (*ControlPlane).checkOffering, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
+		(*ControlPlane).openProviders, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkEndorsements, (*ControlPlane).checkPlaces, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
-// OpenToPowerOff takes the directory and starts the provider, and listens
-// nowhere. Errors are *LostError, those of sqlite.Open and the provider's.
+// OpenToPowerOff takes the directory and starts the providers, and listens
+// nowhere. Errors are *LostError, those of sqlite.Open and the providers'.
 func OpenToPowerOff(ctx context.Context, o Options) (*ControlPlane, error) {
-	p, err := open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).openProvider)
+	p, err := open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).openStore, (*ControlPlane).openProviders)
 	if err != nil {
 		return nil, err
 	}
-	p.rec = reconcile.New(p.parts(reconcile.Policy{Limits: p.Config.Limits}))
+	p.rec = reconcile.New(p.parts(reconcile.Policy{Limits: p.Config.Limits, Provider: p.Config.ProviderName}))
 	return p, nil
 }
 
@@ -125,9 +124,9 @@ func open(ctx context.Context, o Options, steps ...func(*ControlPlane, context.C
 func (p *ControlPlane) Close() error {
 	var errs []error
 	errs = append(errs, p.listeners.close())
-	if p.provider != nil {
-		errs = append(errs, p.provider.Close())
-		p.provider = nil
+	for name, provider := range p.providers {
+		errs = append(errs, provider.Close())
+		delete(p.providers, name)
 	}
 	if p.log != nil {
 		errs = append(errs, p.log.Close())
@@ -198,27 +197,6 @@ func (p *ControlPlane) readSecret(ctx context.Context) (signup.Secret, error) {
 	return secret, nil
 }
 
-func (p *ControlPlane) openProvider(ctx context.Context) (err error) {
-	// A nil pointer that comes with an error makes an interface that is not nil.
-	provider, err := p.Provider(ctx)
-	if err != nil {
-		return fmt.Errorf("starting the provider %s: %w", p.Config.ProviderName, err)
-	}
-	p.provider = provider
-	if err := p.provider.Configure(ctx, p.Config.Settings); err != nil {
-		return fmt.Errorf("configuring the provider %s: %w", p.Config.ProviderName, err)
-	}
-	// Once it is configured it also knows how its guests run.
-	if p.info, err = p.provider.Info(ctx); err != nil {
-		return fmt.Errorf("asking the provider %s who it is: %w", p.Config.ProviderName, err)
-	}
-	if process, ok := p.provider.(interface{ Pid() int }); ok {
-		failpoint.OnPlugin(process.Pid)
-	}
-	p.Logger.Info("provider runs", zap.String("name", p.info.Name), zap.String("version", p.info.Version), zap.Strings("notes", p.info.Notes))
-	return nil
-}
-
 // steady is time that goes on evenly whatever the wall clock is set to.
 func steady() func() time.Duration {
 	began := time.Now()
@@ -228,7 +206,7 @@ func steady() func() time.Duration {
 func (p *ControlPlane) parts(policy reconcile.Policy) reconcile.Parts {
 	return reconcile.Parts{
 		Store: p.store, Queue: monitor.Queue{Queue: p.store, Metrics: p.metrics},
-		Machines: monitor.Machines{Machines: p.provider, Metrics: p.metrics}, Images: p.provider,
+		Providers: p.measured(), Watchers: p.watchers(),
 		Clock: p.Clock, Steady: steady(), Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
 	}
 }
@@ -247,7 +225,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.rec = reconcile.New(p.parts(reconcile.Policy{
 		Installation: providers.InstallationID(installation),
 		ControlPlane: p.advertised(), ControlPlaneSPKI: spki,
-		Region: c.Region, Size: c.Size, DataBytes: c.DataBytes, Release: c.DefaultRelease,
+		Places: placesOf(c.Places), Plans: plansOf(c.Plans), Provider: c.ProviderName, DataBytes: c.DataBytes, Release: c.DefaultRelease,
 		Machines: c.Machines, Repairs: c.Repairs, Limits: c.Limits,
 		HeartbeatLost: c.HeartbeatLost, OrphanGrace: c.OrphanGrace,
 	}))
@@ -296,13 +274,4 @@ func (p *ControlPlane) publish() error {
 		return fmt.Errorf("encoding the addresses: %w", err)
 	}
 	return statefile.Write(filepath.Join(p.Dir, AddressesFile), 0o600, append(b, '\n'))
-}
-
-// console is the provider's where it has one.
-func (p *ControlPlane) console() providers.Consoler {
-	c, ok := p.provider.(providers.Consoler)
-	if !ok || !slices.Contains(p.info.Capabilities, providers.CapabilityConsole) {
-		return nil
-	}
-	return c
 }

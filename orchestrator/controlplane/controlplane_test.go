@@ -84,7 +84,7 @@ func (s *site) open(flags ...string) (*controlplane.ControlPlane, error) {
 	}
 	return controlplane.Open(s.t.Context(), controlplane.Options{
 		Dir: s.state, Config: c, Clock: time.Now, Random: rand.Reader, Logger: zap.NewNop(),
-		Provider: func(context.Context) (providers.Provider, error) { return memory.New(time.Now), nil },
+		Provider: func(context.Context, string) (providers.Provider, error) { return memory.New(time.Now), nil },
 	})
 }
 
@@ -98,7 +98,7 @@ func TestProviderThatDoesNotStart(t *testing.T) {
 	}
 	_, err = controlplane.Open(t.Context(), controlplane.Options{
 		Dir: s.state, Config: c, Clock: time.Now, Random: rand.Reader, Logger: zap.NewNop(),
-		Provider: func(context.Context) (providers.Provider, error) { return (*nobody)(nil), died },
+		Provider: func(context.Context, string) (providers.Provider, error) { return (*nobody)(nil), died },
 	})
 	if !errors.Is(err, died) {
 		t.Errorf("got %v, want %v", err, died)

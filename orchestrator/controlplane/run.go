@@ -64,7 +64,7 @@ func (p *ControlPlane) webhooks() http.Handler {
 
 func (p *ControlPlane) admin() http.Handler {
 	return api.New(api.Parts{
-		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Console: p.console(), Obstacle: p.rec.Obstacle,
+		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Provider: p.abilities, Providers: p.providerNames(), Obstacle: p.rec.Obstacle,
 		ReleaseKey: p.key, DefaultRelease: p.Config.DefaultRelease, Log: p.log, ResultKey: p.resultKey.Public(), Ready: p.ready,
 		Metrics: p.metrics.Handler(), Clock: p.Clock, Logger: p.Logger.Named("admin"),
 	})
@@ -110,8 +110,10 @@ func (p *ControlPlane) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := p.provider.Info(ctx); err != nil {
-		return fmt.Errorf("asking the provider who it is: %w", err)
+	for name, provider := range p.providers {
+		if _, err := provider.Info(ctx); err != nil {
+			return fmt.Errorf("asking the provider %s who it is: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -169,26 +169,3 @@ func (p *ControlPlane) checkTrustAnchors(context.Context) error {
 	}
 	return nil
 }
-
-// checkOffering refuses a place or a size that the provider does not have, and
-// names those that it has.
-func (p *ControlPlane) checkOffering(ctx context.Context) error {
-	offered, err := p.provider.Offerings(ctx)
-	if err != nil {
-		return fmt.Errorf("asking the provider %s what it offers: %w", p.Config.ProviderName, err)
-	}
-	var regions, sizes []string
-	for _, o := range offered {
-		if o.Region == p.Config.Region && o.Size == p.Config.Size {
-			return nil
-		}
-		regions = append(regions, o.Region)
-		if o.Region == p.Config.Region {
-			sizes = append(sizes, o.Size)
-		}
-	}
-	if len(sizes) == 0 {
-		return p.Config.Errorf("instance.region", fmt.Errorf("%q is not offered: %s", p.Config.Region, strings.Join(regions, ", ")))
-	}
-	return p.Config.Errorf("instance.size", fmt.Errorf("%q is not offered in %s: %s", p.Config.Size, p.Config.Region, strings.Join(sizes, ", ")))
-}

@@ -172,7 +172,7 @@ func TestWaitingInstancesAreNotLookedAt(t *testing.T) {
 	w.restart()
 	w.update(func(tx store.Tx) error {
 		for n := range 500 {
-			if _, err := w.signups().SignUp(tx, orchestrator.UserID(fmt.Sprint(n)), w.now); err != nil {
+			if _, err := w.signups().SignUp(tx, orchestrator.UserID(fmt.Sprint(n)), orchestrator.Wish{}, w.now); err != nil {
 				return err
 			}
 		}

@@ -23,19 +23,30 @@ type upload struct {
 	panicked any
 }
 
+// image is a release's at a provider.
+type image struct {
+	provider string
+	release  attest.ReleaseDigest
+}
+
 // ensure reports whether the image is available, and sees to it that it will
 // be, once however many instances wait for it.
-func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) (present bool, err error) {
+func (r *Reconciler) ensure(ctx context.Context, provider string, rel orchestrator.Release) (present bool, err error) {
+	of := image{r.providerName(provider), rel.Digest}
+	images := r.Providers[of.provider]
+	if images == nil {
+		return false, nobody{of.provider}.err()
+	}
 	r.mu.Lock()
-	if r.present[rel.Digest] {
+	if r.present[of] {
 		r.mu.Unlock()
 		return true, nil
 	}
-	u := r.uploads[rel.Digest]
+	u := r.uploads[of]
 	if u == nil {
 		u = &upload{done: make(chan struct{})}
-		r.uploads[rel.Digest] = u
-		go r.upload(ctx, u, rel)
+		r.uploads[of] = u
+		go r.upload(ctx, u, of, images, rel)
 	}
 	r.mu.Unlock()
 	patience := time.NewTimer(uploadPatience)
@@ -47,7 +58,7 @@ func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) (pres
 	}
 	if u.err != nil || u.panicked != nil {
 		// The next look tries again.
-		r.forgetUpload(rel.Digest, u)
+		r.forgetUpload(of, u)
 	}
 	if u.panicked != nil {
 		panic(u.panicked)
@@ -57,15 +68,15 @@ func (r *Reconciler) ensure(ctx context.Context, rel orchestrator.Release) (pres
 
 // upload goes on after the look that began it; its context ends with the work
 // of all.
-func (r *Reconciler) upload(ctx context.Context, u *upload, rel orchestrator.Release) {
+func (r *Reconciler) upload(ctx context.Context, u *upload, of image, images Imager, rel orchestrator.Release) {
 	defer func() {
 		// A panic belongs to the look that hears of it.
 		u.panicked = recover()
 		close(u.done)
 	}()
-	image, err := rel.Image()
+	disk, err := rel.Image()
 	if err == nil {
-		err = r.Images.EnsureImage(ctx, image, func(ready, total int64) {
+		err = images.EnsureImage(ctx, disk, func(ready, total int64) {
 			u.ready.Store(ready)
 			u.total.Store(total)
 		})
@@ -73,15 +84,15 @@ func (r *Reconciler) upload(ctx context.Context, u *upload, rel orchestrator.Rel
 	if u.err = err; err == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
-		r.present[rel.Digest] = true
-		delete(r.uploads, rel.Digest)
+		r.present[of] = true
+		delete(r.uploads, of)
 	}
 }
 
-func (r *Reconciler) forgetUpload(d attest.ReleaseDigest, u *upload) {
+func (r *Reconciler) forgetUpload(of image, u *upload) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.uploads[d] == u {
-		delete(r.uploads, d)
+	if r.uploads[of] == u {
+		delete(r.uploads, of)
 	}
 }

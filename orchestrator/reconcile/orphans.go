@@ -34,44 +34,60 @@ const maxPages = 10_000
 // with the store answering; a stranger is reported and never touched
 // (docs/decisions/0032). Errors are the provider's and the store's.
 func (r *Reconciler) Sweep(ctx context.Context) error {
-	listed, err := r.listed(ctx)
+	var failed []error
+	for name, provider := range r.Providers {
+		if err := r.sweep(ctx, name, provider); err != nil {
+			failed = append(failed, fmt.Errorf("provider %s: %w", name, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+// suspect is a machine at a provider that was nobody's.
+type suspect struct {
+	provider string
+	machine  providers.MachineID
+}
+
+func (r *Reconciler) sweep(ctx context.Context, name string, provider providers.Machines) error {
+	listed, err := r.listed(ctx, provider)
 	if err != nil {
 		return err
 	}
 	found := make(map[providers.MachineID]bool)
 	for _, id := range listed {
-		kind, i, err := r.ownership(ctx, id)
+		kind, i, err := r.ownership(ctx, name, id)
 		if err != nil {
 			return err
 		}
 		switch kind {
 		case leftover:
 			found[id] = true
-			if err := r.collect(ctx, id, i); err != nil {
+			if err := r.collect(ctx, suspect{name, id}, provider, i); err != nil {
 				return err
 			}
 		case unknown:
 			r.Logger.Warn("the provider lists a machine of this installation that the store has never heard of",
-				zap.String("machine", string(id)))
+				zap.String("provider", name), zap.String("machine", string(id)))
 		}
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for id := range r.suspects {
-		if !found[id] {
-			delete(r.suspects, id)
+	for s := range r.suspects {
+		if s.provider == name && !found[s.machine] {
+			delete(r.suspects, s)
 		}
 	}
 	return nil
 }
 
 // listed are the machines that any resource at the provider belongs to.
-func (r *Reconciler) listed(ctx context.Context) ([]providers.MachineID, error) {
+func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) ([]providers.MachineID, error) {
 	var ids []providers.MachineID
 	seen := make(map[providers.MachineID]bool)
 	page := ""
 	for range maxPages {
-		p, err := r.Machines.List(ctx, r.Policy.Installation, page)
+		p, err := provider.List(ctx, r.Policy.Installation, page)
 		if err != nil {
 			return nil, fmt.Errorf("listing what the provider has: %w", err)
 		}
@@ -94,7 +110,9 @@ func (r *Reconciler) listed(ctx context.Context) ([]providers.MachineID, error) 
 	return nil, fmt.Errorf("listing what the provider has: more than %d pages", maxPages)
 }
 
-func (r *Reconciler) ownership(ctx context.Context, id providers.MachineID) (kind ownership, i orchestrator.Instance, err error) {
+// ownership says whose a machine at a provider is. One that an instance points
+// at and has at another provider is a leftover.
+func (r *Reconciler) ownership(ctx context.Context, provider string, id providers.MachineID) (kind ownership, i orchestrator.Instance, err error) {
 	err = r.Store.View(ctx, func(v store.Reader) error {
 		instance, err := v.Machine(id)
 		if errors.Is(err, orchestrator.ErrNotFound) {
@@ -107,7 +125,7 @@ func (r *Reconciler) ownership(ctx context.Context, id providers.MachineID) (kin
 		if i, err = v.Instance(instance); err != nil {
 			return err
 		}
-		if i.Machine != id || i.State == orchestrator.StateDeleted {
+		if i.Machine != id || i.State == orchestrator.StateDeleted || r.providerName(i.Plan.Provider) != provider {
 			kind = leftover
 		}
 		return nil
@@ -115,29 +133,29 @@ func (r *Reconciler) ownership(ctx context.Context, id providers.MachineID) (kin
 	return kind, i, err
 }
 
-func (r *Reconciler) collect(ctx context.Context, id providers.MachineID, i orchestrator.Instance) error {
-	if !r.expired(id, r.Steady()) {
+func (r *Reconciler) collect(ctx context.Context, s suspect, provider providers.Machines, i orchestrator.Instance) error {
+	if !r.expired(s, r.Steady()) {
 		return nil
 	}
-	if err := r.Machines.Delete(ctx, id, false); err != nil {
+	if err := provider.Delete(ctx, s.machine, false); err != nil {
 		return fmt.Errorf("deleting a leftover: %w", err)
 	}
-	r.Logger.Info("deleted a leftover", zap.String("machine", string(id)), zap.String("instance", string(i.ID)))
+	r.Logger.Info("deleted a leftover", zap.String("provider", s.provider), zap.String("machine", string(s.machine)), zap.String("instance", string(i.ID)))
 	return r.Store.Update(ctx, func(tx store.Tx) error {
 		return tx.Note(orchestrator.Event{
 			At: r.Clock(), Instance: i.ID, From: i.State, To: i.State,
-			Reason: "deleted what was left of machine " + string(id),
+			Reason: "deleted what was left of machine " + string(s.machine),
 		})
 	})
 }
 
 // expired notes a suspect, and reports whether it was one long enough ago.
-func (r *Reconciler) expired(id providers.MachineID, now time.Duration) bool {
+func (r *Reconciler) expired(s suspect, now time.Duration) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	first, known := r.suspects[id]
+	first, known := r.suspects[s]
 	if !known {
-		r.suspects[id] = now
+		r.suspects[s] = now
 		return false
 	}
 	return now-first >= r.Policy.OrphanGrace

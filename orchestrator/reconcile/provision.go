@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,21 +48,47 @@ func (r *Reconciler) requested(ctx context.Context, t *step) error {
 	if err != nil {
 		return err
 	}
-	switch present, err := r.ensure(ctx, rel); {
+	place, err := r.choose(t.Wish)
+	if err != nil {
+		// An operator can configure one, and the row says what is missing.
+		t.Reason = err.Error()
+		t.again(pollReady)
+		return nil //nolint:nilerr // it is in the row
+	}
+	if here, err := r.imageAt(ctx, t, place.Provider, rel); !here {
+		return err
+	}
+	t.Plan = orchestrator.Plan{Release: rel.Digest}
+	if err := r.draw(t, place); err != nil {
+		return err
+	}
+	t.enter(orchestrator.StateCreating, "made from release "+rel.Version)
+	t.announce()
+	return nil
+}
+
+// imageAt reports whether the image is at the provider, and the provider takes
+// calls; where not, the step is over.
+func (r *Reconciler) imageAt(ctx context.Context, t *step, provider string, rel orchestrator.Release) (bool, error) {
+	if wait := r.paced(provider); wait > 0 {
+		t.again(wait)
+		return false, nil
+	}
+	switch present, err := r.ensure(ctx, provider, rel); {
 	case err != nil:
-		return r.refused(ctx, t, "making the image available", err)
+		return false, r.refused(ctx, t, "making the image available", err)
 	case !present:
 		t.Reason = "the image is being made available"
 		t.again(pollSoon)
-		return nil
+		return false, nil
 	}
-	return r.plan(t, rel)
+	return true, nil
 }
 
 // revisit looks for the machine of a try before this one. One that the
 // provider authoritatively does not have leaves its id unused for ever.
 func (r *Reconciler) revisit(ctx context.Context, t *step) error {
-	m, err := r.Machines.Get(ctx, t.Machine)
+	m, err := r.machines(t.Plan.Provider).Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		t.Machine, t.Plan, t.Uncertain = "", orchestrator.Plan{}, false
@@ -72,14 +99,15 @@ func (r *Reconciler) revisit(ctx context.Context, t *step) error {
 	return r.created(t, m)
 }
 
-func (r *Reconciler) forgetImage(d attest.ReleaseDigest) {
+func (r *Reconciler) forgetImage(p orchestrator.Plan) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.present, d)
+	delete(r.present, image{r.providerName(p.Provider), p.Release})
 }
 
-// plan draws the machine's id and token, and fixes what it is made from.
-func (r *Reconciler) plan(t *step, rel orchestrator.Release) error {
+// draw draws the machine's id and token, and fixes what it is made from, of
+// the plan's release, and where.
+func (r *Reconciler) draw(t *step, place Place) error {
 	id, err := orchestrator.NewID(r.Random)
 	if err != nil {
 		return err
@@ -103,11 +131,9 @@ func (r *Reconciler) plan(t *step, rel orchestrator.Release) error {
 	}
 	t.Machine = providers.MachineID(id)
 	t.Plan = orchestrator.Plan{
-		Release: rel.Digest, Region: r.Policy.Region, Size: r.Policy.Size, DataBytes: r.Policy.DataBytes,
-		Config: drive, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: config.TokenHash,
+		Provider: place.Provider, Release: t.Plan.Release, Region: place.Region, Size: place.Size,
+		DataBytes: cmp.Or(t.DataBytes, r.Policy.DataBytes), Config: drive, ConfigDigest: attest.ConfigDigest(encoded), TokenHash: config.TokenHash,
 	}
-	t.enter(orchestrator.StateCreating, "made from release "+rel.Version)
-	t.announce()
 	return nil
 }
 
@@ -119,14 +145,13 @@ func (t *step) announce() { t.Uncertain, t.announced = true, true }
 func (r *Reconciler) creating(ctx context.Context, t *step) error {
 	switch {
 	case !t.Uncertain:
-		t.announce()
-		return nil
+		return r.prepare(ctx, t)
 	case !t.announced:
 		return r.settle(ctx, t)
 	}
 	t.announced = false
-	m, err := r.Machines.Create(ctx, providers.CreateRequest{
-		Installation: r.Policy.Installation, Machine: t.Machine, Spec: t.Plan.Spec(),
+	m, err := r.machines(t.Plan.Provider).Create(ctx, providers.CreateRequest{
+		Installation: r.Policy.Installation, Machine: t.Machine, Generation: t.Generation, Spec: t.Plan.Spec(),
 	})
 	if err == nil {
 		r.Trap(failpoint.AfterCreateBeforeRecord)
@@ -139,21 +164,44 @@ func (r *Reconciler) creating(ctx context.Context, t *step) error {
 		if code == providers.CodeInvalid {
 			// It may be the image that is not there any more: a retry makes
 			// sure of that too.
-			r.forgetImage(t.Plan.Release)
+			r.forgetImage(t.Plan)
 		}
 	case providers.CodeNotFound:
 		// The provider has lost the image since it was last seen there.
-		r.forgetImage(t.Plan.Release)
+		r.forgetImage(t.Plan)
 		t.enter(orchestrator.StateRequested, fmt.Sprintf("creating the machine: %v", err))
 		t.again(pollSoon)
 		return nil
 	}
+	if noRoom(err) {
+		if moved, err := r.elsewhere(t, err); moved || err != nil {
+			return err
+		}
+	}
 	return r.refused(ctx, t, "creating the machine", err)
+}
+
+// prepare sees to it that the provider has the image, and writes down that it
+// will be asked for the machine.
+func (r *Reconciler) prepare(ctx context.Context, t *step) error {
+	var rel orchestrator.Release
+	err := r.Store.View(ctx, func(v store.Reader) (err error) {
+		rel, err = v.Release(t.Plan.Release)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if here, err := r.imageAt(ctx, t, t.Plan.Provider, rel); !here {
+		return err
+	}
+	t.announce()
+	return nil
 }
 
 // settle finds out what became of a Create that was not answered.
 func (r *Reconciler) settle(ctx context.Context, t *step) error {
-	m, err := r.Machines.Get(ctx, t.Machine)
+	m, err := r.machines(t.Plan.Provider).Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		// It is still written down that the machine may be there.

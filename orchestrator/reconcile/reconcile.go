@@ -40,9 +40,13 @@ type Policy struct {
 	// ControlPlane and ControlPlaneSPKI are what machines dial and expect.
 	ControlPlane     string
 	ControlPlaneSPKI attest.Digest
-	Region           string
-	Size             string
-	DataBytes        int64
+	// Places are where machines are made, in the order in which they are
+	// tried; Plans are those of signups that name one.
+	Places []Place
+	Plans  map[string][]Place
+	// Provider is that of machines from before there were several.
+	Provider  string
+	DataBytes int64
 	// Release is what new machines are made from; zero for the newest.
 	Release attest.ReleaseDigest
 	// Machines is the cap.
@@ -58,10 +62,11 @@ type Policy struct {
 
 // Parts are what a Reconciler is made from; all are needed.
 type Parts struct {
-	Store    store.Store
-	Queue    store.Queue
-	Machines providers.Machines
-	Images   Imager
+	Store     store.Store
+	Queue     store.Queue
+	Providers map[string]Provider
+	// Watchers are those of the providers that tell of changes.
+	Watchers map[string]providers.Watcher
 	// Clock is the wall clock, for what people read. Steady is time that only
 	// goes on, from any moment before the process began its work.
 	Clock  func() time.Time
@@ -101,13 +106,18 @@ type Reconciler struct {
 	obstacle string
 	// present are the releases whose image this process has seen at the
 	// provider. Guarded by mu.
-	present map[attest.ReleaseDigest]bool
+	present map[image]bool
 	// uploads are those under way, and those that failed and of which no look
 	// has heard yet. Guarded by mu.
-	uploads map[attest.ReleaseDigest]*upload
+	uploads map[image]*upload
+	// full is until when places have no room, by the steady clock; one without
+	// a size, or a region, stands for all there. slow is until when providers
+	// do not want to be called. Guarded by mu.
+	full map[Place]time.Duration
+	slow map[string]time.Duration
 	// suspects are resources that were nobody's when first seen, by the steady
 	// clock. Guarded by mu.
-	suspects map[providers.MachineID]time.Duration
+	suspects map[suspect]time.Duration
 }
 
 // New makes a Reconciler.
@@ -116,9 +126,11 @@ func New(p Parts) *Reconciler {
 		Parts:    p,
 		started:  p.Steady(),
 		stays:    make(map[orchestrator.InstanceID]stay),
-		present:  make(map[attest.ReleaseDigest]bool),
-		uploads:  make(map[attest.ReleaseDigest]*upload),
-		suspects: make(map[providers.MachineID]time.Duration),
+		present:  make(map[image]bool),
+		uploads:  make(map[image]*upload),
+		full:     make(map[Place]time.Duration),
+		slow:     make(map[string]time.Duration),
+		suspects: make(map[suspect]time.Duration),
 	}
 }
 
@@ -314,6 +326,7 @@ func (r *Reconciler) refused(ctx context.Context, t *step, doing string, err err
 		return fmt.Errorf("%s: %w", doing, ctx.Err())
 	}
 	code := providers.CodeOf(err)
+	r.pace(t.Plan.Provider, err)
 	reason := fmt.Sprintf("%s: %v", doing, err)
 	r.Logger.Warn("provider refused", zap.String("instance", string(t.ID)), zap.String("doing", doing),
 		zap.String("code", string(code)), zap.Error(err))

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/toolshed-cloud/shed/attest/backoff"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
@@ -29,7 +30,45 @@ func (r *Reconciler) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return r.Queue.Work(ctx, r.look) })
 	group.Go(func() error { r.sweepEach(ctx, sweepEvery); return nil })
+	for name, w := range r.Watchers {
+		group.Go(func() error { r.watch(ctx, name, w); return nil })
+	}
 	return group.Wait()
+}
+
+// watch looks at each machine that the provider says has changed, until ctx
+// ends. Nothing depends on it: what is missed is seen when it is due.
+func (r *Reconciler) watch(ctx context.Context, name string, w providers.Watcher) {
+	for failures := 0; ; failures++ {
+		began := r.Steady()
+		err := w.Watch(ctx, r.Policy.Installation, func(id providers.MachineID) { r.hint(ctx, id) })
+		if ctx.Err() != nil {
+			return
+		}
+		if r.Steady()-began > backoffMax {
+			failures = 0
+		}
+		r.Logger.Info("provider does not tell of changes any more", zap.String("provider", name), zap.Error(err))
+		pause := time.NewTimer(backoff.Pause(failures+1, time.Second, backoffMax))
+		select {
+		case <-ctx.Done():
+			pause.Stop()
+			return
+		case <-pause.C:
+		}
+	}
+}
+
+// hint puts the instance of a machine in line.
+func (r *Reconciler) hint(ctx context.Context, id providers.MachineID) {
+	var i orchestrator.Instance
+	err := r.Store.View(ctx, func(v store.Reader) (err error) {
+		i, err = v.InstanceOfMachine(id)
+		return err
+	})
+	if err == nil {
+		r.Queue.Add(i.ID)
+	}
 }
 
 // Resume puts everything that is not at rest in line. Errors are the store's.
@@ -95,7 +134,7 @@ func (r *Reconciler) Halt(ctx context.Context) error {
 }
 
 func (r *Reconciler) halt(ctx context.Context, i orchestrator.Instance) error {
-	if err := r.switchOff(ctx, i.Machine); err != nil {
+	if err := r.switchOff(ctx, r.machines(i.Plan.Provider), i.Machine); err != nil {
 		return fmt.Errorf("powering off the machine of instance %s: %w", i.ID, err)
 	}
 	if err := r.stopped(ctx, i.ID); err != nil {
@@ -132,7 +171,7 @@ func (r *Reconciler) stopped(ctx context.Context, id orchestrator.InstanceID) er
 
 // switchOff waits until the machine is off or absent. A provider that is busy
 // with it, or not there for a moment, is asked again until ctx ends.
-func (r *Reconciler) switchOff(ctx context.Context, id providers.MachineID) error {
+func (r *Reconciler) switchOff(ctx context.Context, machines providers.Machines, id providers.MachineID) error {
 	ticker := time.NewTicker(haltPoll)
 	defer ticker.Stop()
 	asked := false
@@ -140,11 +179,11 @@ func (r *Reconciler) switchOff(ctx context.Context, id providers.MachineID) erro
 		var m providers.Machine
 		var err error
 		if !asked {
-			err = r.Machines.SetPower(ctx, id, false)
+			err = machines.SetPower(ctx, id, false)
 			asked = err == nil
 		}
 		if err == nil || providers.CodeOf(err) == providers.CodeAborted {
-			m, err = r.Machines.Get(ctx, id)
+			m, err = machines.Get(ctx, id)
 		}
 		switch {
 		case providers.CodeOf(err) == providers.CodeNotFound:

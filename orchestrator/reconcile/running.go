@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/providers"
@@ -20,8 +22,13 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 	if !ok {
 		return err
 	}
+	if over, err := r.apply(ctx, t, m); over {
+		return err
+	}
 	off := m.Power == providers.PowerOff || m.Power == providers.PowerCrashed
 	switch {
+	case t.Restoring != "" && off:
+		return r.restore(ctx, t)
 	case t.Cycling && off:
 		t.Cycling = false
 		return r.power(ctx, t, true)
@@ -71,6 +78,9 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	if !ok {
 		return err
 	}
+	if over, err := r.apply(ctx, t, m); over {
+		return err
+	}
 	switch {
 	case ready && (m.Power == providers.PowerOff || m.Power == providers.PowerCrashed):
 		r.repair(t, fmt.Sprintf("the machine is %s%s", m.Power, because(m.Reason)))
@@ -110,7 +120,7 @@ func (r *Reconciler) repair(t *step, reason string) {
 
 // observe reads the machine. Where ok is false the step is over.
 func (r *Reconciler) observe(ctx context.Context, t *step) (m providers.Machine, ok bool, err error) {
-	m, err = r.Machines.Get(ctx, t.Machine)
+	m, err = r.machines(t.Plan.Provider).Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		t.enter(orchestrator.StateFailed, "the provider no longer has the machine")
@@ -123,10 +133,55 @@ func (r *Reconciler) observe(ctx context.Context, t *step) (m providers.Machine,
 	return m, true, nil
 }
 
+// apply brings a machine that is there to what is desired now, and mends what
+// somebody else changed. Where over is set, that was the step.
+func (r *Reconciler) apply(ctx context.Context, t *step, m providers.Machine) (over bool, _ error) {
+	if m.Generation == t.Generation && m.Drift == "" || m.Power == providers.PowerPending {
+		return false, nil
+	}
+	if m.Drift != "" {
+		r.Logger.Warn("machine has drifted", zap.String("instance", string(t.ID)), zap.String("drift", m.Drift))
+	}
+	_, err := r.machines(t.Plan.Provider).Apply(ctx, providers.Change{Machine: t.Machine, Generation: t.Generation, DataBytes: t.DataBytes})
+	switch code := providers.CodeOf(err); code {
+	case "":
+		t.again(pollSoon)
+		return true, nil
+	case providers.CodeConflict, providers.CodeInvalid, providers.CodeUnimplemented:
+		// Another control plane knows better, or it cannot be done: the machine
+		// serves on as it is.
+		r.Logger.Error("machine cannot be brought to what is desired", zap.String("instance", string(t.ID)),
+			zap.Uint64("generation", t.Generation), zap.Uint64("has", m.Generation), zap.Error(err))
+		return false, nil
+	}
+	return true, r.refused(ctx, t, "bringing the machine to what is desired", err)
+}
+
+// restore sets the data disk of a machine that is off back to a snapshot.
+func (r *Reconciler) restore(ctx context.Context, t *step) error {
+	s, ok := r.machines(t.Plan.Provider).(providers.Snapshotter)
+	if !ok {
+		t.Restoring = ""
+		t.enter(orchestrator.StateFailed, "the provider makes no snapshots")
+		return nil
+	}
+	err := s.Restore(ctx, t.Machine, t.Restoring)
+	switch providers.CodeOf(err) {
+	case "":
+		t.Restoring = ""
+		return nil
+	case providers.CodeNotFound:
+		t.Restoring = ""
+		t.enter(orchestrator.StateFailed, fmt.Sprintf("restoring the snapshot: %v", err))
+		return nil
+	}
+	return r.refused(ctx, t, "restoring the snapshot", err)
+}
+
 // power asks for on or off; what becomes of it is seen at the next look.
 func (r *Reconciler) power(ctx context.Context, t *step, on bool) error {
 	t.Enrolment = t.Enrolment.NextBoot()
-	if err := r.Machines.SetPower(ctx, t.Machine, on); err != nil {
+	if err := r.machines(t.Plan.Provider).SetPower(ctx, t.Machine, on); err != nil {
 		return r.refused(ctx, t, "switching the machine", err)
 	}
 	t.again(pollSoon)
@@ -140,7 +195,7 @@ func (r *Reconciler) failed(ctx context.Context, t *step) error {
 		t.rest()
 		return nil
 	}
-	m, err := r.Machines.Get(ctx, t.Machine)
+	m, err := r.machines(t.Plan.Provider).Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		t.rest()
@@ -154,7 +209,7 @@ func (r *Reconciler) failed(ctx context.Context, t *step) error {
 		return nil
 	}
 	t.Enrolment = t.Enrolment.NextBoot()
-	if err := r.Machines.SetPower(ctx, t.Machine, false); err != nil {
+	if err := r.machines(t.Plan.Provider).SetPower(ctx, t.Machine, false); err != nil {
 		return r.lookAgain(ctx, t, err)
 	}
 	t.again(pollSoon)
@@ -177,10 +232,10 @@ func (r *Reconciler) deleting(ctx context.Context, t *step) error {
 		t.gone()
 		return nil
 	}
-	if err := r.Machines.Delete(ctx, t.Machine, false); err != nil {
+	if err := r.machines(t.Plan.Provider).Delete(ctx, t.Machine, false); err != nil {
 		return r.refused(ctx, t, "deleting the machine", err)
 	}
-	_, err := r.Machines.Get(ctx, t.Machine)
+	_, err := r.machines(t.Plan.Provider).Get(ctx, t.Machine)
 	switch {
 	case providers.CodeOf(err) == providers.CodeNotFound:
 		t.gone()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -41,6 +42,8 @@ type world struct {
 	line   *line
 	cloud  *cloud
 	policy reconcile.Policy
+	// others are providers besides the cloud.
+	others map[string]reconcile.Provider
 	// killAt is where the process dies next; empty for nowhere.
 	killAt failpoint.Point
 
@@ -53,7 +56,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{
 		t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), cloud: newCloud(t),
 		policy: reconcile.Policy{
-			Installation: "installation", ControlPlane: "10.0.2.2:1", Region: "local", Size: "standard",
+			Installation: "installation", ControlPlane: "10.0.2.2:1", Places: []reconcile.Place{{Provider: "memory", Region: "local", Size: "standard"}}, Provider: "memory",
 			DataBytes: 1 << 20, Machines: 2, Repairs: 3, HeartbeatLost: time.Minute, OrphanGrace: 10 * time.Minute,
 			Limits: orchestrator.Limits{
 				Requested: time.Hour, Creating: 10 * time.Minute, Booting: 5 * time.Minute,
@@ -92,8 +95,12 @@ func (w *world) open() {
 }
 
 func (w *world) reconciler(queue store.Queue) *reconcile.Reconciler {
-	return reconcile.New(reconcile.Parts{
-		Store: w.hints, Queue: queue, Machines: w.cloud, Images: w.cloud,
+	return reconcile.New(w.parts(queue))
+}
+
+func (w *world) parts(queue store.Queue) reconcile.Parts {
+	return reconcile.Parts{
+		Store: w.hints, Queue: queue, Providers: w.providers(),
 		Clock: func() time.Time { return w.now }, Steady: func() time.Duration { return w.steady }, Random: rand.Reader, Logger: zaptest.NewLogger(w.t, zaptest.Level(zapError)),
 		Trap: func(p failpoint.Point) {
 			if p == w.killAt {
@@ -101,7 +108,13 @@ func (w *world) reconciler(queue store.Queue) *reconcile.Reconciler {
 			}
 		},
 		Policy: w.policy,
-	})
+	}
+}
+
+func (w *world) providers() map[string]reconcile.Provider {
+	all := map[string]reconcile.Provider{"memory": w.cloud}
+	maps.Copy(all, w.others)
+	return all
 }
 
 // line stands in for the queue: it is driven by the tests' clock.
@@ -191,7 +204,7 @@ func (w *world) signups() signup.Service {
 func (w *world) join(u orchestrator.UserID) (o signup.Outcome) {
 	w.t.Helper()
 	w.update(func(tx store.Tx) (err error) {
-		o, err = w.signups().SignUp(tx, u, w.now)
+		o, err = w.signups().SignUp(tx, u, orchestrator.Wish{}, w.now)
 		return err
 	})
 	return o
@@ -288,7 +301,13 @@ func (w *world) reach(id orchestrator.InstanceID, s orchestrator.State) {
 // agents enrols each machine that is on, as package enrol writes it down.
 func (w *world) agents() {
 	w.t.Helper()
-	for id, m := range w.cloud.Machines() {
+	all := w.cloud.Machines()
+	for _, other := range w.others {
+		if c, ok := other.(*cloud); ok {
+			maps.Copy(all, c.Machines())
+		}
+	}
+	for id, m := range all {
 		if m.Power != providers.PowerOn || w.cloud.mute {
 			continue
 		}
@@ -434,6 +453,14 @@ func (c *cloud) SetPower(ctx context.Context, id providers.MachineID, on bool) e
 		}
 		return c.Provider.SetPower(ctx, id, on)
 	})
+}
+
+func (c *cloud) Apply(ctx context.Context, change providers.Change) (m providers.Machine, err error) {
+	err = c.do("Apply", func() (err error) {
+		m, err = c.Provider.Apply(ctx, change)
+		return err
+	})
+	return m, err
 }
 
 func (c *cloud) Delete(ctx context.Context, id providers.MachineID, keepData bool) error {

@@ -118,7 +118,7 @@ func (h *Handler) commit(ctx context.Context, id string, body attest.Digest, e E
 	var outcome Outcome
 	err := h.Store.Update(ctx, func(tx store.Tx) (err error) {
 		if e.Type == UserCreated {
-			outcome, err = h.Service.SignUp(tx, e.User, e.At)
+			outcome, err = h.Service.SignUp(tx, e.User, e.Wish, e.At)
 		} else {
 			outcome, err = h.Service.Delete(tx, e.User, e.At)
 		}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -48,6 +50,8 @@ type Event struct {
 	Type string
 	At   time.Time
 	User orchestrator.UserID
+	// Wish is a signup's; empty where the source has none.
+	Wish orchestrator.Wish
 }
 
 // Secret signs and checks messages.
@@ -121,8 +125,14 @@ func (s Secret) Check(h http.Header, body []byte, now time.Time) (id string, err
 // Encode writes an event as ParseEvent reads it. Errors are those of
 // encoding/json.
 func (e Event) Encode() ([]byte, error) {
+	data := map[string]any{"user_id": string(e.User)}
+	for key, value := range map[string]string{"plan": e.Wish.Plan, "region": e.Wish.Region} {
+		if value != "" {
+			data[key] = value
+		}
+	}
 	b, err := json.Marshal(map[string]any{
-		"type": e.Type, "timestamp": e.At.UTC().Format(time.RFC3339Nano), "data": map[string]any{"user_id": string(e.User)},
+		"type": e.Type, "timestamp": e.At.UTC().Format(time.RFC3339Nano), "data": data,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("encoding an event: %w", err)
@@ -130,11 +140,12 @@ func (e Event) Encode() ([]byte, error) {
 	return b, nil
 }
 
-// ParseEvent reads a body. Every field must be there, once, and no other. The
-// error is ErrEvent, and names the field.
+// ParseEvent reads a body. Every field must be there, once, and no other, but
+// for a signup's plan and region, which may be missing. The error is ErrEvent,
+// and names the field.
 func ParseEvent(body []byte, now time.Time) (Event, error) {
 	var e Event
-	top, err := object("", body, "type", "timestamp", "data")
+	top, err := object("", body, fields{needed: []string{"type", "timestamp", "data"}})
 	if err != nil {
 		return e, err
 	}
@@ -147,7 +158,11 @@ func ParseEvent(body []byte, now time.Time) (Event, error) {
 	if e.At, err = when(top["timestamp"], now); err != nil {
 		return e, err
 	}
-	data, err := object("data.", top["data"], "user_id")
+	in := fields{needed: []string{"user_id"}}
+	if e.Type == UserCreated {
+		in.may = []string{"plan", "region"}
+	}
+	data, err := object("data.", top["data"], in)
 	if err != nil {
 		return e, err
 	}
@@ -159,7 +174,39 @@ func ParseEvent(body []byte, now time.Time) (Event, error) {
 	if err := CheckUser(e.User); err != nil {
 		return e, fmt.Errorf("%w: %w", ErrEvent, err)
 	}
-	return e, nil
+	if e.Wish.Plan, err = placeName("data.plan", data["plan"]); err != nil {
+		return e, err
+	}
+	e.Wish.Region, err = placeName("data.region", data["region"])
+	return e, err
+}
+
+// placeNames are what plans and regions are called.
+var placeNames = regexp.MustCompile(`^[a-z0-9][a-z0-9_.-]{0,63}$`)
+
+// CheckWish refuses what no plan and no region is called, with an error that
+// names the field.
+func CheckWish(w orchestrator.Wish) error {
+	for field, name := range map[string]string{"plan": w.Plan, "region": w.Region} {
+		if name != "" && !placeNames.MatchString(name) {
+			return fmt.Errorf("%s %.64q is not lower-case letters, digits, dots, dashes and underscores, at most 64", field, name)
+		}
+	}
+	return nil
+}
+
+// placeName reads one that may be missing.
+func placeName(field string, raw json.RawMessage) (name string, err error) {
+	if raw == nil {
+		return "", nil
+	}
+	if err := text(field, raw, &name); err != nil {
+		return "", err
+	}
+	if !placeNames.MatchString(name) {
+		return "", fmt.Errorf("%w: %s %.64q is not lower-case letters, digits, dots, dashes and underscores, at most 64", ErrEvent, field, name)
+	}
+	return name, nil
 }
 
 func when(raw json.RawMessage, now time.Time) (time.Time, error) {
@@ -200,14 +247,17 @@ func CheckUser(user orchestrator.UserID) error {
 	return nil
 }
 
-// object splits a JSON object into its members, which must be exactly keys:
+// fields are the members that an object has to have, and those that it may.
+type fields struct{ needed, may []string }
+
+// object splits a JSON object into its members, which must be those of want:
 // encoding/json alone would take a key twice, or in another case.
-func object(path string, raw []byte, keys ...string) (map[string]json.RawMessage, error) {
+func object(path string, raw []byte, want fields) (map[string]json.RawMessage, error) {
 	d := json.NewDecoder(bytes.NewReader(raw))
 	if open, err := d.Token(); err != nil || open != json.Delim('{') {
 		return nil, fmt.Errorf("%w: %s is not a JSON object", ErrEvent, nameOf(path))
 	}
-	members := make(map[string]json.RawMessage, len(keys))
+	members := make(map[string]json.RawMessage, len(want.needed)+len(want.may))
 	for d.More() {
 		token, err := d.Token()
 		key, ok := token.(string)
@@ -229,24 +279,17 @@ func object(path string, raw []byte, keys ...string) (map[string]json.RawMessage
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: something follows the JSON object", ErrEvent)
 	}
-	return members, exactly(path, members, keys)
+	return members, exactly(path, members, want)
 }
 
-func exactly(path string, members map[string]json.RawMessage, keys []string) error {
-	for _, key := range keys {
+func exactly(path string, members map[string]json.RawMessage, want fields) error {
+	for _, key := range want.needed {
 		if _, ok := members[key]; !ok {
 			return fmt.Errorf("%w: %s%s is missing", ErrEvent, path, key)
 		}
 	}
-	if len(members) == len(keys) {
-		return nil
-	}
-	known := make(map[string]bool, len(keys))
-	for _, key := range keys {
-		known[key] = true
-	}
 	for key := range members {
-		if !known[key] {
+		if !slices.Contains(want.needed, key) && !slices.Contains(want.may, key) {
 			return fmt.Errorf("%w: %s%.64s is unknown", ErrEvent, path, key)
 		}
 	}

@@ -39,9 +39,9 @@ type Service struct {
 // precision is the store's: times are compared as they will be read back.
 const precision = time.Microsecond
 
-// SignUp asks for an instance, by an event of the given time. Errors are the
-// store's and those of Random.
-func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
+// SignUp asks for an instance, by an event of the given time. Where the user
+// has one, it stays where it is. Errors are the store's and those of Random.
+func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, wish orchestrator.Wish, at time.Time) (Outcome, error) {
 	at = at.Truncate(precision)
 	void, err := tx.Tombstone(user)
 	if err != nil {
@@ -50,7 +50,7 @@ func (d Service) SignUp(tx store.Tx, user orchestrator.UserID, at time.Time) (Ou
 	if !at.After(void) {
 		return Outcome{Result: Ignored, Reason: "the user was deleted at that time or later"}, nil
 	}
-	outcome, err := d.open(tx, user, at)
+	outcome, err := d.open(tx, user, wish, at)
 	if !errors.Is(err, orchestrator.ErrConflict) {
 		return outcome, err
 	}
@@ -73,14 +73,14 @@ func (d Service) known(tx store.Tx, have orchestrator.Instance, at time.Time) (O
 }
 
 // open makes an instance; ErrConflict where the user has one.
-func (d Service) open(tx store.Tx, user orchestrator.UserID, at time.Time) (Outcome, error) {
+func (d Service) open(tx store.Tx, user orchestrator.UserID, wish orchestrator.Wish, at time.Time) (Outcome, error) {
 	id, err := orchestrator.NewID(d.Random)
 	if err != nil {
 		return Outcome{}, err
 	}
 	now := d.Clock()
 	i := orchestrator.Instance{
-		ID: orchestrator.InstanceID(id), User: user, SignedUp: at, CreatedAt: now,
+		ID: orchestrator.InstanceID(id), User: user, SignedUp: at, Wish: wish, CreatedAt: now,
 		Desired: orchestrator.Present, Generation: 1,
 	}
 	event := i.Enter(orchestrator.StateWaiting, "signed up", now, orchestrator.Limits{})

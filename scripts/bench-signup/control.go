@@ -100,7 +100,7 @@ func seed(ctx context.Context, dir string, waiting int, session attest.Digest) (
 func seedWaiting(tx store.Tx, from, to int) error {
 	desk := signup.Service{Clock: time.Now, Random: rand.Reader}
 	for n := from; n < to; n++ {
-		if _, err := desk.SignUp(tx, orchestrator.UserID(fmt.Sprintf("waiting-%d", n)), time.Now()); err != nil {
+		if _, err := desk.SignUp(tx, orchestrator.UserID(fmt.Sprintf("waiting-%d", n)), orchestrator.Wish{}, time.Now()); err != nil {
 			return err
 		}
 	}
@@ -163,7 +163,7 @@ func serveControl(ctx context.Context, dir string, machines int) (err error) {
 	p, err := controlplane.Open(ctx, controlplane.Options{
 		Dir: dir, Config: c, Clock: time.Now, Random: rand.Reader,
 		Logger:   zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zapcore.InfoLevel)),
-		Provider: func(ctx context.Context) (providers.Provider, error) { return provider(ctx, dir) },
+		Provider: func(ctx context.Context, _ string) (providers.Provider, error) { return provider(ctx, dir) },
 	})
 	if err != nil {
 		return err

@@ -97,7 +97,7 @@ func (s *Shop) Options(c config.Config) controlplane.Options {
 	return controlplane.Options{
 		Dir: filepath.Join(s.State, "control"), Config: c, Clock: time.Now, Random: rand.Reader,
 		Logger:   zaptest.NewLogger(s.t, zaptest.Level(zap.InfoLevel)),
-		Provider: func(context.Context) (providers.Provider, error) { return s.Cloud, nil },
+		Provider: func(context.Context, string) (providers.Provider, error) { return s.Cloud, nil },
 	}
 }
 

@@ -58,7 +58,10 @@ func (i instance1) today() orchestrator.Instance {
 	now := orchestrator.Instance{
 		ID: i.ID, User: i.User, SignedUp: i.SignedUp, Desired: i.Desired, Generation: i.Generation,
 		State: i.State, Reason: i.Reason, Since: i.Since, Entries: 1,
-		Machine: i.Machine, Plan: orchestrator.Plan(i.Plan),
+		Machine: i.Machine, Plan: orchestrator.Plan{
+			Release: i.Plan.Release, Region: i.Plan.Region, Size: i.Plan.Size, DataBytes: i.Plan.DataBytes,
+			Config: i.Plan.Config, ConfigDigest: i.Plan.ConfigDigest, TokenHash: i.Plan.TokenHash,
+		},
 		Created: i.Created, Uncertain: i.Uncertain, Cycling: i.Cycling, Attempts: i.Attempts, Repairs: i.Repairs,
 		Endpoint: i.Inbound, CreatedAt: i.CreatedAt,
 		Enrolment: orchestrator.Enrolment{

@@ -199,11 +199,11 @@ func TestEveryFieldHasANameAndComesBack(t *testing.T) {
 // halves nor written over.
 func TestUnknownRowsAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, want string }{
-		"a later format":   {`"format":2`, `"format":3`, "format 3"},
-		"no format":        {`"format":2,`, ``, "format 0"},
-		"an unknown field": {`"format":2`, `"format":2,"colour":"red"`, "colour"},
-		"two documents":    {`"format":2`, `"format":2}{"format":2`, "follows"},
-		"not JSON":         {`"format":2`, `format`, "format"},
+		"a later format":   {`"format":3`, `"format":4`, "format 4"},
+		"no format":        {`"format":3,`, ``, "format 0"},
+		"an unknown field": {`"format":3`, `"format":3,"colour":"red"`, "colour"},
+		"two documents":    {`"format":3`, `"format":3}{"format":3`, "follows"},
+		"not JSON":         {`"format":3`, `format`, "format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -240,6 +240,21 @@ func TestMigrationRefusesWhatItDoesNotKnow(t *testing.T) {
 	}
 	edit(t, dir, `UPDATE instances SET document = replace(document, '"Colour"', '"Reason"')`)
 	open(t, dir)
+}
+
+// The rows of the schema before this one are read as they are.
+func TestDatabaseOfTheFifthSchemaOpens(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	update(t, s, func(tx store.Tx) error { return tx.Insert(instance("a", "amara")) })
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	edit(t, dir, `UPDATE instances SET document = replace(document, '"format":3', '"format":2'); PRAGMA user_version = 5`)
+	got := view(t, open(t, dir), func(v store.Reader) (orchestrator.Instance, error) { return v.Instance("a") })
+	if got.User != "amara" || got.Wish != (orchestrator.Wish{}) || got.Plan.Provider != "" {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestSchemaOfALaterProgramIsRefused(t *testing.T) {
