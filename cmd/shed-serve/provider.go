@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/orchestrator/config"
@@ -25,4 +26,13 @@ func openProvider(ctx context.Context, c config.Config, name string, logger *zap
 		path = filepath.Join(filepath.Dir(program), "shed-provider-"+name)
 	}
 	return plugin.Open(ctx, plugin.Options{Name: name, Path: path, Log: logger.Named("provider")})
+}
+
+func newProviderCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "provider",
+		Short: "test provider plugins",
+	}
+	cmd.AddCommand(newProviderTestCommand())
+	return cmd
 }

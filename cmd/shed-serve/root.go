@@ -12,6 +12,6 @@ people type them as shed's.`
 func newRootCommand() *cobra.Command {
 	root := cli.NewRoot(rootLong)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newServeCommand(), newConfigCommand(), cli.NewVersionCommand())
+	root.AddCommand(newServeCommand(), newConfigCommand(), newProviderCommand(), cli.NewVersionCommand())
 	return root
 }

@@ -9,7 +9,7 @@ import (
 func TestPartFor(t *testing.T) {
 	for line, want := range map[string]string{
 		"serve": "shed-serve", "serve --help": "shed-serve", "help serve": "shed-serve", "config": "shed-serve",
-		"image build x": "shed-image", "release rebuild x --inputs y": "shed-image", "help release rebuild": "shed-image", "release list": "", "release": "", "__complete image ": "shed-image", "__complete image --x": "shed-image",
+		"image build x": "shed-image", "provider test x --config y": "shed-serve", "provider list": "", "release rebuild x --inputs y": "shed-image", "help release rebuild": "shed-image", "release list": "", "release": "", "__complete image ": "shed-image", "__complete image --x": "shed-image",
 		"__completeNoDesc serve ": "shed-serve",
 		"":                        "", "help": "", "verify": "", "help verify": "", "mistyped": "",
 		// The word is still being typed: it may become another.

@@ -16,10 +16,11 @@ import (
 func newProviderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "provider",
-		Short: "list providers",
+		Short: "list and test providers",
 	}
 	adminFlags(cmd)
-	cmd.AddCommand(newProviderListCommand())
+	cmd.AddCommand(newProviderListCommand(),
+		newPart("test", "shed-serve", "run the conformance suite against a provider plugin"))
 	return cmd
 }
 

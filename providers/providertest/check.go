@@ -17,9 +17,8 @@ import (
 type Options struct {
 	// Only are the names of the cases to run; nil for all.
 	Only []string
-	// Started and Ended are called around each case; nil for nobody.
+	// Started is called before each case; nil for nobody.
 	Started func(name string, index, of int)
-	Ended   func(CaseReport)
 }
 
 // Names are the cases there are, in their order.
@@ -51,11 +50,7 @@ func Check(ctx context.Context, subject Subject, o Options) (Report, error) {
 		if o.Started != nil {
 			o.Started(c.name, i, len(chosen))
 		}
-		one := s.check(ctx, c)
-		r.Cases = append(r.Cases, one)
-		if o.Ended != nil {
-			o.Ended(one)
-		}
+		r.Cases = append(r.Cases, s.check(ctx, c))
 	}
 	r.Leaks = s.leaks
 	return r, nil

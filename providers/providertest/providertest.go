@@ -8,20 +8,12 @@
 package providertest
 
 import (
-	"cmp"
 	"context"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"github.com/toolshed-cloud/shed/providers"
-)
-
-// The attributes by which a test's output tells what it was about.
-const (
-	AttrProvider = "conformance.provider"
-	AttrLeaks    = "conformance.leaks"
 )
 
 // What a subject can have besides what Info offers, named by a case that was
@@ -80,12 +72,10 @@ func Run(t *testing.T, open func(t *testing.T) Subject) {
 	if err != nil {
 		t.Fatalf("Info: %v", err)
 	}
-	t.Attr(AttrProvider, cmp.Or(s.Name, info.Name))
 	s.info = info
 	for _, c := range cases() {
 		t.Run(c.name, func(t *testing.T) { s.run(t, c) })
 	}
-	t.Attr(AttrLeaks, strconv.Itoa(s.leaks))
 }
 
 // testCase is one case. Its name says what holds.

@@ -1,0 +1,88 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+)
+
+// subject is a provider under test.
+type subject struct {
+	name string
+	// fewest is how many cases it has to pass: fewer mean that it has stopped
+	// offering something.
+	fewest int
+	// prepare readies a cloud in dir, which has a short path.
+	prepare func(ctx context.Context, bin, dir string) (cloud, error)
+}
+
+// cloud is what a provider is tested on.
+type cloud struct {
+	// config is the file that `shed provider test` reads.
+	config string
+	args   []string
+	// stop ends what was started; nil for nothing.
+	stop func() error
+}
+
+var subjects = []subject{
+	{"memory", 133, memory},
+	{"qemu", 100, qemu},
+}
+
+func memory(ctx context.Context, bin, dir string) (cloud, error) {
+	socket := filepath.Join(dir, "cloud")
+	faults, stop, err := start(ctx, filepath.Join(bin, "shed-provider-memory"), "cloud", "--socket", socket)
+	return cloud{
+		config: fmt.Sprintf("settings: {cloud: %q}\nrotated: {cloud: %q, credentials: others}\n", socket, socket),
+		args:   []string{"--faults", faults, "--patience", "10s"},
+		stop:   stop,
+	}, err
+}
+
+// qemu's machines boot nothing: what is tested is how they are looked after.
+func qemu(_ context.Context, _, dir string) (cloud, error) {
+	for _, sub := range []string{"state", "run"} {
+		if err := os.Mkdir(filepath.Join(dir, sub), 0o700); err != nil {
+			return cloud{}, err
+		}
+	}
+	return cloud{config: fmt.Sprintf(`settings:
+  state_dir: %q
+  runtime_dir: %q
+  memory_bytes: 268435456
+  vcpus: 1
+  accel: tcg
+  grace: 10ms
+`, filepath.Join(dir, "state"), filepath.Join(dir, "run"))}, nil
+}
+
+// start runs a program that says one line once it is ready, and answers that
+// line. stop interrupts it and waits.
+func start(ctx context.Context, name string, args ...string) (line string, stop func() error, err error) {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", nil, err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", nil, err
+	}
+	stop = func() error {
+		err := cmd.Process.Signal(os.Interrupt)
+		if errors.Is(err, os.ErrProcessDone) {
+			err = nil
+		}
+		return errors.Join(err, cmd.Wait())
+	}
+	lines := bufio.NewScanner(out)
+	if !lines.Scan() {
+		return "", nil, errors.Join(fmt.Errorf("%s said nothing", name), stop())
+	}
+	return lines.Text(), stop, nil
+}
