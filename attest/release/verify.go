@@ -42,6 +42,19 @@ func Verify(manifest, bundle []byte, key crypto.PublicKey) (*Manifest, attest.Re
 	return m, attest.ReleaseDigest(digest), nil
 }
 
+// VerifyMessage checks the bundle's signature over any message with key. Errors
+// are Verify's.
+func VerifyMessage(message, bundle []byte, key crypto.PublicKey) error {
+	if err := checkKey(key); err != nil {
+		return fmt.Errorf("%w: key: %w", attest.ErrPolicy, err)
+	}
+	b, err := parseBundle(bundle)
+	if err != nil {
+		return err
+	}
+	return b.check(message, attest.Sum(message), key)
+}
+
 // check trusts nothing that the bundle says of itself: its digest and its hint
 // only make for a better reason.
 func (b *bundle) check(manifest []byte, digest attest.Digest, key crypto.PublicKey) error {

@@ -12,6 +12,6 @@ them as shed's.`
 func newRootCommand() *cobra.Command {
 	root := cli.NewRoot(rootLong)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.AddCommand(newImageCommand(), newReleaseCommand(), cli.NewVersionCommand())
+	root.AddCommand(newImageCommand(), newReleaseCommand(), newProviderCommand(), cli.NewVersionCommand())
 	return root
 }

@@ -114,7 +114,7 @@ func (o *providerTestOptions) run(cmd *cobra.Command, program string) error {
 	if err != nil {
 		return fmt.Errorf("making a temporary directory: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer os.RemoveAll(dir) //nolint:errcheck // it is in the system's own temporary directory
 	logger := zap.NewNop()
 	if o.verbose {
 		logger = newLogger(cmd.ErrOrStderr(), zap.InfoLevel)

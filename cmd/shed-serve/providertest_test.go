@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,7 +13,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/zap"
+
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/orchestrator/config"
+	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/manifest/manifesttest"
 )
 
 // fakeCloud builds the memory provider and runs its cloud; it answers where
@@ -70,7 +76,9 @@ func TestProviderTest(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "memory test: 3 passed, 0 failed, 0 skipped, 0 left behind") {
 		t.Errorf("%d\n%s%s", code, out, errs)
 	}
-	var report struct{ Cases []struct{ Name, Outcome string } }
+	var report struct {
+		Cases []struct{ Name, Outcome string }
+	}
 	code, out, errs = runServe(t.Context(), append(common, "--json")...)
 	if err := json.Unmarshal([]byte(out), &report); code != 0 || err != nil || len(report.Cases) != 3 || report.Cases[2].Outcome != "skipped" {
 		t.Errorf("%d %v\n%s%s", code, err, out, errs)
@@ -110,4 +118,71 @@ func TestProviderTestNamesWhatIsWrong(t *testing.T) {
 			t.Errorf("%s: %d\n%s", name, code, errs)
 		}
 	}
+}
+
+// A plugin that was signed is installed, started, and refused once it is
+// another one.
+func TestProviderInstall(t *testing.T) {
+	program, _, _ := fakeCloud(t)
+	key := manifesttest.SignAs(t, program, "memory", providers.ContractVersion)
+	state := t.TempDir()
+	install := func(key string) (int, string) {
+		code, out, errs := runServe(t.Context(), "provider", "install", program, "--key", key, "--state", state)
+		return code, out + errs
+	}
+	if code, said := install(key); code != 0 || !strings.Contains(said, "installed provider memory 1.0.0") {
+		t.Fatalf("%d: %s", code, said)
+	}
+	open := func(keys ...string) error {
+		p := plugins{config: loaded(t, "provider.name=memory", "plugins.keys="+list(t, keys)), dir: pluginsDir(state), logger: zap.NewNop()}
+		opened, err := p.open(t.Context(), "memory")
+		if err != nil {
+			return err
+		}
+		return opened.Close()
+	}
+	if err := open(key); err != nil {
+		t.Errorf("a signed plugin: %v", err)
+	}
+	if err := open(); !errors.Is(err, errUnsigned) {
+		t.Errorf("without a key: %v", err)
+	}
+	installed := filepath.Join(pluginsDir(state), "shed-provider-memory")
+	f, err := os.OpenFile(installed, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteString("x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(key); !errors.Is(err, errUnsigned) || !strings.Contains(fmt.Sprint(err), "sha256") || cli.ExitCode(err) != cli.ExitRefused {
+		t.Errorf("a changed plugin: %v", err)
+	}
+	if code, said := install(manifesttest.SignAs(t, program, "other", providers.ContractVersion)); code != 4 {
+		t.Errorf("a plugin under another's name: %d: %s", code, said)
+	}
+	if code, said := install(key); code != 4 || !strings.Contains(said, "signed") {
+		t.Errorf("another maker's: %d: %s", code, said)
+	}
+}
+
+func loaded(t *testing.T, flags ...string) config.Config {
+	t.Helper()
+	c, _, err := config.Load(config.Sources{Env: func(string) (string, bool) { return "", false }, Flags: flags})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func list(t *testing.T, names []string) string {
+	t.Helper()
+	b, err := json.Marshal(append([]string{}, names...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }

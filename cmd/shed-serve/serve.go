@@ -20,7 +20,6 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
-	"github.com/toolshed-cloud/shed/providers"
 )
 
 // powerOffWithin bounds a power-off: a stop takes under 15 s in all.
@@ -51,7 +50,7 @@ func newServeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			o := planeOptions(cli.ControlDir(cmd), c, cmd.ErrOrStderr())
+			o := planeOptions(cli.StateDir(cmd), cli.ControlDir(cmd), c, cmd.ErrOrStderr())
 			if powerOff {
 				return explainServe(powerOffAll(cmd.Context(), o))
 			}
@@ -64,13 +63,11 @@ func newServeCommand() *cobra.Command {
 	return cmd
 }
 
-func planeOptions(dir string, c config.Config, log io.Writer) controlplane.Options {
+func planeOptions(state, dir string, c config.Config, log io.Writer) controlplane.Options {
 	logger := newLogger(log, c.LogLevel)
 	return controlplane.Options{
 		Dir: dir, Config: c, Clock: time.Now, Random: rand.Reader, Logger: logger,
-		Provider: func(ctx context.Context, name string) (providers.Provider, error) {
-			return openProvider(ctx, c, name, logger)
-		},
+		Provider: plugins{config: c, dir: pluginsDir(state), logger: logger}.open,
 	}
 }
 

@@ -117,7 +117,7 @@ func TestUsedPortIsRefusedWithAHint(t *testing.T) {
 	}
 	defer taken.Close()
 	c := config.Config{AdminListen: taken.Addr().String()}
-	err = explainServe(serve(t.Context(), planeOptions(t.TempDir(), c, t.Output()), false))
+	err = explainServe(serve(t.Context(), planeOptions(t.TempDir(), t.TempDir(), c, t.Output()), false))
 	var out bytes.Buffer
 	cli.Report(&out, err, false)
 	want := "listening on " + c.AdminListen + " (listen.admin): address already in use\nhint: another program listens there"
@@ -132,7 +132,7 @@ func TestDamagedDatabaseIsExplained(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	cli.Report(&out, explainServe(serve(t.Context(), planeOptions(dir, config.Config{}, t.Output()), false)), false)
+	cli.Report(&out, explainServe(serve(t.Context(), planeOptions(dir, dir, config.Config{}, t.Output()), false)), false)
 	if text := out.String(); !strings.Contains(text, "the database is damaged") || !strings.Contains(text, "\nhint: put the whole state directory back from a backup\n") {
 		t.Errorf("%s", text)
 	}

@@ -16,11 +16,13 @@ import (
 func newProviderCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "provider",
-		Short: "list and test providers",
+		Short: "list, test, sign and install providers",
 	}
 	adminFlags(cmd)
 	cmd.AddCommand(newProviderListCommand(),
-		newPart("test", "shed-serve", "run the conformance suite against a provider plugin"))
+		newPart("test", "shed-serve", "run the conformance suite against a provider plugin"),
+		newPart("install", "shed-serve", "install a signed provider plugin"),
+		newPart("sign", "shed-image", "sign a provider plugin for others to install"))
 	return cmd
 }
 

@@ -86,6 +86,10 @@ type Config struct {
 	ProviderName string
 	Plugin       string
 	Settings     []byte
+	// PluginKeys are files with the public keys of who may sign plugins;
+	// PluginsUnsigned starts those that nobody has signed.
+	PluginKeys      []string
+	PluginsUnsigned bool
 	// More are the providers besides that one.
 	More      map[string]Provider
 	Machines  int
@@ -149,6 +153,8 @@ var table = []key{
 	{"provider.plugin", "", "the plugin's program; empty for shed-provider-NAME beside this one", path(func(c *Config) *string { return &c.Plugin })},
 	{"provider.settings", "{}", "the provider's own settings, a map", settings},
 	{"providers", "{}", "more providers beside that one: a map of name to plugin and settings", moreProviders},
+	{"plugins.keys", "[]", "public keys, PEM files, of who may sign the plugins that did not come with this program", pluginKeys},
+	{"plugins.unsigned", "false", "start plugins that nobody has signed, for development: true or false", truth(func(c *Config) *bool { return &c.PluginsUnsigned })},
 	{"limits.machines", "10", "how many machines at most; more instances wait", number(func(c *Config) *int { return &c.Machines }, 0, 1_000_000)},
 	{"limits.repairs", "3", "how many restarts an instance gets before it has failed", number(func(c *Config) *int { return &c.Repairs }, 0, 1000)},
 	{"instance.region", "local", "where machines are made where instance.places is empty", text(func(c *Config) *string { return &c.Region }, nil)},
@@ -220,6 +226,16 @@ func from(dir, path string) string {
 		return path
 	}
 	return filepath.Join(dir, path)
+}
+
+func truth(field func(*Config) *bool) func(*Config, string, string) error {
+	return func(c *Config, s, _ string) error {
+		*field(c) = s == "true"
+		if s != "true" && s != "false" {
+			return fmt.Errorf("%q is neither true nor false", s)
+		}
+		return nil
+	}
 }
 
 func duration(field func(*Config) *time.Duration, least, most time.Duration) func(*Config, string, string) error {

@@ -63,6 +63,17 @@ func moreProviders(c *Config, s, dir string) error {
 	return nil
 }
 
+func pluginKeys(c *Config, s, dir string) error {
+	c.PluginKeys = nil
+	if err := strictJSON(s, &c.PluginKeys); err != nil {
+		return err
+	}
+	for n := range c.PluginKeys {
+		c.PluginKeys[n] = from(dir, c.PluginKeys[n])
+	}
+	return nil
+}
+
 // maxPlaces caps a list of places.
 const maxPlaces = 64
 

@@ -2,7 +2,7 @@
 // provider contract with it, on either side of the wire.
 //
 // Invariants: a program runs only when its bytes have the checksum that the
-// caller pinned; it inherits nothing of the host's environment; both ends are
+// caller pinned, if it pinned one; it inherits nothing of the host's environment; both ends are
 // authenticated by certificates made for this one process; an error arrives as
 // the *providers.Error that the plugin returned; no call waits for ever, and a
 // plugin that hangs is killed; and neither process survives the other by more
@@ -11,6 +11,7 @@ package plugin
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -26,6 +27,7 @@ import (
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -36,8 +38,10 @@ const maxMessageBytes = 4 << 20
 type Options struct {
 	// Name is the provider's name; Info must answer the same one.
 	Name string
-	// Path is the program.
-	Path string
+	// Path is the program, SHA256 what it must hold to be started; zero where
+	// nobody vouches for it but whoever may write there.
+	Path   string
+	SHA256 attest.Digest
 	// RuntimeDir holds the plugin's temporary directory with its socket: its
 	// path must be short. Empty is the system's.
 	RuntimeDir string
@@ -109,6 +113,7 @@ func start(ctx context.Context, opts Options) (*process, error) {
 		HandshakeConfig:  handshake,
 		Plugins:          goplugin.PluginSet{dispensed: &bridge{}},
 		Cmd:              p.cmd,
+		SecureConfig:     pinned(opts.SHA256),
 		SkipHostEnv:      true,
 		AutoMTLS:         true,
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
@@ -130,6 +135,14 @@ func start(ctx context.Context, opts Options) (*process, error) {
 		return nil, fmt.Errorf("starting plugin %s: %w", opts.Name, errors.Join(err, p.stop()))
 	}
 	return p, nil
+}
+
+// pinned has the program's bytes checked before it runs.
+func pinned(sum attest.Digest) *goplugin.SecureConfig {
+	if sum.IsZero() {
+		return nil
+	}
+	return &goplugin.SecureConfig{Checksum: sum[:], Hash: sha256.New()}
 }
 
 func command(opts Options, tempDir string, lifeline *os.File) *exec.Cmd {
