@@ -68,7 +68,9 @@ type Root struct {
 	queue     *queue.Queue
 	// origins serve what has hosts of its own.
 	origins []originOf
-	stop    context.CancelFunc
+	// watchers are told of each request.
+	watchers []watcher
+	stop     context.CancelFunc
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -86,7 +88,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}}
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}, watchers: []watcher{count}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -156,7 +158,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log))
+	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log, r.watchers...))
 }
 
 // Stop ends requests that would last. It is called before the server waits for

@@ -52,6 +52,7 @@ type Mount struct {
 	// reporter and page are what the API told; nil and empty where it did not.
 	reporter Reporter
 	page     string
+	traffic  traffic
 }
 
 // Site is what all places share: a document, a mux, a clock, and a context that
@@ -157,6 +158,7 @@ func (m *Mount) PagePath() string { return m.page }
 
 // admit runs what is admitted, with a bounded body.
 func (m *Mount) admit(w http.ResponseWriter, r *http.Request, route Route, run func(*http.Request)) {
+	m.see(r)
 	if limit := route.BodyBytes; limit >= 0 {
 		if r.ContentLength > limit {
 			problem.New(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has %d bytes, at most %d", r.ContentLength, limit)).Write(w)
