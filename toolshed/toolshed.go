@@ -114,6 +114,9 @@ type fetchSection struct {
 
 // openShared opens what APIs are given.
 func (r *Root) openShared(ctx context.Context) (err error) {
+	if err := r.openTelemetry(); err != nil {
+		return err
+	}
 	var section fetchSection
 	if err := r.Config.Section("fetch", &section); err != nil {
 		return err
