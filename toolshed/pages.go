@@ -81,6 +81,8 @@ type homeData struct {
 
 type homeAPI struct {
 	Name, Page, Kept, Bytes string
+	// Quota is empty for none.
+	Quota string
 }
 
 // home is what runs, and what it keeps.
@@ -95,6 +97,9 @@ func (r *Root) home(req *http.Request) (any, error) {
 				return nil, fmt.Errorf("asking %s what it keeps: %w", m.Name, err)
 			}
 			a.Kept, a.Bytes = fmt.Sprintf("%d %s", u.Count, u.Of), inUnits(u.Bytes)
+			if u.Quota > 0 {
+				a.Quota = inUnits(u.Quota)
+			}
 			total += u.Bytes
 		}
 		d.APIs = append(d.APIs, a)

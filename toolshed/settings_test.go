@@ -39,7 +39,7 @@ func refusal(t *testing.T, text string) error {
 
 // A number that makes no sense is said at the start.
 func TestNumbersThatMakeNoSense(t *testing.T) {
-	for _, text := range []string{"functions: {concurrent: -1}", "functions: {concurrent: 0}", "functions: {quota_bytes: 0}", "blobs: {quota_bytes: 0}"} {
+	for _, text := range []string{"functions: {concurrent: -1}", "functions: {concurrent: 0}", "functions: {quota_bytes: 0}", "blobs: {quota_bytes: 0}", "kv: {quota_bytes: 0}", "queue: {quota_bytes: -1}", "data: {quota_bytes: 0}"} {
 		if err := refusal(t, text); !errors.Is(err, config.ErrConfig) {
 			t.Errorf("%s: %v", text, err)
 		}

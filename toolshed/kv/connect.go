@@ -70,7 +70,7 @@ func refuseConnect(w http.ResponseWriter, err error) {
 		status = http.StatusBadRequest
 	case errors.Is(err, ErrTooLarge):
 		status = http.StatusRequestEntityTooLarge
-	case errors.Is(err, store.ErrFull):
+	case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrQuota):
 		// It is one of 5xx by its number, but trying again does not help.
 		status = http.StatusConflict
 	}

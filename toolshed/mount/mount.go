@@ -28,6 +28,8 @@ type Usage struct {
 	Count int64 `json:"count"`
 	// Of says what was counted, in the plural.
 	Of string `json:"of"`
+	// Quota bounds the bytes; 0 for none, or for one of something else.
+	Quota int64 `json:"quota"`
 }
 
 // Reporter is an API that says what it keeps.
