@@ -67,7 +67,9 @@ func makeRoom(t *testing.T, s, name string) {
 	t.Helper()
 	if name == "queue" {
 		_, text, _ := ask(t, s, "POST", "/api/queue/q/receive?max=2", "")
-		var got struct{ Messages []struct{ ID, Receipt string } }
+		var got struct {
+			Messages []struct{ ID, Receipt string }
+		}
 		if err := json.Unmarshal([]byte(text), &got); err != nil || len(got.Messages) != 2 {
 			t.Fatalf("received %s", text)
 		}

@@ -41,7 +41,9 @@ type Options struct {
 	Config *config.Config
 	// BehindAgent says that nobody but the agent reaches this server.
 	BehindAgent bool
-	Log         *zap.Logger
+	// Machine is what the agent says of it.
+	Machine Machine
+	Log     *zap.Logger
 	// Where they are nil, Now is time.Now and Random is crypto/rand.Reader.
 	Now    func() time.Time
 	Random io.Reader
@@ -71,6 +73,7 @@ type Root struct {
 	// watchers are told of each request.
 	watchers []watcher
 	stop     context.CancelFunc
+	started  time.Time
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -88,7 +91,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}, watchers: []watcher{count}}
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}, watchers: []watcher{count}, started: o.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())

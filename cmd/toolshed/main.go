@@ -92,7 +92,7 @@ func open(ctx context.Context, s settings, out io.Writer, restart func()) (addre
 	if err != nil {
 		return "", err
 	}
-	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Log: log, Restart: restart})
+	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Machine: s.machine, Log: log, Restart: restart})
 	if err != nil {
 		return "", err
 	}
