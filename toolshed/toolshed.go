@@ -73,6 +73,7 @@ type Root struct {
 	// watchers are told of each request.
 	watchers []watcher
 	stop     context.CancelFunc
+	seal     seal
 	started  time.Time
 	// closers end what was opened, the last first.
 	closers []func() error
@@ -164,7 +165,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log, r.watchers...))
+	return named(logged(r.guard.Identify(r.seal.keep(r.origin(problem.Unrouted(r.mux)))), r.route, r.Log, r.watchers...))
 }
 
 // Stop ends requests that would last. It is called before the server waits for
