@@ -62,8 +62,8 @@ func toolshedMachine(t *testing.T) fnOpener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(context.Context, *relyingParty, time.Duration) (functionsAt, func(), error) {
-		return functionsAt{machine: at, by: byOwner{s.Client().Transport}}, func() {}, nil
+	return func(*relyingParty, context.Context, time.Duration) (toolshedAt, func(), error) {
+		return toolshedAt{machine: at, by: byOwner{s.Client().Transport}}, func() {}, nil
 	}
 }
 
