@@ -32,7 +32,7 @@ func (pipes) Addr() net.Addr { return &net.UnixAddr{} }
 
 // upload sends a body of so many parts, one after each pause, and answers when
 // and how the handler's reading of it ended, and what the caller was answered.
-func upload(t *testing.T, parts int, part string, pause time.Duration, read func(io.Reader) error) (took time.Duration, err error, answer string) {
+func upload(t *testing.T, parts int, part string, pause time.Duration, read func(io.Reader) error) (took time.Duration, answer string, err error) {
 	t.Helper()
 	ended := make(chan error, 1)
 	h := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { ended <- read(r.Body) })
@@ -67,7 +67,7 @@ func upload(t *testing.T, parts int, part string, pause time.Duration, read func
 	err = <-ended
 	took = time.Since(began)
 	answer, _ = bufio.NewReader(client).ReadString('\n') //nolint:errcheck // nothing where it was cut off
-	return took, err, answer
+	return took, answer, err
 }
 
 // Who lets a body wait is not waited for, however little they send meanwhile;
@@ -88,7 +88,7 @@ func TestBodiesAreWaitedFor(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				took, err, _ := upload(t, c.parts, c.part, c.pause, all)
+				took, _, err := upload(t, c.parts, c.part, c.pause, all)
 				if took != c.took || !errors.Is(err, c.err) {
 					t.Errorf("ended after %s with %v", took, err)
 				}
@@ -102,7 +102,7 @@ func TestBodiesAreWaitedFor(t *testing.T) {
 func TestUnreadBodies(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		_, err, answer := upload(t, 2, "x", time.Hour, func(io.Reader) error { return nil })
+		_, answer, err := upload(t, 2, "x", time.Hour, func(io.Reader) error { return nil })
 		if err != nil || !strings.HasPrefix(answer, "HTTP/1.1 200") || time.Since(began) > leftoverPatience+time.Second {
 			t.Errorf("%v, %q after %s", err, answer, time.Since(began))
 		}

@@ -37,7 +37,7 @@ type receiver struct {
 func newReceiver(t *testing.T) *receiver {
 	t.Helper()
 	r := &receiver{raw: make(chan string, 16), spans: make(chan *tracepb.Span, 1000)}
-	r.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	r.Server = httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, req *http.Request) {
 		b, err := io.ReadAll(req.Body)
 		var asked collectorpb.ExportTraceServiceRequest
 		if err != nil || proto.Unmarshal(b, &asked) != nil || req.URL.Path != "/base/v1/traces" ||
