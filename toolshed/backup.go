@@ -15,7 +15,7 @@ func (r *Root) registerBackup() {
 	if restart == nil {
 		restart = func() {}
 	}
-	backup.Register(r.mount("backup", backup.Limits), &backup.API{Source: source, Fresh: r.fresh, Restart: restart, Log: r.Log})
+	backup.Register(r.mount("backup", backup.Limits), &backup.API{Source: source, Fresh: r.fresh, Seal: r.seal.close, Restart: restart, Log: r.Log})
 }
 
 // fresh says why nothing may be restored here: what an API keeps would be lost.

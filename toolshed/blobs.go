@@ -15,6 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/blobs"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
+	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
 )
 
@@ -60,8 +61,9 @@ func (r *Root) openBlobs(ctx context.Context) error {
 	}
 	r.folders = append(r.folders, blobs.Folder)
 	r.sweepBlobs(kept)
-	blobs.Register(r.mount("blobs", blobs.Limits), kept)
-	r.openSites(kept)
+	m := r.mount("blobs", blobs.Limits)
+	blobs.Register(m, kept)
+	r.openSites(kept, m)
 	return nil
 }
 
@@ -77,11 +79,11 @@ func (r *Root) sweepBlobs(kept *blobs.Store) {
 }
 
 // openSites has the hosts of sites answered by them alone.
-func (r *Root) openSites(kept *blobs.Store) {
+func (r *Root) openSites(kept *blobs.Store, m *mount.Mount) {
 	site := r.site
 	site.Mux = http.NewServeMux()
 	blobs.RegisterHosts(site.New("sites", blobs.Limits), kept)
-	sites := problem.Unrouted(site.Mux)
+	sites := m.Owning(problem.Unrouted(site.Mux))
 	r.origins = append(r.origins, func(req *http.Request) http.Handler {
 		if blobs.SiteOf(req) == "" {
 			return nil

@@ -329,6 +329,7 @@ func TestSites(t *testing.T) {
 	}
 	put(204, "blog", site(files))
 	put(422, "BLOG", site(files))
+	put(422, "fn", site(files))
 	put(422, "blog", site(map[string]string{"../x": files["index.html"]}))
 	put(422, "blog", site(map[string]string{"x": strings.Repeat("ab", 32)}))
 	for path, want := range map[string]string{
@@ -364,6 +365,44 @@ func TestSites(t *testing.T) {
 	}
 	if status, _, _ := ask(t, s, "DELETE", "/api/blobs/sites/blog", ""); status != 204 {
 		t.Errorf("deleting the site: %d", status)
+	}
+}
+
+// The reference shows the protocol's routes, each of which is there and wants who
+// it says.
+func TestUploadsAreDocumented(t *testing.T) {
+	s := serve(t)
+	_, text, _ := ask(t, s, "GET", "/openapi.json", "")
+	var document struct {
+		Paths map[string]map[string]struct{ Security []map[string][]string }
+	}
+	if err := json.Unmarshal([]byte(text), &document); err != nil {
+		t.Fatal(err)
+	}
+	_, minted, _ := ask(t, s, "POST", "/api/auth/tokens", `{"name":"x","scopes":["kv:read"]}`, "Content-Type", "application/json")
+	var token struct{ Token string }
+	if err := json.Unmarshal([]byte(minted), &token); err != nil {
+		t.Fatal(err)
+	}
+	_, page, _ := ask(t, s, "GET", "/reference", "")
+	shown := 0
+	for path, operations := range document.Paths {
+		if !strings.HasPrefix(path, "/api/blobs/uploads") {
+			continue
+		}
+		for method, op := range operations {
+			shown++
+			status, _, h := ask(t, s, strings.ToUpper(method), strings.ReplaceAll(path, "{id}", "x"), "", "Authorization", "Bearer "+token.Token)
+			if want := fmt.Sprint(op.Security); (status == 403) != strings.Contains(want, "blobs:write") || status == 404 || status == 405 {
+				t.Errorf("%s %s: %d %s, documented as %s", method, path, status, h.Get("WWW-Authenticate"), want)
+			}
+		}
+		if !strings.Contains(page, path) {
+			t.Errorf("the reference does not show %s", path)
+		}
+	}
+	if shown != 8 {
+		t.Errorf("%d operations", shown)
 	}
 }
 

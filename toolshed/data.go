@@ -11,9 +11,11 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/data"
 )
 
-// dataSection is the part of the configuration about databases elsewhere.
+// dataSection is the part of the configuration about documents, and databases
+// elsewhere.
 type dataSection struct {
-	External map[string]externalSection `yaml:"external"`
+	QuotaBytes int64                      `yaml:"quota_bytes"`
+	External   map[string]externalSection `yaml:"external"`
 }
 
 type externalSection struct {
@@ -30,7 +32,7 @@ type externalSection struct {
 const maxExternalBytes = 8 << 20
 
 func (r *Root) openData(ctx context.Context) error {
-	var section dataSection
+	section := dataSection{QuotaBytes: 4 << 30}
 	if err := r.Config.Section("data", &section); err != nil {
 		return err
 	}
@@ -42,7 +44,7 @@ func (r *Root) openData(ctx context.Context) error {
 		}
 		external[name] = database
 	}
-	db, err := r.open(ctx, data.Schema)
+	db, err := r.openWithin(ctx, data.Schema, section.QuotaBytes)
 	if err != nil {
 		return err
 	}

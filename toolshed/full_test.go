@@ -27,6 +27,13 @@ func TestMain(m *testing.M) {
 		serveDirectory(dir)
 		return
 	}
+	if os.Getenv(decryptEnv) != "" {
+		if err := decrypt(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(m.Run())
 }
 

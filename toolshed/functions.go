@@ -46,8 +46,9 @@ func (r *Root) openFunctions(ctx context.Context) error {
 	r.closers = append(r.closers, s.Close)
 	r.background(func(ctx context.Context) { s.Schedule(ctx, functions.Minutes{Now: r.Now}) })
 	r.background(func(ctx context.Context) { s.Follow(ctx, messagesOf{r.queue}) })
-	functions.Register(r.mount("functions", mount.Limits{Lasting: 4 * section.Concurrent}), s)
-	r.origins = append(r.origins, ofKind("fn", s.Origin))
+	m := r.mount("functions", mount.Limits{Lasting: 4 * section.Concurrent})
+	functions.Register(m, s)
+	r.origins = append(r.origins, ofKind("fn", func(name string) http.Handler { return m.Owning(s.Origin(name)) }))
 	return nil
 }
 

@@ -430,6 +430,20 @@ func TestFunctionsFollowQueues(t *testing.T) {
 	if e := l.next("message"); !strings.Contains(string(e.Data), `"trigger":"queue"`) || strings.Contains(string(e.Data), "failure") {
 		t.Errorf("%s", e.Data)
 	}
+	// Who may not have the messages may not say what is called with them.
+	_, minted, _ := ask(t, s, "POST", "/api/auth/tokens", `{"name":"x","scopes":["functions:*","queue:write"]}`, "Content-Type", "application/json")
+	var token struct{ Token string }
+	if err := json.Unmarshal([]byte(minted), &token); err != nil {
+		t.Fatal(err)
+	}
+	less := []string{"Authorization", "Bearer " + token.Token}
+	f.want(403, "PUT", "/settings", `{"queue":"other"}`, less...)
+	f.want(403, "PUT", "/settings", `{}`, less...)
+	f.want(403, "PUT", "", "", append(less, "Content-Type", wasm)...)
+	f.want(403, "POST", "/rollback", `{"version":1}`, less...)
+	if status, text, _ := ask(t, s, "POST", "/functions/"+f.name+"/rollback", "version=1", append(less, "Content-Type", "application/x-www-form-urlencoded")...); status != 403 || !strings.Contains(text, "queue:work") {
+		t.Errorf("the page: %d %.300s", status, text)
+	}
 	f.settings(`{"queue":"other"}`)
 	send("other", "x")
 	if e := l.next("message"); !strings.Contains(string(e.Data), `"trigger":"queue"`) {

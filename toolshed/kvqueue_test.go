@@ -9,6 +9,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/toolshed-cloud/shed/toolshed/kv/pb"
 )
 
 // Values keep what they are, as JSON, counters, bytes and V8's form.
@@ -95,6 +99,39 @@ func TestKVAtomic(t *testing.T) {
 	}
 	if status, _, _ := ask(t, s, "GET", "/api/kv/x", ""); status != 404 {
 		t.Errorf("something of a refused write was done: %d", status)
+	}
+}
+
+// Messages take the queue's own scope, by either protocol; keys do not.
+func TestMessagesOfAtomicWritesTakeAScope(t *testing.T) {
+	s := serve(t)
+	var token struct{ Token string }
+	_, minted, _ := ask(t, s, "POST", "/api/auth/tokens", `{"name":"x","scopes":["kv:*"]}`, "Content-Type", "application/json")
+	if err := json.Unmarshal([]byte(minted), &token); err != nil {
+		t.Fatal(err)
+	}
+	less := []string{"Authorization", "Bearer " + token.Token, "Content-Type", "application/json"}
+	if status, text, _ := ask(t, s, "POST", "/api/kv", `{"enqueues": [{"value": 1}]}`, less...); status != 403 || !strings.Contains(text, "queue:write") {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text, _ := ask(t, s, "POST", "/api/kv", `{"mutations": [{"type": "set", "key": ["a"], "value": 1}]}`, less...); status != 200 {
+		t.Errorf("%d %s", status, text)
+	}
+	_, text, _ := ask(t, s, "POST", "/kv", `{"supportedVersions": [3]}`, less...)
+	var metadata struct{ DatabaseID string }
+	if err := json.Unmarshal([]byte(text), &metadata); err != nil {
+		t.Fatal(err, text)
+	}
+	b, err := proto.Marshal(&pb.AtomicWrite{Enqueues: []*pb.Enqueue{{Payload: []byte("\xff\x0fI\x02")}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	connect := append(less[:2:2], "X-Denokv-Version", "3", "X-Denokv-Database-Id", metadata.DatabaseID)
+	if status, text, _ := ask(t, s, "POST", "/kv/connect/atomic_write", string(b), connect...); status != 403 || !strings.Contains(text, "queue:write") {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text, _ := ask(t, s, "POST", "/kv/connect/atomic_write", string(b), connect[2:]...); status != 200 {
+		t.Errorf("its owner: %d %s", status, text)
 	}
 }
 

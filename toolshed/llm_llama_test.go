@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -80,7 +82,80 @@ func TestLLMWithLlama(t *testing.T) {
 	if status, text := chat(t, s, `{"model":"m","max_tokens":4,"messages":[{"role":"user","content":"`+strings.Repeat("word ", 5000)+`"}]}`, nil); status != 422 {
 		t.Errorf("too long: %d %s", status, text)
 	}
+	callsATool(t, s)
 	cancelled(t, s)
+}
+
+// callsATool has a model call a tool, whole and in parts: llama.cpp holds it to
+// the tool's schema, whatever its weights say. When it ends talking is chance,
+// and so more than one seed is tried.
+func callsATool(t *testing.T, s string) {
+	t.Helper()
+	const asked = `"model":"m","max_tokens":600,"temperature":1,"tool_choice":"required","messages":[{"role":"user","content":"on?"}],` +
+		`"tools":[{"name":"switch","description":"a lamp","parameters":{"type":"object","properties":{"on":{"type":"boolean"}},"required":["on"],"additionalProperties":false}}]`
+	for _, stream := range []bool{false, true} {
+		called := false
+		for seed := 1; seed <= 20 && !called; seed++ {
+			status, text := chat(t, s, fmt.Sprintf(`{%s,"seed":%d,"stream":%t}`, asked, seed, stream), nil)
+			if status != 200 {
+				t.Fatalf("%d %s", status, text)
+			}
+			calls := callsIn(t, text, stream)
+			// The last one may be cut off.
+			if called = len(calls) > 1 || len(calls) == 1 && strings.Contains(text, `"finish":"tool_calls"`); !called {
+				continue
+			}
+			var arguments map[string]bool
+			if err := json.Unmarshal([]byte(calls[0].Arguments), &arguments); err != nil || calls[0].Name != "switch" || len(arguments) != 1 || calls[0].ID == "" {
+				t.Errorf("stream %t: %+v", stream, calls[0])
+			} else if _, ok := arguments["on"]; !ok {
+				t.Errorf("stream %t: %+v", stream, calls[0])
+			}
+		}
+		if !called {
+			t.Errorf("stream %t: no tool was called", stream)
+		}
+	}
+}
+
+type toolCall struct{ ID, Name, Arguments string }
+
+// callsIn are the calls of an answer, in parts or whole: a stream's last line
+// has what its parts are together.
+func callsIn(t *testing.T, text string, stream bool) (calls []toolCall) {
+	t.Helper()
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	var a llmAnswer
+	for i, line := range lines {
+		var part struct {
+			Tool *struct {
+				Index int
+				toolCall
+			} `json:"tool"`
+			Done *llmAnswer
+		}
+		into := any(&part)
+		if !stream {
+			into = &a
+		}
+		if err := json.Unmarshal([]byte(line), into); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if part.Tool != nil {
+			for len(calls) <= part.Tool.Index {
+				calls = append(calls, toolCall{})
+			}
+			c := &calls[part.Tool.Index]
+			c.ID, c.Name, c.Arguments = c.ID+part.Tool.ID, c.Name+part.Tool.Name, c.Arguments+part.Tool.Arguments
+		}
+		if i == len(lines)-1 && stream {
+			a = *part.Done
+		}
+	}
+	if stream && !slices.Equal(calls, a.ToolCalls) {
+		t.Errorf("in parts %+v, whole %+v", calls, a.ToolCalls)
+	}
+	return a.ToolCalls
 }
 
 // cancelled gives a long answer up, after which the server has time for another.

@@ -101,6 +101,7 @@ type llmAnswer struct {
 	Usage       struct {
 		Input int `json:"input_tokens"`
 	}
+	ToolCalls []toolCall `json:"tool_calls"`
 }
 
 func TestLLMChat(t *testing.T) {

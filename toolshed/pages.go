@@ -2,7 +2,6 @@ package toolshed
 
 import (
 	_ "embed"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -13,23 +12,17 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/page"
 )
 
-//go:embed home.html
-var homeText string
-
 //go:embed login.html
 var loginText string
 
-var (
-	homePage  = page.New("Home", "", homeText)
-	loginPage = page.New("Sign in", "/assets/login.js", loginText)
-)
+var loginPage = page.New("Sign in", "/assets/login.js", loginText)
 
 // maxLoginBytes bounds the form with the token.
 const maxLoginBytes = 4 << 10
 
 // registerPages puts the root's own pages on the mux, once every API is there.
 func (r *Root) registerPages() {
-	m := r.site.New("home", mount.Limits{})
+	m := r.site.New("pages", mount.Limits{})
 	m.Page("/{$}", auth.Everything, r.page(homePage, r.home))
 	m.Page("/reference", "", r.page(referencePage, func(*http.Request) (any, error) { return newReference(r.api.OpenAPI()), nil }))
 	m.Handle("GET /assets/{name}", mount.Route{Public: true}, page.Assets())
@@ -70,50 +63,4 @@ func (r *Root) login(w http.ResponseWriter, req *http.Request) {
 func (r *Root) logout(w http.ResponseWriter, req *http.Request) {
 	http.SetCookie(w, &http.Cookie{Name: auth.CookieName, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteStrictMode})
 	http.Redirect(w, req, "/login", http.StatusSeeOther)
-}
-
-type homeData struct {
-	Version string
-	Caller  *auth.Caller
-	APIs    []homeAPI
-	Total   string
-}
-
-type homeAPI struct {
-	Name, Page, Kept, Bytes string
-}
-
-// home is what runs, and what it keeps.
-func (r *Root) home(req *http.Request) (any, error) {
-	d := homeData{Version: Version, Caller: auth.FromContext(req.Context())}
-	var total int64
-	for _, m := range r.mounts {
-		a := homeAPI{Name: m.Name, Page: m.PagePath()}
-		if reporter := m.Reporter(); reporter != nil {
-			u, err := reporter.Usage(req.Context())
-			if err != nil {
-				return nil, fmt.Errorf("asking %s what it keeps: %w", m.Name, err)
-			}
-			a.Kept, a.Bytes = fmt.Sprintf("%d %s", u.Count, u.Of), inUnits(u.Bytes)
-			total += u.Bytes
-		}
-		d.APIs = append(d.APIs, a)
-	}
-	d.Total = inUnits(total)
-	return d, nil
-}
-
-// inUnits is a number of bytes for people.
-func inUnits(n int64) string {
-	value, unit := float64(n), "B"
-	for _, next := range []string{"KiB", "MiB", "GiB", "TiB"} {
-		if value < 1024 {
-			break
-		}
-		value, unit = value/1024, next
-	}
-	if unit == "B" {
-		return fmt.Sprintf("%d B", n)
-	}
-	return fmt.Sprintf("%.1f %s", value, unit)
 }

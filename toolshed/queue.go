@@ -14,11 +14,11 @@ const denoQueue = "deno"
 
 // openKVAndQueue opens both: each is given what it needs of the other.
 func (r *Root) openKVAndQueue(ctx context.Context) error {
-	messages, err := r.open(ctx, queue.Schema)
+	messages, err := r.openBounded(ctx, queue.Schema, 1<<30)
 	if err != nil {
 		return err
 	}
-	entries, err := r.open(ctx, kv.Schema)
+	entries, err := r.openBounded(ctx, kv.Schema, 1<<30)
 	if err != nil {
 		return err
 	}

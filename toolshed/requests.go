@@ -33,13 +33,32 @@ func named(next http.Handler) http.Handler {
 	})
 }
 
+// answer is how a request ended.
+type answer struct {
+	// status is 0 where there was no answer.
+	status int
+	// api is whose it was; nil for nobody's.
+	api *mount.Mount
+	// received and sent are bytes of bodies.
+	received, sent int64
+}
+
+// watcher is told of a request with the program's own pattern for it, and at its
+// end, by what it answers, how it ended.
+type watcher func(r *http.Request, pattern string) (end func(answer))
+
 // logged writes one line a request with nothing in it that the owner sent: the
 // route is the program's own pattern. A handler that panics is a 500.
-func logged(next http.Handler, route func(*http.Request) string, log *zap.Logger) http.Handler {
+func logged(next http.Handler, route func(*http.Request) string, log *zap.Logger, watchers ...watcher) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		pattern := route(r)
-		rec := &recorder{ResponseWriter: w}
+		rec, body := &recorder{ResponseWriter: w}, arrive(w, r)
+		defer body.end()
+		r, seen := mount.Watch(r)
+		defer watch(r, pattern, watchers)(func() answer {
+			return answer{status: rec.status, api: seen.Mount, received: body.read.Load(), sent: rec.sent}
+		})
 		fields := func() []zap.Field {
 			return []zap.Field{
 				zap.String("request", w.Header().Get(requestIDHeader)), zap.String("route", pattern),
@@ -68,10 +87,35 @@ func logged(next http.Handler, route func(*http.Request) string, log *zap.Logger
 	})
 }
 
-// recorder notes the status of an answer; 0 until it begins.
+// watch tells each watcher that a request begins, and answers how to tell them
+// that it ended.
+func watch(r *http.Request, pattern string, watchers []watcher) (end func(ended func() answer)) {
+	ends := make([]func(answer), len(watchers))
+	for i, begin := range watchers {
+		ends[i] = begin(r, pattern)
+	}
+	return func(ended func() answer) {
+		a := ended()
+		for _, end := range ends {
+			end(a)
+		}
+	}
+}
+
+// count adds a request to the traffic of the API whose it was.
+func count(*http.Request, string) func(answer) {
+	return func(a answer) {
+		if a.api != nil {
+			a.api.Count(a.received, a.sent)
+		}
+	}
+}
+
+// recorder notes the status of an answer, 0 until it begins, and its bytes.
 type recorder struct {
 	http.ResponseWriter
 	status int
+	sent   int64
 }
 
 func (r *recorder) WriteHeader(status int) {
@@ -85,7 +129,9 @@ func (r *recorder) Write(b []byte) (int, error) {
 	if r.status < http.StatusOK {
 		r.status = http.StatusOK
 	}
-	return r.ResponseWriter.Write(b)
+	n, err := r.ResponseWriter.Write(b)
+	r.sent += int64(n)
+	return n, err
 }
 
 // Unwrap lets http.ResponseController reach what it needs.

@@ -11,11 +11,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httptrace"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/backup"
 )
@@ -140,6 +142,9 @@ func TestRestoreOverWhatIsWrittenMeanwhile(t *testing.T) {
 	if resp.StatusCode != http.StatusConflict {
 		t.Errorf("it answers %d", resp.StatusCode)
 	}
+	if status, text, _ := ask(t, s.URL, "PUT", "/api/kv/after", "kept"); status != http.StatusNoContent {
+		t.Errorf("writing after it was refused: %d %s", status, text)
+	}
 	s.Close()
 	if err := errors.Join(close(), backup.PutInPlace(dir)); err != nil {
 		t.Fatal(err)
@@ -154,6 +159,48 @@ func TestRestoreOverWhatIsWrittenMeanwhile(t *testing.T) {
 	again.Close()
 	if err := close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// From the moment that a backup is taken nobody is told that something is kept,
+// whether they ask then or asked before; reading goes on.
+func TestRestoreAcknowledgesNothingMore(t *testing.T) {
+	s := serve(t)
+	body, w := io.Pipe()
+	late, err := http.NewRequestWithContext(t.Context(), http.MethodPut, s+"/api/kv/late", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	arrived := make(chan struct{})
+	late.Header.Set("Expect", "100-continue")
+	late = late.WithContext(httptrace.WithClientTrace(late.Context(), &httptrace.ClientTrace{Got100Continue: func() { close(arrived) }}))
+	answered := make(chan *http.Response, 1)
+	go func() {
+		resp, err := (&http.Client{Transport: &http.Transport{ExpectContinueTimeout: time.Hour}}).Do(late)
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- resp
+	}()
+	// Its handler has begun to read.
+	<-arrived
+	if status, text, _ := ask(t, s, "POST", "/api/restore", string(archived(t, "kv.db", keptBy(t, ""))), "Content-Type", "application/x-tar"); status != http.StatusAccepted {
+		t.Fatalf("%d %s", status, text)
+	}
+	io.WriteString(w, "late")
+	w.Close()
+	if resp := <-answered; resp != nil {
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), `"restoring"`) || resp.Header.Get("ETag") != "" || err != nil {
+			t.Errorf("what came late: %d %v %s", resp.StatusCode, resp.Header, text)
+		}
+	}
+	if status, text, h := ask(t, s, "PUT", "/api/kv/later", "x"); status != http.StatusServiceUnavailable || h.Get("Retry-After") == "" {
+		t.Errorf("what came later: %d %s", status, text)
+	}
+	if status, _, _ := ask(t, s, "GET", "/api/kv", ""); status != http.StatusOK {
+		t.Errorf("reading: %d", status)
 	}
 }
 

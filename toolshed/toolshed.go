@@ -41,7 +41,9 @@ type Options struct {
 	Config *config.Config
 	// BehindAgent says that nobody but the agent reaches this server.
 	BehindAgent bool
-	Log         *zap.Logger
+	// Machine is what the agent says of it.
+	Machine Machine
+	Log     *zap.Logger
 	// Where they are nil, Now is time.Now and Random is crypto/rand.Reader.
 	Now    func() time.Time
 	Random io.Reader
@@ -68,7 +70,11 @@ type Root struct {
 	queue     *queue.Queue
 	// origins serve what has hosts of its own.
 	origins []originOf
-	stop    context.CancelFunc
+	// watchers are told of each request.
+	watchers []watcher
+	stop     context.CancelFunc
+	seal     seal
+	started  time.Time
 	// closers end what was opened, the last first.
 	closers []func() error
 }
@@ -86,7 +92,7 @@ func Open(ctx context.Context, o Options) (_ *Root, err error) {
 		o.Random = rand.Reader
 	}
 	stopping, stop := context.WithCancel(context.Background())
-	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}}
+	r := &Root{Options: o, mux: http.NewServeMux(), stop: stop, databases: map[string]backup.Database{}, watchers: []watcher{count}, started: o.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, r.Close())
@@ -112,6 +118,9 @@ type fetchSection struct {
 
 // openShared opens what APIs are given.
 func (r *Root) openShared(ctx context.Context) (err error) {
+	if err := r.openTelemetry(); err != nil {
+		return err
+	}
 	var section fetchSection
 	if err := r.Config.Section("fetch", &section); err != nil {
 		return err
@@ -156,7 +165,7 @@ func (r *Root) Tokens() *auth.Keeper { return r.guard.Tokens }
 
 // Handler answers requests.
 func (r *Root) Handler() http.Handler {
-	return named(logged(r.guard.Identify(r.origin(problem.Unrouted(r.mux))), r.route, r.Log))
+	return named(logged(r.guard.Identify(r.seal.keep(r.origin(problem.Unrouted(r.mux)))), r.route, r.Log, r.watchers...))
 }
 
 // Stop ends requests that would last. It is called before the server waits for

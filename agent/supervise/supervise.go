@@ -33,6 +33,8 @@ type Payload struct {
 	Path   string
 	Socket string
 	Data   string
+	// Environment is what else it is told.
+	Environment []string
 	// Health is the path that answers 200 while the payload serves.
 	Health string
 	// Confinement holds the process; nil runs it as it is, for tests.
@@ -187,7 +189,7 @@ func (s *Supervisor) runOnce(ctx context.Context) error {
 		c.wrap(cmd)
 	}
 	cmd.Dir = s.payload.Data
-	cmd.Env = []string{"SHED_SOCKET=" + s.payload.Socket, "SHED_DATA=" + s.payload.Data}
+	cmd.Env = append([]string{"SHED_SOCKET=" + s.payload.Socket, "SHED_DATA=" + s.payload.Data}, s.payload.Environment...)
 	// A pipe: the agent's own outputs are the machine's console.
 	cmd.Stdout, cmd.Stderr = &s.output, &s.output
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -56,6 +57,9 @@ func servePayload(socket, data string) {
 	mux.HandleFunc("/pid", func(w http.ResponseWriter, _ *http.Request) {
 		w.Write([]byte(strconv.Itoa(os.Getpid()))) //nolint:errcheck // the test sees what is missing
 	})
+	mux.HandleFunc("/environment", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, strings.Join(os.Environ(), "\n")) //nolint:errcheck // the test sees what is missing
+	})
 	mux.HandleFunc("/print", func(http.ResponseWriter, *http.Request) {
 		b, err := os.ReadFile(filepath.Join(data, "noise"))
 		if err != nil {
@@ -81,6 +85,7 @@ func newSupervisor(t *testing.T) (s *supervise.Supervisor, data string) {
 	data = t.TempDir()
 	s = supervise.New(supervise.Payload{
 		Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: zap.NewNop(),
+		Environment: []string{"SHED_RELEASE=1.2.3"},
 	})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
@@ -169,4 +174,14 @@ func TestStopEndsThePayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, s, "healthy after a second start", s.Healthy)
+}
+
+// The payload knows what it was told and nothing of the agent's own environment.
+func TestEnvironment(t *testing.T) {
+	s, data := newSupervisor(t)
+	until(t, s, "healthy", s.Healthy)
+	said := strings.Split(get(t, s, "/environment"), "\n")
+	if len(said) != 3 || !strings.HasPrefix(said[0], "SHED_SOCKET=") || said[1] != "SHED_DATA="+data || said[2] != "SHED_RELEASE=1.2.3" {
+		t.Errorf("the payload's environment is %q", said)
+	}
 }

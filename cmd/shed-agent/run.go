@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -82,7 +83,11 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	volume, err := newVolume(tpm)
+	ours, err := readRelease()
+	if err != nil {
+		return nil, err
+	}
+	volume, err := newVolume(tpm, ours)
 	if err != nil {
 		return nil, err
 	}
@@ -98,6 +103,7 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 		Data: boot.DataMount{Path: dataPath, UID: payloadUser, GID: payloadUser},
 		Payload: supervise.New(supervise.Payload{
 			Path: payloadPath, Socket: socketPath, Data: dataPath, Health: "/api/health",
+			Environment: ours.environment(len(tpm.Reporters)),
 			Confinement: &supervise.Confinement{UID: payloadUser, GID: payloadUser, Self: "/proc/self/exe"}, Log: log,
 		}),
 	}, encoded, token)
@@ -115,30 +121,45 @@ func readConfig() ([]byte, api.Token, error) {
 	return api.DecodeDrive(drive)
 }
 
-func newVolume(tpm *attester.TPM) (*seal.DataVolume, error) {
-	var release struct {
-		Version string `json:"version"`
-		Epoch   uint64 `json:"epoch"`
-		// OwnFirmware says that the release fixes registers 0 and 1.
-		OwnFirmware bool `json:"own_firmware"`
-	}
+// release is what the image says of itself.
+type release struct {
+	Version string `json:"version"`
+	Epoch   uint64 `json:"epoch"`
+	// OwnFirmware says that the release fixes registers 0 and 1.
+	OwnFirmware bool `json:"own_firmware"`
+}
+
+func readRelease() (r release, err error) {
 	b, err := os.ReadFile(releasePath)
 	if err != nil {
-		return nil, fmt.Errorf("reading release: %w", err)
+		return r, fmt.Errorf("reading release: %w", err)
 	}
-	if err := json.Unmarshal(b, &release); err != nil {
-		return nil, fmt.Errorf("reading release: %w", err)
+	if err := json.Unmarshal(b, &r); err != nil {
+		return r, fmt.Errorf("reading release: %w", err)
 	}
-	if release.Epoch == 0 {
-		return nil, errors.New("reading release: it has no epoch")
+	if r.Epoch == 0 {
+		return r, errors.New("reading release: it has no epoch")
 	}
+	return r, nil
+}
+
+// environment is what the payload may say of its machine to its owner. It proves
+// nothing.
+func (r release) environment(hardwareReports int) []string {
+	return []string{
+		"SHED_RELEASE=" + r.Version, "SHED_EPOCH=" + strconv.FormatUint(r.Epoch, 10),
+		"SHED_HARDWARE_REPORTS=" + strconv.Itoa(hardwareReports),
+	}
+}
+
+func newVolume(tpm *attester.TPM, r release) (*seal.DataVolume, error) {
 	disk, err := boot.FindDisk(dataDisk, deviceWait)
 	if err != nil {
 		return nil, err
 	}
 	return &seal.DataVolume{
 		Device: tpm, Mapper: &seal.DMCrypt{Name: "data"}, Format: boot.Format, Rand: random,
-		Disk: disk, Epoch: release.Epoch, Firmware: release.OwnFirmware,
+		Disk: disk, Epoch: r.Epoch, Firmware: r.OwnFirmware,
 	}, nil
 }
 

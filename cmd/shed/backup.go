@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"crypto/ecdh"
 	"crypto/rand"
 	"errors"
@@ -17,8 +16,6 @@ import (
 	"github.com/btcsuite/btcd/btcutil/bech32"
 	"github.com/spf13/cobra"
 
-	"github.com/toolshed-cloud/shed/attest/client"
-	"github.com/toolshed-cloud/shed/attest/problem"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
@@ -58,7 +55,7 @@ toolshed starts again with that. One that keeps something already refuses.
 ` + clientHelp + `
 
 Exits with 4 where the machine is refused, is not one you claimed, or its
-toolshed refuses.`,
+toolshed keeps something already.`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := flags.open(cmd, args[0])
@@ -103,16 +100,16 @@ func (c *relyingParty) backup(cmd *cobra.Command, name string, flags *clientFlag
 	if _, err := os.Lstat(name); err == nil {
 		return cli.Usage(fmt.Errorf("%s is there already", name))
 	}
-	transport, err := c.transport(cmd.Context(), flags.timeout)
+	shed, closeIt, err := c.toolshed(cmd.Context(), flags.timeout)
 	if err != nil {
 		return err
 	}
-	defer transport.Close()
+	defer closeIt()
 	identity, err := c.identity()
 	if err != nil {
 		return err
 	}
-	resp, err := ask(cmd.Context(), transport, http.MethodGet, c.machine.JoinPath("/api/backup").String()+"?recipient="+identity.Recipient().String(), nil)
+	resp, err := shed.do(cmd.Context(), http.MethodGet, "/api/backup?recipient="+identity.Recipient().String(), nil, nil)
 	if err != nil {
 		return err
 	}
@@ -170,53 +167,15 @@ func (c *relyingParty) restore(cmd *cobra.Command, name string, flags *clientFla
 	if err != nil {
 		return cli.Hinted(fmt.Errorf("decrypting %s: %w", name, err), "it is encrypted to the recovery key of the client that saved it")
 	}
-	transport, err := c.transport(cmd.Context(), flags.timeout)
+	shed, closeIt, err := c.toolshed(cmd.Context(), flags.timeout)
 	if err != nil {
 		return err
 	}
-	defer transport.Close()
-	resp, err := ask(cmd.Context(), transport, http.MethodPost, c.machine.JoinPath("/api/restore").String(), plain)
+	defer closeIt()
+	resp, err := shed.do(cmd.Context(), http.MethodPost, "/api/restore", plain, http.Header{"Content-Type": {"application/x-tar"}})
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	return cli.PrintResult(cmd, map[string]any{"restored": name}, "restored; the toolshed starts again with it\n")
-}
-
-// ask sends a request to the toolshed. An answer other than 2xx is an error
-// with what it says.
-func ask(ctx context.Context, transport *client.Transport, method, address string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, address, body)
-	if err != nil {
-		return nil, fmt.Errorf("asking the toolshed: %w", err)
-	}
-	if body != nil {
-		req.Header.Set("Content-Type", "application/x-tar")
-	}
-	resp, err := transport.RoundTrip(req)
-	if err != nil {
-		return nil, err
-	}
-	if resp.StatusCode/100 == 2 {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	const most = 16 << 10
-	said, err := io.ReadAll(io.LimitReader(resp.Body, most))
-	if err != nil {
-		return nil, fmt.Errorf("asking the toolshed: %w", err)
-	}
-	return nil, refusedByToolshed(resp.StatusCode, said)
-}
-
-// refusedByToolshed is what an answer other than 2xx says.
-func refusedByToolshed(status int, said []byte) error {
-	err := fmt.Errorf("the toolshed answers with status %d", status)
-	if p, parseErr := problem.Parse(status, said); parseErr == nil {
-		err = fmt.Errorf("%w: %.300s", err, p.Detail)
-	}
-	if status/100 == 4 {
-		return cli.Refused(err)
-	}
-	return err
 }

@@ -75,13 +75,22 @@ func (c *relyingParty) connect(cmd *cobra.Command, listen string, timeout time.D
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: localOnly(listener.Addr().String(), c.proxy(patient{next: transport, timeout: timeout})), ReadHeaderTimeout: 5 * time.Second}
+	server := localServer(listener.Addr().String(), c.proxy(patient{next: transport, timeout: timeout}))
 	stop := context.AfterFunc(cmd.Context(), func() { server.Close() }) //nolint:errcheck // it ends either way
 	defer stop()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
 		return fmt.Errorf("serving: %w", err)
 	}
 	return nil
+}
+
+// localServer answers on loopback. Deno speaks HTTP/2 to its store without
+// asking; to the machine all is HTTP/1.1.
+func localServer(address string, next http.Handler) *http.Server {
+	server := &http.Server{Handler: localOnly(address, next), ReadHeaderTimeout: 5 * time.Second, Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	server.Protocols.SetUnencryptedHTTP2(true)
+	return server
 }
 
 // transport verifies once, so that a refusal shows at once, and only ever

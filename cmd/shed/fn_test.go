@@ -31,8 +31,8 @@ func (b byOwner) RoundTrip(r *http.Request) (*http.Response, error) {
 	return b.next.RoundTrip(r)
 }
 
-// toolshedMachine is a toolshed as a verified connection leads to it.
-func toolshedMachine(t *testing.T) fnOpener {
+// openToolshed is a toolshed behind an agent.
+func openToolshed(t *testing.T) http.Handler {
 	t.Helper()
 	data, err := store.OpenDirectory(t.TempDir())
 	if err != nil {
@@ -42,10 +42,7 @@ func toolshedMachine(t *testing.T) fnOpener {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewTLSServer(root.Handler())
 	t.Cleanup(func() {
-		root.Stop()
-		s.Close()
 		if err := root.Close(); err != nil {
 			t.Error(err)
 		}
@@ -53,12 +50,20 @@ func toolshedMachine(t *testing.T) fnOpener {
 			t.Error(err)
 		}
 	})
+	return root.Handler()
+}
+
+// toolshedMachine is a toolshed as a verified connection leads to it.
+func toolshedMachine(t *testing.T) fnOpener {
+	t.Helper()
+	s := httptest.NewTLSServer(openToolshed(t))
+	t.Cleanup(s.Close)
 	at, err := url.Parse(s.URL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(context.Context, *relyingParty, time.Duration) (functionsAt, func(), error) {
-		return functionsAt{machine: at, by: byOwner{s.Client().Transport}}, func() {}, nil
+	return func(*relyingParty, context.Context, time.Duration) (toolshedAt, func(), error) {
+		return toolshedAt{machine: at, by: byOwner{s.Client().Transport}}, func() {}, nil
 	}
 }
 

@@ -18,7 +18,7 @@ func newFnDeployCommand(open fnOpener) *cobra.Command {
 		Use:   "deploy URL NAME FILE",
 		Short: "make a module the next version of a function",
 		Args:  cobra.ExactArgs(3),
-		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functionsAt, args []string) error {
+		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functions, args []string) error {
 			module, err := readCapped(args[1], maxFnAnswer)
 			if err != nil {
 				return fmt.Errorf("reading the module: %w", err)

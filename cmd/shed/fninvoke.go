@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -23,27 +24,17 @@ func newFnInvokeCommand(open fnOpener) *cobra.Command {
 		Long: `invoke calls a function as an HTTP request would. Its body is what --data names:
 a text, or @FILE, or @- for the standard input.`,
 		Args: cobra.ExactArgs(2),
-		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functionsAt, args []string) error {
+		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functions, args []string) error {
 			body, err := fnBody(cmd.InOrStdin(), data)
 			if err != nil {
 				return err
 			}
-			answer, err := f.ask(ctx, method, "/"+url.PathEscape(args[0])+"/invoke"+path, body, nil)
+			resp, err := f.ask(ctx, method, fnAPI+"/"+url.PathEscape(args[0])+"/invoke"+path, bytes.NewReader(body), nil)
 			if err != nil {
 				return err
 			}
-			if answer.contentType == "application/problem+json" {
-				return fnRefusal(answer)
-			}
-			if cli.WantsJSON(cmd) {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{
-					"status": answer.status, "content_type": answer.contentType, "body": string(answer.body),
-				})
-			}
-			if _, err := cli.ForPeople(cmd.OutOrStdout()).Write(answer.body); err != nil {
-				return fmt.Errorf("writing the answer: %w", err)
-			}
-			return nil
+			defer resp.Body.Close()
+			return invoked(cmd, resp)
 		}),
 	}
 	flags.register(cmd)
@@ -51,6 +42,29 @@ a text, or @FILE, or @- for the standard input.`,
 	cmd.Flags().StringVar(&path, "path", "", "path below the function, with its query, such as /a?b=c")
 	cmd.Flags().StringVar(&data, "data", "", "body of the request: a text, @FILE or @-")
 	return cmd
+}
+
+// invoked prints what a function answered, whatever its status, or says why it
+// did not.
+func invoked(cmd *cobra.Command, resp *http.Response) error {
+	kind := resp.Header.Get("Content-Type")
+	switch {
+	case kind == "application/problem+json" && resp.StatusCode == http.StatusGatewayTimeout:
+		return cli.Hinted(refusalOf(resp), "a function's settings say how long it may take")
+	case kind == "application/problem+json":
+		return refusalOf(resp)
+	}
+	b, err := readAnswer(resp)
+	if err != nil {
+		return err
+	}
+	if cli.WantsJSON(cmd) {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{"status": resp.StatusCode, "content_type": kind, "body": string(b)})
+	}
+	if _, err := cli.ForPeople(cmd.OutOrStdout()).Write(b); err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return nil
 }
 
 func fnBody(in io.Reader, data string) ([]byte, error) {

@@ -29,7 +29,7 @@ func newFnListCommand(open fnOpener) *cobra.Command {
 		Use:   "list URL",
 		Short: "list functions with what they have cost",
 		Args:  cobra.ExactArgs(1),
-		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functionsAt, _ []string) error {
+		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functions, _ []string) error {
 			var out struct {
 				Functions []fnSummary `json:"functions"`
 			}

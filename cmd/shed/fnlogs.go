@@ -34,7 +34,7 @@ func newFnLogsCommand(open fnOpener) *cobra.Command {
 		Use:   "logs URL NAME",
 		Short: "print what the latest calls of a function wrote to their standard error",
 		Args:  cobra.ExactArgs(2),
-		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functionsAt, args []string) error {
+		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functions, args []string) error {
 			var out struct {
 				Calls []fnCall `json:"calls"`
 			}

@@ -19,7 +19,7 @@ func newFnRollbackCommand(open fnOpener) *cobra.Command {
 		Use:   "rollback URL NAME",
 		Short: "have another version of a function called",
 		Args:  cobra.ExactArgs(2),
-		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functionsAt, args []string) error {
+		RunE: open.run(&flags, func(ctx context.Context, cmd *cobra.Command, f functions, args []string) error {
 			body, err := json.Marshal(map[string]int64{"version": version})
 			if err != nil {
 				return err

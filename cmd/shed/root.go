@@ -21,7 +21,7 @@ func newRootCommand() *cobra.Command {
 		newClaimCommand(),
 		newConnectCommand(),
 		newLogsCommand(),
-		newFnCommand(openFunctions),
+		newFnCommand((*relyingParty).toolshed),
 		newBackupCommand(),
 		newRestoreCommand(),
 		newForgetCommand(),

@@ -92,7 +92,7 @@ func open(ctx context.Context, s settings, out io.Writer, restart func()) (addre
 	if err != nil {
 		return "", err
 	}
-	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Log: log, Restart: restart})
+	root, err := toolshed.Open(ctx, toolshed.Options{Data: dir, Config: file, BehindAgent: s.socket != "", Machine: s.machine, Log: log, Restart: restart})
 	if err != nil {
 		return "", err
 	}
@@ -114,7 +114,7 @@ func open(ctx context.Context, s settings, out io.Writer, restart func()) (addre
 func welcome(ctx context.Context, out io.Writer, tokens *auth.Keeper, address net.Addr, another bool) error {
 	token, err := tokens.First(ctx)
 	if err == nil && token == "" && another {
-		token, _, err = tokens.Mint(ctx, "owner", auth.Scopes{auth.Everything}, time.Time{})
+		token, _, err = tokens.Mint(ctx, "", "owner", auth.Scopes{auth.Everything}, time.Time{})
 	}
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 )
 
@@ -328,6 +329,8 @@ func TestUsage(t *testing.T) {
 		{nil, []string{"SHED_DATA", "d", "SHED_LISTEN", "a:1", "SHED_CONFIG", "f"}, settings{data: "d", listen: "a:1", config: "f"}, nil},
 		{[]string{"--data=e", "--listen=b:2", "--config", "g"}, []string{"SHED_DATA", "d", "SHED_LISTEN", "a:1", "SHED_CONFIG", "f"}, settings{data: "e", listen: "b:2", config: "g"}, nil},
 		{nil, []string{"SHED_DATA", "d", "SHED_SOCKET", "s"}, settings{data: "d", socket: "s"}, nil},
+		{nil, []string{"SHED_DATA", "d", "SHED_SOCKET", "s", "SHED_RELEASE", "1", "SHED_EPOCH", "2", "SHED_HARDWARE_REPORTS", "3"}, settings{data: "d", socket: "s", machine: toolshed.Machine{Release: "1", Epoch: "2", HardwareReports: "3"}}, nil},
+		{nil, []string{"SHED_DATA", "d", "SHED_RELEASE", "1"}, settings{data: "d", listen: defaultListen}, nil},
 		{nil, []string{"SHED_DATA", "d", "SHED_SOCKET", "s", "SHED_LISTEN", "a:1"}, settings{}, errUsage},
 		{[]string{"--new-token"}, []string{"SHED_DATA", "d", "SHED_SOCKET", "s"}, settings{}, errUsage},
 		{nil, nil, settings{}, errUsage},

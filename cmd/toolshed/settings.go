@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 
+	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
@@ -24,7 +25,8 @@ Usage: toolshed [flags]
   --new-token      print another token of the owner's
 
 SHED_SOCKET is the Unix socket of a machine's agent. With it the toolshed serves
-the agent alone, and believes the header Shed-Owner.
+the agent alone, and believes the header Shed-Owner. SHED_RELEASE, SHED_EPOCH and
+SHED_HARDWARE_REPORTS are what the agent says of its machine, for the home page.
 
 Served alone it prints a token when it starts for the first time; requests bear
 it as "Authorization: Bearer TOKEN". It speaks HTTP without TLS: put a server
@@ -39,6 +41,8 @@ const defaultListen = "127.0.0.1:8080"
 type settings struct {
 	socket, listen, data, config string
 	newToken                     bool
+	// machine is what the agent says of it.
+	machine toolshed.Machine
 }
 
 // parse reads flags over the environment.
@@ -50,6 +54,9 @@ func parse(args []string, env func(string) (string, bool), out io.Writer) (setti
 		return fallback
 	}
 	s := settings{socket: get("SHED_SOCKET", "")}
+	if s.socket != "" {
+		s.machine = toolshed.Machine{Release: get("SHED_RELEASE", ""), Epoch: get("SHED_EPOCH", ""), HardwareReports: get("SHED_HARDWARE_REPORTS", "")}
+	}
 	flags := flag.NewFlagSet("toolshed", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&s.listen, "listen", get("SHED_LISTEN", ""), "")

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 )
 
@@ -58,6 +59,8 @@ func (in *inside) function() []byte {
 	return b
 }
 
+var evidenceLink = regexp.MustCompile(`href="(/\.well-known/attestation\?nonce=[0-9a-f]{64})"`)
+
 // everyAPI uses what needs no network, in the machine, as its owner does.
 func (w *world) everyAPI(machine string) {
 	w.t.Helper()
@@ -68,7 +71,12 @@ func (w *world) everyAPI(machine string) {
 	const asJSON = "application/json"
 
 	in.asks(200, "GET", "/api/whoami", "", "", nil, `"way":"owner"`)
-	in.asks(200, "GET", "/", "", "", nil, "What runs")
+	home := in.asks(200, "GET", "/", "", "", nil, "This page proves nothing")
+	if link := evidenceLink.FindSubmatch(home); link == nil || !bytes.Contains(home, []byte("epoch 1")) {
+		w.t.Errorf("the home page: %s", home)
+	} else {
+		in.asks(200, "GET", string(link[1]), "", "", nil, "")
+	}
 
 	in.asks(201, "POST", "/api/queue/mail", "", asJSON, []byte(`{"to":"anna"}`), `"id"`)
 	var received struct {

@@ -102,6 +102,8 @@ func TestLayers(t *testing.T) {
 			"the control plane knows the contract alone"},
 		{"./toolshed/...", regexp.MustCompile(`^` + module + `(agent|attest|providers|orchestrator|imagebuild)`),
 			"any other server can take the toolshed's place"},
+		{"./cmd/toolshed", regexp.MustCompile(`^google\.golang\.org/grpc|otlptracehttp|otlpmetrichttp`),
+			"traces go by HTTP alone, and gRPC costs 2 MB (docs/decisions/0065)"},
 	} {
 		for _, p := range list(t, rule.of) {
 			for _, dep := range p.Deps {

@@ -39,7 +39,7 @@ func Register(api huma.API, tokens *Keeper) {
 	}, h.mint)
 	huma.Register(api, huma.Operation{
 		OperationID: "auth-revoke-token", Method: http.MethodDelete, Path: path + "/{id}", Tags: []string{"auth"},
-		Summary: "End a token", Security: Needs(ScopeWrite), DefaultStatus: http.StatusNoContent,
+		Summary: "End a token, and those that were made with it", Security: Needs(ScopeWrite), DefaultStatus: http.StatusNoContent,
 		Errors: []int{http.StatusNotFound},
 	}, h.revoke)
 }
@@ -81,11 +81,12 @@ type shownToken struct {
 	Name    string     `json:"name"`
 	Scopes  Scopes     `json:"scopes"`
 	Created time.Time  `json:"created"`
+	By      string     `json:"minted_by,omitempty" doc:"the token that it was made with, and with which it ends"`
 	Expires *time.Time `json:"expires,omitempty"`
 }
 
 func show(t Token) shownToken {
-	return shownToken{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: t.Created, Expires: whenNotZero(t.Expires)}
+	return shownToken{ID: t.ID, Name: t.Name, Scopes: t.Scopes, Created: t.Created, By: t.MintedBy, Expires: whenNotZero(t.Expires)}
 }
 
 type listOutput struct {
@@ -142,7 +143,7 @@ func (h handlers) mint(ctx context.Context, in *mintInput) (*mintOutput, error) 
 	if !caller.Expires.IsZero() && expires.After(caller.Expires) {
 		return nil, problem.New(http.StatusForbidden, "too-late", "body.expires: the caller's own token ends before")
 	}
-	text, t, err := h.tokens.Mint(ctx, in.Body.Name, scopes, expires)
+	text, t, err := h.tokens.Mint(ctx, caller.Token, in.Body.Name, scopes, expires)
 	if err != nil {
 		return nil, refusal(err)
 	}

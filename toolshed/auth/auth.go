@@ -4,8 +4,8 @@
 // token, or by a token in a cookie; of a token only its digest is kept; a
 // scope is checked in one place, from what the operation declares, and what
 // declares nothing is for those alone who may do everything; nobody gives more
-// than they have; no secret goes on to an API, but the token by Bearer, where a
-// protocol gives it back to who bore it.
+// than they have, nor for longer; no secret goes on to an API, but the token by
+// Bearer, where a protocol gives it back to who bore it.
 package auth
 
 import (

@@ -75,7 +75,7 @@ func (w *world) load() *Keeper {
 
 func (w *world) mint(expires time.Time, scopes ...Scope) string {
 	w.t.Helper()
-	text, _, err := w.tokens.Mint(w.t.Context(), "test", scopes, expires)
+	text, _, err := w.tokens.Mint(w.t.Context(), "", "test", scopes, expires)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -320,12 +320,46 @@ func TestWhoami(t *testing.T) {
 	}
 }
 
+// A token ends with the one that it was made with, through any number of them,
+// and after a start too; others stay.
+func TestTokensEndWithTheirMaker(t *testing.T) {
+	w := newWorld(t)
+	mint := func(by string) (token, id string) {
+		t.Helper()
+		rec := w.ask("POST", "/api/auth/tokens", `{"name":"n","scopes":["auth:*"]}`, "Authorization", "Bearer "+by)
+		var made struct{ Token, ID string }
+		if err := json.Unmarshal(rec.Body.Bytes(), &made); err != nil || rec.Code != 201 {
+			t.Fatal(rec.Code, rec.Body, err)
+		}
+		return made.Token, made.ID
+	}
+	first := w.mint(time.Time{}, Everything)
+	parent, id := mint(first)
+	child, _ := mint(parent)
+	grandchild, _ := mint(child)
+	other, _ := mint(first)
+	w.tokens = w.load()
+	if err := w.tokens.Revoke(t.Context(), id); err != nil {
+		t.Fatal(err)
+	}
+	for _, tokens := range []*Keeper{w.tokens, w.load()} {
+		for text, stays := range map[string]bool{first: true, parent: false, child: false, grandchild: false, other: true} {
+			if _, ok := tokens.find(text); ok != stays {
+				t.Errorf("a token is there: %t, want %t", ok, stays)
+			}
+		}
+	}
+	if _, _, err := w.tokens.Mint(t.Context(), id, "n", Scopes{"*"}, time.Time{}); !errors.Is(err, ErrNoToken) {
+		t.Errorf("made with one that has ended: %v", err)
+	}
+}
+
 func TestTokensAreCapped(t *testing.T) {
 	w := newWorld(t)
 	for i := len(w.tokens.tokens); i < maxTokens; i++ {
 		w.tokens.tokens[strings.Repeat("x", i+1)] = Token{}
 	}
-	if _, _, err := w.tokens.Mint(t.Context(), "n", Scopes{"*"}, time.Time{}); !errors.Is(err, ErrTooManyTokens) {
+	if _, _, err := w.tokens.Mint(t.Context(), "", "n", Scopes{"*"}, time.Time{}); !errors.Is(err, ErrTooManyTokens) {
 		t.Errorf("error %v", err)
 	}
 }

@@ -24,7 +24,8 @@ var Schema = store.Schema{Name: "auth", Migrations: []store.Migration{store.Stat
 		scopes     TEXT NOT NULL,
 		created_at INTEGER NOT NULL,
 		expires_at INTEGER
-	) STRICT, WITHOUT ROWID`)}}
+	) STRICT, WITHOUT ROWID`),
+	store.Statements(`ALTER TABLE tokens ADD COLUMN minted_by TEXT NOT NULL DEFAULT ''`)}}
 
 // maxTokens bounds what is kept in memory.
 const maxTokens = 1000
@@ -42,6 +43,9 @@ type Token struct {
 	Created  time.Time
 	// Expires is zero for a token that does not.
 	Expires time.Time
+	// MintedBy is the id of the token that it was made with; empty for one that
+	// the owner made.
+	MintedBy string
 
 	digest digest
 }
@@ -62,7 +66,7 @@ type Keeper struct {
 func NewKeeper(ctx context.Context, db *store.DB, now func() time.Time, random io.Reader) (*Keeper, error) {
 	k := &Keeper{db: db, now: now, random: random, tokens: map[string]Token{}}
 	err := db.View(ctx, func(tx *store.Tx) error {
-		return tx.Each(k.load, "SELECT id, digest, name, scopes, created_at, expires_at FROM tokens")
+		return tx.Each(k.load, "SELECT id, digest, name, scopes, created_at, expires_at, minted_by FROM tokens")
 	})
 	if err != nil {
 		return nil, fmt.Errorf("reading tokens: %w", err)
@@ -76,7 +80,7 @@ func (k *Keeper) load(rows *sql.Rows) error {
 	var scopes string
 	var created int64
 	var expires sql.NullInt64
-	if err := rows.Scan(&t.ID, &kept, &t.Name, &scopes, &created, &expires); err != nil {
+	if err := rows.Scan(&t.ID, &kept, &t.Name, &scopes, &created, &expires, &t.MintedBy); err != nil {
 		return err
 	}
 	if copy(t.digest[:], kept) != len(t.digest) {
@@ -97,16 +101,20 @@ func (k *Keeper) load(rows *sql.Rows) error {
 	return nil
 }
 
-// Mint makes a token. Its text is answered once and never again. The error is
-// ErrTooManyTokens where there is no place.
-func (k *Keeper) Mint(ctx context.Context, name string, scopes Scopes, expires time.Time) (text string, t Token, err error) {
+// Mint makes a token, by is the id of the one that it is made with, if any. Its
+// text is answered once and never again. The error is ErrTooManyTokens where
+// there is no place, and ErrNoToken where the one it is made with has ended.
+func (k *Keeper) Mint(ctx context.Context, by, name string, scopes Scopes, expires time.Time) (text string, t Token, err error) {
 	text, id, d, err := newToken(k.random)
 	if err != nil {
 		return "", Token{}, err
 	}
-	t = Token{ID: id, Name: name, Scopes: slices.Clone(scopes), Created: k.now().UTC().Truncate(time.Millisecond), Expires: expires, digest: d}
+	t = Token{ID: id, Name: name, Scopes: slices.Clone(scopes), Created: k.now().UTC().Truncate(time.Millisecond), Expires: expires, MintedBy: by, digest: d}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if _, ok := k.tokens[by]; by != "" && !ok {
+		return "", Token{}, ErrNoToken
+	}
 	if len(k.tokens) >= maxTokens {
 		return "", Token{}, ErrTooManyTokens
 	}
@@ -123,27 +131,48 @@ func insert(tx *store.Tx, t Token) error {
 		texts[i] = string(s)
 	}
 	expires := sql.NullInt64{Int64: t.Expires.UnixMilli(), Valid: !t.Expires.IsZero()}
-	_, err := tx.Exec("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?)",
-		t.ID, t.digest[:], t.Name, strings.Join(texts, " "), t.Created.UnixMilli(), expires)
+	_, err := tx.Exec("INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, ?)",
+		t.ID, t.digest[:], t.Name, strings.Join(texts, " "), t.Created.UnixMilli(), expires, t.MintedBy)
 	return err
 }
 
-// Revoke ends a token. The error is ErrNoToken where there is none.
+// Revoke ends a token and those that were made with it, or with one of those. The
+// error is ErrNoToken where there is none.
 func (k *Keeper) Revoke(ctx context.Context, id string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, ok := k.tokens[id]; !ok {
 		return ErrNoToken
 	}
+	ended := k.family(id)
 	err := k.db.Free(ctx, func(tx *store.Tx) error {
-		_, err := tx.Exec("DELETE FROM tokens WHERE id = ?", id)
-		return err
+		for _, id := range ended {
+			if _, err := tx.Exec("DELETE FROM tokens WHERE id = ?", id); err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("revoking a token: %w", err)
 	}
-	delete(k.tokens, id)
+	for _, id := range ended {
+		delete(k.tokens, id)
+	}
 	return nil
+}
+
+// family is a token and all that came of it. mu is held.
+func (k *Keeper) family(id string) []string {
+	all := []string{id}
+	for i := 0; i < len(all); i++ {
+		for _, t := range k.tokens {
+			if t.MintedBy == all[i] {
+				all = append(all, t.ID)
+			}
+		}
+	}
+	return all
 }
 
 // List is all tokens, the oldest first.
@@ -166,7 +195,7 @@ func (k *Keeper) First(ctx context.Context) (text string, err error) {
 	if len(k.List()) > 0 {
 		return "", nil
 	}
-	text, _, err = k.Mint(ctx, "first", Scopes{Everything}, time.Time{})
+	text, _, err = k.Mint(ctx, "", "first", Scopes{Everything}, time.Time{})
 	return text, err
 }
 

@@ -29,6 +29,8 @@ type API struct {
 	Source Source
 	// Fresh says why nothing may be restored, or nothing.
 	Fresh func(ctx context.Context) error
+	// Seal keeps what is written from being acknowledged until it is opened.
+	Seal func() (open func())
 	// Restart ends this toolshed, so that the next one opens what was restored.
 	Restart func()
 	Log     *zap.Logger
@@ -73,7 +75,19 @@ func (a *API) restore(w http.ResponseWriter, r *http.Request) {
 		}
 		return ok
 	}
-	err := Stage(r.Context(), a.Source.Dir, r.Body, known, func(unpacked string) error { return a.judge(r.Context(), unpacked) })
+	unseal := func() {}
+	err := Stage(r.Context(), a.Source.Dir, r.Body, known, func(unpacked string) error {
+		if err := a.fit(r.Context(), unpacked); err != nil {
+			return err
+		}
+		// From here on nobody is told that something is kept; what they were told
+		// before is seen.
+		unseal = a.Seal()
+		return a.Fresh(r.Context())
+	})
+	if err != nil {
+		unseal()
+	}
 	switch {
 	case errors.Is(err, ErrNotFresh):
 		problem.New(http.StatusConflict, "not-fresh", err.Error()).Write(w)
@@ -90,9 +104,8 @@ func (a *API) restore(w http.ResponseWriter, r *http.Request) {
 	a.Restart()
 }
 
-// judge sees that the toolshed can open what is to be put in place, and that
-// nothing was kept here while it came.
-func (a *API) judge(ctx context.Context, unpacked string) error {
+// fit sees that the toolshed can open what is to be put in place.
+func (a *API) fit(ctx context.Context, unpacked string) error {
 	for name, db := range a.Source.Databases {
 		path := filepath.Join(unpacked, name)
 		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
@@ -106,5 +119,5 @@ func (a *API) judge(ctx context.Context, unpacked string) error {
 			return fmt.Errorf("restoring %s: %w", name, err)
 		}
 	}
-	return a.Fresh(ctx)
+	return nil
 }

@@ -188,7 +188,7 @@ func (s *Store) Delete(ctx context.Context, h Hash) error {
 
 // Usage says what is kept.
 func (s *Store) Usage(ctx context.Context) (mount.Usage, error) {
-	u := mount.Usage{Of: "blobs"}
+	u := mount.Usage{Of: "blobs", Quota: s.Quota}
 	var files int64
 	err := s.DB.View(ctx, func(tx *store.Tx) error {
 		return tx.QueryRow("SELECT count(*), coalesce(sum(stored), 0) + (SELECT coalesce(sum(offset), 0) FROM uploads WHERE sha256 IS NULL) FROM blobs").Scan(&u.Count, &files)

@@ -38,7 +38,14 @@ func (e *SiteError) Unwrap() error { return e.Err }
 // validSite is a label of a host's name.
 var validSite = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$`)
 
+// reservedSite is the label that functions' hosts are below: a page there could
+// set cookies for all of them.
+const reservedSite = "fn"
+
 func (s Site) check() error {
+	if s.Name == reservedSite {
+		return &SiteError{"site", errors.New("the name fn is for the hosts of functions")}
+	}
 	if !validSite.MatchString(s.Name) {
 		return &SiteError{"site", errors.New("want lower case letters, digits and hyphens, at most 32")}
 	}

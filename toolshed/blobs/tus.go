@@ -31,6 +31,7 @@ const (
 const statusEvery = 20 * time.Second
 
 func registerUploads(m *mount.Mount, h handlers) {
+	documentUploads(m.API.OpenAPI())
 	write := mount.Route{Scope: ScopeWrite, BodyBytes: -1, Lasting: true}
 	m.Handle("OPTIONS "+uploadsRoot, mount.Route{Public: true}, http.HandlerFunc(h.tusOptions))
 	m.Handle("POST "+uploadsRoot, write, tus(h.tusCreate))

@@ -461,6 +461,8 @@ func refusal(err error) error {
 		return problem.Of(http.StatusGone, "after: "+err.Error())
 	case errors.Is(err, ErrSlow):
 		return problem.New(http.StatusServiceUnavailable, "too-slow", ErrSlow.Error()+"; an index helps")
+	case errors.Is(err, store.ErrQuota):
+		return problem.New(http.StatusInsufficientStorage, "quota", err.Error()+"; deleting documents makes room")
 	case errors.Is(err, store.ErrFull):
 		return problem.New(http.StatusInsufficientStorage, "disk-full", err.Error()+"; deleting documents makes room")
 	}

@@ -57,7 +57,7 @@ func (s *Store) Declare(ctx context.Context, c Collection) error {
 	if _, err := s.compiled(string(c.Schema)); err != nil {
 		return err
 	}
-	err := s.db.Update(ctx, func(tx *store.Tx) error {
+	err := s.db.Grow(ctx, func(tx *store.Tx) error {
 		if err := s.ensure(tx, c.Name); err != nil {
 			return err
 		}

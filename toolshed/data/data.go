@@ -151,6 +151,7 @@ func (s *Store) Usage(ctx context.Context) (mount.Usage, error) {
 	if err != nil {
 		return u, fmt.Errorf("counting documents: %w", err)
 	}
+	u.Quota = s.db.Quota()
 	u.Bytes, err = s.db.Bytes()
 	return u, err
 }

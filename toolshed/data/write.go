@@ -48,7 +48,7 @@ type Operation struct {
 
 // Apply does operations all together or not at all, and answers the version of
 // each; that of a check is the one it saw. Errors are a *FieldError, ErrChanged,
-// ErrNotFound, ErrTaken and store.ErrFull.
+// ErrNotFound, ErrTaken, store.ErrFull and store.ErrQuota.
 func (s *Store) Apply(ctx context.Context, all []Operation) ([]Document, error) {
 	if len(all) == 0 || len(all) > MaxOperations {
 		return nil, refused("operations", "there are %d, want 1 to %d", len(all), MaxOperations)
@@ -72,7 +72,7 @@ func (s *Store) Apply(ctx context.Context, all []Operation) ([]Document, error) 
 		}
 		return nil
 	}
-	write := s.db.Update
+	write := s.db.Grow
 	if frees {
 		write = s.db.Free
 	}

@@ -110,6 +110,9 @@ func (h handlers) deploy(ctx context.Context, in *deployInput) (*deployOutput, e
 	case len(b) > sandbox.MaxModuleBytes:
 		return nil, problem.New(http.StatusRequestEntityTooLarge, "too-large", "the body has more bytes than a module may have")
 	}
+	if err := h.mayRun(ctx, in.Name, Settings{}); err != nil {
+		return nil, refusal(err)
+	}
 	out := &deployOutput{Status: http.StatusCreated}
 	out.Body.Name = in.Name
 	if out.Body.Version, out.Body.New, err = h.Deploy(ctx, in.Name, b); err != nil {
@@ -150,6 +153,9 @@ type settingsInput struct {
 }
 
 func (h handlers) settings(ctx context.Context, in *settingsInput) (*getOutput, error) {
+	if err := h.mayRun(ctx, in.Name, in.Body); err != nil {
+		return nil, refusal(err)
+	}
 	if err := h.Set(ctx, in.Name, in.Body); err != nil {
 		return nil, refusal(err)
 	}
@@ -164,7 +170,7 @@ type rollbackInput struct {
 }
 
 func (h handlers) rollback(ctx context.Context, in *rollbackInput) (*struct{}, error) {
-	return nil, orNil(h.shelf.rollback(ctx, in.Name, in.Body.Version))
+	return nil, orNil(h.rollBack(ctx, in.Name, in.Body.Version))
 }
 
 type logsInput struct {

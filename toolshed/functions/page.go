@@ -112,7 +112,10 @@ func (h handlers) deployOnPage(w http.ResponseWriter, r *http.Request) {
 		h.showAll(w, r, http.StatusBadRequest, allShown{Name: name, Error: "Choose a module of at most 16 MiB."})
 		return
 	}
-	if _, _, err := h.Deploy(r.Context(), name, module); err != nil {
+	if err = h.mayRun(r.Context(), name, Settings{}); err == nil {
+		_, _, err = h.Deploy(r.Context(), name, module)
+	}
+	if err != nil {
 		p := refusal(err)
 		h.showAll(w, r, p.Status, allShown{Name: name, Error: p.Detail})
 		return
@@ -125,7 +128,7 @@ func (h handlers) rollbackOnPage(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		err = ErrVersion
 	} else {
-		err = h.shelf.rollback(r.Context(), r.PathValue("name"), version)
+		err = h.rollBack(r.Context(), r.PathValue("name"), version)
 	}
 	if err != nil {
 		p := refusal(err)

@@ -137,9 +137,12 @@ func writeRefusal(w http.ResponseWriter, err error) {
 
 // refusal says whose fault it is.
 func refusal(err error) *problem.Problem {
+	var said *problem.Problem
 	var field *FieldError
 	var long *http.MaxBytesError
 	switch {
+	case errors.As(err, &said):
+		return said
 	case errors.As(err, &field):
 		return problem.Of(http.StatusUnprocessableEntity, field.Error())
 	case errors.As(err, &long):

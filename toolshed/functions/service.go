@@ -147,7 +147,7 @@ func (s *Service) Remove(ctx context.Context, name string) error {
 
 // Usage says what is kept.
 func (s *Service) Usage(ctx context.Context) (mount.Usage, error) {
-	u := mount.Usage{Of: "functions"}
+	u := mount.Usage{Of: "functions", Quota: s.Quota}
 	err := s.DB.View(ctx, func(tx *store.Tx) error { return tx.QueryRow(`SELECT count(*) FROM functions`).Scan(&u.Count) })
 	if err != nil {
 		return u, wrap("counting functions", err)

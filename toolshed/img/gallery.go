@@ -162,7 +162,7 @@ func (g *Gallery) Delete(ctx context.Context, h Hash) error {
 
 // Usage says what is kept.
 func (g *Gallery) Usage(ctx context.Context) (mount.Usage, error) {
-	u := mount.Usage{Of: "images"}
+	u := mount.Usage{Of: "images", Quota: g.Quota}
 	err := g.DB.View(ctx, func(tx *store.Tx) error { return tx.QueryRow("SELECT count(*) FROM images").Scan(&u.Count) })
 	if err != nil {
 		return u, fmt.Errorf("counting images: %w", err)

@@ -266,6 +266,8 @@ func refusal(err error) error {
 		return problem.New(http.StatusRequestEntityTooLarge, "too-large", err.Error())
 	case errors.Is(err, ErrInvalid):
 		return problem.Of(http.StatusUnprocessableEntity, err.Error())
+	case errors.Is(err, store.ErrQuota):
+		return problem.New(http.StatusInsufficientStorage, "quota", err.Error()+"; deleting keys makes room")
 	case errors.Is(err, store.ErrFull):
 		return problem.New(http.StatusInsufficientStorage, "disk-full", err.Error()+"; deleting keys makes room")
 	default:

@@ -15,6 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/kv/pb"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
@@ -65,12 +66,15 @@ func (h handlers) registerConnect(m *mount.Mount) {
 // shows its user what is said with 4xx.
 func refuseConnect(w http.ResponseWriter, err error) {
 	status := http.StatusInternalServerError
+	said, isSaid := errors.AsType[*problem.Problem](err)
 	switch {
+	case isSaid:
+		status = said.Status
 	case errors.Is(err, ErrInvalid):
 		status = http.StatusBadRequest
 	case errors.Is(err, ErrTooLarge):
 		status = http.StatusRequestEntityTooLarge
-	case errors.Is(err, store.ErrFull):
+	case errors.Is(err, store.ErrFull), errors.Is(err, store.ErrQuota):
 		// It is one of 5xx by its number, but trying again does not help.
 		status = http.StatusConflict
 	}
@@ -217,6 +221,9 @@ func (h handlers) connectRead(w http.ResponseWriter, r *http.Request, body []byt
 func (h handlers) connectWrite(w http.ResponseWriter, r *http.Request, body []byte) error {
 	write, err := parseAtomic(body)
 	if err != nil {
+		return err
+	}
+	if err := mayEnqueue(r.Context(), write); err != nil {
 		return err
 	}
 	version, err := h.kept.Atomic(r.Context(), write)

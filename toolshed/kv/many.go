@@ -246,6 +246,9 @@ func (h handlers) atomic(ctx context.Context, in *atomicInput) (*atomicOutput, e
 	if err != nil {
 		return nil, refusal(err)
 	}
+	if err := mayEnqueue(ctx, w); err != nil {
+		return nil, err
+	}
 	version, err := h.kept.Atomic(ctx, w)
 	if failed, ok := errors.AsType[*FailedError](err); ok {
 		return nil, problem.New(http.StatusPreconditionFailed, "check-failed", failedText(failed))

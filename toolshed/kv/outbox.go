@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
@@ -32,6 +33,20 @@ type Message struct {
 	// Undelivered are the keys, encoded, that get the payload once all retries
 	// have failed.
 	Undelivered [][]byte
+}
+
+// scopeEnqueue is the queue's own scope for who takes messages in.
+const scopeEnqueue auth.Scope = "queue:write"
+
+// mayEnqueue refuses messages of who may write keys alone.
+func mayEnqueue(ctx context.Context, w Write) error {
+	if len(w.Enqueues) == 0 {
+		return nil
+	}
+	if refused := auth.Check(ctx, scopeEnqueue); refused != nil {
+		return refused
+	}
+	return nil
 }
 
 // check answers its size too.

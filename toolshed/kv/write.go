@@ -67,8 +67,8 @@ type Condition func(current int64) bool
 func (c Condition) holds(current int64) bool { return c == nil || c(current) }
 
 // Put sets one key on a condition and answers its version. The error is
-// ErrChanged where the condition does not hold, and store.ErrFull where the
-// disk has no room.
+// ErrChanged where the condition does not hold, and store.ErrFull or
+// store.ErrQuota where there is no room.
 func (s *Store) Put(ctx context.Context, m Mutation, when Condition) (version int64, err error) {
 	m.Kind = Set
 	return s.write(ctx, Write{Mutations: []Mutation{m}}, func(t *writing) error {
@@ -129,7 +129,7 @@ func (s *Store) write(ctx context.Context, w Write, want func(*writing) error) (
 		return 0, err
 	}
 	t := &writing{now: now.UnixMilli(), versions: &s.versions}
-	do := s.db.Update
+	do := s.db.Grow
 	if w.frees() {
 		do = s.db.Free
 	}

@@ -1,7 +1,7 @@
 package live
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -9,6 +9,7 @@ import (
 	"unicode"
 
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/stream"
 )
 
 const (
@@ -17,7 +18,9 @@ const (
 	beatEvery = 15 * time.Second
 	// writeTime is how long a listener has for what is written to it.
 	writeTime = 10 * time.Second
-	maxAs     = 64
+	// retryAfter is when a browser that was cut comes again.
+	retryAfter = 2 * time.Second
+	maxAs      = 64
 )
 
 // asked is what a listener asks for in its address.
@@ -72,52 +75,22 @@ func (h handlers) events(w http.ResponseWriter, r *http.Request) {
 		refusal(err).Write(w)
 		return
 	}
-	header := w.Header()
-	header.Set("Content-Type", "text/event-stream")
-	header.Set("Cache-Control", "no-store")
-	header.Set("X-Accel-Buffering", "no")
-	out := stream{w: w, control: http.NewResponseController(w)}
-	if err := out.write("retry: 2000\n\n"); err != nil {
+	out := stream.New(w, true)
+	// Who does not take it in time is gone.
+	out.Patience = writeTime
+	if err := out.Retry(retryAfter); err != nil {
 		return
 	}
 	for _, e := range l.Missed() {
-		if err := out.event(e); err != nil {
+		if err := out.Event(e.ID, string(e.Kind), e); err != nil {
 			return
 		}
 	}
-	out.follow(r, l)
-}
-
-// stream writes server-sent events, each at once.
-type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-}
-
-func (s stream) write(text string) error {
-	// Who does not take it in time is gone; where there are no deadlines, as in
-	// a test's recorder, there is nobody to wait for either.
-	_ = s.control.SetWriteDeadline(time.Now().Add(writeTime))
-	if _, err := s.w.Write([]byte(text)); err != nil {
-		return err
-	}
-	return s.control.Flush()
-}
-
-func (s stream) event(e Event) error {
-	b, err := json.Marshal(e)
-	if err != nil {
-		return err
-	}
-	id := ""
-	if e.ID != "" {
-		id = "id: " + e.ID + "\n"
-	}
-	return s.write(fmt.Sprintf("%sevent: %s\ndata: %s\n\n", id, e.Kind, b))
+	follow(r.Context(), out, l)
 }
 
 // follow writes events until the listener or the server goes, or it is cut.
-func (s stream) follow(r *http.Request, l *Listener) {
+func follow(ctx context.Context, out *stream.Writer, l *Listener) {
 	beat := time.NewTicker(beatEvery)
 	defer beat.Stop()
 	for {
@@ -126,12 +99,12 @@ func (s stream) follow(r *http.Request, l *Listener) {
 		case <-l.Cut():
 			// The browser comes again, and asks for what it missed.
 			return
-		case <-r.Context().Done():
+		case <-ctx.Done():
 			return
 		case e := <-l.Events():
-			err = s.event(e)
+			err = out.Event(e.ID, string(e.Kind), e)
 		case <-beat.C:
-			err = s.write(":\n\n")
+			err = out.Idle()
 		}
 		if err != nil {
 			return

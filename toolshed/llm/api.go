@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"strconv"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/problem"
+	"github.com/toolshed-cloud/shed/toolshed/stream"
 	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
@@ -40,8 +42,8 @@ func Register(m *mount.Mount, s *Service) {
 		Responses: map[string]*huma.Response{"200": {
 			Description: "The answer, or its parts",
 			Content: map[string]*huma.MediaType{
-				"application/json":     {Schema: m.API.OpenAPI().Components.Schemas.Schema(reflectAnswer, true, "")},
-				"application/x-ndjson": {Schema: m.API.OpenAPI().Components.Schemas.Schema(reflectPart, true, "")},
+				"application/json":     {Schema: m.API.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[chatAnswer](), true, "")},
+				"application/x-ndjson": {Schema: m.API.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[chatPart](), true, "")},
 			},
 		}},
 	}), h.chat)
@@ -186,7 +188,7 @@ func (h handlers) chat(_ context.Context, in *chatInput) (*huma.StreamResponse, 
 // stream writes an answer as it comes, a line each. What fails before the first
 // line is a status, what fails after it a last line.
 func (h handlers) stream(ctx huma.Context, r Request, keep time.Duration) {
-	lines := newLines(ctx, "application/x-ndjson")
+	lines := stream.Of(ctx, false)
 	said, err := h.service.Chat(ctx.Context(), r, keep, func(e Event) error {
 		part := chatPart{Text: e.Text, Reasoning: e.Reasoning}
 		switch {
@@ -195,15 +197,15 @@ func (h handlers) stream(ctx huma.Context, r Request, keep time.Duration) {
 		case e.Text == "" && e.Reasoning == "":
 			return nil
 		}
-		return lines.write(part)
+		return lines.Value(part)
 	})
 	switch {
-	case err != nil && !lines.begun:
+	case err != nil && !lines.Begun():
 		writeProblem(ctx, err)
 	case err != nil:
-		_ = lines.write(chatPart{Error: problemOf(err)})
+		_ = lines.Value(chatPart{Error: problemOf(err)})
 	default:
-		_ = lines.write(chatPart{Done: answerOf(said, r)})
+		_ = lines.Value(chatPart{Done: answerOf(said, r)})
 	}
 }
 

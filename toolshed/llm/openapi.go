@@ -11,6 +11,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/stream"
 	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
@@ -80,7 +81,7 @@ func (h handlers) completion(ctx huma.Context, r Request, keep time.Duration) {
 }
 
 func (h handlers) streamCompletion(ctx huma.Context, r Request, wire wireRequest, keep time.Duration) {
-	events := newEvents(ctx)
+	events := stream.Of(ctx, true)
 	chunk := h.blank(ctx, "chat.completion.chunk", r.Model)
 	role := string(Assistant)
 	said, err := h.service.Chat(ctx.Context(), r, keep, func(e Event) error {
@@ -92,22 +93,22 @@ func (h handlers) streamCompletion(ctx huma.Context, r Request, wire wireRequest
 		choice.Delta.Role, role = role, ""
 		next := chunk
 		next.Choices = []completionChoice{choice}
-		return events.write(next)
+		return events.Value(next)
 	})
 	if err != nil {
-		if !events.begun {
+		if !events.Begun() {
 			writeWireError(ctx, err)
 			return
 		}
-		_ = events.write(wireErrorOf(err))
+		_ = events.Value(wireErrorOf(err))
 		return
 	}
 	if wire.StreamOptions.IncludeUsage {
 		last := chunk
 		last.Usage = usageOf(said.Usage)
-		_ = events.write(last)
+		_ = events.Value(last)
 	}
-	_ = events.raw("[DONE]")
+	_ = events.Text("[DONE]")
 }
 
 // wireError is an error in OpenAI's form.

@@ -28,6 +28,8 @@ type Usage struct {
 	Count int64 `json:"count"`
 	// Of says what was counted, in the plural.
 	Of string `json:"of"`
+	// Quota bounds the bytes; 0 for none, or for one of something else.
+	Quota int64 `json:"quota"`
 }
 
 // Reporter is an API that says what it keeps.
@@ -52,6 +54,7 @@ type Mount struct {
 	// reporter and page are what the API told; nil and empty where it did not.
 	reporter Reporter
 	page     string
+	traffic  traffic
 }
 
 // Site is what all places share: a document, a mux, a clock, and a context that
@@ -157,6 +160,7 @@ func (m *Mount) PagePath() string { return m.page }
 
 // admit runs what is admitted, with a bounded body.
 func (m *Mount) admit(w http.ResponseWriter, r *http.Request, route Route, run func(*http.Request)) {
+	m.see(r)
 	if limit := route.BodyBytes; limit >= 0 {
 		if r.ContentLength > limit {
 			problem.New(http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("the body has %d bytes, at most %d", r.ContentLength, limit)).Write(w)

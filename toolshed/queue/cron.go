@@ -62,7 +62,7 @@ func (q *Queue) PutCron(ctx context.Context, c Cron) (Cron, error) {
 		return c, fmt.Errorf("keeping a schedule: %w", err)
 	}
 	body := append([]byte{}, c.Job.Body...)
-	err = q.db.Update(ctx, func(tx *store.Tx) error {
+	err = q.db.Grow(ctx, func(tx *store.Tx) error {
 		var others int
 		if err := tx.QueryRow(`SELECT count(*) FROM crons WHERE name <> ?`, c.Name).Scan(&others); err != nil {
 			return err
@@ -158,7 +158,7 @@ func (q *Queue) startCron(ctx context.Context, c Cron, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	return q.db.Update(ctx, func(tx *store.Tx) error {
+	return q.db.Grow(ctx, func(tx *store.Tx) error {
 		r, err := tx.Exec(`UPDATE crons SET next_at = ?, last_at = ? WHERE name = ? AND next_at = ?`, next.UnixMilli(), now.UnixMilli(), c.Name, c.Next.UnixMilli())
 		// Another has it by now, or nobody.
 		if err := deleted(r, err); errors.Is(err, ErrNotFound) {

@@ -63,7 +63,7 @@ func checkBackoff(all []time.Duration) error {
 
 // Enqueue takes a message in. Duplicate says that its idempotency key was known,
 // and id is the first message's. The error is ErrKeyReused where that one was
-// another message, and store.ErrFull where the disk has no room.
+// another message, and store.ErrFull or store.ErrQuota where there is no room.
 func (q *Queue) Enqueue(ctx context.Context, j Job) (id int64, duplicate bool, err error) {
 	now := q.now()
 	if err := j.check(now); err != nil {
@@ -72,7 +72,7 @@ func (q *Queue) Enqueue(ctx context.Context, j Job) (id int64, duplicate bool, e
 	if j.DueAt.Before(now) {
 		j.DueAt = now
 	}
-	err = q.db.Update(ctx, func(tx *store.Tx) error {
+	err = q.db.Grow(ctx, func(tx *store.Tx) error {
 		if id, duplicate, err = lookUp(tx, j, now); err != nil || duplicate {
 			return err
 		}

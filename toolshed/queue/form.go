@@ -132,6 +132,8 @@ func refusal(err error) error {
 		return problem.New(http.StatusUnprocessableEntity, "key-reused", "Idempotency-Key: "+ErrKeyReused.Error())
 	case errors.Is(err, ErrInvalid):
 		return problem.Of(http.StatusUnprocessableEntity, err.Error())
+	case errors.Is(err, store.ErrQuota):
+		return problem.New(http.StatusInsufficientStorage, "quota", err.Error()+"; acknowledging and deleting make room")
 	case errors.Is(err, store.ErrFull):
 		return problem.New(http.StatusInsufficientStorage, "disk-full", err.Error()+"; acknowledging and deleting make room")
 	}

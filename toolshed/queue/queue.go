@@ -171,6 +171,7 @@ func (q *Queue) Usage(ctx context.Context) (mount.Usage, error) {
 	if err != nil {
 		return u, fmt.Errorf("counting messages: %w", err)
 	}
+	u.Quota = q.db.Quota()
 	u.Bytes, err = q.db.Bytes()
 	return u, err
 }

@@ -32,6 +32,9 @@ type DB struct {
 	// wait for the next View.
 	readers chan struct{}
 	idle    chan *conn
+	// unseen is how many writes need not look at the quota. Only functions that
+	// Update runs touch it, which run one after another.
+	unseen int64
 }
 
 // log is the file of the write-ahead log.

@@ -5,7 +5,7 @@
 // the disk; transactions that come together share a commit, and each stands or
 // falls by itself; a reader sees one state of its database; a database of a
 // later form is refused; on a full disk nothing is written by halves, and what
-// makes room still works.
+// makes room still works; a quota bounds what grows, and nothing else.
 package store
 
 import (
@@ -89,6 +89,8 @@ type Schema struct {
 	Migrations []Migration
 	// SecureDelete overwrites what is deleted, for a price in writes.
 	SecureDelete bool
+	// Quota bounds what Grow makes of the database, in bytes; 0 is no bound.
+	Quota int64
 }
 
 var validName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)

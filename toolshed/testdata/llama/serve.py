@@ -12,9 +12,40 @@ import xllamacpp
 WIDTH, HEADS, LAYERS, INNER = 64, 4, 2, 128
 
 
+# How this model has tools: llama.cpp reads from it what a call looks like, and
+# makes a grammar of that.
+TEMPLATE = """
+{%- if tools %}<|im_start|>system
+<tools>
+{%- for tool in tools %}
+{{ tool | tojson }}
+{%- endfor %}
+</tools>
+For each call: <tool_call>{"name": <name>, "arguments": <arguments>}</tool_call><|im_end|>
+{% endif %}
+{%- for message in messages %}
+{%- if message.role == "tool" %}<|im_start|>user
+<tool_response>
+{{ message.content }}
+</tool_response><|im_end|>
+{% else %}<|im_start|>{{ message.role }}
+{{ message.content if message.content else "" }}
+{%- for call in message.tool_calls or [] %}
+<tool_call>{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}</tool_call>
+{%- endfor %}<|im_end|>
+{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}<|im_start|>assistant
+{% endif %}
+"""
+
+
 def vocabulary():
-    """Three special tokens, every byte, and the printable characters."""
-    special = [("<unk>", 2), ("<s>", 3), ("</s>", 3)]
+    """Special tokens, every byte, and the printable characters.
+
+    A call begins with one token: of random letters none would ever begin.
+    """
+    special = [("<unk>", 2), ("<s>", 3), ("</s>", 3), ("<tool_call>", 4)]
     letters = ["\u2581"] + [chr(c) for c in range(33, 127)] + ["\n", "\t"]
     entries = special + [("<0x%02X>" % b, 6) for b in range(256)] + [(c, 1) for c in letters]
     return [t.encode() for t, _ in entries], [kind for _, kind in entries]
@@ -72,7 +103,8 @@ def main():
     p.n_parallel = 2
     p.cpuparams.n_threads = 1
     p.warmup = False
-    p.chat_template = "chatml"
+    p.chat_template = TEMPLATE
+    p.use_jinja = True
     server = xllamacpp.Server(p)
     print(server.listening_address, flush=True)
     sys.stdin.read()
