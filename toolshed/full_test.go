@@ -187,8 +187,11 @@ func fill(t *testing.T, dir string) {
 
 func mountTmpfs(t *testing.T) string { return mount(t, "tmpfs", "-t", "tmpfs", "-o", "size=16m") }
 
-// mountExt4 makes what the agent makes of a data disk, on a loop device.
-func mountExt4(t *testing.T) string {
+// mountExt4 mounts what the agent makes of a data disk, on a loop device.
+func mountExt4(t *testing.T) string { return mount(t, ext4Image(t), "-o", "loop") }
+
+// ext4Image is a file that is a disk.
+func ext4Image(t *testing.T) string {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
@@ -200,7 +203,7 @@ func mountExt4(t *testing.T) string {
 	if out, err := exec.Command("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", image).CombinedOutput(); err != nil {
 		t.Skipf("mke2fs: %v: %s", err, out)
 	}
-	return mount(t, image, "-o", "loop")
+	return image
 }
 
 func mount(t *testing.T, source string, options ...string) string {
