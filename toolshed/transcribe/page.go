@@ -3,6 +3,7 @@ package transcribe
 import (
 	_ "embed"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -53,8 +54,12 @@ func (h handlers) hear(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer file.Close()
-	if in.RawBody, err = io.ReadAll(io.LimitReader(file, MaxBytes)); err != nil {
+	if in.RawBody, err = io.ReadAll(io.LimitReader(file, MaxBytes+1)); err != nil {
 		h.show(w, http.StatusBadRequest, hearShown{Error: "The file did not arrive whole."})
+		return
+	}
+	if len(in.RawBody) > MaxBytes {
+		h.show(w, http.StatusRequestEntityTooLarge, hearShown{Error: fmt.Sprintf("The file has more than %d MiB.", MaxBytes>>20)})
 		return
 	}
 	in.ContentType = mediaType(header.Header.Get("Content-Type"), header.Filename)

@@ -177,6 +177,7 @@ func TestRemoteEngines(t *testing.T) {
 	}{
 		"limited": {429, "", upstream.Limited}, "failing": {500, "", upstream.Failed}, "no JSON": {200, "{", upstream.Broken},
 		"backwards": {200, `{"segments":[{"start":3,"end":2}]}`, upstream.Broken},
+		"too many":  {200, `{"words":[` + strings.Repeat("{},", maxSpans) + `{}]}`, upstream.Broken},
 		"no number": {200, `{"duration":1e300,"segments":[{"start":1e300,"end":1e301}]}`, upstream.Broken},
 	} {
 		s := remote(t, c.status, c.answer)
