@@ -7,6 +7,9 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"io"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -101,6 +104,30 @@ func TestWhatIsNotKept(t *testing.T) {
 		}
 		if u, err := g.Usage(t.Context()); err != nil || u.Count != 0 {
 			t.Errorf("%s: %d are kept, %v", name, u.Count, err)
+		}
+	}
+}
+
+// elsewhere is a client that a provider's answer leads to nothing.
+type elsewhere string
+
+func (e elsewhere) Do(r *http.Request) (*http.Response, error) {
+	resp := &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody}
+	if r.Method == http.MethodPost {
+		resp.StatusCode, resp.Body = http.StatusOK, io.NopCloser(strings.NewReader(string(e)))
+	}
+	return resp, nil
+}
+
+// An address that leads nowhere is the fault of the provider who gave it, and
+// not of who asked for an image.
+func TestAddressesOfProviders(t *testing.T) {
+	for _, address := range []string{"http://example.com/gone.png", "data:image/png,plain", "data:image/png;base64,%%", "http://%zz/"} {
+		client := elsewhere(`{"data":[{"url":"` + address + `"}]}`)
+		_, err := OpenAI{Base: "http://example.com", Client: client}.Make(t.Context(), Request{Count: 1})
+		var fault *upstream.Error
+		if !errors.As(err, &fault) || fault.Kind != upstream.Broken {
+			t.Errorf("%s: %v", address, err)
 		}
 	}
 }

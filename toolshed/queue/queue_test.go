@@ -185,6 +185,28 @@ func TestLeases(t *testing.T) {
 	})
 }
 
+// A delivery that has ended has no receipt, however it did.
+func TestReceiptsEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := opened(t)
+		running(t, q)
+		for range 2 {
+			q.put(t, Job{})
+		}
+		given, _ := q.take(t, 0)
+		if err := q.Nack(t.Context(), "q", given.ID, given.Receipt, "no", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		forgotten, _ := q.take(t, 0)
+		pass(11 * time.Second)
+		for _, m := range []Message{given, forgotten} {
+			if got, err := q.Get(t.Context(), "q", m.ID); err != nil || got.State != Waiting || got.Receipt != "" || m.Receipt == "" {
+				t.Errorf("%+v, %v", got, err)
+			}
+		}
+	})
+}
+
 func TestIdempotency(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		q := opened(t)

@@ -188,6 +188,27 @@ func TestRemoteEngines(t *testing.T) {
 	}
 }
 
+// Whoever decodes opens nothing but its pipe, and takes no form that names
+// files: each is barred by itself.
+func TestDecoderIsBarred(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "ffmpeg")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nprintf '%s ' \"$@\" \"environment: $SECRET\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SECRET", "of the toolshed")
+	said, err := decoder{ffmpeg: program}.samples(t.Context(), Audio{MediaType: "audio/mpeg", Bytes: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"-protocol_whitelist pipe ", "-format_whitelist wav,mp3,ogg,matroska,webm ", "-nostdin ", "-i pipe:0 ", "-t 14400 ", "environment:  ",
+	} {
+		if !strings.Contains(string(said), want) {
+			t.Errorf("it is not told %s: %s", want, said)
+		}
+	}
+}
+
 func FuzzPlainWAV(f *testing.F) {
 	f.Add([]byte("RIFF\x24\x00\x00\x00WAVEfmt \x10\x00\x00\x00\x01\x00\x01\x00\x80\x3e\x00\x00\x00\x7d\x00\x00\x02\x00\x10\x00data\x04\x00\x00\x00\x01\x02\x03\x04"))
 	f.Add([]byte("RIFF\x24\x00\x00\x00WAVEjunk\xff\xff\xff\xff"))
