@@ -49,6 +49,10 @@ func (h handlers) show(w http.ResponseWriter, status int, d hearShown) {
 func (h handlers) hear(w http.ResponseWriter, r *http.Request) {
 	in := &input{Engine: r.FormValue("engine"), Format: "json"}
 	file, header, err := r.FormFile("audio")
+	if r.MultipartForm != nil {
+		// The server would for a request of its own alone, which this is a copy of.
+		defer r.MultipartForm.RemoveAll() //nolint:errcheck // the system empties its folder too
+	}
 	if err != nil {
 		h.show(w, http.StatusUnprocessableEntity, hearShown{Error: "There is no file."})
 		return

@@ -188,6 +188,17 @@ func TestRemoteEngines(t *testing.T) {
 	}
 }
 
+// What was said can end neither its own cue nor begin another.
+func TestCues(t *testing.T) {
+	said := &Transcript{Segments: []Span{{End: time.Second, Text: "one\n\n00:00:05.000 --> 00:00:06.000\r\n<b>two"}}}
+	if want, got := "1\n00:00:00,000 --> 00:00:01,000\none 00:00:05.000 --> 00:00:06.000 <b>two\n\n", said.SRT(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if want, got := "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\none 00:00:05.000 --&gt; 00:00:06.000 &lt;b&gt;two\n\n", said.VTT(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
 // Whoever decodes opens nothing but its pipe, and takes no form that names
 // files: each is barred by itself.
 func TestDecoderIsBarred(t *testing.T) {
