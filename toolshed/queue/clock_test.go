@@ -76,3 +76,18 @@ func TestClockIsSetBack(t *testing.T) {
 		}
 	})
 }
+
+// Schedules are in UTC, wherever the machine is and whoever says what time it
+// is.
+func TestSchedulesAreInUTC(t *testing.T) {
+	here := time.Local
+	time.Local = time.FixedZone("here", 5*3600+1800)
+	defer func() { time.Local = here }()
+	for _, zone := range []*time.Location{time.UTC, time.Local, time.FixedZone("there", -8*3600)} {
+		now := time.Date(2027, 3, 1, 4, 29, 0, 0, time.UTC).In(zone)
+		next, err := parseSpec("30 4 * * *", now)
+		if want := time.Date(2027, 3, 1, 4, 30, 0, 0, time.UTC); err != nil || !next.Equal(want) {
+			t.Errorf("from %s: %s, %v", now, next, err)
+		}
+	}
+}
