@@ -67,7 +67,7 @@ test-short: deps ## run the tests that need no VM
 
 .PHONY: test-long
 test-long: deps ## what takes too long for every change: many kills
-	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'TestQueueIsKilled' ./cmd/toolshed
+	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 
 .PHONY: lint
 lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files

@@ -117,7 +117,7 @@ func wantProblem(t *testing.T, text string, h http.Header, status int, code stri
 	err := json.Unmarshal([]byte(text), &problem)
 	if err != nil || h.Get("Content-Type") != "application/problem+json" || problem.Status != status ||
 		problem.Title == "" || problem.Code != code || problem.Detail == "" {
-		t.Errorf("no problem document of %d %s: %v: %s: %s", status, code, err, h.Get("Content-Type"), text)
+		t.Errorf("no problem document of %d %s: %v: %s: %.300s", status, code, err, h.Get("Content-Type"), text)
 	}
 }
 
@@ -194,8 +194,11 @@ func fill(t *testing.T, dir string) {
 
 func mountTmpfs(t *testing.T) string { return mount(t, "tmpfs", "-t", "tmpfs", "-o", "size=16m") }
 
-// mountExt4 makes what the agent makes of a data disk, on a loop device.
-func mountExt4(t *testing.T) string {
+// mountExt4 mounts what the agent makes of a data disk, on a loop device.
+func mountExt4(t *testing.T) string { return mount(t, ext4Image(t), "-o", "loop") }
+
+// ext4Image is a file that is a disk.
+func ext4Image(t *testing.T) string {
 	t.Helper()
 	image := filepath.Join(t.TempDir(), "disk")
 	if err := os.WriteFile(image, nil, 0o600); err != nil {
@@ -207,7 +210,7 @@ func mountExt4(t *testing.T) string {
 	if out, err := exec.Command("/sbin/mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", image).CombinedOutput(); err != nil {
 		t.Skipf("mke2fs: %v: %s", err, out)
 	}
-	return mount(t, image, "-o", "loop")
+	return image
 }
 
 func mount(t *testing.T, source string, options ...string) string {
@@ -225,4 +228,70 @@ func mount(t *testing.T, source string, options ...string) string {
 		}
 	})
 	return dir
+}
+
+// On a full disk each API refuses what grows and does what makes room, which a
+// kill does not take back.
+func TestFullDiskOfEachAPI(t *testing.T) {
+	dir := mountTmpfs(t)
+	p := start(t, dir)
+	var token struct{ ID string }
+	fromJSON(t, p.want(201, "POST", "/api/auth/tokens", `{"name":"n","scopes":["kv:read"]}`, "Content-Type", "application/json"), &token)
+	for _, body := range []string{"acknowledged", "deleted", "stays"} {
+		p.want(201, "POST", "/api/queue/q", body)
+	}
+	var got struct {
+		Messages []struct{ ID, Receipt string }
+	}
+	fromJSON(t, p.want(200, "POST", "/api/queue/q/receive?max=2&lease=1h", ""), &got)
+	const documents = "/api/data/collections/c/documents/"
+	large := `{"text":"` + strings.Repeat("x", 500_000) + `"}`
+	kind := []string{"Content-Type", "application/json"}
+	stored := 0
+	for ; stored < 64; stored++ {
+		if status, _, _ := ask(t, p.url, "PUT", fmt.Sprint(documents, stored), large, kind...); status != http.StatusOK {
+			break
+		}
+	}
+	for i := 0; i < 64; i++ {
+		if status, _, _ := ask(t, p.url, "POST", "/api/queue/full", large, kind...); status != http.StatusCreated {
+			break
+		}
+	}
+	fill(t, dir)
+	p.want(507, "POST", "/api/queue/full", large, kind...)
+	p.want(507, "PUT", documents+"more", large, kind...)
+	p.want(507, "POST", "/api/data/transactions", `{"operations":[{"op":"delete","collection":"c","id":"0"},
+		{"op":"put","collection":"c","id":"more","document":`+large+`},{"op":"put","collection":"c","id":"evenmore","document":`+large+`}]}`, kind...)
+
+	if len(got.Messages) != 2 || stored < 4 || stored == 64 {
+		t.Fatalf("%d messages, %d documents", len(got.Messages), stored)
+	}
+	p.want(204, "POST", "/api/queue/q/messages/"+got.Messages[0].ID+"/ack?receipt="+got.Messages[0].Receipt, "")
+	p.want(204, "DELETE", "/api/queue/q/messages/"+got.Messages[1].ID, "")
+	p.want(204, "DELETE", documents+"0", "")
+	p.want(204, "DELETE", "/api/auth/tokens/"+token.ID, "")
+	p.want(200, "PUT", documents+"1", `{"text":"`+strings.Repeat("y", 500_000)+`"}`, kind...)
+	p.kill()
+	fill(t, dir)
+	p = start(t, dir)
+	p.want(404, "GET", documents+"0", "")
+	for i := 2; i < stored; i++ {
+		p.want(200, "GET", fmt.Sprint(documents, i), "")
+	}
+	if text := p.want(200, "GET", documents+"1", ""); !strings.Contains(text, "yyyy") {
+		t.Error("a document that was written into what deleting left is the old one")
+	}
+	p.want(404, "DELETE", "/api/auth/tokens/"+token.ID, "")
+	p.want(404, "POST", "/api/queue/q/messages/"+got.Messages[1].ID+"/retry", "")
+	if text := p.want(200, "GET", "/api/queue/q", ""); strings.Count(text, `"id"`) != 1 {
+		t.Errorf("left of three messages: %.300s", text)
+	}
+}
+
+func fromJSON(t *testing.T, text string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(text), into); err != nil {
+		t.Fatalf("%v: %.300s", err, text)
+	}
 }

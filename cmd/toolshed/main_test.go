@@ -366,7 +366,10 @@ func TestDoesNotStart(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			cmd := exec.Command(os.Args[0], append([]string{"--data", dir, "--listen", "127.0.0.1:0"}, c.args...)...)
+			// One that does start does not end by itself.
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			cmd := exec.CommandContext(ctx, os.Args[0], append([]string{"--data", dir, "--listen", "127.0.0.1:0"}, c.args...)...)
 			cmd.Env = []string{asToolshed + "=1"}
 			out, err := cmd.CombinedOutput()
 			exit, ok := errors.AsType[*exec.ExitError](err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -124,6 +125,24 @@ func TestScopes(t *testing.T) {
 	for _, text := range []string{"", "kv", "kv:", ":read", "*:read", "kv:read ", "KV:read", "kv:read:more", "a b:c", strings.Repeat("k", 40) + ":r"} {
 		if s, err := ParseScope(text); err == nil {
 			t.Errorf("%q is %s", text, s)
+		}
+	}
+}
+
+// An operation that does not say its scope is for who may do everything alone.
+func TestDeclared(t *testing.T) {
+	for name, c := range map[string]struct {
+		security []map[string][]string
+		want     Scopes
+	}{
+		"nothing":        {nil, Scopes{Everything}},
+		"no scope":       {[]map[string][]string{{SecurityScheme: {}}}, Scopes{Everything}},
+		"another scheme": {[]map[string][]string{{"other": {"kv:read"}}}, Scopes{Everything}},
+		"public":         {Public(), nil},
+		"one":            {Needs("kv:read"), Scopes{"kv:read"}},
+	} {
+		if got := declared(&huma.Operation{Security: c.security}); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }
@@ -260,7 +279,11 @@ func TestTokenOperations(t *testing.T) {
 		!made.Expires.Equal(w.now.Add(time.Hour)) || narrow.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("%v: %s", err, narrow.Body)
 	}
-	w.want(201, "", mint(made.Token, `{"name":"n","scopes":["kv:read"]}`))
+	heir := mint(made.Token, `{"name":"n","scopes":["kv:read"]}`)
+	w.want(201, "", heir)
+	if !strings.Contains(heir.Body.String(), `"expires":"2026-01-02T04:04:05Z"`) {
+		t.Errorf("the token of one that ends does not end with it: %s", heir.Body)
+	}
 	w.want(403, "scope-missing", mint(made.Token, `{"name":"n","scopes":["kv:read","queue:read"]}`))
 	w.want(403, "scope-missing", mint(made.Token, `{"name":"n","scopes":["*"]}`))
 	w.want(403, "too-late", mint(made.Token, `{"name":"n","scopes":["kv:read"],"expires":"2027-01-02T04:04:05Z"}`))

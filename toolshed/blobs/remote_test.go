@@ -108,6 +108,37 @@ func (p *place) sweep(t *testing.T) Swept {
 	return done
 }
 
+// An upload whose file has less than had arrived is lost, and becomes no blob
+// that is of zeros in part.
+func TestLostPart(t *testing.T) {
+	p := newPlace(t)
+	for name, wait := range map[string]func(){
+		"with its sums in memory": func() {},
+		"without":                 func() { clear(p.hashing) },
+	} {
+		u, err := p.Create(t.Context(), Upload{Length: 2000, MediaType: "image/png"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.Append(t.Context(), u.ID, 0, strings.NewReader(strings.Repeat("x", 1000)), nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Truncate(p.part(u.ID), 999); err != nil {
+			t.Fatal(err)
+		}
+		wait()
+		if _, err := p.Append(t.Context(), u.ID, 1000, strings.NewReader(strings.Repeat("x", 1000)), nil); !errors.Is(err, ErrLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if all, err := p.List(t.Context(), Page{}, 10); err != nil || len(all) != 0 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	if done := p.sweep(t); done.Expired != 2 || p.files(t) != 0 {
+		t.Errorf("%+v, %d files", done, p.files(t))
+	}
+}
+
 // What was used longest ago leaves the cache, and comes back when it is read;
 // what comes back as something else is refused.
 func TestCache(t *testing.T) {

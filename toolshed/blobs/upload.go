@@ -160,8 +160,16 @@ type part struct {
 	sum    *Checksum
 }
 
-// begin drops what arrived and was not confirmed.
+// begin drops what arrived and was not confirmed. A file that has less than was
+// confirmed is lost: it would grow by zeros.
 func (p *part) begin() (err error) {
+	info, err := p.file.Stat()
+	if err != nil {
+		return fmt.Errorf("opening an upload: %w", err)
+	}
+	if info.Size() < p.upload.Offset {
+		return fmt.Errorf("%w: %d bytes of an upload are there, %d had arrived", ErrLost, info.Size(), p.upload.Offset)
+	}
 	if err := p.file.Truncate(p.upload.Offset); err != nil {
 		return fmt.Errorf("opening an upload: %w", err)
 	}
@@ -208,11 +216,8 @@ func (p *part) receive(ctx context.Context, body io.Reader) error {
 	return p.confirm(ctx, at)
 }
 
-// giveUp drops the sums, which have more than is confirmed.
-func (p *part) giveUp() error {
-	p.dropSums(p.upload.ID)
-	return p.file.Truncate(p.upload.Offset)
-}
+// giveUp drops what is not confirmed. Its sums have more, and are not left.
+func (p *part) giveUp() error { return p.file.Truncate(p.upload.Offset) }
 
 // confirm makes what is written so far count.
 func (p *part) confirm(ctx context.Context, at int64) error {

@@ -122,11 +122,8 @@ func top(body ast.Node) (map[string]ast.Node, error) {
 	}
 	sections := make(map[string]ast.Node, len(values))
 	for _, v := range values {
-		name := v.Key.String()
-		if sections[name] != nil {
-			return nil, fmt.Errorf("line %d: %s is there twice", v.GetToken().Position.Line, name)
-		}
-		sections[name] = v.Value
+		// The parser refuses one that is there twice.
+		sections[v.Key.String()] = v.Value
 	}
 	return sections, nil
 }

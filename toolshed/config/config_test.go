@@ -102,13 +102,16 @@ func TestSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c, err := Load(filepath.Join(dir, FileName), true, func(name string) (string, bool) { return "from-env", name == "KEY" })
+	c, err := Load(filepath.Join(dir, FileName), true, func(name string) (string, bool) {
+		text, ok := map[string]string{"KEY": "from-env", "EMPTY": ""}[name]
+		return text, ok
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	for s, want := range map[Secret]string{
 		{Env: "KEY"}: "from-env", {File: "key"}: "from-file", {File: filepath.Join(dir, "key")}: "from-file",
-		{}: "", {Env: "KEY", File: "key"}: "", {Env: "OTHER"}: "", {File: "none"}: "", {File: "empty"}: "", {File: "long"}: "",
+		{}: "", {Env: "KEY", File: "key"}: "", {Env: "OTHER"}: "", {Env: "EMPTY"}: "", {File: "none"}: "", {File: "empty"}: "", {File: "long"}: "",
 	} {
 		got, err := c.Secret(s)
 		if got != want || (err == nil) != (want != "") || (err != nil && !errors.Is(err, ErrConfig)) {

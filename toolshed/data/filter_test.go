@@ -102,4 +102,22 @@ func TestFeedIsBounded(t *testing.T) {
 	if _, next, err := s.Changes(t.Context(), Feed{After: 5, Limit: 1}); err != nil || next != KeptChanges+5 {
 		t.Errorf("%d %v", next, err)
 	}
+	// What is too far back goes with the next write.
+	if err := s.db.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec("INSERT INTO changes VALUES (5, 'c', 'a', 'put', 0), (6, 'c', 'b', 'put', 0), (7, 'c', 'c', 'put', 0)")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Apply(t.Context(), []Operation{{Op: OpPut, Collection: "c", ID: "d", Body: []byte("{}")}}); err != nil {
+		t.Fatal(err)
+	}
+	all, _, err := s.Changes(t.Context(), Feed{After: 6, Limit: 10})
+	if err != nil || len(all) != 2 || all[0].Version != 7 || all[1].Version != KeptChanges+6 {
+		t.Errorf("%+v, %v", all, err)
+	}
+	var kept int
+	if err := s.db.View(t.Context(), func(tx *store.Tx) error { return tx.QueryRow("SELECT count(*) FROM changes").Scan(&kept) }); err != nil || kept != 2 {
+		t.Errorf("%d changes are kept, %v", kept, err)
+	}
 }

@@ -144,7 +144,7 @@ func TestAllowed(t *testing.T) {
 
 // A redirect is dialled anew, and so judged anew.
 func TestRedirects(t *testing.T) {
-	inside := 0
+	inside, led := 0, 0
 	_, _, port := server(t, func(http.ResponseWriter, *http.Request) { inside++ })
 	outside, address, _ := server(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
@@ -153,6 +153,7 @@ func TestRedirects(t *testing.T) {
 		case "/file":
 			http.Redirect(w, r, "file:///etc/passwd", http.StatusFound)
 		default:
+			led++
 			http.Redirect(w, r, r.URL.Path+"x", http.StatusFound)
 		}
 	})
@@ -160,8 +161,8 @@ func TestRedirects(t *testing.T) {
 	if _, err := get(t, f, limits, outside+"/in"); !errors.Is(err, ErrForbidden) || inside != 0 {
 		t.Errorf("error %v, the other was asked %d times", err, inside)
 	}
-	if _, err := get(t, f, limits, outside+"/x"); !errors.Is(err, ErrTooManyRedirects) {
-		t.Errorf("error %v", err)
+	if _, err := get(t, f, limits, outside+"/x"); !errors.Is(err, ErrTooManyRedirects) || led != limits.Redirects+1 {
+		t.Errorf("error %v after %d answers", err, led)
 	}
 	if _, err := get(t, f, limits, outside+"/file"); err == nil {
 		t.Error("a file is read")

@@ -53,6 +53,10 @@ func (m Minutes) Each(ctx context.Context, run func(time.Time)) {
 			timer.Stop()
 			return
 		case <-timer.C:
+		}
+		// The clock may have been set meanwhile, or go slower than timers: a
+		// minute that has not come yet is waited for again.
+		if late := m.Now().Sub(minute); late >= 0 && late < time.Minute {
 			run(minute)
 		}
 	}

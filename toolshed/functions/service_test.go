@@ -3,6 +3,7 @@ package functions_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -108,6 +109,35 @@ func TestMinutes(t *testing.T) {
 				t.Errorf("minutes %v", got)
 			}
 		}
+	})
+}
+
+// A clock that goes slower than timers has no minute run twice, and one that is
+// set forward none long after it was.
+func TestMinutesOfAClockThatIsSet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		jump := time.Duration(0)
+		now := func() time.Time {
+			passed := time.Since(began)
+			return began.Add(passed - passed/1000 + jump)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		var got []time.Time
+		functions.Minutes{Now: now}.Each(ctx, func(m time.Time) {
+			if late := now().Sub(m); late < 0 || late >= time.Minute {
+				t.Errorf("%s runs %s late", m, late)
+			}
+			if slices.ContainsFunc(got, m.Equal) {
+				t.Errorf("%s runs twice", m)
+			}
+			switch got = append(got, m); len(got) {
+			case 3:
+				time.AfterFunc(30*time.Second, func() { jump = 10 * time.Hour })
+			case 6:
+				cancel()
+			}
+		})
 	})
 }
 

@@ -123,16 +123,24 @@ func (h handlers) make(ctx context.Context, in *makeInput) (*imagesOutput, error
 }
 
 type listInput struct {
-	Before time.Time `query:"before" doc:"only those made before; the created_at of the last image leads to the next page"`
+	Before time.Time `query:"before" doc:"only those made before; created_at and hash of the last image, as before and after, lead to the next page"`
+	After  string    `query:"after" minLength:"64" maxLength:"64" doc:"with before: of those made at that very time, only those after this hash too"`
 	Limit  int       `query:"limit" minimum:"1" maximum:"200" default:"50"`
 }
 
 func (h handlers) list(ctx context.Context, in *listInput) (*imagesOutput, error) {
-	before := in.Before
-	if before.IsZero() {
-		before = h.gallery.Now().Add(time.Hour)
+	from := Page{Before: in.Before}
+	if from.Before.IsZero() {
+		from.Before = h.gallery.Now().Add(time.Hour)
 	}
-	all, err := h.gallery.List(ctx, before, in.Limit)
+	if in.After != "" {
+		hash, err := ParseHash(in.After)
+		if err != nil || in.Before.IsZero() {
+			return nil, problem.Of(http.StatusUnprocessableEntity, "after: want a hash, and before with it")
+		}
+		from.After = &hash
+	}
+	all, err := h.gallery.List(ctx, from, in.Limit)
 	if err != nil {
 		return nil, refusal(err)
 	}

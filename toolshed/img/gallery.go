@@ -1,6 +1,7 @@
 package img
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"database/sql"
@@ -131,14 +132,27 @@ func (g *Gallery) Get(ctx context.Context, h Hash) (i Image, b []byte, err error
 	return i, b, nil
 }
 
-// List answers the latest images made before a time.
-func (g *Gallery) List(ctx context.Context, before time.Time, limit int) (all []Image, err error) {
+// Page is where a listing goes on: Before a time, and of those made at that very
+// time after a hash, where one is given.
+type Page struct {
+	Before time.Time
+	After  *Hash
+}
+
+// List answers the latest images of a page on.
+func (g *Gallery) List(ctx context.Context, from Page, limit int) (all []Image, err error) {
+	// A blob that is greater than every hash.
+	after := bytes.Repeat([]byte{0xff}, len(Hash{})+1)
+	if from.After != nil {
+		after = from.After[:]
+	}
 	err = g.DB.View(ctx, func(tx *store.Tx) error {
 		return tx.Each(func(rows *sql.Rows) error {
 			i, err := scan(rows)
 			all = append(all, i)
 			return err
-		}, "SELECT "+columns+" FROM images WHERE created_at < ? ORDER BY created_at DESC, hash LIMIT ?", before.UnixMilli(), limit)
+		}, "SELECT "+columns+" FROM images WHERE created_at < ?1 OR created_at = ?1 AND hash > ?2 ORDER BY created_at DESC, hash LIMIT ?3",
+			from.Before.UnixMilli(), after, limit)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("listing images: %w", err)

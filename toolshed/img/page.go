@@ -39,7 +39,7 @@ func (h handlers) registerPage(m *mount.Mount) {
 }
 
 func (h handlers) show(w http.ResponseWriter, r *http.Request, status int, d galleryShown) {
-	all, err := h.gallery.List(r.Context(), h.gallery.Now().Add(time.Hour), onPage)
+	all, err := h.gallery.List(r.Context(), Page{Before: h.gallery.Now().Add(time.Hour)}, onPage)
 	if err == nil {
 		d.Images = show(all)
 		d.Providers = slices.Sorted(maps.Keys(h.gallery.Providers))

@@ -266,5 +266,6 @@ func (h handlers) after(ms int64) time.Time {
 	if ms == 0 {
 		return time.Time{}
 	}
-	return h.kept.now().Add(time.Duration(ms) * time.Millisecond)
+	// A Duration ends after 292 years, which ms does not.
+	return time.UnixMilli(h.kept.now().UnixMilli() + ms)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"math"
 	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/kv/key"
@@ -114,7 +113,7 @@ func scan(rows *sql.Rows) (Entry, error) {
 		return Entry{}, err
 	}
 	e.UpdatedAt = time.UnixMilli(updated).UTC()
-	if expires != math.MaxInt64 {
+	if expires < unwritable {
 		e.ExpiresAt = time.UnixMilli(expires).UTC()
 	}
 	return e, nil

@@ -19,6 +19,9 @@ func isEnough(err error) bool { return errors.Is(err, errEnough) }
 const (
 	sweepBatch = 200
 	retryAfter = time.Second
+	// longest is how long it waits for an expiry at most: the clock may be set
+	// meanwhile, or the machine sleep, and timers know nothing of either.
+	longest = time.Minute
 )
 
 // Run deletes what expires and gives messages to the queue, until ctx ends.
@@ -45,7 +48,7 @@ func (s *Store) Run(ctx context.Context, q Queue, failed func(error)) {
 		}
 		timer.Stop()
 		if !next.IsZero() {
-			timer.Reset(max(next.Sub(s.now()), time.Millisecond))
+			timer.Reset(min(max(next.Sub(s.now()), time.Millisecond), longest))
 		}
 	}
 }

@@ -142,6 +142,29 @@ func TestVersionsGrow(t *testing.T) {
 	}
 }
 
+// At each end of a reservation, and however much of it was used, a start goes on
+// behind the versions that were given.
+func TestVersionsAreReserved(t *testing.T) {
+	dir := t.TempDir()
+	last := int64(0)
+	for round := range 3 {
+		db, closing := opened(t, dir, Schema)
+		s := New(db, time.Now)
+		for range 5 {
+			version := s.set(t, Mutation{Key: encoded(t, "k"), Value: BytesValue(nil)})
+			if version <= last {
+				t.Errorf("round %d: %d after %d", round, version, last)
+			}
+			// Two before the end of what is reserved.
+			last = version
+			if left := s.versions.ceiling.Load() - last; left > 2 {
+				s.versions.last, last = last+left-2, last+left-2
+			}
+		}
+		closing()
+	}
+}
+
 // What expires is gone in time, and who watches it is told.
 func TestExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -174,6 +197,55 @@ func TestExpiry(t *testing.T) {
 			t.Errorf("%+v, %v", u, err)
 		}
 	})
+}
+
+// At its very end an entry is gone for all: who reads, who checks, who sums and
+// who sweeps.
+func TestVeryEnd(t *testing.T) {
+	s := newStore(t)
+	now := time.Now().Truncate(time.Millisecond)
+	s.now = func() time.Time { return now }
+	k, one := encoded(t, "k"), Value{Encoding: V8, Data: jsvalue.Number{Float: 1}.Bytes()}
+	for name, f := range map[string]func() error{
+		"reading": func() error {
+			_, err := s.Get(t.Context(), k)
+			if errors.Is(err, ErrNotFound) {
+				return nil
+			}
+			return fmt.Errorf("it is there: %w", err)
+		},
+		"checking": func() error {
+			_, err := s.Atomic(t.Context(), Write{Checks: []Check{{Key: k}}})
+			return err
+		},
+		"summing": func() error {
+			_, err := s.Atomic(t.Context(), Write{Mutations: []Mutation{{Kind: Sum, Key: k, Value: one}}})
+			e, got := s.Get(t.Context(), k)
+			if string(e.Value.Data) != string(one.Data) {
+				return errors.Join(err, got, errors.New("what is gone was added to"))
+			}
+			return err
+		},
+		"sweeping": func() error {
+			_, err := s.sweep(t.Context())
+			if u, used := s.Usage(t.Context()); u.Count != 0 {
+				return errors.Join(err, used, errors.New("it is kept"))
+			}
+			return err
+		},
+	} {
+		s.set(t, Mutation{Key: k, Value: one, ExpiresAt: now})
+		if err := f(); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		s.set(t, Mutation{Key: k, Value: one, ExpiresAt: now.Add(time.Millisecond)})
+		if _, err := s.sweep(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if _, err := s.Get(t.Context(), k); err != nil {
+			t.Errorf("before its end: %v", err)
+		}
+	}
 }
 
 func TestSums(t *testing.T) {

@@ -62,8 +62,12 @@ func (v Value) check() error {
 	return nil
 }
 
-// never is the time at which what does not expire does.
-const never = math.MaxInt64
+// never is the time at which what does not expire does. One that is unwritable,
+// from the year 10000 on (RFC 3339, section 1), is shown as never too.
+const (
+	never      = math.MaxInt64
+	unwritable = 253402300800000
+)
 
 // Entry is one key with its value.
 type Entry struct {

@@ -113,6 +113,9 @@ func TestForgottenScope(t *testing.T) {
 		if rec.Code != want {
 			t.Errorf("%s: %d", path, rec.Code)
 		}
+		if said := rec.Header().Get("WWW-Authenticate"); want == 403 && !strings.Contains(said, `scope="*"`) {
+			t.Errorf("%s is said to take %s", path, said)
+		}
 	}
 }
 
@@ -148,7 +151,8 @@ func TestInFlight(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	p := newPlace(t, Limits{PerSecond: 0.5, Burst: 2})
+	// Who is refused keeps no place: there is one.
+	p := newPlace(t, Limits{PerSecond: 0.5, Burst: 2, InFlight: 1})
 	p.registerBoth()
 	status := func() (int, string) {
 		rec := p.ask("POST", "/typed", `{"text":""}`, "Content-Type", "application/json")

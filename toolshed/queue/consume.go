@@ -87,7 +87,7 @@ func (w *working) loop(ctx context.Context, changed <-chan struct{}) error {
 			return w.unlessOver(err)
 		}
 		if !next.IsZero() {
-			due.Reset(max(next.Sub(w.q.now()), time.Millisecond))
+			due.Reset(w.q.until(next))
 		}
 	}
 }

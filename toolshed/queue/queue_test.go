@@ -4,10 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
-	"slices"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -167,7 +164,9 @@ func TestLeases(t *testing.T) {
 		if !ok || second.Attempt != 2 || second.Receipt == first.Receipt {
 			t.Fatalf("after the lease: %+v", second)
 		}
+		_, lost := q.Extend(t.Context(), "q", first.ID, first.Receipt, 10*time.Second)
 		for name, err := range map[string]error{
+			"extend":      lost,
 			"ack":         q.Ack(t.Context(), "q", first.ID, first.Receipt),
 			"nack":        q.Nack(t.Context(), "q", first.ID, first.Receipt, "", -1),
 			"other queue": q.Ack(t.Context(), "r", second.ID, second.Receipt),
@@ -181,6 +180,28 @@ func TestLeases(t *testing.T) {
 		}
 		if err := q.Ack(t.Context(), "q", second.ID, second.Receipt); !errors.Is(err, ErrLost) {
 			t.Errorf("acknowledged twice: %v", err)
+		}
+	})
+}
+
+// A delivery that has ended has no receipt, however it did.
+func TestReceiptsEnd(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := opened(t)
+		running(t, q)
+		for range 2 {
+			q.put(t, Job{})
+		}
+		given, _ := q.take(t, 0)
+		if err := q.Nack(t.Context(), "q", given.ID, given.Receipt, "no", time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		forgotten, _ := q.take(t, 0)
+		pass(11 * time.Second)
+		for _, m := range []Message{given, forgotten} {
+			if got, err := q.Get(t.Context(), "q", m.ID); err != nil || got.State != Waiting || got.Receipt != "" || m.Receipt == "" {
+				t.Errorf("%+v, %v", got, err)
+			}
 		}
 	})
 }
@@ -253,96 +274,6 @@ func TestCronMissed(t *testing.T) {
 		synctest.Wait()
 		if all, _, err := q.List(t.Context(), "q", Waiting, 0, 10); err != nil || len(all) != 1 {
 			t.Errorf("%d messages, %v", len(all), err)
-		}
-	})
-}
-
-// A consumer in this program works on many at once, keeps their leases, tries
-// again what failed or panicked, and tells what ended before it returns.
-func TestConsume(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := opened(t)
-		running(t, q)
-		for i := range 50 {
-			q.put(t, Job{Body: []byte(fmt.Sprint(i))})
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var at, most, done atomic.Int32
-		ended := make(chan error)
-		go func() {
-			ended <- q.Consume(ctx, Consumer{Queue: "q", Parallel: 4, Lease: 3 * time.Second, Handle: func(ctx context.Context, m Message) error {
-				most.Store(max(most.Load(), at.Add(1)))
-				defer at.Add(-1)
-				pass(10 * time.Millisecond)
-				switch {
-				case string(m.Body) == "7" && m.Attempt == 1:
-					panic("seven")
-				case string(m.Body) == "8" && m.Attempt == 1:
-					return errors.New("eight")
-				case string(m.Body) == "9":
-					// Longer than its lease.
-					pass(20 * time.Second)
-				}
-				if m.Attempt > 2 || m.Attempt == 2 && string(m.Body) != "7" && string(m.Body) != "8" {
-					t.Errorf("%s: attempt %d", m.Body, m.Attempt)
-				}
-				done.Add(1)
-				return ctx.Err()
-			}})
-		}()
-		pass(time.Minute)
-		synctest.Wait()
-		if done.Load() != 50 || most.Load() != 4 {
-			t.Errorf("%d done, %d at once", done.Load(), most.Load())
-		}
-		q.put(t, Job{Body: []byte("last")})
-		pass(15 * time.Millisecond)
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
-		}
-		if all, err := q.Queues(context.Background()); err != nil || len(all) != 0 {
-			t.Errorf("left: %+v, %v", all, err)
-		}
-	})
-}
-
-// A stream has no more without an answer than it may, and goes on once there is
-// one.
-func TestStream(t *testing.T) {
-	bubble(t, func(t *testing.T) {
-		q := opened(t)
-		running(t, q)
-		for i := range 5 {
-			q.put(t, Job{Body: []byte(fmt.Sprint(i))})
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		got, ended := make(chan Message, 10), make(chan error)
-		go func() {
-			ended <- q.Stream(ctx, "q", 2, 10*time.Second, func(m Message) error { got <- m; return nil }, func() error { return nil })
-		}()
-		var bodies []string
-		for range 5 {
-			synctest.Wait()
-			if len(got) > 2 {
-				t.Errorf("%d at once", len(got))
-			}
-			m := <-got
-			bodies = append(bodies, string(m.Body))
-			if err := q.Ack(t.Context(), "q", m.ID, m.Receipt); err != nil {
-				t.Error(err)
-			}
-		}
-		if !slices.Equal(bodies, []string{"0", "1", "2", "3", "4"}) {
-			t.Errorf("%q", bodies)
-		}
-		q.put(t, Job{Body: []byte("late"), DueAt: time.Now().Add(time.Hour)})
-		if m := <-got; string(m.Body) != "late" {
-			t.Errorf("%s", m.Body)
-		}
-		cancel()
-		if err := <-ended; err != nil {
-			t.Error(err)
 		}
 	})
 }

@@ -174,7 +174,7 @@ func checkLease(lease time.Duration) error {
 func (q *Queue) wait(ctx context.Context, changed <-chan struct{}, next time.Time) bool {
 	var due <-chan time.Time
 	if !next.IsZero() {
-		timer := time.NewTimer(max(next.Sub(q.now()), time.Millisecond))
+		timer := time.NewTimer(q.until(next))
 		defer timer.Stop()
 		due = timer.C
 	}

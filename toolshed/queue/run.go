@@ -15,8 +15,9 @@ import (
 const (
 	batch      = 200
 	retryAfter = time.Second
-	// longest is how long the upkeep rests at most.
-	longest = time.Hour
+	// longest is how long anybody waits for a time at most: the clock may be set
+	// meanwhile, or the machine sleep, and timers know nothing of either.
+	longest = time.Minute
 )
 
 // errExpired is what a message says whose consumer said nothing.
@@ -46,7 +47,7 @@ func (q *Queue) Run(ctx context.Context, to Undelivered, failed func(error)) {
 		}
 		wait := longest
 		if !next.IsZero() {
-			wait = min(max(next.Sub(q.now()), time.Millisecond), longest)
+			wait = q.until(next)
 		}
 		if err != nil {
 			failed(err)
@@ -54,6 +55,11 @@ func (q *Queue) Run(ctx context.Context, to Undelivered, failed func(error)) {
 		}
 		timer.Reset(wait)
 	}
+}
+
+// until is how long to wait for a time before looking again.
+func (q *Queue) until(next time.Time) time.Duration {
+	return min(max(next.Sub(q.now()), time.Millisecond), longest)
 }
 
 // upkeep does what is due, and says when the next is; zero for not known.

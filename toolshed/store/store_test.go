@@ -416,6 +416,24 @@ func TestUnsynced(t *testing.T) {
 		}
 	}
 	var all sync.WaitGroup
+	// One that must wait for the disk joins none that need not, though it waits
+	// behind it.
+	err := db.UpdateUnsynced(t.Context(), func(*Tx) error {
+		all.Go(func() {
+			if n := mode(db.Update); n != full {
+				t.Errorf("synced behind one that is not: %d", n)
+			}
+		})
+		for db.writer.waiting.Load() == 0 {
+			if err := t.Context().Err(); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for i := range 200 {
 		all.Go(func() {
 			update, want := db.Update, full

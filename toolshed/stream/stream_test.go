@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -56,3 +57,29 @@ func TestEvents(t *testing.T) {
 		t.Errorf("%q", rec.Body)
 	}
 }
+
+// A reader that is gone is told of, whether writing or sending shows it.
+func TestGone(t *testing.T) {
+	for name, w := range map[string]http.ResponseWriter{"writing": &goneWriter{write: errGone}, "sending": &goneWriter{flush: errGone}} {
+		s := New(w, false)
+		if err := s.Value(1); !errors.Is(err, errGone) {
+			t.Errorf("%s a value: %v", name, err)
+		}
+		if err := s.Idle(); !errors.Is(err, errGone) {
+			t.Errorf("%s nothing: %v", name, err)
+		}
+	}
+}
+
+var errGone = errors.New("gone")
+
+// goneWriter is an answer whose reader has left.
+type goneWriter struct{ write, flush error }
+
+func (g *goneWriter) Header() http.Header { return http.Header{} }
+
+func (g *goneWriter) WriteHeader(int) {}
+
+func (g *goneWriter) Write(b []byte) (int, error) { return len(b), g.write }
+
+func (g *goneWriter) FlushError() error { return g.flush }

@@ -84,7 +84,7 @@ func plainWAV(b []byte) (pcm []byte, ok bool) {
 		case "fmt ":
 			plain = isPlain(body)
 		case "data":
-			return body[:len(body)&^1], plain && len(body) > 1 && len(body) <= 2*maxSamples
+			return body[:len(body)&^1], plain && len(body) > 1
 		}
 		rest = rest[min(int64(len(rest)), chunkHeader+size+size&1):]
 	}

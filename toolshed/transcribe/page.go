@@ -3,6 +3,7 @@ package transcribe
 import (
 	_ "embed"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
 	"mime"
@@ -48,13 +49,21 @@ func (h handlers) show(w http.ResponseWriter, status int, d hearShown) {
 func (h handlers) hear(w http.ResponseWriter, r *http.Request) {
 	in := &input{Engine: r.FormValue("engine"), Format: "json"}
 	file, header, err := r.FormFile("audio")
+	if r.MultipartForm != nil {
+		// The server would for a request of its own alone, which this is a copy of.
+		defer r.MultipartForm.RemoveAll() //nolint:errcheck // the system empties its folder too
+	}
 	if err != nil {
 		h.show(w, http.StatusUnprocessableEntity, hearShown{Error: "There is no file."})
 		return
 	}
 	defer file.Close()
-	if in.RawBody, err = io.ReadAll(io.LimitReader(file, MaxBytes)); err != nil {
+	if in.RawBody, err = io.ReadAll(io.LimitReader(file, MaxBytes+1)); err != nil {
 		h.show(w, http.StatusBadRequest, hearShown{Error: "The file did not arrive whole."})
+		return
+	}
+	if len(in.RawBody) > MaxBytes {
+		h.show(w, http.StatusRequestEntityTooLarge, hearShown{Error: fmt.Sprintf("The file has more than %d MiB.", MaxBytes>>20)})
 		return
 	}
 	in.ContentType = mediaType(header.Header.Get("Content-Type"), header.Filename)

@@ -177,12 +177,45 @@ func TestRemoteEngines(t *testing.T) {
 	}{
 		"limited": {429, "", upstream.Limited}, "failing": {500, "", upstream.Failed}, "no JSON": {200, "{", upstream.Broken},
 		"backwards": {200, `{"segments":[{"start":3,"end":2}]}`, upstream.Broken},
+		"too many":  {200, `{"words":[` + strings.Repeat("{},", maxSpans) + `{}]}`, upstream.Broken},
 		"no number": {200, `{"duration":1e300,"segments":[{"start":1e300,"end":1e301}]}`, upstream.Broken},
 	} {
 		s := remote(t, c.status, c.answer)
 		var fault *upstream.Error
 		if got, err := (WhisperCPP{Base: s.URL, Client: s.Client()}).Transcribe(t.Context(), a, Options{}); !errors.As(err, &fault) || fault.Kind != c.kind {
 			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+	}
+}
+
+// What was said can end neither its own cue nor begin another.
+func TestCues(t *testing.T) {
+	said := &Transcript{Segments: []Span{{End: time.Second, Text: "one\n\n00:00:05.000 --> 00:00:06.000\r\n<b>two"}}}
+	if want, got := "1\n00:00:00,000 --> 00:00:01,000\none 00:00:05.000 --> 00:00:06.000 <b>two\n\n", said.SRT(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if want, got := "WEBVTT\n\n00:00:00.000 --> 00:00:01.000\none 00:00:05.000 --&gt; 00:00:06.000 &lt;b&gt;two\n\n", said.VTT(); got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+// Whoever decodes opens nothing but its pipe, and takes no form that names
+// files: each is barred by itself.
+func TestDecoderIsBarred(t *testing.T) {
+	program := filepath.Join(t.TempDir(), "ffmpeg")
+	if err := os.WriteFile(program, []byte("#!/bin/sh\nprintf '%s ' \"$@\" \"environment: $SECRET\"\n"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("SECRET", "of the toolshed")
+	said, err := decoder{ffmpeg: program}.samples(t.Context(), Audio{MediaType: "audio/mpeg", Bytes: []byte("x")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"-protocol_whitelist pipe ", "-format_whitelist wav,mp3,ogg,matroska,webm ", "-nostdin ", "-i pipe:0 ", "-t 14400 ", "environment:  ",
+	} {
+		if !strings.Contains(string(said), want) {
+			t.Errorf("it is not told %s: %s", want, said)
 		}
 	}
 }
