@@ -185,7 +185,7 @@ func TestFunctionsAreThere(t *testing.T) {
 			t.Errorf("%s is read and not evaluated", name)
 		}
 	}
-	if s := floatText(math.Inf(-1)); s != "-INF" {
+	if s := rdf.DoubleText(math.Inf(-1)); s != "-INF" {
 		t.Errorf("%s", s)
 	}
 }

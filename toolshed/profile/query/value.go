@@ -114,25 +114,7 @@ func (n number) term() (rdf.Term, error) {
 		s := n.r.FloatString(decimals)
 		return rdf.Typed(strings.TrimSuffix(strings.TrimRight(s, "0"), "."), rdf.Decimal), nil
 	}
-	return rdf.Typed(floatText(n.f), rankTypes[n.rank]), nil
-}
-
-// floatText is the canonical form of XML Schema.
-func floatText(f float64) string {
-	switch {
-	case math.IsInf(f, 1):
-		return "INF"
-	case math.IsInf(f, -1):
-		return "-INF"
-	case math.IsNaN(f):
-		return "NaN"
-	}
-	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'E', -1, 64), "E")
-	if !strings.Contains(mantissa, ".") {
-		mantissa += ".0"
-	}
-	e, _ := strconv.Atoi(exponent)
-	return mantissa + "E" + strconv.Itoa(e)
+	return rdf.Typed(rdf.DoubleText(n.f), rankTypes[n.rank]), nil
 }
 
 // rounded keeps an exact number within its digits.

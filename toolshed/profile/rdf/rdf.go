@@ -11,7 +11,9 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -158,3 +160,28 @@ func (t Term) String() string {
 var quoting = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`, "\r", `\r`, "\t", `\t`)
 
 func quote(text string) string { return `"` + quoting.Replace(text) + `"` }
+
+// DoubleText is a floating number as XML Schema writes it.
+func DoubleText(f float64) string {
+	switch {
+	case math.IsInf(f, 1):
+		return "INF"
+	case math.IsInf(f, -1):
+		return "-INF"
+	case math.IsNaN(f):
+		return "NaN"
+	}
+	mantissa, exponent, _ := strings.Cut(strconv.FormatFloat(f, 'E', -1, 64), "E")
+	if !strings.Contains(mantissa, ".") {
+		mantissa += ".0"
+	}
+	negative := strings.HasPrefix(exponent, "-")
+	exponent = strings.TrimLeft(exponent, "+-0")
+	if exponent == "" {
+		exponent, negative = "0", false
+	}
+	if negative {
+		exponent = "-" + exponent
+	}
+	return mantissa + "E" + exponent
+}
