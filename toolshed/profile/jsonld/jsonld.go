@@ -25,8 +25,13 @@ import (
 
 // The bounds of a document.
 const (
+	MaxBytes   = 1 << 20
 	MaxNesting = 64
 	MaxTriples = 10_000
+	// maxTerms bounds the values in contexts, and maxScoped those in contexts
+	// that are in others: they are read again wherever their term is used.
+	maxTerms  = 2000
+	maxScoped = 100
 	// maxWhole is the largest number up to which JSON's are whole for everybody.
 	maxWhole = 1 << 53
 )
@@ -70,6 +75,9 @@ func Parse(text []byte) ([]rdf.Triple, error) {
 
 // decode reads JSON of bounded nesting, whose numbers are what they say.
 func decode(text []byte) (document any, err error) {
+	if len(text) > MaxBytes {
+		return nil, refused("it has %d bytes, at most %d", len(text), MaxBytes)
+	}
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	depth := 0
@@ -104,11 +112,42 @@ func decode(text []byte) (document any, err error) {
 	if err := json.Unmarshal(text, &document); err != nil {
 		return nil, refused("it is no JSON: %w", err)
 	}
+	var c contexts
+	c.count(document, 0)
+	if c.terms > maxTerms || c.scoped > maxScoped {
+		return nil, refused("@context: there are %d values in contexts and %d in contexts inside of them, at most %d and %d", c.terms, c.scoped, maxTerms, maxScoped)
+	}
 	switch document.(type) {
 	case map[string]any, []any:
 		return document, nil
 	}
 	return nil, refused("want an object or an array")
+}
+
+// contexts counts the values that stand in contexts.
+type contexts struct{ terms, scoped int }
+
+func (c *contexts) count(v any, inside int) {
+	if inside > 0 {
+		c.terms++
+	}
+	if inside > 1 {
+		c.scoped++
+	}
+	switch v := v.(type) {
+	case []any:
+		for _, one := range v {
+			c.count(one, inside)
+		}
+	case map[string]any:
+		for key, one := range v {
+			if key == "@context" {
+				c.count(one, inside+1)
+			} else {
+				c.count(one, inside)
+			}
+		}
+	}
 }
 
 // guarded calls the library, whose panics are refusals: the document is to
