@@ -83,15 +83,11 @@ func (t *total) take(x *run, v rdf.Term) error {
 	switch t.Name {
 	case "SUM", "AVG":
 		n, ok := toNumber(v)
-		var err error
 		if ok {
-			n, err = arithmetic("+", t.sum, n)
+			sum, err := arithmetic("+", t.sum, n)
+			ok, t.sum = err == nil, sum
 		}
-		if !ok || err != nil {
-			t.failed = true
-			return nil
-		}
-		t.sum = n
+		t.failed = !ok
 	case "MIN", "MAX":
 		c := orderOf(v, t.best)
 		if t.best.Kind == rdf.None || t.Name == "MIN" && c < 0 || t.Name == "MAX" && c > 0 {

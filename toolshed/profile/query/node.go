@@ -120,12 +120,12 @@ type filter struct {
 }
 
 func (f filter) unsafe() set {
-	return f.node.unsafe() | f.by.uses&f.node.vars()&^f.node.certain()
+	return f.node.unsafe() | f.by.uses&f.vars()&^f.certain()
 }
 
 func (f filter) run(x *run, row []rdf.Term, y yield) error {
 	return f.node.run(x, row, func(row []rdf.Term) error {
-		if ok, err := f.by.holds(x, row, f.node.vars()); err != nil || !ok {
+		if ok, err := f.by.holds(x, row, f.vars()); err != nil || !ok {
 			return err
 		}
 		return y(row)
