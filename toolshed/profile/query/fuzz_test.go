@@ -1,34 +1,26 @@
-package query
+package query_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/toolshed-cloud/shed/toolshed/profile/query"
+	"github.com/toolshed-cloud/shed/toolshed/profile/query/querytest"
 	"github.com/toolshed-cloud/shed/toolshed/profile/sparql"
 )
 
 // A query that is read is answered, or refused for what it would take; and
 // whatever the order of the facts, the answer is the same.
 func FuzzRun(f *testing.F) {
-	b, err := os.ReadFile("testdata/expected.json")
-	if err != nil {
-		f.Fatal(err)
-	}
-	var all []theirs
-	if err := json.Unmarshal(b, &all); err != nil {
-		f.Fatal(err)
-	}
-	for _, c := range all {
+	for _, c := range querytest.Cases(f) {
 		f.Add(c.Query)
 	}
-	g := facts(f)
+	g := list(querytest.Facts(f))
 	other := slices.Clone(g)
 	rand.New(rand.NewPCG(1, 2)).Shuffle(len(other), func(i, j int) { other[i], other[j] = other[j], other[i] })
 	f.Fuzz(func(t *testing.T, text string) {
@@ -36,20 +28,20 @@ func FuzzRun(f *testing.F) {
 		if err != nil {
 			return
 		}
-		answer := func(g Graph) ([]string, error) {
+		answer := func(g query.Graph) ([]string, error) {
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
-			r, err := Run(ctx, g, q, Limits{Rows: 1000, Bytes: 1 << 20}, time.Unix(0, 0))
+			r, err := query.Run(ctx, g, q, query.Limits{Rows: 1000, Bytes: 1 << 20}, time.Unix(0, 0))
 			if err != nil {
 				return nil, err
 			}
-			rows := mine(r)
+			rows := querytest.Rows(r)
 			slices.Sort(rows)
 			return rows, nil
 		}
 		first, err := answer(g)
 		_, refused := errors.AsType[*sparql.Error](err)
-		if err != nil && !refused && !errors.Is(err, ErrRows) && !errors.Is(err, ErrMemory) && !errors.Is(err, context.DeadlineExceeded) {
+		if err != nil && !refused && !errors.Is(err, query.ErrRows) && !errors.Is(err, query.ErrMemory) && !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		second, again := answer(other)

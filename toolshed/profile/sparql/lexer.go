@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -23,6 +24,8 @@ const (
 	text
 	word
 	punctuation
+	// blank is between tokens.
+	blank
 )
 
 // token is one word of a query. Its text is without quotes, brackets and
@@ -35,25 +38,34 @@ type token struct {
 	prefix string
 }
 
-// The forms of tokens, each tried where a text begins so. RE2 is linear in what
-// it reads.
-var (
-	iriForm      = regexp.MustCompile(`^<[^<>"{}|^` + "`" + `\x00-\x20]*>`)
-	variableForm = regexp.MustCompile(`^[?$][\pL\pN_]+`)
-	blankForm    = regexp.MustCompile(`^_:[\pL\pN_]([\pL\pN_.-]*[\pL\pN_-])?`)
-	prefixedForm = regexp.MustCompile(`^(?:\pL(?:[\pL\pN_.-]*[\pL\pN_-])?)?:` +
-		`(?:(?:[\pL\pN_:]|%[0-9A-Fa-f]{2}|\\[_~.!$&'()*+,;=/?#@%-])(?:(?:[\pL\pN_.:-]|%[0-9A-Fa-f]{2}|\\[_~.!$&'()*+,;=/?#@%-])*(?:[\pL\pN_:-]|%[0-9A-Fa-f]{2}|\\[_~.!$&'()*+,;=/?#@%-]))?)?`)
-	langForm   = regexp.MustCompile(`^@[a-zA-Z]+(-[a-zA-Z0-9]+)*`)
-	doubleForm = regexp.MustCompile(`^([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)[eE][+-]?[0-9]+`)
-	decForm    = regexp.MustCompile(`^[0-9]*\.[0-9]+`)
-	intForm    = regexp.MustCompile(`^[0-9]+`)
-	wordForm   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*`)
-	textForms  = []*regexp.Regexp{
-		regexp.MustCompile(`^"""(?:"{0,2}(?:[^"\\]|\\.))*"""`), regexp.MustCompile(`^'''(?:'{0,2}(?:[^'\\]|\\.))*'''`),
-		regexp.MustCompile(`^"(?:[^"\\\n\r]|\\.)*"`), regexp.MustCompile(`^'(?:[^'\\\n\r]|\\.)*'`),
+// form is how a kind of token looks, and how much of both its ends is not its
+// text.
+type form struct {
+	kind        kind
+	is          *regexp.Regexp
+	front, back int
+}
+
+// forms are tried in their order, where a token begins. RE2 is linear in what it
+// reads. They are compiled for the first query, since many starts see none.
+var forms = sync.OnceValue(func() []form {
+	const escaped = "%[0-9A-Fa-f]{2}|\\\\[_~.!$&'()*+,;=/?#@%-]"
+	of := func(k kind, front, back int, text string) form {
+		return form{k, regexp.MustCompile("^(?:" + text + ")"), front, back}
 	}
-	skipForm = regexp.MustCompile(`^(?:[ \t\r\n]|#[^\r\n]*)+`)
-)
+	return []form{
+		of(blank, 0, 0, `(?:[ \t\r\n]|#[^\r\n]*)+`),
+		of(iriRef, 1, 1, `<[^<>"{}|^`+"`"+`\x00-\x20]*>`),
+		of(variable, 1, 0, `[?$][\pL\pN_]+`),
+		of(blankLabel, 2, 0, `_:[\pL\pN_]([\pL\pN_.-]*[\pL\pN_-])?`),
+		of(text, 3, 3, `"""(?:"{0,2}(?:[^"\\]|\\.))*"""`), of(text, 3, 3, `'''(?:'{0,2}(?:[^'\\]|\\.))*'''`),
+		of(text, 1, 1, `"(?:[^"\\\n\r]|\\.)*"`), of(text, 1, 1, `'(?:[^'\\\n\r]|\\.)*'`),
+		of(langTag, 1, 0, `@[a-zA-Z]+(-[a-zA-Z0-9]+)*`),
+		of(double, 0, 0, `([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)[eE][+-]?[0-9]+`), of(decimal, 0, 0, `[0-9]*\.[0-9]+`), of(integer, 0, 0, `[0-9]+`),
+		of(prefixed, 0, 0, `(?:\pL(?:[\pL\pN_.-]*[\pL\pN_-])?)?:(?:(?:[\pL\pN_:]|`+escaped+`)(?:(?:[\pL\pN_.:-]|`+escaped+`)*(?:[\pL\pN_:-]|`+escaped+`))?)?`),
+		of(word, 0, 0, `[A-Za-z_][A-Za-z0-9_]*`),
+	}
+})
 
 // punctuations are the longest first.
 var punctuations = []string{"^^", "&&", "||", "!=", "<=", ">=", "{", "}", "(", ")", "[", "]", ".", ",", ";", "=", "<", ">", "!", "+", "-", "*", "/", "|", "^", "?"}
@@ -68,11 +80,14 @@ func lex(query string) ([]token, error) {
 	}
 	var all []token
 	for at := 0; ; {
-		at += len(skipForm.FindString(query[at:]))
 		if at == len(query) {
 			return append(all, token{kind: end, at: at}), nil
 		}
 		t, n := next(query[at:])
+		if t.kind == blank {
+			at += n
+			continue
+		}
 		if n == 0 {
 			line, column := position(query, at)
 			return nil, wrong(line, column, "%.16q is not understood", query[at:])
@@ -92,25 +107,18 @@ func lex(query string) ([]token, error) {
 
 // next is the token that a text begins with, and its length; 0 for none.
 func next(s string) (token, int) {
-	for _, form := range []struct {
-		kind kind
-		form *regexp.Regexp
-		cut  [2]int
-	}{
-		{iriRef, iriForm, [2]int{1, 1}}, {variable, variableForm, [2]int{1, 0}}, {blankLabel, blankForm, [2]int{2, 0}},
-		{text, textForms[0], [2]int{3, 3}}, {text, textForms[1], [2]int{3, 3}}, {text, textForms[2], [2]int{1, 1}}, {text, textForms[3], [2]int{1, 1}},
-		{langTag, langForm, [2]int{1, 0}}, {double, doubleForm, [2]int{}}, {decimal, decForm, [2]int{}}, {integer, intForm, [2]int{}},
-	} {
-		if m := form.form.FindString(s); m != "" {
-			return token{kind: form.kind, text: m[form.cut[0] : len(m)-form.cut[1]]}, len(m)
+	for _, f := range forms() {
+		m := f.is.FindString(s)
+		if m == "" {
+			continue
 		}
-	}
-	if m := prefixedForm.FindString(s); m != "" {
-		prefix, local, _ := strings.Cut(m, ":")
-		return token{kind: prefixed, prefix: prefix, text: strings.ReplaceAll(local, `\`, "")}, len(m)
-	}
-	if m := wordForm.FindString(s); m != "" {
-		return token{kind: word, text: m}, len(m)
+		t := token{kind: f.kind, text: m[f.front : len(m)-f.back]}
+		if f.kind == prefixed {
+			var local string
+			t.prefix, local, _ = strings.Cut(m, ":")
+			t.text = strings.ReplaceAll(local, `\`, "")
+		}
+		return t, len(m)
 	}
 	for _, p := range punctuations {
 		if strings.HasPrefix(s, p) {
