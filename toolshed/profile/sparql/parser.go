@@ -1,10 +1,7 @@
 package sparql
 
 import (
-	"errors"
 	"net/url"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/toolshed-cloud/shed/toolshed/profile/rdf"
@@ -259,98 +256,6 @@ func (p *parser) where(q *Query) {
 	q.Where = p.group()
 }
 
-func (p *parser) modifiers(q *Query) {
-	p.grouping(q)
-	p.aggregates = true
-	if p.has("HAVING") {
-		q.Grouped = true
-		for q.Having = append(q.Having, p.constraint()); p.is("(") || p.startsCall(); {
-			q.Having = append(q.Having, p.constraint())
-		}
-	}
-	p.ordering(q)
-	p.aggregates = false
-	for {
-		switch {
-		case p.has("LIMIT"):
-			q.Limit = p.count()
-		case p.has("OFFSET"):
-			q.Offset = p.count()
-		case p.is("VALUES"):
-			q.Values = p.values()
-			return
-		default:
-			return
-		}
-	}
-}
-
-func (p *parser) grouping(q *Query) {
-	if !p.has("GROUP") {
-		return
-	}
-	p.want("BY")
-	q.Grouped = true
-	for {
-		switch {
-		case p.peek().kind == variable:
-			q.GroupBy = append(q.GroupBy, Selection{Name: p.variable()})
-		case p.has("("):
-			s := Selection{As: p.expression()}
-			if p.has("AS") {
-				s.Name = p.variable()
-			}
-			p.want(")")
-			q.GroupBy = append(q.GroupBy, s)
-		case p.startsCall():
-			q.GroupBy = append(q.GroupBy, Selection{As: p.primary()})
-		default:
-			if len(q.GroupBy) == 0 {
-				p.fail("%q, want what to group by", p.shown())
-			}
-			return
-		}
-	}
-}
-
-func (p *parser) ordering(q *Query) {
-	if !p.has("ORDER") {
-		return
-	}
-	p.want("BY")
-	for {
-		var o Order
-		switch {
-		case p.is("ASC") || p.is("DESC"):
-			o.Descending = p.is("DESC")
-			p.at++
-			p.want("(")
-			o.By = p.expression()
-			p.want(")")
-		case p.peek().kind == variable:
-			o.By = Variable{p.variable()}
-		case p.is("(") || p.startsCall():
-			o.By = p.constraint()
-		default:
-			if len(q.OrderBy) == 0 {
-				p.fail("%q, want what to order by", p.shown())
-			}
-			return
-		}
-		q.OrderBy = append(q.OrderBy, o)
-	}
-}
-
-func (p *parser) count() int {
-	t := p.peek()
-	n, err := strconv.ParseInt(t.text, 10, 31)
-	if t.kind != integer || err != nil {
-		p.fail("%q, want a number", p.shown())
-	}
-	p.at++
-	return int(n)
-}
-
 // variable takes one by its name.
 func (p *parser) variable() string {
 	t := p.peek()
@@ -367,77 +272,4 @@ func (p *parser) know(name string) {
 	if len(p.names) > MaxVariables {
 		p.fail("there are more than %d variables", MaxVariables)
 	}
-}
-
-// Unsupported reports whether an error is of what SPARQL has and this subset
-// has not.
-func Unsupported(err error) bool {
-	e, ok := errors.AsType[*Error](err)
-	return ok && e.Unsupported
-}
-
-// check sees that what is selected can be.
-func check(q *Query) error {
-	scope := InScope(q.Where, q.Values)
-	grouped := map[string]bool{}
-	for _, g := range q.GroupBy {
-		if g.Name != "" && g.As != nil && slices.Contains(scope, g.Name) {
-			return wrong(0, 0, "GROUP BY gives ?%s a value, and it has one", g.Name)
-		}
-		grouped[g.Name] = true
-	}
-	seen := map[string]bool{}
-	aggregated := q.Grouped
-	for _, s := range q.Select {
-		aggregated = aggregated || Aggregates(s.As)
-	}
-	for _, o := range q.OrderBy {
-		aggregated = aggregated || Aggregates(o.By)
-	}
-	q.Grouped = aggregated
-	for _, s := range q.Select {
-		if s.As != nil && (slices.Contains(scope, s.Name) || seen[s.Name]) {
-			return wrong(0, 0, "SELECT gives ?%s a value, and it has one", s.Name)
-		}
-		seen[s.Name] = true
-		if !aggregated {
-			continue
-		}
-		for _, name := range outside(s) {
-			if !grouped[name] && !seenBefore(q.Select, s.Name, name) {
-				return wrong(0, 0, "?%s is selected from groups, and is neither grouped by nor aggregated", name)
-			}
-		}
-	}
-	return nil
-}
-
-// outside are the variables of a selection that stand in no aggregate.
-func outside(s Selection) []string {
-	if s.As == nil {
-		return []string{s.Name}
-	}
-	var names []string
-	walk(s.As, func(e Expression) bool {
-		if v, ok := e.(Variable); ok {
-			names = append(names, v.Name)
-		}
-		_, aggregate := e.(*Aggregate)
-		return !aggregate
-	})
-	return names
-}
-
-// seenBefore reports whether a name is selected by an expression before
-// another.
-func seenBefore(all []Selection, before, name string) bool {
-	for _, s := range all {
-		if s.Name == before {
-			return false
-		}
-		if s.Name == name && s.As != nil {
-			return true
-		}
-	}
-	return false
 }
