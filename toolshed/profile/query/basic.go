@@ -60,7 +60,22 @@ func (p pattern) run(x *run, row []rdf.Term, y yield) error {
 	if p.path == nil {
 		return x.match(want, take)
 	}
+	if p.free(x) && empty(p.path) {
+		// What is bound elsewhere need not be in this graph, and only what is has
+		// a path of no steps.
+		for _, t := range []rdf.Term{want.Subject, want.Object} {
+			if there, err := x.mentions(t); err != nil || !there {
+				return err
+			}
+		}
+	}
 	return x.between(p.path, want.Subject, want.Object, func(s, o rdf.Term) error { return take(rdf.Triple{Subject: s, Object: o}) })
+}
+
+// free reports whether both ends are variables that EXISTS has put nothing in
+// the place of.
+func (p pattern) free(x *run) bool {
+	return p.subject.slot >= 0 && p.object.slot >= 0 && (p.subject.vars()|p.object.vars())&x.outer == 0
 }
 
 // What a bound variable leaves of a pattern's matches, as guesses: a subject

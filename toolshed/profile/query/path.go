@@ -1,6 +1,7 @@
 package query
 
 import (
+	"errors"
 	"slices"
 
 	"github.com/toolshed-cloud/shed/toolshed/profile/rdf"
@@ -49,6 +50,36 @@ func (x *run) nodes() (all []rdf.Term, err error) {
 		return nil
 	})
 	return all, err
+}
+
+// empty reports whether a path may have no steps.
+func empty(p sparql.Path) bool {
+	switch p := p.(type) {
+	case sparql.Inverse:
+		return empty(p.Path)
+	case sparql.Sequence:
+		return empty(p.First) && empty(p.Then)
+	case sparql.Alternative:
+		return empty(p.Either) || empty(p.Or)
+	case sparql.Repeat:
+		return p.None || empty(p.Path)
+	}
+	return false
+}
+
+// mentions reports whether a term is a subject or an object; the zero term is
+// any.
+func (x *run) mentions(t rdf.Term) (there bool, err error) {
+	for _, want := range []rdf.Triple{{Subject: t}, {Object: t}} {
+		if t.Kind == rdf.None || there {
+			return true, nil
+		}
+		err := x.match(want, func(rdf.Triple) error { there = true; return errEnough })
+		if err != nil && !errors.Is(err, errEnough) {
+			return false, err
+		}
+	}
+	return there, nil
 }
 
 // follow goes a path from a node, or back to it.

@@ -1,6 +1,6 @@
 // Package querytest is what whoever answers queries has to pass.
 //
-// Invariants: the answers were made by engines of others (testdata/make.py), and
+// Invariants: the answers were made by engines of others (testdata/make.py and chance.py), and
 // none of them here.
 package querytest
 
@@ -25,6 +25,9 @@ var factsText []byte
 
 //go:embed testdata/expected.json
 var expectedText []byte
+
+//go:embed testdata/random.json
+var randomText []byte
 
 var statement = regexp.MustCompile(`^<([^>]*)> <([^>]*)> (?:<([^>]*)>|"((?:[^"\\]|\\.)*)"(?:@([A-Za-z-]+)|\^\^<([^>]*)>)?) \.$`)
 
@@ -80,10 +83,14 @@ func plain(t rdf.Term) string {
 // Cases are the queries.
 func Cases(t testing.TB) (all []Case) {
 	t.Helper()
-	if err := json.Unmarshal(expectedText, &all); err != nil {
-		t.Fatal(err)
+	for _, text := range [][]byte{expectedText, randomText} {
+		var some []Case
+		if err := json.Unmarshal(text, &some); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, some...)
 	}
-	if len(all) < 100 {
+	if len(all) < 500 {
 		t.Errorf("there are %d queries", len(all))
 	}
 	return all
