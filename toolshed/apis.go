@@ -28,6 +28,7 @@ func (r *Root) openAPIs(ctx context.Context) error {
 		r.openFunctions,
 		r.openBlobs,
 		r.openData,
+		r.openProfile,
 	} {
 		if err := open(ctx); err != nil {
 			return err

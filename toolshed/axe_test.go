@@ -107,11 +107,15 @@ func TestPagesPassAxe(t *testing.T) {
 	s := serveWith(t, "img: {providers: {a: {kind: stable-diffusion, url: \"http://127.0.0.1:1\"}}}\n"+
 		"transcribe: {first: b, engines: {b: {kind: pocketsphinx, path: /usr/bin/pocketsphinx_continuous}}}\n")
 	_, home, _ := ask(t, s, "GET", "/", "")
-	pages := []string{"/", "/reference", "/login"}
+	asks(t, s, 200, "POST", profileFacts, ann)
+	pages := []string{
+		"/", "/reference", "/login", "/profile?entity=http://e/ann", "/profile?entity=http://e/bob",
+		"/profile?query=SELECT%20*%20%7B%20%3Fs%20%3Fp%20%3Fo%20%7D", "/profile?query=nonsense",
+	}
 	for _, m := range hrefs.FindAllStringSubmatch(home, -1) {
 		pages = append(pages, m[1])
 	}
-	if len(pages) < 7 {
+	if len(pages) < 11 {
 		t.Errorf("the home page leads to %v", pages)
 	}
 	at := judged(t, s, axe)

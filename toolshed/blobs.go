@@ -54,7 +54,7 @@ func (r *Root) openBlobs(ctx context.Context) error {
 	}
 	kept, err := blobs.New(blobs.Options{
 		DB: db, Now: r.Now, Random: r.Random, Path: r.Data.Path, Quota: section.QuotaBytes, Lifetime: section.UploadLifetime,
-		Remote: remote, CacheBytes: section.CacheBytes,
+		Remote: remote, CacheBytes: section.CacheBytes, Publish: r.publisher("blobs"),
 	})
 	if err != nil {
 		return err

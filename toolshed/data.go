@@ -48,7 +48,9 @@ func (r *Root) openData(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	data.Register(r.mount("data", data.Limits), data.New(db, r.Now, r.Random), external)
+	kept := data.New(db, r.Now, r.Random)
+	kept.Publish = r.publisher("data")
+	data.Register(r.mount("data", data.Limits), kept, external)
 	return nil
 }
 

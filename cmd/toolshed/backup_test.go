@@ -81,7 +81,26 @@ func TestBackupAndRestore(t *testing.T) {
 			t.Fatalf("%d %s", status, text)
 		}
 	}
+	facts := func(what, object string) {
+		t.Helper()
+		body := `{"source": "test", "facts": [{"subject": "urn:x:ann", "predicate": "urn:x:` + what + `", "object": "` + object + `"}]}`
+		status, text, _ := old.ask("POST", "/api/profile/facts", body, "Authorization", "Bearer "+token, "Content-Type", "application/json")
+		if status != http.StatusOK {
+			t.Fatalf("%d %s", status, text)
+		}
+	}
+	facts("kept", "AFactThatIsKept")
+	facts("deleted", "AFactThatIsDeleted")
+	if !bytes.Contains(old.backup(token, identity), []byte("AFactThatIsDeleted")) {
+		t.Error("a fact is in no backup")
+	}
+	if status, text, _ := old.ask("DELETE", "/api/profile/facts/2", "", "Authorization", "Bearer "+token); status != http.StatusOK {
+		t.Fatalf("%d %s", status, text)
+	}
 	saved := old.backup(token, identity)
+	if bytes.Contains(saved, []byte("AFactThatIsDeleted")) {
+		t.Error("what was deleted is in a backup")
+	}
 	if bytes.Contains(saved[:64], []byte("age-encryption")) || !bytes.Contains(saved, value[:64]) {
 		t.Error("the backup is not a plain one")
 	}
@@ -109,6 +128,10 @@ func TestBackupAndRestore(t *testing.T) {
 	}
 	if status, _, _ := fresh.ask("GET", "/api/kv/noise", "", "Authorization", "Bearer "+its); status != http.StatusUnauthorized {
 		t.Errorf("the fresh one's token: %d", status)
+	}
+	_, text, _ := fresh.ask("GET", "/api/profile/facts", "", "Authorization", "Bearer "+token)
+	if !strings.Contains(text, "AFactThatIsKept") {
+		t.Errorf("no fact came back: %s", text)
 	}
 	was, is := contents(t, saved), contents(t, fresh.backup(token, identity))
 	for name := range was {

@@ -102,6 +102,11 @@ func (w *world) everyAPI(machine string) {
 	in.asks(201, "POST", "/api/data/collections/notes/documents", "", asJSON, []byte(`{"text":"milk","n":2}`), "")
 	in.asks(200, "POST", "/api/data/collections/notes/query", "", asJSON, []byte(`{"filter":{"n":{"$gte":2}}}`), "milk")
 
+	in.asks(200, "POST", "/api/profile/facts?source=vm", "", "application/ld+json", []byte(`{"@context":"https://schema.org","@id":"urn:x:ann","name":"Ann"}`), `"added":1`)
+	in.asks(200, "POST", "/api/profile/sparql", "", "application/sparql-query", []byte(`SELECT ?n { ?x <http://schema.org/name> ?n }`), `"value":"Ann"`)
+	in.asks(200, "DELETE", "/api/profile/entity?entity=urn:x:ann", "", "", nil, `"deleted":1`)
+	in.asks(200, "POST", "/api/profile/sparql", "", "application/sparql-query", []byte(`ASK { ?s ?p ?o }`), `"boolean":false`)
+
 	in.asks(201, "PUT", "/api/functions/made", "", "application/wasm", in.function(), `"version":1`)
 	in.asks(200, "GET", "/api/functions/made/invoke/", "", "", nil, "<p>made inside</p>")
 	in.asks(200, "GET", "/", "made.fn.localhost", "", nil, "<p>made inside</p>")

@@ -154,6 +154,16 @@ type Options struct {
 	// kept here beside it.
 	Remote     Remote
 	CacheBytes int64
+	// Publish passes on an Uploaded; nil for nobody.
+	Publish func(any)
+}
+
+// Uploaded is what is passed on of an upload that is whole.
+type Uploaded struct {
+	SHA256    string `json:"sha256"`
+	Size      int64  `json:"size_bytes"`
+	MediaType string `json:"media_type"`
+	Name      string `json:"name,omitempty"`
 }
 
 // Store keeps blobs, uploads and sites.

@@ -36,6 +36,9 @@ func (s *Store) finish(ctx context.Context, u *Upload, f *os.File, kept *sums) e
 	}
 	u.Blob = &b.SHA256
 	s.signal(u.ID)
+	if s.Publish != nil {
+		s.Publish(Uploaded{b.SHA256.String(), b.Size, b.MediaType, b.Name})
+	}
 	if err := removeIfThere(s.part(u.ID)); err != nil {
 		return fmt.Errorf("removing a whole upload: %w", err)
 	}

@@ -177,6 +177,7 @@ func (s *Store) Collections(ctx context.Context) (all []Collection, err error) {
 
 // Drop removes a collection with its documents. The error is ErrNoCollection.
 func (s *Store) Drop(ctx context.Context, name string) error {
+	var version int64
 	err := s.db.Free(ctx, func(tx *store.Tx) error {
 		have, err := indexesOf(tx, name)
 		if err != nil {
@@ -194,13 +195,13 @@ func (s *Store) Drop(ctx context.Context, name string) error {
 		if n, err := result.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, ErrNoCollection)
 		}
-		_, err = s.record(tx, name, "", "drop")
+		version, err = s.record(tx, name, "", opDrop)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("dropping a collection: %w", err)
 	}
-	s.signal()
+	s.tell(Change{Version: version, Collection: name, Op: opDrop, At: s.now().UTC().Truncate(time.Millisecond)})
 	return nil
 }
 

@@ -113,6 +113,9 @@ type Store struct {
 	db     *store.DB
 	now    func() time.Time
 	random io.Reader
+	// Publish passes on a Written; nil for nobody. It is set before anything is
+	// written.
+	Publish func(any)
 
 	// mu guards what follows.
 	mu sync.Mutex
@@ -142,6 +145,26 @@ func (s *Store) signal() {
 	defer s.mu.Unlock()
 	close(s.changed)
 	s.changed = make(chan struct{})
+}
+
+// maxTold is how many changes of a transaction the feed of /api/live has.
+const maxTold = 100
+
+// Written is what is passed on of a transaction: its changes, without
+// documents, or the first of many.
+type Written struct {
+	Changes []Change `json:"changes"`
+	// More says that there were others, which Changes has.
+	More bool `json:"more,omitempty"`
+}
+
+// tell passes on what was written.
+func (s *Store) tell(changes ...Change) {
+	s.signal()
+	if s.Publish != nil && len(changes) > 0 {
+		told := changes[:min(len(changes), maxTold)]
+		s.Publish(Written{told, len(changes) > len(told)})
+	}
 }
 
 // Usage says what is kept.

@@ -32,6 +32,8 @@ const (
 	OpPatch  = "patch"
 	OpDelete = "delete"
 	OpCheck  = "check"
+	// opDrop is of a collection, in the feed alone.
+	opDrop = "drop"
 )
 
 // Operation is a part of a transaction.
@@ -79,8 +81,23 @@ func (s *Store) Apply(ctx context.Context, all []Operation) ([]Document, error) 
 	if err := write(ctx, apply); err != nil {
 		return nil, fmt.Errorf("writing documents: %w", err)
 	}
-	s.signal()
+	s.tell(changesOf(all, done, s.now())...)
 	return done, nil
+}
+
+// changesOf are the lines of the feed that operations have written.
+func changesOf(all []Operation, done []Document, at time.Time) (changes []Change) {
+	for i, o := range all {
+		c := Change{Version: done[i].Version, Collection: o.Collection, ID: o.ID, Op: OpPut, At: at.UTC().Truncate(time.Millisecond)}
+		switch o.Op {
+		case OpCheck:
+			continue
+		case OpDelete:
+			c.Op = OpDelete
+		}
+		changes = append(changes, c)
+	}
+	return changes
 }
 
 // inOperation says which operation of several it is about.

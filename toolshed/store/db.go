@@ -161,6 +161,24 @@ func (db *DB) release(c *conn) {
 	_ = c.close()
 }
 
+// Erase rewrites the database from what it holds and empties its log: what was
+// deleted or overwritten before is in none of its files then. SecureDelete alone
+// leaves pieces in pages that are still in use. It takes as long as copying the
+// database, while which others read and wait to write, and room on the disk for
+// two copies. The error is ErrFull, or ErrBusy where somebody goes on reading an
+// earlier state.
+func (db *DB) Erase(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("erasing what was deleted: %w", err)
+	}
+	if err := db.writer.erase(); isFull(err) {
+		return ErrFull
+	} else if err != nil {
+		return fmt.Errorf("erasing what was deleted: %w", err)
+	}
+	return nil
+}
+
 // Bytes is what the database takes of the disk, its log included.
 func (db *DB) Bytes() (int64, error) {
 	var sum int64

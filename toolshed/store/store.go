@@ -29,6 +29,8 @@ var (
 	ErrFull = errors.New("the data disk is full")
 	// ErrUnfit says that a file cannot take the place of a database.
 	ErrUnfit = errors.New("this is no database that this program can open")
+	// ErrBusy says that somebody reads what is in the way.
+	ErrBusy = errors.New("somebody reads the database")
 	// ErrInUse says that another process has the directory.
 	ErrInUse = errors.New("another process uses the data directory")
 )
