@@ -1,6 +1,7 @@
 package toolshed
 
 import (
+	"errors"
 	"io"
 	"net/http"
 	"sync/atomic"
@@ -9,8 +10,8 @@ import (
 
 // The toolshed waits for the next bytes of a body for bodyPatience, and in all
 // for that and a second for each slowestBytes that arrived: who sends a byte
-// now and then does not keep a place. What a handler leaves unread is waited
-// for for leftoverPatience.
+// now and then does not keep a place. For what a handler leaves unread net/http
+// waits before it answers, and here for leftoverPatience.
 const (
 	bodyPatience     = 30 * time.Second
 	slowestBytes     = 256
@@ -22,7 +23,10 @@ const (
 type arriving struct {
 	io.ReadCloser
 	control *http.ResponseController
-	waited  time.Duration
+	// shared says that other requests use the connection meanwhile, whose
+	// deadlines are each one's own, and final.
+	shared bool
+	waited time.Duration
 	// read and ended are looked at when the request was answered, which a
 	// handler may do while the body is still read for it.
 	read  atomic.Int64
@@ -31,10 +35,11 @@ type arriving struct {
 
 // arrive puts itself between a request and its body.
 func arrive(w http.ResponseWriter, r *http.Request) *arriving {
-	a := &arriving{control: http.NewResponseController(w)}
+	a := &arriving{control: http.NewResponseController(w), shared: r.ProtoMajor > 1}
 	a.ended.Store(r.Body == nil || r.Body == http.NoBody)
 	if !a.ended.Load() {
 		a.ReadCloser, r.Body = r.Body, a
+		a.leave()
 	}
 	return a
 }
@@ -45,25 +50,24 @@ func (a *arriving) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
 	a.waited += time.Since(began)
 	a.read.Add(int64(n))
-	if err != nil {
-		a.ended.Store(true)
-	}
-	// The connection is read on, for the next request or to notice that the
-	// caller has gone.
-	a.deadline(time.Time{})
+	a.ended.Store(errors.Is(err, io.EOF))
+	a.leave()
 	return n, err
+}
+
+// leave is called whenever the handler does not read. Once the body has ended,
+// the connection is read on to notice that the caller goes.
+func (a *arriving) leave() {
+	if a.ended.Load() || a.shared {
+		a.deadline(time.Time{})
+		return
+	}
+	a.deadline(time.Now().Add(leftoverPatience))
 }
 
 func (a *arriving) patience() time.Duration {
 	earned := time.Duration(a.read.Load()/slowestBytes) * time.Second
 	return max(min(bodyPatience, bodyPatience+earned-a.waited), 0)
-}
-
-// end is called once the request was answered.
-func (a *arriving) end() {
-	if !a.ended.Load() {
-		a.deadline(time.Now().Add(leftoverPatience))
-	}
 }
 
 func (a *arriving) deadline(t time.Time) {

@@ -53,8 +53,9 @@ func logged(next http.Handler, route func(*http.Request) string, log *zap.Logger
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		pattern := route(r)
-		rec, body := &recorder{ResponseWriter: w}, arrive(w, r)
-		defer body.end()
+		body := arrive(w, r)
+		rec := &recorder{ResponseWriter: w, begin: body.leave}
+		defer body.leave()
 		r, seen := mount.Watch(r)
 		defer watch(r, pattern, watchers)(func() answer {
 			return answer{status: rec.status, api: seen.Mount, received: body.read.Load(), sent: rec.sent}
@@ -116,19 +117,25 @@ type recorder struct {
 	http.ResponseWriter
 	status int
 	sent   int64
+	// begin is called before the answer begins, when net/http reads what is left
+	// of the body.
+	begin func()
 }
 
 func (r *recorder) WriteHeader(status int) {
-	if r.status < http.StatusOK {
-		r.status = status
-	}
+	r.note(status)
 	r.ResponseWriter.WriteHeader(status)
 }
 
-func (r *recorder) Write(b []byte) (int, error) {
+func (r *recorder) note(status int) {
 	if r.status < http.StatusOK {
-		r.status = http.StatusOK
+		r.status = status
+		r.begin()
 	}
+}
+
+func (r *recorder) Write(b []byte) (int, error) {
+	r.note(http.StatusOK)
 	n, err := r.ResponseWriter.Write(b)
 	r.sent += int64(n)
 	return n, err

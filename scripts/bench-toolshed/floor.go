@@ -53,6 +53,8 @@ var value = make([]byte, 100)
 
 // openStore opens one of the toolshed's databases.
 func openStore(dir string, s store.Schema) (*store.DB, func() error, error) {
+	// As the toolshed opens it.
+	s.Quota = 1 << 30
 	d, err := store.OpenDirectory(dir)
 	if err != nil {
 		return nil, nil, fmt.Errorf("opening the store: %w", err)
