@@ -8,6 +8,7 @@
 package blobs
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -209,10 +210,30 @@ func (s *Store) take(name string) bool {
 	return true
 }
 
+// takeTurn is take, once whoever has the name has released it. The error is
+// ErrBusy where ctx ends before.
+func (s *Store) takeTurn(ctx context.Context, name string) error {
+	for {
+		released := s.Watch(turn(name))
+		if s.take(name) {
+			return nil
+		}
+		select {
+		case <-released:
+		case <-ctx.Done():
+			return ErrBusy
+		}
+	}
+}
+
+// turn is what tells of the release of a name.
+func turn(name string) string { return "turn " + name }
+
 func (s *Store) release(name string) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.busy, name)
+	s.mu.Unlock()
+	s.signal(turn(name))
 }
 
 func (s *Store) inUse(name string) bool {

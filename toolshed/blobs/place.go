@@ -19,9 +19,9 @@ import (
 func (s *Store) finish(ctx context.Context, u *Upload, f *os.File, kept *sums) error {
 	b := Blob{Size: u.Length, Stored: u.Length, MediaType: u.MediaType, Name: u.Name, CreatedAt: s.Now().UTC().Truncate(time.Millisecond)}
 	b.SHA256, b.BLAKE3 = kept.both()
-	// Two uploads of the same content take turns.
-	if !s.take(b.SHA256.String()) {
-		return ErrBusy
+	// Two uploads of the same content take turns: the second finds the blob.
+	if err := s.takeTurn(ctx, b.SHA256.String()); err != nil {
+		return err
 	}
 	defer s.release(b.SHA256.String())
 	_, err := s.Get(ctx, b.SHA256)

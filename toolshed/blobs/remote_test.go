@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/toolshed-cloud/shed/toolshed/store"
@@ -20,11 +22,16 @@ type shelf struct {
 	objects map[string][]byte
 	gets    int
 	fails   error
+	// puts, where there is one, lets each Put go on.
+	puts chan struct{}
 }
 
 var _ Remote = (*shelf)(nil)
 
 func (s *shelf) Put(_ context.Context, name string, body io.Reader, _ int64) error {
+	if s.puts != nil {
+		<-s.puts
+	}
 	b, err := io.ReadAll(body)
 	s.objects[name] = b
 	return errors.Join(err, s.fails)
@@ -106,6 +113,70 @@ func (p *place) sweep(t *testing.T) Swept {
 		t.Fatal(err)
 	}
 	return done
+}
+
+// Two who send the same file at once both have it kept, once: the second waits
+// for the first, and what is seen of neither is in anybody's way.
+func TestSameFileAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t)
+		p.shelf.puts = make(chan struct{})
+		content := strings.Repeat("same", 100)
+		added := make(chan error)
+		for range 2 {
+			go func() {
+				_, err := p.Add(context.Background(), strings.NewReader(content), int64(len(content)), "image/png", "")
+				added <- err
+			}()
+		}
+		// One is putting the object, and the other has nothing to put.
+		synctest.Wait()
+		p.shelf.puts <- struct{}{}
+		for range 2 {
+			if err := <-added; err != nil {
+				t.Error(err)
+			}
+		}
+		if all, err := p.List(t.Context(), Page{}, 10); err != nil || len(all) != 1 {
+			t.Errorf("%d blobs, %v", len(all), err)
+		}
+		if len(p.busy) != 0 || len(p.changed) != 0 {
+			t.Errorf("left: %v, %v", p.busy, p.changed)
+		}
+	})
+}
+
+// A blob whose file cannot have its name has no row, and one whose row cannot be
+// written leaves no file.
+func TestFileAndRowComeTogether(t *testing.T) {
+	p := newPlace(t)
+	p.Remote = nil
+	content := "one of both"
+	hash := Hash(sha256.Sum256([]byte(content)))
+	add := func() error {
+		_, err := p.Add(t.Context(), strings.NewReader(content), int64(len(content)), "image/png", "")
+		return err
+	}
+	inTheWay := filepath.Join(p.dir, Folder, hash.String()[:2])
+	if err := os.WriteFile(inTheWay, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := add()
+	if _, there := p.Get(t.Context(), hash); err == nil || !errors.Is(there, ErrNotFound) {
+		t.Errorf("%v, and the row: %v", err, there)
+	}
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.DB.Update(t.Context(), func(tx *store.Tx) error {
+		_, err := tx.Exec("DROP TABLE doubts")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := add(); err == nil || p.files(t) != 0 {
+		t.Errorf("%v, %d files are left", err, p.files(t))
+	}
 }
 
 // An upload whose file has less than had arrived is lost, and becomes no blob
