@@ -56,3 +56,20 @@ func TestFarExpiry(t *testing.T) {
 		t.Errorf("ten thousand years end at %s", far)
 	}
 }
+
+// A sweep takes what has expired and nothing that is about to.
+func TestSweepTakesNoMore(t *testing.T) {
+	s := newStore(t)
+	now := time.Now()
+	s.now = func() time.Time { return now }
+	over, soon := encoded(t, "over"), encoded(t, "soon")
+	s.set(t, Mutation{Key: over, Value: BytesValue(nil), ExpiresAt: now})
+	s.set(t, Mutation{Key: soon, Value: BytesValue(nil), ExpiresAt: now.Add(time.Second)})
+	next, err := s.sweep(t.Context())
+	if u, used := s.Usage(t.Context()); err != nil || used != nil || u.Count != 1 || next.UnixMilli() != now.Add(time.Second).UnixMilli() {
+		t.Errorf("%d keys are left, next %s, %v", u.Count, next, errors.Join(err, used))
+	}
+	if _, err := s.Get(t.Context(), soon); err != nil {
+		t.Error(err)
+	}
+}

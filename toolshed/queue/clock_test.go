@@ -91,3 +91,19 @@ func TestSchedulesAreInUTC(t *testing.T) {
 		}
 	}
 }
+
+// An idempotency key is known for as long as was said, and then forgotten.
+func TestKeysAreKnownForAWeek(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		q := opened(t)
+		first := q.put(t, Job{Key: "k"})
+		pass(keyLife - time.Second)
+		if id, duplicate, err := q.Enqueue(t.Context(), Job{Queue: "q", Key: "k"}); err != nil || !duplicate || id != first {
+			t.Errorf("within the week: %d, %t, %v", id, duplicate, err)
+		}
+		pass(time.Second)
+		if id, duplicate, err := q.Enqueue(t.Context(), Job{Queue: "q", Key: "k"}); err != nil || duplicate || id == first {
+			t.Errorf("after it: %d, %t, %v", id, duplicate, err)
+		}
+	})
+}

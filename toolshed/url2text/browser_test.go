@@ -100,3 +100,34 @@ func TestProxy(t *testing.T) {
 		t.Error("a closed proxy carries requests")
 	}
 }
+
+// The proxy goes where its dial goes, with plain requests as with tunnels.
+func TestProxyIsBarred(t *testing.T) {
+	asked := false
+	inside := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	t.Cleanup(inside.Close)
+	var dialled []string
+	p, err := startProxy(func(_ context.Context, _, address string) (net.Conn, error) {
+		dialled = append(dialled, address)
+		return nil, errors.New("not there")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	client := &http.Client{Transport: &http.Transport{Proxy: http.ProxyURL(&url.URL{Scheme: "http", Host: p.address()}), DisableKeepAlives: true}}
+	// Go's own client sends this machine's addresses to a proxy that it is given.
+	address := strings.TrimPrefix(inside.URL, "http://")
+	if resp, err := client.Get(inside.URL); err != nil || resp.StatusCode != http.StatusBadGateway {
+		t.Errorf("a plain request: %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
+	if resp, err := client.Get("https://" + address); err == nil {
+		resp.Body.Close()
+		t.Error("a tunnel to where none may be")
+	}
+	if asked || len(dialled) != 2 || dialled[0] != address || dialled[1] != address {
+		t.Errorf("asked: %t, dialled %q", asked, dialled)
+	}
+}
