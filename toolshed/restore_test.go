@@ -216,6 +216,16 @@ func TestRestoreOverASchedule(t *testing.T) {
 	}
 }
 
+// What the owner says of predicates is something that is kept, before any fact.
+func TestRestoreOverAHint(t *testing.T) {
+	s := serve(t)
+	asks(t, s, 204, "PUT", "/api/profile/schema/hints", `{"predicate": "http://e/age", "single_valued": true}`)
+	status, text, _ := ask(t, s, "POST", "/api/restore", string(archived(t, "kv.db", keptBy(t, ""))), "Content-Type", "application/x-tar")
+	if status != http.StatusConflict || !strings.Contains(text, "profile has 1") {
+		t.Errorf("%d %s", status, text)
+	}
+}
+
 // A backup brings tokens: who may not do everything could give themselves more.
 func TestRestoreIsForWhoMayDoEverything(t *testing.T) {
 	s := serve(t)

@@ -90,6 +90,9 @@ func (s *Store) Query(ctx context.Context, q *sparql.Query, at time.Time) (r *qu
 	case s.asking <- struct{}{}:
 		defer func() { <-s.asking }()
 	case <-bounded.Done():
+		if err := ctx.Err(); err != nil {
+			return nil, fmt.Errorf("answering a query: %w", err)
+		}
 		return nil, ErrSlow
 	}
 	err = s.DB.View(bounded, func(tx *store.Tx) error {

@@ -188,8 +188,10 @@ func (s *Store) publish(e Event) {
 
 // Usage says what is kept.
 func (s *Store) Usage(ctx context.Context) (mount.Usage, error) {
-	u := mount.Usage{Of: "facts"}
-	err := s.DB.View(ctx, func(tx *store.Tx) error { return tx.QueryRow("SELECT count(*) FROM facts").Scan(&u.Count) })
+	u := mount.Usage{Of: "facts and hints"}
+	err := s.DB.View(ctx, func(tx *store.Tx) error {
+		return tx.QueryRow("SELECT (SELECT count(*) FROM facts) + (SELECT count(*) FROM hints)").Scan(&u.Count)
+	})
 	if err != nil {
 		return u, fmt.Errorf("counting facts: %w", err)
 	}

@@ -2,6 +2,7 @@ package sparql
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -52,7 +53,7 @@ func TestRefusals(t *testing.T) {
 	} {
 		_, err := Parse(query)
 		e, ours := errors.AsType[*Error](err)
-		if !ours || !strings.Contains(e.Error(), want) {
+		if !ours || !strings.Contains(fmt.Sprint(e), want) {
 			t.Errorf("%.80q: %v, want %q", query, err, want)
 			continue
 		}
