@@ -82,7 +82,7 @@ conformance: deps build ## the provider conformance suite; JSON on the last line
 	@go run ./scripts/conformance -bin $(BIN)
 
 .PHONY: bench
-bench: bench-boot bench-signup bench-attest bench-toolshed ## every benchmark, each beside its floor in the same run
+bench: bench-boot bench-signup bench-attest bench-toolshed bench-providers ## every benchmark, each beside its floor in the same run
 
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
@@ -95,6 +95,10 @@ bench-signup: deps ## signups taken in, started and waiting, beside their floors
 .PHONY: bench-attest
 bench-attest: deps ## evidence verified and issued, beside its signatures and TPM2_Quote; JSON on the last line
 	@$(GO) run ./scripts/bench-attest
+
+.PHONY: bench-providers
+bench-providers: deps ## the plugin boundary and creating at a cloud's own pace; JSON on the last line
+	@$(GO) run ./scripts/bench-providers
 
 .PHONY: bench-toolshed
 bench-toolshed: deps ## the toolshed beside SQLite, wazero and extraction alone; JSON on the last line

@@ -206,6 +206,11 @@ func (p *Provider) call(ctx context.Context, call Call, do func() error) error {
 	if err := p.refusal(); err != nil {
 		return err
 	}
+	if call == CallCreate {
+		if wait := p.bucket.take(p.now()); wait > 0 {
+			return throttled(wait)
+		}
+	}
 	return p.fault(call, do)
 }
 

@@ -17,8 +17,8 @@ const Schema = `{
   "properties": {
     "credentials": {"type": "string", "description": "any text; another one counts as rotated"},
     "latency": {"type": "string", "description": "how long each call takes, as Go writes durations"},
-    "burst": {"type": "integer", "minimum": 0, "description": "how many calls the bucket holds; 0 for no bucket"},
-    "rate": {"type": "number", "minimum": 0, "description": "how many calls a second the bucket gets back"},
+    "burst": {"type": "integer", "minimum": 0, "description": "how many Create calls the bucket holds; 0 for no bucket"},
+    "rate": {"type": "number", "minimum": 0, "description": "how many Create calls a second the bucket gets back"},
     "regions": {"type": "array", "items": {"type": "object", "additionalProperties": false,
       "properties": {"name": {"type": "string"}, "capacity": {"type": "integer", "minimum": -1}}}},
     "sizes": {"type": "array", "items": {"type": "object", "additionalProperties": false,
@@ -32,7 +32,8 @@ const Schema = `{
 type settings struct {
 	Credentials string   `json:"credentials"`
 	Latency     duration `json:"latency"`
-	// Burst and Rate are those of the bucket of API calls.
+	// Burst and Rate are those of the bucket of Create calls: clouds count those
+	// that make something apart.
 	Burst   int      `json:"burst"`
 	Rate    float64  `json:"rate"`
 	Regions []region `json:"regions"`
@@ -149,7 +150,7 @@ func (p *Provider) offering(r region, z size) providers.Offering {
 	return out
 }
 
-// bucket is a token bucket of calls; the zero value holds any number.
+// bucket is a token bucket; the zero value holds any number.
 type bucket struct {
 	burst  float64
 	rate   float64
