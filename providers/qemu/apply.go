@@ -26,13 +26,18 @@ func (p *Provider) Apply(ctx context.Context, change providers.Change) (provider
 	if !ok {
 		return providers.Machine{}, notFound(change.Machine)
 	}
+	quota := p.promise(c, m, change.DataBytes)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer func() { m.promised.Store(m.record.DataBytes) }()
 	if err := m.checkChange(change); err != nil {
 		return providers.Machine{}, err
 	}
 	before := m.record
 	if change.DataBytes > before.DataBytes {
+		if quota != nil {
+			return providers.Machine{}, quota
+		}
 		if err := m.growData(ctx, c, change.DataBytes); err != nil {
 			return providers.Machine{}, failure(err, "growing the data disk")
 		}
@@ -44,6 +49,7 @@ func (p *Provider) Apply(ctx context.Context, change providers.Change) (provider
 			m.record = before
 			return providers.Machine{}, failure(err, "recording the generation")
 		}
+		p.changed(m.record)
 	}
 	return m.observe(c), nil
 }
@@ -112,6 +118,7 @@ func (p *Provider) AttachData(_ context.Context, machine, from providers.Machine
 	}
 	before := m.record
 	m.record.DataFrom, m.record.DataBytes = from, kept.DataBytes
+	m.promised.Store(kept.DataBytes)
 	if err := m.record.write(c.machineDir(machine)); err != nil {
 		m.record = before
 		return failure(err, "recording whose disk it gets")

@@ -49,11 +49,17 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 	if err := c.haveImage(req.Spec.Release); err != nil {
 		return providers.Machine{}, err
 	}
+	if n := len(p.machines); c.MachineLimit > 0 && n >= c.MachineLimit {
+		return providers.Machine{}, providers.Errorf(providers.CodeQuota, "there are %d machines, at most machine_limit is allowed", n).In(providers.ScopeAccount)
+	}
+	if err := c.dataRoom(p.promised(), req.Spec.DataBytes); err != nil {
+		return providers.Machine{}, err
+	}
 	port, err := p.freePort(c)
 	if err != nil {
 		return providers.Machine{}, err
 	}
-	m := &machine{record: record{
+	m := newMachine(record{
 		Version:      recordVersion,
 		Machine:      req.Machine,
 		Installation: req.Installation,
@@ -66,7 +72,7 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 		CreatedAt:    p.opts.Now().UTC(),
 		On:           true,
 		Port:         port,
-	}}
+	})
 	if err := c.accept(m.record, drive); err != nil {
 		return providers.Machine{}, failure(err, "making the machine's directory")
 	}

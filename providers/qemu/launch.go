@@ -73,6 +73,9 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	defer cancel()
 	monitor, err := qmp.Dial(ctx, c.socket(r.Machine))
 	if err == nil {
+		m.mu.Lock()
+		p.watchEnd(m.record, m.record.QEMU)
+		m.mu.Unlock()
 		return monitor.Close()
 	}
 	select {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,6 +27,16 @@ type machine struct {
 	exit error
 	// task is the work under way; at most one runs at a time.
 	task *task
+
+	// promised is what the data disk takes of the limit: record.DataBytes, or
+	// more while it grows.
+	promised atomic.Int64
+}
+
+func newMachine(r record) *machine {
+	m := &machine{record: r}
+	m.promised.Store(r.DataBytes)
+	return m
 }
 
 // task is one piece of work on a machine in the background.
@@ -85,6 +96,7 @@ func (p *Provider) beginTask(c *config, m *machine, t *task, run func(ctx contex
 func (p *Provider) finish(c *config, m *machine, t *task, err error, stopped bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	defer func() { p.changed(m.record) }()
 	t.err = err
 	if m.task == t {
 		m.task = nil
@@ -220,7 +232,7 @@ func (c *config) findMachines() ([]*machine, error) {
 		if err != nil {
 			return nil, fmt.Errorf("machine %s: %w", entry.Name(), err)
 		}
-		m := &machine{record: r}
+		m := newMachine(r)
 		if err := m.adopt(c, running); err != nil {
 			return nil, fmt.Errorf("machine %s: %w", entry.Name(), err)
 		}

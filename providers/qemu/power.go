@@ -65,6 +65,7 @@ func (p *Provider) SetPower(_ context.Context, id providers.MachineID, on bool) 
 	default:
 		p.beginPowerOff(c, m)
 	}
+	p.changed(m.record)
 	return nil
 }
 

@@ -68,6 +68,10 @@ type Provider struct {
 	ports map[int]struct{}
 	// images holds a lock for each release whose image was asked for.
 	images map[attest.ReleaseDigest]*sync.Mutex
+
+	watching sync.Mutex
+	// watching guards watchers. It is taken last.
+	watchers map[*watcher]struct{}
 }
 
 var (
@@ -75,6 +79,7 @@ var (
 	_ providers.Consoler     = (*Provider)(nil)
 	_ providers.Snapshotter  = (*Provider)(nil)
 	_ providers.DataAttacher = (*Provider)(nil)
+	_ providers.Watcher      = (*Provider)(nil)
 )
 
 // New answers a provider that waits for Configure.
@@ -96,6 +101,7 @@ func New(opts Options) *Provider {
 		machines: map[providers.MachineID]*machine{},
 		ports:    map[int]struct{}{},
 		images:   map[attest.ReleaseDigest]*sync.Mutex{},
+		watchers: map[*watcher]struct{}{},
 	}
 }
 
@@ -126,8 +132,10 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 		Name:            Name,
 		Version:         p.opts.Version,
 		ContractVersion: providers.ContractVersion,
-		Capabilities:    []providers.Capability{providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData},
-		ConfigSchema:    schema,
+		Capabilities: []providers.Capability{
+			providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData, providers.CapabilityWatch,
+		},
+		ConfigSchema: schema,
 	}
 	if c := p.current(); c != nil && c.note != "" {
 		info.Notes = []string{c.note}
@@ -214,6 +222,9 @@ func (p *Provider) configureFirst(ctx context.Context, c *config) error {
 		p.ports[m.record.Port] = struct{}{}
 		m.mu.Lock()
 		p.resume(c, m)
+		if m.alive() {
+			p.watchEnd(m.record, m.qemu.ID)
+		}
 		m.mu.Unlock()
 	}
 	p.work.Go(func() { p.watchConsoles(c) })
@@ -288,7 +299,7 @@ func (p *Provider) Offerings(context.Context) ([]providers.Offering, error) {
 		Size:        size,
 		VCPUs:       c.VCPUs,
 		MemoryBytes: c.MemoryBytes,
-		Available:   -1,
+		Available:   p.available(c),
 	}}, nil
 }
 

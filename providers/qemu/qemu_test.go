@@ -409,3 +409,39 @@ func TestFirmwareIsTheReleases(t *testing.T) {
 		t.Errorf("another shape: %v", err)
 	}
 }
+
+// The limit counts what disks may grow to, and those that are kept and copied.
+func TestDataLimit(t *testing.T) {
+	p := New(Options{})
+	c := &config{settings: settings{StateDir: t.TempDir(), DataLimitBytes: 100 << 20}}
+	for _, dir := range []string{keptDir, snapshotDir} {
+		if err := os.MkdirAll(c.path(dir, "x"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := newMachine(record{Machine: machineIDExample, DataBytes: 32 << 20})
+	p.machines[machineIDExample] = m
+	if err := p.promise(c, m, 100<<20); err != nil {
+		t.Errorf("up to the limit: %v", err)
+	}
+	if err := c.dataRoom(p.promised(), 1); providers.CodeOf(err) != providers.CodeQuota || providers.ScopeOf(err) != providers.ScopeAccount {
+		t.Errorf("beyond it: %v", err)
+	}
+	m.promised.Store(32 << 20)
+	if err := makeBlank(c.path(keptDir, "x", dataFile), 40<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := makeBlank(c.path(snapshotDir, "x", dataFile), 20<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.promise(c, m, 40<<20); err != nil {
+		t.Errorf("beside a kept disk and a snapshot: %v", err)
+	}
+	if err := p.promise(c, m, 41<<20); providers.CodeOf(err) != providers.CodeQuota {
+		t.Errorf("beyond them: %v", err)
+	}
+	c.DataLimitBytes = 0
+	if err := p.promise(c, m, 1<<40); err != nil {
+		t.Errorf("without a limit: %v", err)
+	}
+}

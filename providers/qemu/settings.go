@@ -48,6 +48,11 @@ type settings struct {
 	// reached at.
 	PortFirst int `json:"port_first"`
 	PortLast  int `json:"port_last"`
+	// DataLimitBytes bounds the data disks of all machines together, kept ones
+	// and snapshots too, by what they can grow to; 0 for no bound.
+	DataLimitBytes int64 `json:"data_limit_bytes"`
+	// MachineLimit bounds how many machines there are; 0 for no bound.
+	MachineLimit int `json:"machine_limit"`
 }
 
 // duration is written as Go writes durations.
@@ -106,6 +111,10 @@ func (s settings) check() error {
 		return fmt.Errorf("accel is %q, want auto, kvm or tcg", s.Accel)
 	case s.Grace < 0 || time.Duration(s.Grace) > maxGrace:
 		return fmt.Errorf("grace is %s, want 0s to %s", time.Duration(s.Grace), maxGrace)
+	case s.DataLimitBytes < 0:
+		return fmt.Errorf("data_limit_bytes is %d", s.DataLimitBytes)
+	case s.MachineLimit < 0:
+		return fmt.Errorf("machine_limit is %d", s.MachineLimit)
 	case s.PortFirst < 1024 || s.PortLast > 65535 || s.PortFirst > s.PortLast:
 		return fmt.Errorf("port_first to port_last is %d to %d, want a range within 1024 to 65535", s.PortFirst, s.PortLast)
 	}
