@@ -424,7 +424,7 @@ func TestProfileQuota(t *testing.T) {
 	}
 	n, text := 0, ""
 	for status := 200; status == 200; n++ {
-		if status, text, _ = ask(t, s, "POST", profileFacts, body(n), "Content-Type", "application/json"); n > 5 {
+		if status, text, _ = ask(t, s, "POST", profileFacts, body(n), "Content-Type", "application/json"); n > 3 {
 			t.Fatal("there is no quota")
 		}
 	}
