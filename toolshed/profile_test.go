@@ -424,7 +424,7 @@ func TestProfileQuota(t *testing.T) {
 	}
 	n, text := 0, ""
 	for status := 200; status == 200; n++ {
-		if status, text, _ = ask(t, s, "POST", profileFacts, body(n), "Content-Type", "application/json"); n > 5 {
+		if status, text, _ = ask(t, s, "POST", profileFacts, body(n), "Content-Type", "application/json"); n > 3 {
 			t.Fatal("there is no quota")
 		}
 	}
@@ -493,5 +493,30 @@ func TestProfilePage(t *testing.T) {
 	form("delete", 200, "entity", "http://e/ann")
 	if got := sparql(t, s, "ASK { ?x ?p ?o }"); got != "false" {
 		t.Error("it is not deleted")
+	}
+}
+
+// Who may only read changes nothing, on the page neither.
+func TestProfileScopes(t *testing.T) {
+	s := serve(t)
+	asks(t, s, 200, "POST", profileFacts, ann)
+	var token struct{ Token string }
+	if err := json.Unmarshal([]byte(asks(t, s, 201, "POST", "/api/auth/tokens", `{"name":"reader","scopes":["profile:read"]}`)), &token); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range [][3]string{
+		{"POST", profileFacts, ann}, {"POST", "/api/profile/retract", `{"source":"test"}`}, {"DELETE", profileFacts + "/1", ""},
+		{"DELETE", "/api/profile/entity?entity=http://e/ann", ""}, {"DELETE", "/api/profile/sources?source=test", ""},
+		{"PUT", "/api/profile/schema/hints", `{"predicate":"http://e/p"}`}, {"DELETE", "/api/profile/schema/hints?predicate=http://e/p", ""},
+		{"POST", "/profile/add", ""}, {"POST", "/profile/retract", ""}, {"POST", "/profile/delete", ""},
+	} {
+		if status, text, _ := ask(t, s, c[0], c[1], c[2], "Content-Type", "application/json", "Authorization", "Bearer "+token.Token); status != 403 {
+			t.Errorf("%s %s: %d %s", c[0], c[1], status, text)
+		}
+	}
+	for _, path := range []string{profileFacts, "/api/profile/schema", "/api/profile/graph", "/profile"} {
+		if status, text, _ := ask(t, s, "GET", path, "", "Authorization", "Bearer "+token.Token); status != 200 {
+			t.Errorf("%s: %d %s", path, status, text)
+		}
 	}
 }

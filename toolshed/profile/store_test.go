@@ -84,6 +84,32 @@ func TestTimeGoesOn(t *testing.T) {
 	}
 }
 
+// A fact holds from the moment at which it was said up to that at which it was
+// retracted, without that one.
+func TestMoments(t *testing.T) {
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	s := opened(t, t.TempDir(), &now)
+	fact := rdf.Triple{Subject: rdf.NewIRI("http://e/x"), Predicate: rdf.NewIRI("http://e/p"), Object: rdf.Text("x")}
+	said := add(t, s, "s", fact).At
+	if _, err := s.Retract(t.Context(), Filter{Source: "s"}); err != nil {
+		t.Fatal(err)
+	}
+	history, _, err := s.Facts(t.Context(), Filter{Source: "s", History: true, Limit: 10})
+	if err != nil || len(history) != 1 {
+		t.Fatal(history, err)
+	}
+	retracted := history[0].RetractedAt
+	for at, want := range map[time.Time]int{
+		said.Add(-time.Microsecond): 0, said: 1, retracted.Add(-time.Microsecond): 1, retracted: 0, {}: 0,
+	} {
+		triples, err := s.Everything(t.Context(), at)
+		facts, _, also := s.Facts(t.Context(), Filter{At: at, Limit: 10})
+		if err := errors.Join(err, also); err != nil || len(triples) != want || len(facts) != want {
+			t.Errorf("at %s: %v and %v, error %v", at, triples, facts, err)
+		}
+	}
+}
+
 // What a process could not erase is erased by the next.
 func TestErasedByTheNextStart(t *testing.T) {
 	dir, now := t.TempDir(), time.Now()

@@ -88,6 +88,30 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// A list that two things have, or that has more than a list has, is written as
+// the nodes that it is: as a list it would become two, or lose something.
+func TestListsThatAreNone(t *testing.T) {
+	iri := rdf.NewIRI
+	cell := rdf.Skolem([]byte{1}, "l1")
+	list := []rdf.Triple{
+		{Subject: cell, Predicate: iri(rdf.First), Object: rdf.Text("x")}, {Subject: cell, Predicate: iri(rdf.Rest), Object: iri(rdf.Nil)},
+		{Subject: iri("http://e/a"), Predicate: iri("http://e/p"), Object: cell},
+	}
+	for name, more := range map[string]rdf.Triple{
+		"shared": {Subject: iri("http://e/b"), Predicate: iri("http://e/p"), Object: cell}, "more": {Subject: cell, Predicate: iri("http://e/p"), Object: rdf.Text("y")},
+	} {
+		all := append(slices.Clone(list), more)
+		b, err := json.Marshal(Write(all))
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse(b)
+		if err != nil || !slices.Equal(texts(again), texts(all)) {
+			t.Errorf("%s: %s, error %v", name, b, err)
+		}
+	}
+}
+
 func TestCompactAndFrame(t *testing.T) {
 	all, err := Parse([]byte(`{"@context": "https://schema.org", "@id": "http://e/x", "@type": "Person", "name": "X", "knows": {"@id": "http://e/y", "@type": "Person", "name": "Y"}}`))
 	if err != nil {
