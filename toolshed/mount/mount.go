@@ -180,7 +180,7 @@ func (m *Mount) admit(w http.ResponseWriter, r *http.Request, route Route, run f
 	}
 	defer leave()
 	if route.Lasting {
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx, cancel := auth.Lasting(r.Context())
 		defer cancel()
 		defer context.AfterFunc(m.stopping, cancel)()
 		r = r.WithContext(ctx)
