@@ -490,3 +490,26 @@ func TestStrangersAreBounded(t *testing.T) {
 		t.Errorf("one more: %s", line)
 	}
 }
+
+// On a full disk a function is called although nothing that is compiled fits, and
+// another one is refused for the disk's sake.
+func TestFunctionsOnAFullDisk(t *testing.T) {
+	dir := mountTmpfs(t)
+	p := start(t, dir)
+	module := probe(t, "c")
+	deployed(t, p.url, "kept", module)
+	p.stop()
+	for range 2 {
+		if err := os.RemoveAll(filepath.Join(dir, "functions-compiled")); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, dir)
+		p = start(t, dir)
+		if text := p.want(201, "POST", "/api/functions/kept/invoke/", "x"); !strings.HasSuffix(text, "|x") {
+			t.Errorf("the function answers %q", text)
+		}
+		// A module of half a megabyte, which is another by that.
+		p.want(507, "PUT", "/api/functions/more", module+"\x00\x84\x80\x20\x03pad"+strings.Repeat("x", 512<<10), "Content-Type", wasm)
+		p.stop()
+	}
+}

@@ -324,6 +324,10 @@ func TestProfileProtocol(t *testing.T) {
 	if strings.TrimSpace(text) != `{"head":{"vars":["l"]},"results":{"bindings":[{"l":{"type":"literal","value":"Anna","xml:lang":"de"}}]}}` {
 		t.Errorf("%s", text)
 	}
+	odd := `SELECT ?a ?b ?c { VALUES (?a ?b) { ("one\ntwo\r\n" "say \"no\", they said") } }`
+	if _, text, _ := ask(t, s, "GET", path+"?query="+url.QueryEscape(odd), "", "Accept", "text/csv"); text != "a,b,c\r\n\"one\ntwo\r\n\",\"say \"\"no\"\", they said\",\r\n" {
+		t.Errorf("a CSV of lines is %q", text)
+	}
 	if _, text, _ := ask(t, s, "GET", path+"?query="+url.QueryEscape(names), "", "Accept", "text/csv"); text != "n\r\nAnn\r\nBob\r\n" {
 		t.Errorf("%q", text)
 	}

@@ -4,8 +4,9 @@
 // token, or by a token in a cookie; of a token only its digest is kept; a
 // scope is checked in one place, from what the operation declares, and what
 // declares nothing is for those alone who may do everything; nobody gives more
-// than they have, nor for longer; no secret goes on to an API, but the token by
-// Bearer, where a protocol gives it back to who bore it.
+// than they have, nor for longer; with a token ends what lasts; no secret goes
+// on to an API, but the token by Bearer, where a protocol gives it back to who
+// bore it.
 package auth
 
 import (
@@ -79,6 +80,8 @@ type identity struct {
 	reason string
 	// bearer is the token that was borne, and nothing for a cookie.
 	bearer string
+	// tokens keeps the caller's token; nil where there is none.
+	tokens *Keeper
 }
 
 type identityKey struct{}
@@ -87,6 +90,17 @@ type identityKey struct{}
 func FromContext(ctx context.Context) *Caller {
 	id, _ := ctx.Value(identityKey{}).(identity)
 	return id.caller
+}
+
+// Lasting is a context for what lasts: it ends with the caller's token too.
+func Lasting(ctx context.Context) (context.Context, context.CancelFunc) {
+	id, _ := ctx.Value(identityKey{}).(identity)
+	ctx, cancel := context.WithCancel(ctx)
+	if id.tokens == nil {
+		return ctx, cancel
+	}
+	leave := id.tokens.follow(id.caller.Token, cancel)
+	return ctx, func() { leave(); cancel() }
 }
 
 // Bearer is the token that a request bore, empty where it was known in another

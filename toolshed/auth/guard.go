@@ -108,7 +108,7 @@ func (g *Guard) byToken(text string, way Way) identity {
 	if !ok {
 		return identity{reason: "the token is unknown, revoked or expired"}
 	}
-	id := identity{caller: &Caller{Way: way, Token: t.ID, Name: t.Name, Scopes: t.Scopes, Expires: t.Expires}}
+	id := identity{caller: &Caller{Way: way, Token: t.ID, Name: t.Name, Scopes: t.Scopes, Expires: t.Expires}, tokens: g.Tokens}
 	if way == WayToken {
 		id.bearer = text
 	}

@@ -60,11 +60,18 @@ type Keeper struct {
 	// agree.
 	mu     sync.RWMutex
 	tokens map[string]Token
+	// lives are of tokens with which something lasts, and end with them.
+	lives map[string]life
+}
+
+type life struct {
+	ctx context.Context
+	end context.CancelFunc
 }
 
 // NewKeeper uses a database with this package's Schema.
 func NewKeeper(ctx context.Context, db *store.DB, now func() time.Time, random io.Reader) (*Keeper, error) {
-	k := &Keeper{db: db, now: now, random: random, tokens: map[string]Token{}}
+	k := &Keeper{db: db, now: now, random: random, tokens: map[string]Token{}, lives: map[string]life{}}
 	err := db.View(ctx, func(tx *store.Tx) error {
 		return tx.Each(k.load, "SELECT id, digest, name, scopes, created_at, expires_at, minted_by FROM tokens")
 	})
@@ -158,8 +165,35 @@ func (k *Keeper) Revoke(ctx context.Context, id string) error {
 	}
 	for _, id := range ended {
 		delete(k.tokens, id)
+		if l, ok := k.lives[id]; ok {
+			l.end()
+			delete(k.lives, id)
+		}
 	}
 	return nil
+}
+
+// follow calls end when a token is revoked or expires, at once where it was or
+// has; leave says that nothing lasts any more.
+func (k *Keeper) follow(id string, end func()) (leave func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	t, ok := k.tokens[id]
+	if !ok {
+		end()
+		return func() {}
+	}
+	l, ok := k.lives[id]
+	if !ok {
+		l.ctx, l.end = context.WithCancel(context.Background())
+		k.lives[id] = l
+	}
+	forget := context.AfterFunc(l.ctx, end)
+	if t.Expires.IsZero() {
+		return func() { forget() }
+	}
+	timer := time.AfterFunc(t.Expires.Sub(k.now()), end)
+	return func() { forget(); timer.Stop() }
 }
 
 // family is a token and all that came of it. mu is held.

@@ -370,13 +370,13 @@ func (h handlers) await(ctx context.Context, f Feed, wait time.Duration) (p feed
 
 // follow writes a line for each change until the caller is gone.
 func (h handlers) follow(c huma.Context, f Feed) {
-	r, w := humago.Unwrap(c)
+	_, w := humago.Unwrap(c)
 	w.Header().Set("Content-Type", ndjson)
 	w.Header().Set("Cache-Control", "no-store")
 	lines, flush := json.NewEncoder(w), http.NewResponseController(w)
 	for {
 		changed := h.kept.Changed()
-		all, next, err := h.kept.Changes(r.Context(), f)
+		all, next, err := h.kept.Changes(c.Context(), f)
 		if err != nil {
 			return
 		}
@@ -394,7 +394,7 @@ func (h handlers) follow(c huma.Context, f Feed) {
 		}
 		select {
 		case <-changed:
-		case <-r.Context().Done():
+		case <-c.Context().Done():
 			return
 		}
 	}

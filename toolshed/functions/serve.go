@@ -183,4 +183,4 @@ var refusals = []struct {
 
 // invokeRoute is of calls on the API's origin. They are counted apart, so that
 // functions that take long keep nobody from managing them.
-var invokeRoute = mount.Route{Scope: ScopeInvoke, BodyBytes: -1, Lasting: true}
+var invokeRoute = mount.Route{Scope: ScopeInvoke, BodyBytes: -1, Lasting: true, Encoded: true}

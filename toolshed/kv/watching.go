@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/toolshed-cloud/shed/toolshed/stream"
 )
@@ -92,10 +91,9 @@ func (h handlers) watch(_ context.Context, in *watchInput) (*huma.StreamResponse
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		r, _ := humago.Unwrap(ctx)
 		out := stream.Begin(ctx, in.Accept)
 		// Whoever is gone, or has the feed cut off, cannot be told.
-		_ = h.kept.follow(r.Context(), keys, func(entries []*Entry, changed []bool) error {
+		_ = h.kept.follow(ctx.Context(), keys, func(entries []*Entry, changed []bool) error {
 			return writeChanges(out, in.Key, entries, changed)
 		}, out.Idle)
 	}}, nil

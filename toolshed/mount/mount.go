@@ -1,9 +1,9 @@
 // Package mount is how an API gets its routes.
 //
 // Invariants: every route says who may use it, and one that does not is the
-// owner's alone; no body is longer than its API takes, and no API does more at
-// once than it said; what is too much is refused with the time to wait, before
-// anything of it is read.
+// owner's alone; no body is longer than its API takes, nor encoded where that
+// would be lost, and no API does more at once than it said; what is too much is
+// refused with the time to wait, before anything of it is read.
 package mount
 
 import (
@@ -114,6 +114,8 @@ type Route struct {
 	BodyBytes int64
 	// Lasting is of one that holds its connection.
 	Lasting bool
+	// Encoded is of one that passes on how a body is encoded.
+	Encoded bool
 }
 
 // Handle puts a route that is no typed operation on the mux.
@@ -173,6 +175,12 @@ func (m *Mount) admit(w http.ResponseWriter, r *http.Request, route Route, run f
 		problem.Of(http.StatusUnsupportedMediaType, "content-type: want "+strings.Join(route.Accepts, " or ")).Write(w)
 		return
 	}
+	// What is encoded would be kept as it came, and answered as what it is not.
+	if coding := r.Header.Get("Content-Encoding"); !route.Encoded && r.ContentLength != 0 && coding != "" && !strings.EqualFold(coding, "identity") {
+		w.Header().Set("Accept-Encoding", "identity")
+		problem.Of(http.StatusUnsupportedMediaType, "content-encoding: want none").Write(w)
+		return
+	}
 	leave, wait := m.gate.enter(route.Lasting)
 	if leave == nil {
 		refuseForNow(w, wait)
@@ -180,7 +188,7 @@ func (m *Mount) admit(w http.ResponseWriter, r *http.Request, route Route, run f
 	}
 	defer leave()
 	if route.Lasting {
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx, cancel := auth.Lasting(r.Context())
 		defer cancel()
 		defer context.AfterFunc(m.stopping, cancel)()
 		r = r.WithContext(ctx)

@@ -101,6 +101,21 @@ func TestBodies(t *testing.T) {
 	}
 }
 
+// A body that is encoded is not taken for what it is not.
+func TestEncodedBodies(t *testing.T) {
+	p := newPlace(t, Limits{})
+	p.registerBoth()
+	p.Handle("POST /passed-on", Route{Scope: "test:write", Encoded: true}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for path, want := range map[string]int{"/typed": 415, "/raw": 415, "/passed-on": 200} {
+		if rec := p.ask("POST", path, `{"text":"x"}`, "Content-Type", "application/json", "Content-Encoding", "gzip"); rec.Code != want {
+			t.Errorf("%s: %d %s, want %d", path, rec.Code, rec.Body, want)
+		}
+		if rec := p.ask("POST", path, `{"text":"x"}`, "Content-Type", "application/json", "Content-Encoding", "identity"); rec.Code >= 300 {
+			t.Errorf("%s: %d %s", path, rec.Code, rec.Body)
+		}
+	}
+}
+
 // Who forgets to say whose a route is leaves it to the owner.
 func TestForgottenScope(t *testing.T) {
 	p := newPlace(t, Limits{})

@@ -98,6 +98,8 @@ func refusal(err error) error {
 		return problem.New(http.StatusUnprocessableEntity, "document-refused", "body: "+err.Error())
 	case errors.Is(err, query.ErrRows), errors.Is(err, query.ErrMemory):
 		return problem.New(http.StatusUnprocessableEntity, "query-too-large", "query: "+err.Error())
+	case errors.Is(err, query.ErrPattern):
+		return problem.New(http.StatusUnprocessableEntity, "query-too-slow", "query: "+err.Error())
 	case errors.Is(err, ErrSlow):
 		return problem.New(http.StatusUnprocessableEntity, "query-too-slow", fmt.Sprintf("%s: more than %s", ErrSlow, queryTime))
 	case errors.Is(err, ErrLarge):

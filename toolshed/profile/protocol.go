@@ -1,8 +1,8 @@
 package profile
 
 import (
+	"bufio"
 	"context"
-	"encoding/csv"
 	"io"
 	"mime"
 	"net/http"
@@ -156,22 +156,29 @@ func results(r *query.Result) (s shownResults) {
 	return s
 }
 
-// writeCSV writes SPARQL 1.1 Query Results CSV.
+// writeCSV writes SPARQL 1.1 Query Results CSV. Package encoding/csv ends lines as
+// that wants them only where it changes the ends of lines in values too.
 func writeCSV(to io.Writer, r *query.Result) error {
-	w := csv.NewWriter(to)
-	w.UseCRLF = true
-	if err := w.Write(r.Names); err != nil {
-		return err
+	w := bufio.NewWriter(to)
+	line := func(values []string) {
+		for i, v := range values {
+			if i > 0 {
+				w.WriteByte(',') //nolint:errcheck // Flush answers it
+			}
+			if strings.ContainsAny(v, "\",\r\n") {
+				v = `"` + strings.ReplaceAll(v, `"`, `""`) + `"`
+			}
+			w.WriteString(v) //nolint:errcheck // Flush answers it
+		}
+		w.WriteString("\r\n") //nolint:errcheck // Flush answers it
 	}
+	line(r.Names)
 	for _, row := range r.Rows {
-		line := make([]string, len(row))
+		values := make([]string, len(row))
 		for i, t := range row {
-			line[i] = t.Value
+			values[i] = t.Value
 		}
-		if err := w.Write(line); err != nil {
-			return err
-		}
+		line(values)
 	}
-	w.Flush()
-	return w.Error()
+	return w.Flush()
 }

@@ -5,7 +5,6 @@ import (
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
-	"github.com/danielgtaylor/huma/v2/adapters/humago"
 
 	"github.com/toolshed-cloud/shed/toolshed/mount"
 	"github.com/toolshed-cloud/shed/toolshed/stream"
@@ -37,9 +36,8 @@ func (h handlers) stream(_ context.Context, in *streamInput) (*huma.StreamRespon
 		return nil, err
 	}
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
-		r, _ := humago.Unwrap(ctx)
 		out := stream.Begin(ctx, in.Accept)
 		// Whoever is gone cannot be told; what they were given comes again.
-		_ = h.kept.Stream(r.Context(), in.Queue, in.Max, lease, func(m Message) error { return out.Value(messageJSON(m, true)) }, out.Idle)
+		_ = h.kept.Stream(ctx.Context(), in.Queue, in.Max, lease, func(m Message) error { return out.Value(messageJSON(m, true)) }, out.Idle)
 	}}, nil
 }

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -33,6 +34,8 @@ const (
 // ErrModule says that a module is none that can be run here.
 var ErrModule = errors.New("the module cannot be run")
 
+var errFolder = errors.New("opening the folder of what was compiled")
+
 // Environment is what programs share.
 type Environment struct {
 	// Its readings have a clock that nobody sets too, as time.Now's have.
@@ -52,30 +55,38 @@ type Program struct {
 }
 
 // Compile makes a program, or takes what an earlier Compile left in the folder,
-// which is this module's alone; what is unreadable there is made anew. The
-// error is ErrModule where the module is at fault.
+// which is this module's alone; what is unreadable there is made anew. Where
+// nothing can be written there it makes a program all the same. The error is
+// ErrModule where the module is at fault.
 func Compile(ctx context.Context, env Environment, folder string, module []byte) (*Program, error) {
 	features, err := scan(module)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModule, err)
 	}
 	_, found := os.Stat(folder)
-	p, err := compile(ctx, env, features, folder, module)
+	p, err := compileInto(ctx, env, features, folder, module)
 	if err != nil && found == nil {
 		// What was there may be damaged, which looks like a module that is.
 		if err := os.RemoveAll(folder); err != nil {
 			return nil, fmt.Errorf("removing what was compiled: %w", err)
 		}
-		p, err = compile(ctx, env, features, folder, module)
+		p, err = compileInto(ctx, env, features, folder, module)
+	}
+	if _, write := errors.AsType[*fs.PathError](err); write || errors.Is(err, errFolder) {
+		p, err = compile(ctx, env, features, wazero.NewCompilationCache(), module)
 	}
 	return p, err
 }
 
-func compile(ctx context.Context, env Environment, features api.CoreFeatures, folder string, module []byte) (_ *Program, err error) {
+func compileInto(ctx context.Context, env Environment, features api.CoreFeatures, folder string, module []byte) (*Program, error) {
 	cache, err := wazero.NewCompilationCacheWithDir(folder)
 	if err != nil {
-		return nil, fmt.Errorf("opening the folder of what was compiled: %w", err)
+		return nil, fmt.Errorf("%w: %w", errFolder, err)
 	}
+	return compile(ctx, env, features, cache, module)
+}
+
+func compile(ctx context.Context, env Environment, features api.CoreFeatures, cache wazero.CompilationCache, module []byte) (_ *Program, err error) {
 	p := &Program{env: env, cache: cache}
 	defer func() {
 		if err != nil {

@@ -15,10 +15,14 @@ func decode(text []byte) (document any, err error) {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.UseNumber()
 	depth := 0
+	var names names
 	for {
 		token, err := d.Token()
 		if err != nil {
 			return nil, refused("it is no JSON")
+		}
+		if name, twice := names.take(token); twice {
+			return nil, refused("%.100q is there twice in one object", name)
 		}
 		switch v := token.(type) {
 		case json.Delim:
@@ -58,6 +62,41 @@ func decode(text []byte) (document any, err error) {
 	return nil, refused("want an object or an array")
 }
 
+// names are those of the objects that a place in a document is in; nil is an
+// array's.
+type names []map[string]bool
+
+// take takes the next token, and answers the name that it gives again. Each
+// name is kept with a sign behind it, so that none is like waiting.
+func (n *names) take(token json.Token) (name string, twice bool) {
+	top := len(*n) - 1
+	if top >= 0 && (*n)[top] != nil && !(*n)[top][waiting] {
+		if text, is := token.(string); is {
+			twice = (*n)[top][text+"="]
+			(*n)[top][text+"="], (*n)[top][waiting] = true, true
+			return text, twice
+		}
+	}
+	switch token {
+	case json.Delim('{'):
+		*n = append(*n, map[string]bool{})
+		return "", false
+	case json.Delim('['):
+		*n = append(*n, nil)
+		return "", false
+	case json.Delim('}'), json.Delim(']'):
+		*n = (*n)[:top]
+		top--
+	}
+	if top >= 0 && (*n)[top] != nil {
+		(*n)[top][waiting] = false
+	}
+	return "", false
+}
+
+// waiting marks an object whose last name has no value yet.
+const waiting = ""
+
 // contexts counts the values that stand in contexts.
 type contexts struct{ terms, scoped int }
 
@@ -82,4 +121,28 @@ func (c *contexts) count(v any, inside int) {
 			}
 		}
 	}
+}
+
+// values counts the facts that an expanded document makes before those that are
+// the same are one; each is what one value among some makes by itself.
+func values(v any, each int) (n int) {
+	switch v := v.(type) {
+	case []any:
+		for _, one := range v {
+			n += each + values(one, 0)
+		}
+	case map[string]any:
+		for key, one := range v {
+			switch key {
+			case "@id", "@index", "@value":
+			case "@graph", "@included", "@reverse":
+				n += values(one, 0)
+			case "@list":
+				n += values(one, 2)
+			default:
+				n += values(one, 1)
+			}
+		}
+	}
+	return n
 }

@@ -51,7 +51,15 @@ func Parse(text []byte) ([]rdf.Triple, error) {
 	if err != nil {
 		return nil, err
 	}
-	flat, err := guarded(func(p *ld.JsonLdProcessor) (any, error) { return p.Flatten(document, nil, options()) })
+	plain, err := guarded(func(p *ld.JsonLdProcessor) ([]any, error) { return p.Expand(document, options()) })
+	if err != nil {
+		return nil, err
+	}
+	// Flattening compares each value with the others of its property.
+	if values(plain, 0) > MaxTriples {
+		return nil, tooMany()
+	}
+	flat, err := guarded(func(p *ld.JsonLdProcessor) (any, error) { return p.Flatten(plain, nil, options()) })
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +80,8 @@ func Parse(text []byte) ([]rdf.Triple, error) {
 	}
 	return r.triples, nil
 }
+
+func tooMany() error { return refused("it has more than %d facts", MaxTriples) }
 
 // guarded calls the library, whose panics are refusals: the document is to
 // blame, and nothing of it was kept.
@@ -172,7 +182,7 @@ func (r *reader) add(subject rdf.Term, property, field string, v any) error {
 		return fmt.Errorf("%.100q: %w", field, err)
 	}
 	if len(r.triples) == MaxTriples {
-		return refused("it has more than %d facts", MaxTriples)
+		return tooMany()
 	}
 	r.triples = append(r.triples, t)
 	return nil
@@ -214,7 +224,7 @@ func (r *reader) list(items []any) (rdf.Term, error) {
 		return cell, err
 	}
 	if len(r.triples) == MaxTriples {
-		return cell, refused("it has more than %d facts", MaxTriples)
+		return cell, tooMany()
 	}
 	// The place of the rest is taken before the rest takes its own.
 	at := len(r.triples)

@@ -147,12 +147,47 @@ func TestRefusals(t *testing.T) {
 		strings.Repeat(`[`, 70) + strings.Repeat(`]`, 70):                                                            "nested",
 		`{"@context": {` + strings.Repeat(`"a": "http://e/a", `, 1) + `"b": [` + strings.Repeat("1,", 2000) + `1]}}`: "values in contexts",
 		`"` + strings.Repeat("x", MaxBytes) + `"`:                                                                    "at most 1048576",
+		`{"@id": "http://e/x", "http://e/p": 1, "http://e/p": 2}`:                                                    `"http://e/p" is there twice`,
+		`[{"@id": "http://e/x", "http://e/p": {"@id": "a:b", "@id": "a:c"}}]`:                                        `"@id" is there twice`,
 		`"x"`: "want an object", `{} {}`: "follows", `{`: "no JSON", ``: "no JSON",
 		`[` + strings.Repeat(`{"@id": "http://e/x", "http://e/p": {"@list": [1, 2, 3, 4]}},`, 2000) + `{}]`: "more than 10000 facts",
 	} {
 		all, err := Parse([]byte(text))
 		if !errors.Is(err, ErrDocument) || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%.100s: %v, %d facts, want %q", text, err, len(all), want)
+		}
+	}
+}
+
+// What is too much is refused before its values are compared with one another,
+// and what is not too much is not.
+func TestManyValues(t *testing.T) {
+	each := func(n int, text string) string {
+		var all []string
+		for i := range n {
+			all = append(all, fmt.Sprintf(text, i))
+		}
+		return strings.Join(all, ",")
+	}
+	for text, want := range map[string]int{
+		`{"@id": "http://e/x", "http://e/p": [` + each(120_000, "%d") + `]}`: 120_000, `{"@id": "http://e/x", "@type": [` + each(70, `"http://e/%d"`) + `]}`: 70,
+		`[` + each(6000, `{"@id": "http://e/%d", "http://e/p": 1}`) + `]`: 6000, `{"@graph": [` + each(20, `{"@id": "http://e/%d", "http://e/p": {"http://e/q": 1}}`) + `]}`: 40,
+		`{"@id": "http://e/x", "http://e/p": {"@list": [1, 2, {"@list": [3]}]}}`: 9, `{"@context": {"r": {"@reverse": "http://e/r"}}, "@id": "http://e/x", "r": {"@id": "http://e/y", "http://e/p": 1}}`: 2,
+	} {
+		document, err := decode([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, err := ld.NewJsonLdProcessor().Expand(document, options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := values(plain, 0); n != want {
+			t.Errorf("%.100s: %d values, want %d", text, n, want)
+		}
+		all, err := Parse([]byte(text))
+		if refused := want > MaxTriples; refused != errors.Is(err, ErrDocument) || !refused && len(all) != want {
+			t.Errorf("%.100s: %d facts, error %v", text, len(all), err)
 		}
 	}
 }

@@ -145,16 +145,6 @@ func Compact(expanded []any, context any) (map[string]any, error) {
 	})
 }
 
-// Frame writes an expanded document in the shape of a frame. The error is
-// ErrDocument.
-func Frame(expanded []any, frame map[string]any) (map[string]any, error) {
-	return guarded(func(p *ld.JsonLdProcessor) (map[string]any, error) {
-		o := options()
-		o.ProcessingMode = ld.JsonLd_1_1
-		return p.Frame(expanded, frame, o)
-	})
-}
-
 // Decode reads a context or a frame, which is JSON of bounded nesting. The
 // error is ErrDocument.
 func Decode(text []byte) (any, error) { return decode(text) }

@@ -138,11 +138,22 @@ func (c *compiler) call(e sparql.Call, uses *set) expression {
 	f := functions[e.Name]
 	return func(v env) (rdf.Term, error) {
 		values := make([]rdf.Term, len(args))
+		work := 0
 		for i, a := range args {
 			var err error
 			if values[i], err = a(v); err != nil {
 				return rdf.Term{}, err
 			}
+			work += len(values[i].Value)
+		}
+		switch e.Name {
+		case "REGEX":
+			return matches(v.x, values)
+		case "REPLACE":
+			return replace(v.x, values)
+		}
+		if err := v.x.work(work); err != nil {
+			return rdf.Term{}, err
 		}
 		return f(values)
 	}

@@ -58,7 +58,7 @@ func allFunctions() map[string]function {
 			return rdf.Text(strings.ReplaceAll(url.QueryEscape(a[0].Value), "+", "%20")), nil
 		},
 		"CONTAINS": found(strings.Contains), "STRSTARTS": found(strings.HasPrefix), "STRENDS": found(strings.HasSuffix),
-		"STRBEFORE": cut(true), "STRAFTER": cut(false), "CONCAT": concat, "SUBSTR": substr, "REGEX": matches, "REPLACE": replace,
+		"STRBEFORE": cut(true), "STRAFTER": cut(false), "CONCAT": concat, "SUBSTR": substr,
 		"ABS":   rounding(new(big.Rat).Abs, math.Abs),
 		"CEIL":  rounding(func(r *big.Rat) *big.Rat { return toInt(r, 1) }, math.Ceil),
 		"FLOOR": rounding(func(r *big.Rat) *big.Rat { return toInt(r, 0) }, math.Floor),

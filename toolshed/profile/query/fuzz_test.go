@@ -41,7 +41,7 @@ func FuzzRun(f *testing.F) {
 		}
 		first, err := answer(g)
 		_, refused := errors.AsType[*sparql.Error](err)
-		if err != nil && !refused && !errors.Is(err, query.ErrRows) && !errors.Is(err, query.ErrMemory) && !errors.Is(err, context.DeadlineExceeded) {
+		if err != nil && !refused && !errors.Is(err, query.ErrRows) && !errors.Is(err, query.ErrMemory) && !errors.Is(err, query.ErrPattern) && !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("%q: %v", text, err)
 		}
 		second, again := answer(other)

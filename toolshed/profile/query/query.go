@@ -41,6 +41,9 @@ var (
 	ErrRows = errors.New("the answer has more rows than are given at once; LIMIT and OFFSET make pages")
 	// ErrMemory says that sorting, grouping or DISTINCT would hold too much.
 	ErrMemory = errors.New("the query would hold more at once than it may; a FILTER or a LIMIT makes it less")
+	// ErrPattern says that a regular expression is too large for the text that it
+	// is to be found in, or found too often in it.
+	ErrPattern = errors.New("a regular expression would take too long on a text")
 )
 
 // Result is an answer.
@@ -52,8 +55,8 @@ type Result struct {
 	Rows [][]rdf.Term
 }
 
-// Run answers a query. Errors are a *sparql.Error, ErrRows, ErrMemory, the
-// context's and the graph's.
+// Run answers a query. Errors are a *sparql.Error, ErrRows, ErrMemory, ErrPattern,
+// the context's and the graph's.
 func Run(ctx context.Context, g Graph, q *sparql.Query, limits Limits, now time.Time) (*Result, error) {
 	x := &run{ctx: ctx, graph: g, limits: limits, now: now, estimates: map[rdf.Triple]int64{}}
 	p, err := compile(q)
@@ -95,6 +98,7 @@ type run struct {
 	now    time.Time
 	held   int64
 	steps  int
+	worked int
 	// outer are the variables that EXISTS has put values in the place of.
 	outer set
 	// estimates are of the constant parts of patterns.
@@ -121,6 +125,19 @@ func (x *run) step() error {
 		return x.ctx.Err()
 	}
 	return nil
+}
+
+// workBytes is how much of texts is worked on between two looks at the context.
+const workBytes = 1 << 20
+
+// work is called for what takes longer the longer a text is, with its length or
+// what stands for it.
+func (x *run) work(n int) error {
+	if x.worked += n; x.worked < workBytes {
+		return nil
+	}
+	x.worked = 0
+	return x.ctx.Err()
 }
 
 func (x *run) match(pattern rdf.Triple, found func(rdf.Triple) error) error {

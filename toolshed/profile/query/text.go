@@ -1,12 +1,8 @@
 package query
 
 import (
-	"errors"
-	"fmt"
 	"math"
-	"regexp"
 	"strings"
-	"sync"
 
 	"github.com/toolshed-cloud/shed/toolshed/profile/rdf"
 )
@@ -145,98 +141,4 @@ func substr(a []rdf.Term) (rdf.Term, error) {
 	}
 	a[0].Value = b.String()
 	return a[0], nil
-}
-
-// maxPattern bounds a regular expression.
-const maxPattern = 1000
-
-var errPattern = errors.New("no such regular expression")
-
-// patternOf is a regular expression of XPath's as RE2 has it.
-func patternOf(pattern, flags rdf.Term) (*regexp.Regexp, error) {
-	if !isText(pattern) || !isText(flags) || len(pattern.Value) > maxPattern {
-		return nil, fmt.Errorf("%w: want a text of at most %d bytes", errPattern, maxPattern)
-	}
-	text, set := pattern.Value, ""
-	for _, f := range flags.Value {
-		switch f {
-		case 'i', 's', 'm':
-			set += string(f)
-		case 'q':
-			text = regexp.QuoteMeta(text)
-		default:
-			return nil, fmt.Errorf("%w: the flag %q is not supported", errPattern, f)
-		}
-	}
-	if set != "" {
-		text = "(?" + set + ")" + text
-	}
-	re, err := regexp.Compile(text)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errPattern, err)
-	}
-	return re, nil
-}
-
-func matches(a []rdf.Term) (rdf.Term, error) {
-	flags := rdf.Text("")
-	if len(a) == 3 {
-		flags = a[2]
-	}
-	re, err := compiled(a[1], flags)
-	if err != nil || !isText(a[0]) {
-		return rdf.Term{}, errValue
-	}
-	return boolean(re.MatchString(a[0].Value)), nil
-}
-
-var reference = regexp.MustCompile(`\$([0-9])`)
-
-func replace(a []rdf.Term) (rdf.Term, error) {
-	flags := rdf.Text("")
-	if len(a) == 4 {
-		flags = a[3]
-	}
-	re, err := compiled(a[1], flags)
-	if err != nil || !isText(a[0]) || !isText(a[2]) || re.MatchString("") {
-		return rdf.Term{}, errValue
-	}
-	if len(a[2].Value)*(len(a[0].Value)+1) > 64*maxText {
-		return rdf.Term{}, errValue
-	}
-	a[0].Value = re.ReplaceAllString(a[0].Value, reference.ReplaceAllString(a[2].Value, "$${$1}"))
-	if len(a[0].Value) > maxText {
-		return rdf.Term{}, errValue
-	}
-	return a[0], nil
-}
-
-// keptPatterns are expressions that were compiled lately: a query has the same
-// one for each solution.
-var keptPatterns = struct {
-	sync.Mutex
-	all map[[2]string]*regexp.Regexp
-}{all: map[[2]string]*regexp.Regexp{}}
-
-const maxKeptPatterns = 16
-
-func compiled(pattern, flags rdf.Term) (*regexp.Regexp, error) {
-	key := [2]string{pattern.Value, flags.Value}
-	keptPatterns.Lock()
-	re := keptPatterns.all[key]
-	keptPatterns.Unlock()
-	if re != nil {
-		return re, nil
-	}
-	re, err := patternOf(pattern, flags)
-	if err != nil {
-		return nil, err
-	}
-	keptPatterns.Lock()
-	defer keptPatterns.Unlock()
-	if len(keptPatterns.all) == maxKeptPatterns {
-		clear(keptPatterns.all)
-	}
-	keptPatterns.all[key] = re
-	return re, nil
 }
