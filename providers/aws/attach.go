@@ -123,7 +123,9 @@ func (s *site) detach(ctx context.Context, v *types.Volume) error {
 	if len(v.Attachments) == 0 {
 		return nil
 	}
-	_, err := s.ec2.DetachVolume(ctx, &ec2.DetachVolumeInput{VolumeId: v.VolumeId})
+	_, err := s.ec2.DetachVolume(ctx, &ec2.DetachVolumeInput{
+		VolumeId: v.VolumeId, InstanceId: v.Attachments[0].InstanceId, Device: v.Attachments[0].Device,
+	})
 	if err != nil && !refusal.Is(err, "IncorrectState") {
 		return refusal.From("detaching the data volume", err, refusal.Repeatable)
 	}

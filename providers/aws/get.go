@@ -124,20 +124,13 @@ func (s *site) list(ctx context.Context, kind string, i providers.InstallationID
 	return out, aws.ToString(page.NextToken), nil
 }
 
-// listVolumes tells a machine's own disk from its data by how it is attached.
 func (s *site) listVolumes(ctx context.Context, by []types.Filter, from *string) (out []providers.Resource, next string, err error) {
 	page, err := s.ec2.DescribeVolumes(ctx, &ec2.DescribeVolumesInput{Filters: by, NextToken: from, MaxResults: aws.Int32(perPage)})
 	if err != nil {
 		return nil, "", refusal.From("listing volumes", err, refusal.Repeatable)
 	}
 	for _, v := range page.Volumes {
-		r := volumeResource(v, nil)
-		for _, a := range v.Attachments {
-			if aws.ToString(a.Device) == rootDevice {
-				r.Kind = providers.ResourceDisk
-			}
-		}
-		out = append(out, r)
+		out = append(out, volumeResource(v))
 	}
 	return out, aws.ToString(page.NextToken), nil
 }

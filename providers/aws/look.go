@@ -129,7 +129,7 @@ func (f *found) volume(id string) *types.Volume {
 func (f *found) data() []*types.Volume {
 	var out []*types.Volume
 	for i := range f.volumes {
-		if !system(f.volumes[i], f.instances) {
+		if !system(f.volumes[i]) {
 			out = append(out, &f.volumes[i])
 		}
 	}
@@ -146,16 +146,10 @@ func (f *found) disk() *types.Volume {
 	return nil
 }
 
-// system reports whether a volume is one that an instance starts from.
-func system(v types.Volume, instances []types.Instance) bool {
-	for _, i := range instances {
-		for _, a := range v.Attachments {
-			if aws.ToString(a.InstanceId) == aws.ToString(i.InstanceId) && aws.ToString(a.Device) == aws.ToString(i.RootDeviceName) {
-				return true
-			}
-		}
-	}
-	return false
+// system reports whether a volume is one that an instance starts from. Such a
+// one goes with its instance, and so is never seen without.
+func system(v types.Volume) bool {
+	return len(v.Attachments) > 0 && aws.ToString(v.Attachments[0].Device) != dataDevice
 }
 
 // perPage is how much is asked for at once.

@@ -40,7 +40,7 @@ func (s *site) observe(f *found) providers.Machine {
 	// EC2's launch time is that of the last start; the volume that it starts
 	// from is as old as the machine.
 	for _, v := range f.volumes {
-		if system(v, f.instances) {
+		if system(v) {
 			m.CreatedAt = aws.ToTime(v.CreateTime).UTC()
 		}
 	}
@@ -117,7 +117,7 @@ func (f *found) resources() []providers.Resource {
 		out = append(out, instanceResource(i))
 	}
 	for _, v := range f.volumes {
-		out = append(out, volumeResource(v, f.instances))
+		out = append(out, volumeResource(v))
 	}
 	for _, n := range f.nics {
 		out = append(out, nicResource(n))
@@ -136,9 +136,9 @@ func instanceResource(i types.Instance) providers.Resource {
 	return providers.Resource{Kind: providers.ResourceMachine, ID: aws.ToString(i.InstanceId), Machine: owner(i.Tags)}
 }
 
-func volumeResource(v types.Volume, instances []types.Instance) providers.Resource {
+func volumeResource(v types.Volume) providers.Resource {
 	kind := providers.ResourceDataDisk
-	if system(v, instances) {
+	if system(v) {
 		kind = providers.ResourceDisk
 	}
 	return providers.Resource{Kind: kind, ID: aws.ToString(v.VolumeId), Machine: owner(v.Tags), Bytes: int64(aws.ToInt32(v.Size)) * gib}

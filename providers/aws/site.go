@@ -9,6 +9,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	awsmiddleware "github.com/aws/aws-sdk-go-v2/aws/middleware"
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/service/ebs"
@@ -68,15 +69,16 @@ func open(ctx context.Context, s settings) (*site, error) {
 	}, nil
 }
 
-// configOf reads no environment: a plugin's is empty, and what it is to do is in
-// its settings.
+// configOf takes the settings before whatever the SDK would read: a plugin's
+// environment has nothing of the operator's.
 func configOf(ctx context.Context, s settings) (aws.Config, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.ResponseHeaderTimeout = answerWithin
-	transport.MaxIdleConnsPerHost = 64
+	client := awshttp.NewBuildableClient().WithTransportOptions(func(t *http.Transport) {
+		t.ResponseHeaderTimeout = answerWithin
+		t.MaxIdleConnsPerHost = 64
+	})
 	options := []func(*config.LoadOptions) error{
 		config.WithRegion(s.Region),
-		config.WithHTTPClient(&http.Client{Transport: transport}),
+		config.WithHTTPClient(client),
 		// The control plane repeats what failed, and knows better when.
 		config.WithRetryer(func() aws.Retryer { return aws.NopRetryer{} }),
 		config.WithSharedConfigFiles([]string{}),
