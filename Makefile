@@ -7,7 +7,7 @@ BIN := bin
 # The machine's programs are measured: same source, same bytes. The others say
 # which commit they are of, where git can tell.
 MEASURED := ./cmd/shed-agent ./cmd/toolshed
-PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./cmd/shed-provider-qemu ./cmd/shed-provider-memory ./scripts/local
+PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./cmd/shed-provider-qemu ./cmd/shed-provider-memory ./cmd/shed-provider-aws ./scripts/local
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -buildid='
 VCS = $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 STATE ?=
@@ -19,11 +19,12 @@ LLAMA := .cache/tools/llama/bin/python
 AXE := .cache/tools/axe/node_modules/axe-core/axe.min.js
 DENO := .cache/tools/deno/node_modules/.bin/deno
 BLOBS := .cache/tools/blobs
+MOTO := .cache/tools/moto/bin/python
 KERNEL := .cache/image
 # Others' programs, that tests hold ours against, and where tests find them.
-TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO)
 TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
-	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS)
+	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO)
 
 .DEFAULT_GOAL := help
 
@@ -78,8 +79,8 @@ attacks: deps ## the attack corpus against the verifier; JSON on the last line
 	@$(GO) run ./scripts/attacks
 
 .PHONY: conformance
-conformance: deps build ## the provider conformance suite; JSON on the last line
-	@go run ./scripts/conformance -bin $(BIN)
+conformance: deps build $(MOTO) ## the provider conformance suite; JSON on the last line
+	@$(TOOLENV) $(GO) run ./scripts/conformance -bin $(BIN)
 
 .PHONY: bench
 bench: bench-boot bench-signup bench-attest bench-toolshed bench-providers ## every benchmark, each beside its floor in the same run
@@ -140,3 +141,8 @@ $(BLOBS)/done:
 	$(BLOBS)/bin/python -m pip install --quiet --disable-pip-version-check tuspy==1.1.0 'moto[server,s3]==5.2.5'
 	npm install --silent --no-audit --no-fund --prefix $(BLOBS) tus-js-client@4.3.1
 	touch $@
+
+# moto's EC2, which is not ours, for the tests of the AWS provider.
+$(MOTO):
+	python3 -m venv $(dir $@)..
+	$@ -m pip install --quiet --disable-pip-version-check 'moto[server]==5.2.5' || { rm -f $@; exit 1; }

@@ -1,0 +1,137 @@
+// Package disk turns a raw disk into the blocks that EBS direct takes.
+//
+// Invariants: a disk is read whole and its digest known before a block of it is
+// put; a block that reads otherwise the second time ends everything; blocks of
+// zeros are not put, for they are what a snapshot holds anyway; and progress
+// only grows, and says no more than what was put.
+package disk
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/toolshed-cloud/shed/attest"
+)
+
+// BlockBytes is the size of a block of EBS direct.
+const BlockBytes = 512 << 10
+
+// ErrChanged says that a disk reads otherwise than before.
+var ErrChanged = errors.New("the disk changes while it is read")
+
+// Block is one that is not all zeros.
+type Block struct {
+	Index int32
+	Sum   [sha256.Size]byte
+}
+
+// Plan is what a disk consists of.
+type Plan struct {
+	Sum    attest.Digest
+	Bytes  int64
+	Blocks []Block
+}
+
+// Scan reads a disk to its end.
+func Scan(ctx context.Context, r io.Reader) (Plan, error) {
+	var p Plan
+	whole := sha256.New()
+	buffer, zeros := make([]byte, BlockBytes), sha256.Sum256(make([]byte, BlockBytes))
+	for index := int32(0); ; index++ {
+		if err := ctx.Err(); err != nil {
+			return p, err
+		}
+		n, err := io.ReadFull(r, buffer)
+		if n > 0 {
+			whole.Write(buffer[:n])
+			clear(buffer[n:])
+			if sum := sha256.Sum256(buffer); sum != zeros {
+				p.Blocks = append(p.Blocks, Block{index, sum})
+			}
+			p.Bytes += int64(n)
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			p.Sum = attest.Digest(whole.Sum(nil))
+			return p, nil
+		}
+		if err != nil {
+			return p, fmt.Errorf("reading the disk: %w", err)
+		}
+	}
+}
+
+// Checksum is that of all the blocks: of their digests in order, which EBS calls
+// linear.
+func (p Plan) Checksum() [sha256.Size]byte {
+	h := sha256.New()
+	for _, b := range p.Blocks {
+		h.Write(b.Sum[:])
+	}
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// workers are how many blocks are put at once.
+const workers = 16
+
+// Put hands every block from the one numbered from to put, several at once. done
+// is called with how many of the first blocks were put, one call at a time.
+func (p Plan) Put(ctx context.Context, r io.ReaderAt, from int, put func(context.Context, Block, []byte) error, done func(first int) error) error {
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(workers)
+	buffers := sync.Pool{New: func() any { b := make([]byte, BlockBytes); return &b }}
+	t := tracker{first: from, put: map[int]bool{}}
+	for n := from; n < len(p.Blocks) && gctx.Err() == nil; n++ {
+		group.Go(func() error {
+			buffer := buffers.Get().(*[]byte)
+			defer buffers.Put(buffer)
+			if err := p.read(r, p.Blocks[n], *buffer); err != nil {
+				return err
+			}
+			if err := put(gctx, p.Blocks[n], *buffer); err != nil {
+				return err
+			}
+			return t.finished(n, done)
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (p Plan) read(r io.ReaderAt, b Block, into []byte) error {
+	at := int64(b.Index) * BlockBytes
+	n, err := r.ReadAt(into[:min(BlockBytes, p.Bytes-at)], at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return fmt.Errorf("reading the disk: %w", err)
+	}
+	clear(into[n:])
+	if sha256.Sum256(into) != b.Sum {
+		return fmt.Errorf("%w: block %d", ErrChanged, b.Index)
+	}
+	return nil
+}
+
+// tracker knows up to which block all were put.
+type tracker struct {
+	mu    sync.Mutex
+	first int
+	put   map[int]bool
+}
+
+func (t *tracker) finished(n int, done func(first int) error) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.put[n] = true
+	for t.put[t.first] {
+		delete(t.put, t.first)
+		t.first++
+	}
+	return done(t.first)
+}
