@@ -7,7 +7,7 @@ BIN := bin
 # The machine's programs are measured: same source, same bytes. The others say
 # which commit they are of, where git can tell.
 MEASURED := ./cmd/shed-agent ./cmd/toolshed
-PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./cmd/shed-provider-qemu ./cmd/shed-provider-memory ./scripts/local
+PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./cmd/shed-provider-qemu ./cmd/shed-provider-memory ./cmd/shed-provider-libvirt ./scripts/local
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -buildid='
 VCS = $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 STATE ?=
