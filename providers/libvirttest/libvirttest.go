@@ -35,9 +35,8 @@ type Host struct {
 // PoolDir is where the volumes of the pool are.
 func (h *Host) PoolDir() string { return filepath.Join(h.Dir, poolName) }
 
-// Root is the certificate of the CA of its TPMs: a file that appears with the
-// first of them.
-func (h *Host) Root() string { return filepath.Join(h.Dir, "ca", "swtpm-localca-rootca-cert.pem") }
+// Root is the certificate of the CA of its TPMs.
+func (h *Host) Root() string { return filepath.Join(h.Dir, "ca", "issuercert.pem") }
 
 const poolName = "shed"
 
@@ -159,6 +158,9 @@ func (h *Host) lay() error {
 		if err := os.WriteFile(filepath.Join(h.Dir, name), []byte(content), 0o600); err != nil {
 			return err
 		}
+	}
+	if err := makeCA(ca); err != nil {
+		return fmt.Errorf("making the CA of the TPMs: %w", err)
 	}
 	// As `virsh pool-autostart` does.
 	return os.Symlink("/etc/libvirt/storage/"+poolName+".xml", filepath.Join(h.Dir, "etc/storage/autostart", poolName+".xml"))
