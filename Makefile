@@ -7,10 +7,12 @@ BIN := bin
 # The machine's programs are measured: same source, same bytes. The others say
 # which commit they are of, where git can tell.
 MEASURED := ./cmd/shed-agent ./cmd/toolshed
-PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./cmd/shed-provider-qemu ./cmd/shed-provider-memory ./cmd/shed-provider-aws ./scripts/local
+PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./scripts/local \
+	./cmd/shed-provider-qemu ./cmd/shed-provider-libvirt ./cmd/shed-provider-aws ./cmd/shed-provider-memory
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -buildid='
 VCS = $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 STATE ?=
+PROVIDER ?= qemu
 LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 # VM tests share two cores: more at once only slows each boot past its deadline.
 TEST_PARALLEL ?= 2
@@ -55,8 +57,8 @@ clean: build ## destroy everything of the local run
 	@$(LOCAL) clean
 
 .PHONY: demo
-demo: deps build ## the main job in one shot, for scripts; JSON on the last line
-	@$(LOCAL) demo
+demo: deps build ## the main job in one shot, for scripts (PROVIDER=qemu or libvirt); JSON on the last line
+	@$(LOCAL) --provider $(PROVIDER) demo
 
 .PHONY: test
 test: deps build $(TOOLS) $(KERNEL) ## run every test, those that boot VMs too

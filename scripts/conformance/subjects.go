@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+
+	"github.com/toolshed-cloud/shed/providers/libvirttest"
 )
 
 // subject is a provider under test.
@@ -32,6 +34,7 @@ type cloud struct {
 var subjects = []subject{
 	{"memory", 133, memory},
 	{"qemu", 100, qemu},
+	{"libvirt", 100, libvirt},
 }
 
 func memory(ctx context.Context, bin, dir string) (cloud, error) {
@@ -59,6 +62,32 @@ func qemu(_ context.Context, _, dir string) (cloud, error) {
   accel: tcg
   grace: 10ms
 `, filepath.Join(dir, "state"), filepath.Join(dir, "run"))}, nil
+}
+
+// libvirt has two daemons that stand for two hosts.
+func libvirt(ctx context.Context, _, dir string) (c cloud, err error) {
+	var stops []func() error
+	c.stop = func() error {
+		var err error
+		for _, stop := range stops {
+			err = errors.Join(err, stop())
+		}
+		return err
+	}
+	c.config = "settings:\n  grace: 10ms\n  sizes: [{name: small, vcpus: 1, memory_bytes: 268435456}]\n  cpu_overcommit: 64\n  hosts:\n"
+	for _, name := range []string{"a", "b"} {
+		at := filepath.Join(dir, name)
+		if err := os.Mkdir(at, 0o700); err != nil {
+			return c, errors.Join(err, c.stop())
+		}
+		host, err := libvirttest.Start(ctx, at)
+		if err != nil {
+			return c, errors.Join(err, c.stop())
+		}
+		stops = append(stops, host.Stop)
+		c.config += fmt.Sprintf("    - {name: %s, uri: %q, pool: %s, accel: tcg}\n", name, host.URI, host.Pool)
+	}
+	return c, nil
 }
 
 // start runs a program that says one line once it is ready, and answers that

@@ -61,16 +61,14 @@ policy:
   # An emulated TPM proves consistency and nothing against this host.
   minimum_tier: software
   ek_roots:
-    - file: {{.Root}}
+{{- range .Provider.Roots}}
+    - file: {{.}}
       tier: software
+{{- end}}
 provider:
-  name: qemu
+  name: {{.Provider.Name}}
   settings:
-    state_dir: {{.Provider}}
-    runtime_dir: {{.Runtime}}
-    memory_bytes: {{.Shape.MemoryBytes}}
-    vcpus: {{.Shape.VCPUs}}
-    grace: 8s
+    {{.Provider.Settings}}
 transparency:
   origin: {{.Origin}}
   # Witnesses of our own show how it works and vouch for nothing: clients are
@@ -82,6 +80,8 @@ transparency:
 {{- end}}
   refresh: 1m
 instance:
+  region: {{.Provider.Region}}
+  size: {{.Provider.Size}}
   data_bytes: 268435456
 limits:
   machines: 4
@@ -119,8 +119,7 @@ func (p place) configure(ctx context.Context) (ports, error) {
 		return ports{}, fmt.Errorf("writing the configuration: %w", err)
 	}
 	err = configTemplate.Execute(f, map[string]any{
-		"Shape": localShape, "Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Root": p.ekRoot(),
-		"Provider": p.provider(), "Runtime": p.runtime, "Origin": logOrigin, "Witnesses": witnesses,
+		"Ports": chosen, "ReleaseKey": p.releasePublicKey(), "Provider": p.backend(), "Origin": logOrigin, "Witnesses": witnesses,
 	})
 	if err := errors.Join(err, f.Close()); err != nil {
 		return ports{}, fmt.Errorf("writing the configuration: %w", err)

@@ -40,10 +40,17 @@ func alone(p place, f func(*local) error) error {
 	return errors.Join(err, p.remove())
 }
 
-// demo is the main job in one shot, ending with delete.
-func demo(ctx context.Context, p place) error {
+// demo is the main job in one shot on a provider, ending with delete.
+func demo(ctx context.Context, p place, provider string) (err error) {
+	if provider == onLibvirt {
+		stop, failed := p.startHosts(ctx)
+		if failed != nil {
+			return errors.Join(failed, p.remove())
+		}
+		defer func() { err = errors.Join(err, stop(), p.remove()) }()
+	}
 	var r report
-	err := alone(p, func(l *local) (err error) {
+	err = alone(p, func(l *local) (err error) {
 		r, err = l.demo(ctx)
 		return err
 	})
@@ -135,6 +142,12 @@ func (p place) bootTime(ctx context.Context, id string) (time.Duration, error) {
 
 // nothingLeft checks that the deletion left nothing at the provider.
 func (l *local) nothingLeft() error {
+	for _, h := range l.place.hosts {
+		left, err := filepath.Glob(filepath.Join(h.PoolDir(), "shed.*.data"))
+		if err != nil || len(left) > 0 {
+			return errors.Join(fmt.Errorf("left on %s: %v", h.URI, left), err)
+		}
+	}
 	left, err := os.ReadDir(filepath.Join(l.place.provider(), "machines"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("looking for leftovers: %w", err)

@@ -19,7 +19,7 @@ import (
 // defaultState is the programs' own.
 const defaultState = ".shed"
 
-const usage = `usage: local [--state DIR] up|down|clean|demo|bench-boot`
+const usage = `usage: local [--state DIR] [--provider qemu|libvirt] up|down|clean|demo|bench-boot`
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == confinedCommand {
@@ -27,10 +27,11 @@ func main() {
 		os.Exit(1)
 	}
 	state := flag.String("state", "", "state directory (default .shed; demo and bench-boot make one of their own)")
+	provider := flag.String("provider", onQEMU, "what demo makes machines with: qemu, or libvirt on two daemons of its own")
 	flag.Usage = func() { fmt.Fprintln(os.Stderr, usage) }
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, flag.Arg(0), *state)
+	err := run(ctx, flag.Arg(0), *state, *provider)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "local: %v\n", err)
@@ -38,7 +39,10 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, command, state string) error {
+func run(ctx context.Context, command, state, provider string) error {
+	if provider != onQEMU && (provider != onLibvirt || command != "demo") {
+		return fmt.Errorf("--provider %s is none, or not for %s", provider, command)
+	}
 	switch command {
 	case "up":
 		return withPlace(state, defaultState, func(p place) error { return up(ctx, p) })
@@ -47,7 +51,7 @@ func run(ctx context.Context, command, state string) error {
 	case "clean":
 		return withPlace(state, defaultState, func(p place) error { return clean(ctx, p) })
 	case "demo":
-		return withFreshPlace(state, func(p place) error { return demo(ctx, p) })
+		return withFreshPlace(state, func(p place) error { return demo(ctx, p, provider) })
 	case "bench-boot":
 		return withFreshPlace(state, func(p place) error { return benchBoot(ctx, p) })
 	default:

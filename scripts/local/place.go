@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"github.com/toolshed-cloud/shed/providers/libvirttest"
 )
 
 // place is where one local run lives.
@@ -16,6 +18,8 @@ type place struct {
 	root, runtime string
 	// bin holds the programs, cache what the image builder fetched.
 	bin, cache string
+	// hosts run libvirt; none where machines are QEMU's on this one.
+	hosts []*libvirttest.Host
 }
 
 func withPlace(state, fallback string, f func(place) error) error {

@@ -16,7 +16,14 @@ import (
 )
 
 func (p place) releasePublicKey() string { return p.in("releases", "release.pub") }
-func (p place) ekRoot() string           { return p.in("provider", "qemu", "ca", "ek-root.pem") }
+
+// ekRoot is the certificate of the CA of the first host's TPMs.
+func (p place) ekRoot() string {
+	if len(p.hosts) > 0 {
+		return p.hosts[0].Root()
+	}
+	return p.in("provider", "qemu", "ca", "ek-root.pem")
+}
 
 // shed runs one command of the operator's and decodes its JSON into out.
 func (p place) shed(ctx context.Context, out any, args ...string) error {

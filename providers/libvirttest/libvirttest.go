@@ -1,0 +1,167 @@
+// Package libvirttest starts libvirt daemons that stand for hosts in tests.
+//
+// Invariants: a daemon sees its own /etc/libvirt, /var/lib/libvirt and /run, so
+// that neither the system's nor another test's is touched; whatever it starts
+// lives in its process namespace and dies with it, also when the test is
+// killed; and its TPMs are vouched for by a CA of its own.
+package libvirttest
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// Host is a running daemon.
+type Host struct {
+	// URI is where it is reached.
+	URI string
+	// Pool is the name of its storage pool, a directory.
+	Pool string
+	// Dir holds all that it keeps.
+	Dir string
+
+	cmd *exec.Cmd
+	log *os.File
+}
+
+// PoolDir is where the volumes of the pool are.
+func (h *Host) PoolDir() string { return filepath.Join(h.Dir, poolName) }
+
+// Root is the certificate of the CA of its TPMs.
+func (h *Host) Root() string { return filepath.Join(h.Dir, "ca", "issuercert.pem") }
+
+const poolName = "shed"
+
+// begin is run by the first process of the daemon's namespaces, which stays to
+// reap what daemons leave behind them.
+//
+//go:embed begin.sh
+var begin string
+
+// patience is how long a daemon may take to answer.
+const patience = 30 * time.Second
+
+// Start starts a daemon in dir, whose path must be short, and returns once it
+// answers. It runs until Stop, whatever becomes of ctx.
+func Start(ctx context.Context, dir string) (_ *Host, err error) {
+	h := &Host{Dir: dir, Pool: poolName}
+	if err := h.lay(); err != nil {
+		return nil, fmt.Errorf("laying out a host: %w", err)
+	}
+	socket := filepath.Join(dir, "run", "libvirt", "libvirt-sock")
+	h.URI = "qemu+unix:///system?socket=" + socket
+	if h.log, err = os.Create(filepath.Join(dir, "libvirtd.log")); err != nil {
+		return nil, err
+	}
+	h.cmd = exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", begin, "sh", dir)
+	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := h.cmd.Start(); err != nil {
+		return nil, errors.Join(fmt.Errorf("starting libvirtd: %w", err), h.log.Close())
+	}
+	if err := answers(ctx, socket); err != nil {
+		said, _ := os.ReadFile(h.log.Name())
+		return nil, errors.Join(fmt.Errorf("waiting for libvirtd: %w: %s", err, said), h.Stop())
+	}
+	return h, nil
+}
+
+// answers waits until somebody listens on a socket.
+func answers(ctx context.Context, socket string) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.Dial("unix", socket)
+		if err == nil {
+			return conn.Close()
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		}
+	}
+}
+
+// Stop ends the daemon and all that it has started.
+func (h *Host) Stop() error {
+	err := h.cmd.Process.Kill()
+	if errors.Is(err, os.ErrProcessDone) {
+		err = nil
+	}
+	// That it was killed is no news.
+	_ = h.cmd.Wait()
+	return errors.Join(err, h.log.Close())
+}
+
+// The files of a host. Only one thing differs from what Debian installs: nothing
+// is to be labelled, limited or logged by daemons that are not there.
+const (
+	daemonConf = `unix_sock_group = "root"
+auth_unix_rw = "none"
+auth_unix_ro = "none"
+`
+	qemuConf = `security_driver = "none"
+user = "root"
+group = "root"
+swtpm_user = "root"
+swtpm_group = "root"
+cgroup_controllers = []
+namespaces = []
+stdio_handler = "file"
+`
+	poolXML = `<pool type='dir'><name>%s</name><target><path>%s</path></target></pool>
+`
+	setupConf = `create_certs_tool = /usr/bin/swtpm_localca
+create_certs_tool_config = %[1]s/localca.conf
+create_certs_tool_options = %[1]s/localca.options
+active_pcr_banks = sha256
+`
+	caConf = `statedir = %[1]s
+signingkey = %[1]s/signkey.pem
+issuercert = %[1]s/issuercert.pem
+certserial = %[1]s/certserial
+`
+	// libvirt wants a platform certificate too, which needs these.
+	caOptions = `--platform-manufacturer Shed
+--platform-version 1
+--platform-model libvirt
+`
+)
+
+func (h *Host) lay() error {
+	pool := fmt.Sprintf(poolXML, poolName, h.PoolDir())
+	ca := filepath.Join(h.Dir, "ca")
+	for _, dir := range []string{"etc/qemu", "etc/storage/autostart", "lib", "cache", "log", "swtpm-log", "run", "tmp", "ca", poolName} {
+		if err := os.MkdirAll(filepath.Join(h.Dir, dir), 0o755); err != nil {
+			return err
+		}
+	}
+	for name, content := range map[string]string{
+		"etc/libvirtd.conf":                daemonConf,
+		"etc/qemu.conf":                    qemuConf,
+		"etc/storage/" + poolName + ".xml": pool,
+		"swtpm_setup.conf":                 fmt.Sprintf(setupConf, ca),
+		"ca/localca.conf":                  fmt.Sprintf(caConf, ca),
+		"ca/localca.options":               caOptions,
+	} {
+		if err := os.WriteFile(filepath.Join(h.Dir, name), []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	if err := makeCA(ca); err != nil {
+		return fmt.Errorf("making the CA of the TPMs: %w", err)
+	}
+	// As `virsh pool-autostart` does.
+	return os.Symlink("/etc/libvirt/storage/"+poolName+".xml", filepath.Join(h.Dir, "etc/storage/autostart", poolName+".xml"))
+}
