@@ -127,6 +127,12 @@ func TestHealthAndDocument(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &document); err != nil || !strings.HasPrefix(document.OpenAPI, "3.1") || document.Paths["/api/kv/{key}"] == nil {
 		t.Errorf("openapi %q, paths %v, error %v", document.OpenAPI, document.Paths, err)
 	}
+	if document.Paths["/api/queue/{queue}"]["post"].Responses["200"].Content == nil {
+		t.Error("the answer to a message whose key is known is not documented")
+	}
+	if !strings.Contains(text, `"anyOf":[{"$ref":"#/components/schemas/KvEntryJSON"},{"type":"null"}]`) {
+		t.Error("that an entry may be null is not documented")
+	}
 	for path, operations := range document.Paths {
 		for method, one := range operations {
 			if one.Responses["default"].Content["application/problem+json"] == nil {
