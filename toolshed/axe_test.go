@@ -26,12 +26,21 @@ axe.run().then(r => {
   const found = r.violations.map(v => v.id + ": " + v.help + " at " + v.nodes.map(n => n.target.join(" ")).join(", "));
   const root = document.documentElement;
   if (root.scrollWidth > root.clientWidth) found.push("wider than the screen: " + root.scrollWidth + " of " + root.clientWidth);
-  const e = document.createElement("pre");
-  e.id = "axe-found";
-  e.textContent = JSON.stringify(found);
-  document.body.append(e);
+  parent.postMessage(found, "*");
 });
 </script></body>`
+
+// phone shows a page as a phone of 360 pixels does, which is less than a window
+// of Chromium's has, and notes what its judge found.
+const phone = `<!DOCTYPE html><iframe id="page" width="360" height="800" style="border: 0"></iframe><script>
+addEventListener("message", m => {
+  const e = document.createElement("pre");
+  e.id = "axe-found";
+  e.textContent = JSON.stringify(m.data);
+  document.body.append(e);
+});
+document.getElementById("page").src = decodeURIComponent(location.hash.slice(1));
+</script>`
 
 // judged serves the toolshed's pages with a judge in each.
 func judged(t *testing.T, s, axe string) string {
@@ -59,6 +68,10 @@ func judged(t *testing.T, s, axe string) string {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/axe.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, axe) })
+	mux.HandleFunc("/phone", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/html")
+		io.WriteString(w, phone) //nolint:errcheck // Chromium has it or the judge does not end
+	})
 	mux.Handle("/", proxy)
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -68,13 +81,13 @@ func judged(t *testing.T, s, axe string) string {
 var axeFound = regexp.MustCompile(`<pre id="axe-found">([^<]*)</pre>`)
 
 // axeSays is what the judge found on a page as a phone shows it.
-func axeSays(t *testing.T, address string) []string {
+func axeSays(t *testing.T, at, path string) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	args := []string{
 		"--headless=new", "--disable-gpu", "--no-first-run", "--user-data-dir=" + t.TempDir(),
-		"--window-size=500,900", "--virtual-time-budget=10000", "--dump-dom", address,
+		"--window-size=800,900", "--virtual-time-budget=10000", "--dump-dom", at + "/phone#" + url.PathEscape(path),
 	}
 	if os.Geteuid() == 0 {
 		args = append([]string{"--no-sandbox"}, args...)
@@ -85,7 +98,7 @@ func axeSays(t *testing.T, address string) []string {
 	}
 	m := axeFound.FindSubmatch(out)
 	if m == nil {
-		t.Fatalf("%s: the judge did not end: %.2000s", address, out)
+		t.Fatalf("%s: the judge did not end: %.2000s", path, out)
 	}
 	var found []string
 	if err := json.Unmarshal([]byte(html.UnescapeString(string(m[1]))), &found); err != nil {
@@ -120,7 +133,7 @@ func TestPagesPassAxe(t *testing.T) {
 	}
 	at := judged(t, s, axe)
 	for _, path := range pages {
-		for _, found := range axeSays(t, at+path) {
+		for _, found := range axeSays(t, at, path) {
 			t.Errorf("%s: %s", path, found)
 		}
 	}

@@ -17,10 +17,23 @@ func document(n *namer) huma.Config {
 	c.DocsPath, c.SchemasPath = "", ""
 	c.CreateHooks = nil
 	c.Components.Schemas = huma.NewMapRegistry("#/components/schemas/", n.name)
+	c.OnAddOperation = append(c.OnAddOperation, refusals)
 	c.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		auth.SecurityScheme: {Type: "http", Scheme: "bearer", Description: "a token of this toolshed's; its owner needs none behind the agent"},
 	}
 	return c
+}
+
+// refusals documents what the root and the places of APIs answer instead of any
+// operation's own: no token, one that may not, too much at once, and so on.
+func refusals(o *huma.OpenAPI, op *huma.Operation) {
+	if op.Responses["default"] != nil {
+		return
+	}
+	schema := o.Components.Schemas.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")
+	op.Responses["default"] = &huma.Response{
+		Description: "Any other refusal", Content: map[string]*huma.MediaType{problem.ContentType: {Schema: schema}},
+	}
 }
 
 // namer names the schemas of one document: APIs do not know each other, and call

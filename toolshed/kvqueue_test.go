@@ -291,7 +291,7 @@ func TestKVAndQueuePagesPassAxe(t *testing.T) {
 	ask(t, s, "POST", "/api/queue/mail/receive", "")
 	at := judged(t, s, axe)
 	for _, path := range []string{"/kv", "/kv?prefix=%25zz", "/kv/edit", "/kv/edit?key=b", "/kv/edit?key=none", "/queue", "/queue?queue=mail"} {
-		for _, found := range axeSays(t, at+path) {
+		for _, found := range axeSays(t, at, path) {
 			t.Errorf("%s: %s", path, found)
 		}
 	}

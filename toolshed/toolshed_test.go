@@ -120,9 +120,24 @@ func TestHealthAndDocument(t *testing.T) {
 	_, text, _ := ask(t, s, "GET", "/openapi.json", "")
 	var document struct {
 		OpenAPI string
-		Paths   map[string]any
+		Paths   map[string]map[string]struct {
+			Responses map[string]struct{ Content map[string]any }
+		}
 	}
 	if err := json.Unmarshal([]byte(text), &document); err != nil || !strings.HasPrefix(document.OpenAPI, "3.1") || document.Paths["/api/kv/{key}"] == nil {
 		t.Errorf("openapi %q, paths %v, error %v", document.OpenAPI, document.Paths, err)
+	}
+	if document.Paths["/api/queue/{queue}"]["post"].Responses["200"].Content == nil {
+		t.Error("the answer to a message whose key is known is not documented")
+	}
+	if !strings.Contains(text, `"anyOf":[{"$ref":"#/components/schemas/KvEntryJSON"},{"type":"null"}]`) {
+		t.Error("that an entry may be null is not documented")
+	}
+	for path, operations := range document.Paths {
+		for method, one := range operations {
+			if one.Responses["default"].Content["application/problem+json"] == nil {
+				t.Errorf("%s %s does not document what it refuses: %v", method, path, one.Responses)
+			}
+		}
 	}
 }

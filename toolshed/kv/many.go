@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -64,8 +65,22 @@ func checkQuery(query string) error {
 
 type listOutput struct {
 	Body struct {
-		Entries []*EntryJSON `json:"entries"`
-		Cursor  string       `json:"cursor,omitempty" doc:"for the next page; there is none on the last"`
+		Entries shownMany `json:"entries"`
+		Cursor  string    `json:"cursor,omitempty" doc:"for the next page; there is none on the last"`
+	}
+}
+
+// shownMany has nil for a key that there is not.
+type shownMany []*EntryJSON
+
+var _ huma.SchemaProvider = shownMany{}
+
+// Schema says that an entry may be null, which the framework does not.
+func (shownMany) Schema(r huma.Registry) *huma.Schema {
+	one := r.Schema(reflect.TypeFor[EntryJSON](), true, "")
+	return &huma.Schema{
+		Type: huma.TypeArray, Description: "null stands for a key that was asked for and is missing",
+		Items: &huma.Schema{AnyOf: []*huma.Schema{one, {Type: "null"}}},
 	}
 }
 
@@ -85,7 +100,7 @@ func (h handlers) list(ctx context.Context, in *listInput) (*listOutput, error) 
 		return nil, refusal(err)
 	}
 	out := &listOutput{}
-	out.Body.Entries = make([]*EntryJSON, 0, len(entries))
+	out.Body.Entries = make(shownMany, 0, len(entries))
 	for _, e := range entries {
 		j, err := entryJSON(e, in.Values)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -42,6 +43,10 @@ func Register(m *mount.Mount, q *Queue) {
 		Description: fmt.Sprintf("the message, at most %d bytes of any type", MaxBodyBytes),
 		Content:     map[string]*huma.MediaType{"application/octet-stream": {Schema: &huma.Schema{Type: "string", Format: "binary"}}},
 	}
+	known := m.API.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[enqueueOutput]().Field(1).Type, true, "EnqueueOutputBody")
+	enqueue.Responses = map[string]*huma.Response{"200": {
+		Description: "The key was known", Content: map[string]*huma.MediaType{"application/json": {Schema: known}},
+	}}
 	huma.Register(m.API, enqueue, h.enqueue)
 	huma.Register(m.API, mount.Lasting(operation(ScopeWork, "queue-receive", http.MethodPost, base+"/{queue}/receive", "Lease messages, waiting for the first")), h.receive)
 	huma.Register(m.API, streamOperation(), h.stream)
