@@ -72,6 +72,13 @@ test-short: deps ## run the tests that need no VM
 test-long: deps ## what takes too long for every change: many kills
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 
+# What it costs is bounded: the suite makes one or two small machines at a time,
+# which it deletes again, for at most an hour.
+.PHONY: test-aws
+test-aws: deps build ## the provider suite on a real account: AWS_CONFIG names a file as shed provider test reads it
+	@if [ -z "$(AWS_CONFIG)" ]; then echo "test-aws: NOT TRIED: no account: set AWS_CONFIG to a file with settings (docs/aws.md)"; \
+	else timeout -s INT 60m $(BIN)/shed provider test $(BIN)/shed-provider-aws --config "$(AWS_CONFIG)" --patience 5m; fi
+
 .PHONY: lint
 lint: deps ## formatting, linters with the layer rules, vulnerabilities, generated files
 	@scripts/lint

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -104,5 +106,72 @@ func TestConformance(t *testing.T) {
 			Fresh: func(ctx context.Context) (providers.Provider, error) { return start(ctx) },
 		}
 	})
-	t.Logf("permissions used: %v", c.Actions())
+	t.Run("the-policy-is-what-is-used", func(t *testing.T) {
+		useTheRest(t, c)
+		if got, want := c.Actions(), policy(t); !slices.Equal(got, want) {
+			t.Errorf("used %q\nthe policy of docs/aws.md has %q", got, want)
+		}
+	})
+}
+
+// policy reads the actions out of the documented policy.
+func policy(t *testing.T) []string {
+	t.Helper()
+	page, err := os.ReadFile("../../docs/aws.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(page), "```json\n")
+	text, _, _ := strings.Cut(rest, "```")
+	var p struct{ Statement []struct{ Action []string } }
+	if err := json.Unmarshal([]byte(text), &p); err != nil || len(p.Statement) != 1 {
+		t.Fatalf("the policy of docs/aws.md: %v", err)
+	}
+	return slices.Sorted(slices.Values(p.Statement[0].Action))
+}
+
+// useTheRest does what the suite has no case for: a disk that grows by whole
+// GiB, a data volume that somebody had go with its instance, and a network
+// interface that is left.
+func useTheRest(t *testing.T, c *standin.Cloud) {
+	t.Helper()
+	p := aws.New(aws.Options{Version: "test"})
+	if err := p.Configure(t.Context(), settings(t, c, "AKIAONE")); err != nil {
+		t.Fatal(err)
+	}
+	i := image(t)
+	if err := p.EnsureImage(t.Context(), i, nil); err != nil {
+		t.Fatal(err)
+	}
+	req := providers.CreateRequest{
+		Installation: "therest", Machine: "grows", Generation: 1,
+		Spec: providers.Spec{Release: i.Release, DataBytes: 1 << 30, Config: []byte("c")},
+	}
+	if _, err := p.Create(t.Context(), req); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Spoil(t.Context(), "grows"); err != nil {
+		t.Fatal(err)
+	}
+	if m, err := p.Get(t.Context(), "grows"); err != nil || !strings.Contains(m.Drift, "data volume") {
+		t.Errorf("drift %q: %v", m.Drift, err)
+	}
+	m, err := p.Apply(t.Context(), providers.Change{Machine: "grows", Generation: 2, DataBytes: 3 << 30})
+	if err != nil || m.Drift != "" {
+		t.Errorf("after Apply, drift %q: %v", m.Drift, err)
+	}
+	if m, err = p.Get(t.Context(), "grows"); err != nil || m.Drift != "" {
+		t.Errorf("drift %q: %v", m.Drift, err)
+	}
+	for _, r := range m.Resources {
+		if r.Kind == providers.ResourceDataDisk && r.Bytes != 3<<30 {
+			t.Errorf("the data disk has %d bytes", r.Bytes)
+		}
+	}
+	if err := p.Delete(t.Context(), "grows", false); err != nil {
+		t.Error(err)
+	}
+	if page, err := p.List(t.Context(), "therest", "nics:"); err != nil || len(page.Resources) != 0 {
+		t.Errorf("left: %+v, %v", page.Resources, err)
+	}
 }

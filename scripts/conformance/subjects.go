@@ -5,11 +5,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
+	"github.com/toolshed-cloud/shed/providers/aws/standin"
 	"github.com/toolshed-cloud/shed/providers/libvirttest"
+	"github.com/toolshed-cloud/shed/providers/providertest"
 )
 
 // subject is a provider under test.
@@ -35,6 +40,7 @@ var subjects = []subject{
 	{"memory", 133, memory},
 	{"qemu", 100, qemu},
 	{"libvirt", 100, libvirt},
+	{"aws", 80, aws},
 }
 
 func memory(ctx context.Context, bin, dir string) (cloud, error) {
@@ -88,6 +94,29 @@ func libvirt(ctx context.Context, _, dir string) (c cloud, err error) {
 		c.config += fmt.Sprintf("    - {name: %s, uri: %q, pool: %s, accel: tcg}\n", name, host.URI, host.Pool)
 	}
 	return c, nil
+}
+
+// aws's cloud is moto's EC2 behind our proxy: what it proves, and what not, is in
+// docs/aws.md.
+func aws(ctx context.Context, _, _ string) (cloud, error) {
+	c, err := standin.Start(ctx, standin.Options{
+		Python: os.Getenv("SHED_MOTO"), MachineTag: "shed:machine", DriftTag: "shed:installation", Now: time.Now,
+	})
+	if err != nil {
+		return cloud{}, err
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return cloud{}, errors.Join(err, c.Close())
+	}
+	faults := &http.Server{Handler: providertest.InjectorHandler(c), ReadHeaderTimeout: 10 * time.Second}
+	go func() { _ = faults.Serve(l) }()
+	settings := "{region: us-east-1, endpoint: %q, access_key_id: %s, secret_access_key: secret, api_limits: 1000}"
+	return cloud{
+		config: fmt.Sprintf("settings: "+settings+"\nrotated: "+settings+"\n", c.URL, "AKIAONE", c.URL, "AKIATWO"),
+		args:   []string{"--faults", "http://" + l.Addr().String(), "--patience", "30s"},
+		stop:   func() error { return errors.Join(faults.Close(), c.Close()) },
+	}, nil
 }
 
 // start runs a program that says one line once it is ready, and answers that

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/providertest"
 )
 
@@ -160,4 +161,27 @@ func (c *Cloud) crash(ctx context.Context, f providertest.Fault) error {
 	defer c.mu.Unlock()
 	c.reasons[id] = stateReason{"Client.InstanceInitiatedShutdown", "Client.InstanceInitiatedShutdown: Instance initiated shutdown"}
 	return nil
+}
+
+// Spoil has a machine's data volume deleted with its instance, and leaves a
+// network interface of the machine behind, as somebody might who looks around
+// in the console.
+func (c *Cloud) Spoil(ctx context.Context, id providers.MachineID) error {
+	instance, found, authorization, err := c.machine(ctx, providertest.Fault{Machine: id})
+	if err != nil {
+		return err
+	}
+	if _, err := c.ask(ctx, authorization, "ModifyInstanceAttribute", url.Values{
+		"InstanceId": {instance}, "BlockDeviceMapping.1.DeviceName": {"/dev/sdf"}, "BlockDeviceMapping.1.Ebs.DeleteOnTermination": {"true"},
+	}); err != nil {
+		return err
+	}
+	made, err := c.ask(ctx, authorization, "CreateNetworkInterface", url.Values{"SubnetId": {found.value("subnetId")}})
+	if err != nil {
+		return err
+	}
+	_, err = c.ask(ctx, authorization, "CreateTags", url.Values{
+		"ResourceId.1": {made.value("networkInterface", "networkInterfaceId")}, "Tag.1.Key": {c.o.MachineTag}, "Tag.1.Value": {string(id)},
+	})
+	return err
 }
