@@ -172,7 +172,7 @@ func (h *host) upload(ctx context.Context, in func(*link) pool, name, what strin
 		if err := l.removeVolume(in(l), name); err != nil {
 			return err
 		}
-		vol, _, err = l.makeVolume(in(l), volumeSpec{name: name, bytes: want.Bytes})
+		vol, _, err = l.makeVolume(in(l), volumeSpec{name: name, bytes: want.Bytes, shared: true})
 		return err
 	})
 	if err != nil {
