@@ -63,6 +63,19 @@ func (l *link) imageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
 	return &info, nil
 }
 
+// findImage is imageInfo for who is about to refuse: libvirt's own list of a
+// pool's volumes may have gaps until it reads the pool again.
+func (l *link) findImage(release attest.ReleaseDigest) (*imageInfo, error) {
+	info, err := l.imageInfo(release)
+	if info != nil || err != nil {
+		return info, err
+	}
+	if err := l.StoragePoolRefresh(l.files.StoragePool, 0); err != nil {
+		return nil, providers.Errorf(providers.CodeAborted, "reading the pool %s again: %s", l.files.Name, err)
+	}
+	return l.imageInfo(release)
+}
+
 // EnsureImage brings the image to every host that machines are made on and that
 // can be reached. One that cannot gets it when it is next asked for.
 func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
