@@ -117,7 +117,7 @@ func (h *host) endpoint(port int) string { return net.JoinHostPort(h.Address, st
 
 // define makes the domain what it should be.
 func (h *host) define(l *link, t tags) error {
-	info, err := l.imageInfo(t.Release)
+	info, err := h.image(l, t.Release)
 	if err != nil {
 		return err
 	}

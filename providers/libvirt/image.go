@@ -63,17 +63,32 @@ func (l *link) imageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
 	return &info, nil
 }
 
-// findImage is imageInfo for who is about to refuse: libvirt's own list of a
-// pool's volumes may have gaps until it reads the pool again.
-func (l *link) findImage(release attest.ReleaseDigest) (*imageInfo, error) {
+// image answers what a release's image is: nil where it is not here. libvirt's
+// own list of a pool's volumes may have gaps until it reads the pool again.
+func (h *host) image(l *link, release attest.ReleaseDigest) (*imageInfo, error) {
+	h.mu.Lock()
+	seen, ok := h.images[release]
+	h.mu.Unlock()
+	if ok {
+		return &seen, nil
+	}
 	info, err := l.imageInfo(release)
-	if info != nil || err != nil {
-		return info, err
+	if err == nil && info == nil {
+		if err := l.StoragePoolRefresh(l.files.StoragePool, 0); err != nil {
+			return nil, providers.Errorf(providers.CodeAborted, "reading the pool %s again: %s", l.files.Name, err)
+		}
+		info, err = l.imageInfo(release)
 	}
-	if err := l.StoragePoolRefresh(l.files.StoragePool, 0); err != nil {
-		return nil, providers.Errorf(providers.CodeAborted, "reading the pool %s again: %s", l.files.Name, err)
+	if info == nil || err != nil {
+		return nil, err
 	}
-	return l.imageInfo(release)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.images == nil {
+		h.images = map[attest.ReleaseDigest]imageInfo{}
+	}
+	h.images[release] = *info
+	return info, nil
 }
 
 // EnsureImage brings the image to every host that machines are made on and that
@@ -241,7 +256,9 @@ func (u *uploader) flush() error {
 		if u.sparse(l) && bytes.Equal(piece, zeroPiece[:len(piece)]) {
 			return nil
 		}
-		return l.StorageVolUpload(u.vol, bytes.NewReader(piece), uint64(u.offset), uint64(len(piece)), 0)
+		return l.stream(func(s *libvirt.Libvirt) error {
+			return s.StorageVolUpload(u.vol, bytes.NewReader(piece), uint64(u.offset), uint64(len(piece)), 0)
+		})
 	})
 	u.offset += int64(len(piece))
 	// What was sent may still be read by a call that is not waited for.

@@ -155,7 +155,9 @@ func (l *link) removeVolume(p pool, name string) error {
 
 // fillVolume writes from the beginning of a volume.
 func (l *link) fillVolume(vol libvirt.StorageVol, content string) error {
-	return l.StorageVolUpload(vol, strings.NewReader(content), 0, uint64(len(content)), 0)
+	return l.stream(func(s *libvirt.Libvirt) error {
+		return s.StorageVolUpload(vol, strings.NewReader(content), 0, uint64(len(content)), 0)
+	})
 }
 
 // readVolume reads the beginning of a volume.
@@ -165,8 +167,6 @@ func (l *link) readVolume(vol libvirt.StorageVol, bytes uint64) (string, error) 
 
 func (l *link) readPiece(vol libvirt.StorageVol, offset, bytes uint64) (string, error) {
 	var b strings.Builder
-	if err := l.StorageVolDownload(vol, &b, offset, bytes, 0); err != nil {
-		return "", err
-	}
-	return b.String(), nil
+	err := l.stream(func(s *libvirt.Libvirt) error { return s.StorageVolDownload(vol, &b, offset, bytes, 0) })
+	return b.String(), err
 }
