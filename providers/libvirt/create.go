@@ -127,7 +127,7 @@ func (p *Provider) placeOn(ctx context.Context, c *config, h *host, req provider
 
 // admit refuses what cannot be made on the host.
 func (c *config) admit(h *host, l *link, req providers.CreateRequest, o providers.Offering) error {
-	info, err := l.imageInfo(req.Spec.Release)
+	info, err := h.image(l, req.Spec.Release)
 	if err != nil {
 		return err
 	}

@@ -98,6 +98,9 @@ var _ socket.Dialer = (*keeper)(nil)
 
 func (k *keeper) Dial() (net.Conn, error) {
 	conn, err := k.Dialer.Dial()
-	k.conn = conn
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	k.conn = newFrames(conn)
+	return k.conn, nil
 }

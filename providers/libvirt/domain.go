@@ -37,7 +37,7 @@ type domainData struct {
 	hostSettings
 	tags
 	Name, UUID, MAC, Tags string
-	Code, Pristine, NVRAM string
+	Code, Pristine        string
 	Config, Console       string
 	System, Data          diskXML
 	MemoryKiB             int64
@@ -92,7 +92,6 @@ func (h *host) render(l *link, t tags, firmware bool) (string, error) {
 		MAC:  fmt.Sprintf("52:54:00:%02x:%02x:%02x", u[0], u[1], u[2]),
 		Tags: strings.Replace(encoded, "<machine", "<shed:machine xmlns:shed='"+tagsNamespace+"'", 1),
 		Code: h.Firmware, Pristine: h.FirmwareVariables,
-		NVRAM:     l.files.path(t.volume(kindVariables)),
 		Config:    l.files.path(t.volume(kindConfig)),
 		Console:   l.files.path(t.volume(kindConsole)),
 		System:    l.pool.disk(t.volume(kindSystem), "qcow2"),
@@ -118,7 +117,7 @@ func (h *host) endpoint(port int) string { return net.JoinHostPort(h.Address, st
 
 // define makes the domain what it should be.
 func (h *host) define(l *link, t tags) error {
-	info, err := l.imageInfo(t.Release)
+	info, err := h.image(l, t.Release)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 
 	libvirt "github.com/digitalocean/go-libvirt"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -19,16 +20,44 @@ type host struct {
 	making sync.Mutex
 
 	mu sync.Mutex
-	// mu guards link, which is nil where there is no connection.
-	link *link
+	// mu guards link, which is nil where there is no connection, and images,
+	// which are those that were seen: they never change.
+	link   *link
+	images map[attest.ReleaseDigest]imageInfo
 }
 
 // link is a connection, with what does not change while it lasts.
 type link struct {
 	*libvirt.Libvirt
+	uri    string
 	keeper *keeper
 	// pool and files are the host's two pools, which may be one.
 	pool, files pool
+}
+
+func newLink(uri string) (*link, error) {
+	d, err := dialer(uri)
+	if err != nil {
+		return nil, err
+	}
+	l := &link{uri: uri, keeper: &keeper{Dialer: d}}
+	l.Libvirt = libvirt.NewWithDialer(l.keeper)
+	return l, nil
+}
+
+// stream has f send or receive a volume's contents over a connection of its
+// own: the client does not tell a daemon that it has read to the end, and only
+// with the connection the daemon closes the volume's file.
+func (l *link) stream(f func(s *libvirt.Libvirt) error) error {
+	s, err := newLink(l.uri)
+	if err != nil {
+		return err
+	}
+	if err := s.ConnectToURI(libvirt.QEMUSystem); err != nil {
+		return err
+	}
+	defer s.cut()
+	return f(s.Libvirt)
 }
 
 // cut ends a connection without asking the other end, which may hang.
@@ -51,12 +80,10 @@ func (h *host) reach(ctx context.Context) (*link, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialPatience)
 	defer cancel()
-	d, err := dialer(h.URI)
+	l, err := newLink(h.URI)
 	if err != nil {
 		return nil, providers.Errorf(providers.CodeInvalid, "host %s: %s", h.Name, err)
 	}
-	l := &link{keeper: &keeper{Dialer: d}}
-	l.Libvirt = libvirt.NewWithDialer(l.keeper)
 	err = wait(ctx, func() error {
 		if err := l.ConnectToURI(libvirt.QEMUSystem); err != nil {
 			return fmt.Errorf("connecting: %w", err)

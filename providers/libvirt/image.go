@@ -63,6 +63,34 @@ func (l *link) imageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
 	return &info, nil
 }
 
+// image answers what a release's image is: nil where it is not here. libvirt's
+// own list of a pool's volumes may have gaps until it reads the pool again.
+func (h *host) image(l *link, release attest.ReleaseDigest) (*imageInfo, error) {
+	h.mu.Lock()
+	seen, ok := h.images[release]
+	h.mu.Unlock()
+	if ok {
+		return &seen, nil
+	}
+	info, err := l.imageInfo(release)
+	if err == nil && info == nil {
+		if err := l.StoragePoolRefresh(l.files.StoragePool, 0); err != nil {
+			return nil, providers.Errorf(providers.CodeAborted, "reading the pool %s again: %s", l.files.Name, err)
+		}
+		info, err = l.imageInfo(release)
+	}
+	if info == nil || err != nil {
+		return nil, err
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.images == nil {
+		h.images = map[attest.ReleaseDigest]imageInfo{}
+	}
+	h.images[release] = *info
+	return info, nil
+}
+
 // EnsureImage brings the image to every host that machines are made on and that
 // can be reached. One that cannot gets it when it is next asked for.
 func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
@@ -172,7 +200,7 @@ func (h *host) upload(ctx context.Context, in func(*link) pool, name, what strin
 		if err := l.removeVolume(in(l), name); err != nil {
 			return err
 		}
-		vol, _, err = l.makeVolume(in(l), volumeSpec{name: name, bytes: want.Bytes})
+		vol, _, err = l.makeVolume(in(l), volumeSpec{name: name, bytes: want.Bytes, shared: true})
 		return err
 	})
 	if err != nil {
@@ -228,7 +256,9 @@ func (u *uploader) flush() error {
 		if u.sparse(l) && bytes.Equal(piece, zeroPiece[:len(piece)]) {
 			return nil
 		}
-		return l.StorageVolUpload(u.vol, bytes.NewReader(piece), uint64(u.offset), uint64(len(piece)), 0)
+		return l.stream(func(s *libvirt.Libvirt) error {
+			return s.StorageVolUpload(u.vol, bytes.NewReader(piece), uint64(u.offset), uint64(len(piece)), 0)
+		})
 	})
 	u.offset += int64(len(piece))
 	// What was sent may still be read by a call that is not waited for.

@@ -41,12 +41,11 @@ type kind string
 // The kinds of volume. A marker is empty, and names the machine whose kept disk
 // is now this one's: volumes cannot be renamed.
 const (
-	kindSystem    kind = "system"
-	kindData      kind = "data"
-	kindConfig    kind = "config"
-	kindConsole   kind = "console"
-	kindVariables kind = "variables"
-	kindMarker    kind = "has"
+	kindSystem  kind = "system"
+	kindData    kind = "data"
+	kindConfig  kind = "config"
+	kindConsole kind = "console"
+	kindMarker  kind = "has"
 )
 
 // volumeName says whose a volume is, for pools know nothing else of theirs.
@@ -59,7 +58,7 @@ func markerName(installation providers.InstallationID, machine, disk providers.M
 }
 
 // The rotated logs of a console are made by virtlogd.
-var volumePattern = regexp.MustCompile(`^shed\.([a-z2-7]{26})\.([a-z2-7]{26})\.(?:(system|data|config|console|variables)(?:\.[0-9])?|(has)\.([a-z2-7]{26}))$`)
+var volumePattern = regexp.MustCompile(`^shed\.([a-z2-7]{26})\.([a-z2-7]{26})\.(?:(system|data|config|console)|(console)\.[0-9]|(has)\.([a-z2-7]{26}))$`)
 
 // parsed is what a volume's name says.
 type parsed struct {
@@ -77,7 +76,7 @@ func parseVolume(name string) (parsed, bool) {
 	}
 	return parsed{
 		installation: providers.InstallationID(m[1]), machine: providers.MachineID(m[2]),
-		kind: kind(m[3] + m[4]), disk: providers.MachineID(m[5]),
+		kind: kind(m[3] + m[4] + m[5]), disk: providers.MachineID(m[6]),
 	}, true
 }
 

@@ -103,18 +103,24 @@ type volumeSpec struct {
 	// source is the volume that this one is a copy of, where it cannot be laid
 	// over it.
 	source string
+	// shared says that every domain reads it, and so that QEMU must be able to
+	// without libvirt's making the volume its own.
+	shared bool
 }
 
 func (s volumeSpec) xml() string {
 	var b strings.Builder
-	format, backing := "raw", ""
+	format, backing, mode := "raw", "", "0600"
+	if s.shared {
+		mode = "0644"
+	}
 	if s.backing != "" {
 		format = "qcow2"
 		backing = fmt.Sprintf("<backingStore><path>%s</path><format type='raw'/></backingStore>", escape(s.backing))
 	}
 	// A volume takes what is written to it, where the pool can do that.
 	fmt.Fprintf(&b, "<volume><name>%s</name><capacity unit='bytes'>%d</capacity><allocation>0</allocation>", escape(s.name), s.bytes)
-	fmt.Fprintf(&b, "<target><format type='%s'/><permissions><mode>0600</mode></permissions></target>%s</volume>", format, backing)
+	fmt.Fprintf(&b, "<target><format type='%s'/><permissions><mode>%s</mode></permissions></target>%s</volume>", format, mode, backing)
 	return b.String()
 }
 
@@ -149,7 +155,9 @@ func (l *link) removeVolume(p pool, name string) error {
 
 // fillVolume writes from the beginning of a volume.
 func (l *link) fillVolume(vol libvirt.StorageVol, content string) error {
-	return l.StorageVolUpload(vol, strings.NewReader(content), 0, uint64(len(content)), 0)
+	return l.stream(func(s *libvirt.Libvirt) error {
+		return s.StorageVolUpload(vol, strings.NewReader(content), 0, uint64(len(content)), 0)
+	})
 }
 
 // readVolume reads the beginning of a volume.
@@ -159,8 +167,6 @@ func (l *link) readVolume(vol libvirt.StorageVol, bytes uint64) (string, error) 
 
 func (l *link) readPiece(vol libvirt.StorageVol, offset, bytes uint64) (string, error) {
 	var b strings.Builder
-	if err := l.StorageVolDownload(vol, &b, offset, bytes, 0); err != nil {
-		return "", err
-	}
-	return b.String(), nil
+	err := l.stream(func(s *libvirt.Libvirt) error { return s.StorageVolDownload(vol, &b, offset, bytes, 0) })
+	return b.String(), err
 }

@@ -8,8 +8,11 @@ mount --bind "$dir/cache" /var/cache/libvirt
 mount --bind "$dir/log" /var/log/libvirt
 mount --bind "$dir/swtpm-log" /var/log/swtpm
 mount --bind "$dir/swtpm_setup.conf" /etc/swtpm_setup.conf
+mount --bind "$dir/ca" /var/lib/swtpm-localca
 mount --bind "$dir/run" /run
-export TMPDIR="$dir/tmp"
+chown -R tss /var/lib/swtpm-localca
+chmod 1777 /var/lib/libvirt/tmp
+export TMPDIR=/var/lib/libvirt/tmp
 /usr/sbin/libvirtd --config /etc/libvirt/libvirtd.conf &
 while :; do
 	wait || true

@@ -33,7 +33,7 @@ type Host struct {
 }
 
 // PoolDir is where the volumes of the pool are.
-func (h *Host) PoolDir() string { return filepath.Join(h.Dir, poolName) }
+func (h *Host) PoolDir() string { return filepath.Join(h.Dir, "lib", "images") }
 
 // Root is the certificate of the CA of its TPMs.
 func (h *Host) Root() string { return filepath.Join(h.Dir, "ca", "issuercert.pem") }
@@ -104,33 +104,30 @@ func (h *Host) Stop() error {
 	return errors.Join(err, h.log.Close())
 }
 
-// The files of a host. Only one thing differs from what Debian installs: nothing
-// is to be labelled, limited or logged by daemons that are not there.
+// The files of a host, as it sees them. What differs from Debian's: there is no
+// AppArmor, no control group and no virtlogd to be asked. QEMU and swtpm run as
+// the users that they run as on a real host.
 const (
 	daemonConf = `unix_sock_group = "root"
 auth_unix_rw = "none"
 auth_unix_ro = "none"
 `
 	qemuConf = `security_driver = "none"
-user = "root"
-group = "root"
-swtpm_user = "root"
-swtpm_group = "root"
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
 `
-	poolXML = `<pool type='dir'><name>%s</name><target><path>%s</path></target></pool>
+	poolXML = `<pool type='dir'><name>` + poolName + `</name><target><path>/var/lib/libvirt/images</path></target></pool>
 `
 	setupConf = `create_certs_tool = /usr/bin/swtpm_localca
-create_certs_tool_config = %[1]s/localca.conf
-create_certs_tool_options = %[1]s/localca.options
+create_certs_tool_config = /var/lib/swtpm-localca/localca.conf
+create_certs_tool_options = /var/lib/swtpm-localca/localca.options
 active_pcr_banks = sha256
 `
-	caConf = `statedir = %[1]s
-signingkey = %[1]s/signkey.pem
-issuercert = %[1]s/issuercert.pem
-certserial = %[1]s/certserial
+	caConf = `statedir = /var/lib/swtpm-localca
+signingkey = /var/lib/swtpm-localca/signkey.pem
+issuercert = /var/lib/swtpm-localca/issuercert.pem
+certserial = /var/lib/swtpm-localca/certserial
 `
 	// libvirt wants a platform certificate too, which needs these.
 	caOptions = `--platform-manufacturer Shed
@@ -140,9 +137,8 @@ certserial = %[1]s/certserial
 )
 
 func (h *Host) lay() error {
-	pool := fmt.Sprintf(poolXML, poolName, h.PoolDir())
 	ca := filepath.Join(h.Dir, "ca")
-	for _, dir := range []string{"etc/qemu", "etc/storage/autostart", "lib", "cache", "log", "swtpm-log", "run", "tmp", "ca", poolName} {
+	for _, dir := range []string{"etc/qemu", "etc/storage/autostart", "lib/images", "lib/tmp", "cache", "log", "swtpm-log", "run", "ca"} {
 		if err := os.MkdirAll(filepath.Join(h.Dir, dir), 0o755); err != nil {
 			return err
 		}
@@ -150,12 +146,12 @@ func (h *Host) lay() error {
 	for name, content := range map[string]string{
 		"etc/libvirtd.conf":                daemonConf,
 		"etc/qemu.conf":                    qemuConf,
-		"etc/storage/" + poolName + ".xml": pool,
-		"swtpm_setup.conf":                 fmt.Sprintf(setupConf, ca),
-		"ca/localca.conf":                  fmt.Sprintf(caConf, ca),
+		"etc/storage/" + poolName + ".xml": poolXML,
+		"swtpm_setup.conf":                 setupConf,
+		"ca/localca.conf":                  caConf,
 		"ca/localca.options":               caOptions,
 	} {
-		if err := os.WriteFile(filepath.Join(h.Dir, name), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(h.Dir, name), []byte(content), 0o644); err != nil {
 			return err
 		}
 	}
