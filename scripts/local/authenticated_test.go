@@ -141,15 +141,18 @@ func (w *world) refusesData(i instance, disk string, changed []byte, last file) 
 	before := len(w.console())
 	w.must(os.WriteFile(disk, changed, 0o600))
 	w.start()
-	closed := false
-	w.within(2*time.Minute, "the machine serves, or keeps its data closed", func() bool {
-		if said := w.console(); len(said) > before {
-			closed = strings.Contains(said[before:], "the owner's data stays closed")
+	missed := ""
+	w.within(2*time.Minute, "the machine serves, or says what it misses", func() bool {
+		said := w.console()[before:]
+		for _, words := range []string{"the owner's data stays closed", "payload ended"} {
+			if strings.Contains(said, words) {
+				missed = words
+			}
 		}
-		return closed || w.show(i.ID).State == "ready"
+		return missed != "" || w.show(i.ID).State == "ready"
 	})
-	if closed {
-		w.t.Log("the data stays closed")
+	if missed != "" {
+		w.t.Logf("the machine says: %s", missed)
 	} else if colour, whole := w.kept(i.URL, last); colour == "green" || colour == "blue" && whole {
 		w.t.Errorf("nothing was missed: the colour is %q, the file is whole: %t", colour, whole)
 	}
