@@ -213,7 +213,11 @@ func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 		return err
 	}
 	// From here on the client's patience no longer counts.
-	return m.mountVolume(context.WithoutCancel(ctx), c)
+	err := m.mountVolume(context.WithoutCancel(ctx), c)
+	if err != nil {
+		m.log.Error("a claim could not be carried out", zap.Error(err))
+	}
+	return err
 }
 
 // adopt finishes a claim of this boot that is in the TPM and was not followed

@@ -100,8 +100,9 @@ func (d *directory) Unmount() error           { return nil }
 // plainMapper stands where device mapper is, for the same reason.
 type plainMapper struct{}
 
-func (plainMapper) Map(disk string, _ []byte) (string, error) { return disk, nil }
-func (plainMapper) Unmap() error                              { return nil }
+func (plainMapper) Make(disk string, _ []byte) (string, error) { return disk, nil }
+func (plainMapper) Map(disk string, _ []byte) (string, error)  { return disk, nil }
+func (plainMapper) Unmap() error                               { return nil }
 
 // machine is the whole agent on a real software TPM, behind a real TLS port.
 type machine struct {

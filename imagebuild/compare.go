@@ -248,7 +248,7 @@ func merged(a, b map[string]string) map[string]string {
 
 func inputOf(entry string) string {
 	switch {
-	case slices.Contains([]string{inputInit, inputToolshed, inputMke2fs}, entry):
+	case slices.Contains([]string{inputInit, inputToolshed, inputMkfs}, entry):
 		return entry
 	case strings.HasPrefix(entry, "lib/modules/"):
 		return inputKernel

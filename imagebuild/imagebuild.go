@@ -45,7 +45,7 @@ const (
 // Where Debian puts what the image is made from.
 const (
 	DefaultStub   = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
-	DefaultMke2fs = "/usr/sbin/mke2fs"
+	DefaultMkfs = "/usr/sbin/mkfs.btrfs"
 )
 
 // architecture is the only one there is yet.
@@ -76,9 +76,9 @@ type Options struct {
 	// FirmwarePackage is a package file to use as it is; empty fetches
 	// firmware.Package by apt.
 	FirmwarePackage string
-	// Stub and Mke2fs replace DefaultStub and DefaultMke2fs.
+	// Stub and Mkfs replace DefaultStub and DefaultMkfs.
 	Stub   string
-	Mke2fs string
+	Mkfs string
 	// SecureBootKeys is a directory with PK.esl, KEK.esl, db.esl and, where
 	// there is one, dbx.esl, as they are enrolled in the machines that the
 	// release is for. Without it register 7 is left out for Secure Boot on.
@@ -108,7 +108,7 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 
 func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 	b.Stub = cmp.Or(b.Stub, DefaultStub)
-	b.Mke2fs = cmp.Or(b.Mke2fs, DefaultMke2fs)
+	b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
 	if b.Progress == nil {
 		b.Progress = func(string) {}
 	}
@@ -173,7 +173,7 @@ type builder struct {
 	initrd, image []byte
 	manifest      release.Manifest
 
-	// libraries, where not nil, are mke2fs's in a rebuild, and stated the
+	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries   []initrd.Library
 	stated      *release.Manifest
@@ -187,13 +187,13 @@ const (
 	inputToolshed = "bin/toolshed"
 	inputKernel   = "linux.deb"
 	inputFirmware = "ovmf.deb"
-	inputMke2fs   = "sbin/mke2fs"
+	inputMkfs     = "sbin/mkfs.btrfs"
 )
 
 // keyFiles are Secure Boot's variables, ownInputs all that are no library.
 var (
 	keyFiles  = []string{"PK.esl", "KEK.esl", "db.esl", "dbx.esl"}
-	ownInputs = append([]string{inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMke2fs, qemuProgram}, keyFiles...)
+	ownInputs = append([]string{inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMkfs, qemuProgram}, keyFiles...)
 )
 
 // readInputs comes first, and refuses an image whose registers could not be

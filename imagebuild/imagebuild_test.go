@@ -25,7 +25,7 @@ import (
 func needHost(t *testing.T) {
 	t.Helper()
 	for file, debian := range map[string]string{
-		imagebuild.DefaultStub: "systemd-boot-efi", imagebuild.DefaultMke2fs: "e2fsprogs", "/usr/bin/dpkg-deb": "dpkg",
+		imagebuild.DefaultStub: "systemd-boot-efi", imagebuild.DefaultMkfs: "btrfs-progs", "/usr/bin/dpkg-deb": "dpkg",
 	} {
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 			t.Skipf("no %s: it is in the package %s", file, debian)
@@ -43,7 +43,8 @@ func standInKernel(t *testing.T) string {
 	}
 	var builtin strings.Builder
 	for _, m := range []string{
-		"virtio_blk", "virtio_net", "virtio-rng", "dm-mod", "dm-crypt", "ecb", "xts", "aesni-intel", "button", "evdev",
+		"virtio_blk", "virtio_net", "virtio-rng", "button", "evdev",
+		"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs",
 		"sev-guest", "tdx-guest",
 	} {
 		builtin.WriteString("kernel/" + m + ".ko\n")
@@ -162,7 +163,7 @@ func TestManifestDescribesTheFiles(t *testing.T) {
 	if parsed.Version != "1.2.3" || parsed.Epoch != 4 || len(parsed.Boots) != 2 {
 		t.Errorf("manifest: %+v", parsed)
 	}
-	for _, name := range []string{"systemd-stub", "init", "bin/toolshed", "linux.deb", "sbin/mke2fs"} {
+	for _, name := range []string{"systemd-stub", "init", "bin/toolshed", "linux.deb", "sbin/mkfs.btrfs"} {
 		if !slices.ContainsFunc(parsed.Inputs, func(in release.Input) bool { return in.Name == name }) {
 			t.Errorf("input %s is not in the manifest", name)
 		}
@@ -212,8 +213,8 @@ func TestBuildRefuses(t *testing.T) {
 		"absent agent": {func(o *imagebuild.Options) { o.Agent = "absent" }, is(fs.ErrNotExist)},
 		"absent stub": {func(o *imagebuild.Options) { o.Stub = "absent" },
 			func(err error) bool { return errors.As(err, &missing) && missing.Package == "systemd-boot-efi" }},
-		"absent mke2fs": {func(o *imagebuild.Options) { o.Mke2fs = "absent" },
-			func(err error) bool { return errors.As(err, &missing) && missing.Package == "e2fsprogs" }},
+		"absent mkfs": {func(o *imagebuild.Options) { o.Mkfs = "absent" },
+			func(err error) bool { return errors.As(err, &missing) && missing.Package == "btrfs-progs" }},
 	} {
 		o := base
 		o.Output = filepath.Join(t.TempDir(), "output")

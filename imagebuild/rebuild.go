@@ -133,10 +133,10 @@ func (o RebuildOptions) builder(m *release.Manifest) (*builder, error) {
 	}
 	b := &builder{Options: Options{
 		Output: o.Output, Version: m.Version, Epoch: m.Epoch, Cache: o.Cache, Progress: o.Progress,
-		Agent: found[inputInit], Toolshed: found[inputToolshed], Stub: found[inputStub], Mke2fs: found[inputMke2fs],
+		Agent: found[inputInit], Toolshed: found[inputToolshed], Stub: found[inputStub], Mkfs: found[inputMkfs],
 		KernelPackage: found[inputKernel], FirmwarePackage: found[inputFirmware],
 	}}
-	for _, name := range []string{inputInit, inputToolshed, inputStub, inputMke2fs, inputKernel} {
+	for _, name := range []string{inputInit, inputToolshed, inputStub, inputMkfs, inputKernel} {
 		if found[name] == "" {
 			return nil, fmt.Errorf("%w: the manifest names no input %s", ErrOptions, name)
 		}

@@ -1,146 +1,141 @@
 package seal
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
+	"strconv"
+	"strings"
 )
 
-// DMCrypt maps a disk through the kernel's device mapper
-// (Documentation/admin-guide/device-mapper/dm-crypt.rst of the kernel). Cipher,
-// offset and sector size are constants: a header on disk could be forged.
+// DMCrypt maps a disk through dm-crypt over dm-integrity: each sector has a
+// fresh nonce and a tag over itself and its place (docs/decisions/0068). What is
+// in the tables are constants: a header on disk could be forged.
 type DMCrypt struct {
-	// Name is the mapping's name.
+	// Name is the mapping's name; the one below it has TagsSuffix.
 	Name string
+	// Ready, where set, waits for the kernel's modules.
+	Ready func() error
 }
 
 var _ Mapper = (*DMCrypt)(nil)
 
+// tagsSuffix names the mapping of sectors with room for their tags.
+const tagsSuffix = "-tags"
+
 const (
-	dmCipher      = "aes-xts-plain64"
-	sectorBytes   = 512
-	cryptSector   = 4096
-	controlDevice = "/dev/mapper/control"
+	// dmCipher is AEGIS-128 with a nonce drawn anew for each write: 128 bits,
+	// so that two that are the same do not come about.
+	dmCipher    = "capi:aegis128-random"
+	tagBytes    = 32 // nonce and tag
+	sectorBytes = 512
+	cryptSector = 4096
 )
 
-// The device mapper's ioctls (include/uapi/linux/dm-ioctl.h): _IOWR(0xfd, n,
-// struct dm_ioctl), whose size is 312.
-const (
-	dmIoctlBytes = 312
-	dmDevCreate  = 0xc138fd03
-	dmDevRemove  = 0xc138fd04
-	dmDevSuspend = 0xc138fd06
-	dmTableLoad  = 0xc138fd09
-	// dmSecureData has the kernel wipe its copy of the buffer, which holds
-	// the key (DM_SECURE_DATA_FLAG).
-	dmSecureData = 1 << 15
-	// dmTargetBytes is the size of struct dm_target_spec.
-	dmTargetBytes = 40
-)
-
-// Map creates the mapping, loads its table and resumes it. Errors are device
+// Make forgets what was there and maps an empty volume. Errors are device
 // mapper's; none of a failed mapping is left.
+func (m *DMCrypt) Make(disk string, key []byte) (string, error) {
+	if err := eraseSuperblock(disk); err != nil {
+		return "", err
+	}
+	return m.mapDisk(disk, key)
+}
+
+// Map maps a volume that was made. The error is ErrForeign where there is none,
+// so that the kernel does not make one; others are device mapper's. None of a
+// failed mapping is left.
 func (m *DMCrypt) Map(disk string, key []byte) (string, error) {
-	sectors, major, minor, err := blockDevice(disk)
+	if err := checkSuperblock(disk); err != nil {
+		return "", err
+	}
+	return m.mapDisk(disk, key)
+}
+
+func (m *DMCrypt) mapDisk(disk string, key []byte) (path string, err error) {
+	if m.Ready != nil {
+		if err := m.Ready(); err != nil {
+			return "", err
+		}
+	}
+	_, below, err := blockDevice(disk)
 	if err != nil {
 		return "", err
 	}
-	control, err := os.OpenFile(controlDevice, os.O_RDWR, 0)
+	d, err := openDeviceMapper()
 	if err != nil {
-		return "", fmt.Errorf("opening device mapper: %w", err)
+		return "", err
 	}
-	defer control.Close()
-	created, err := m.ioctl(control, dmDevCreate, nil)
+	defer d.Close()
+	sectors, tags, err := m.mapTags(d, below)
 	if err != nil {
-		return "", fmt.Errorf("creating mapping: %w", err)
+		return "", err
 	}
-	const skip = payloadOffset / sectorBytes
-	length := (sectors - skip) &^ (cryptSector/sectorBytes - 1)
-	table := fmt.Sprintf("%s %s 0 %d:%d %d 1 sector_size:%d", dmCipher, hex.EncodeToString(key), major, minor, skip, cryptSector)
-	if _, err := m.ioctl(control, dmTableLoad, target(length, "crypt", table)); err != nil {
-		return "", errors.Join(fmt.Errorf("loading mapping: %w", err), m.Unmap())
+	table := fmt.Sprintf("%s %s 0 %s 0 2 integrity:%d:aead sector_size:%d", dmCipher, hex.EncodeToString(key), tags, tagBytes, cryptSector)
+	plain, err := d.mapTarget(m.Name, sectors, "crypt", table)
+	if err != nil {
+		return "", errors.Join(err, d.remove(m.Name+tagsSuffix))
 	}
-	if _, err := m.ioctl(control, dmDevSuspend, nil); err != nil {
-		return "", errors.Join(fmt.Errorf("resuming mapping: %w", err), m.Unmap())
+	return plain.path(), nil
+}
+
+// mapTags maps the sectors with their tags, as many as the disk has room for
+// now: dm-integrity alone knows, once it is mapped, and so is mapped twice.
+func (m *DMCrypt) mapTags(d deviceMapper, below device) (sectors uint64, tags device, err error) {
+	name := m.Name + tagsSuffix
+	table := fmt.Sprintf("%s %d %d J 2 block_size:%d fix_padding", below, payloadOffset/sectorBytes, tagBytes, cryptSector)
+	if _, err := d.mapTarget(name, cryptSector/sectorBytes, "integrity", table); err != nil {
+		return 0, tags, err
 	}
-	// struct dm_ioctl holds the new device's number at byte 40; devtmpfs names
-	// the node after its minor.
-	dev := binary.LittleEndian.Uint64(created[40:])
-	return fmt.Sprintf("/dev/dm-%d", unix.Minor(dev)), nil
+	status, err := d.status(name)
+	if err = errors.Join(err, d.remove(name)); err != nil {
+		return 0, tags, err
+	}
+	if sectors, err = provided(status); err != nil {
+		return 0, tags, err
+	}
+	tags, err = d.mapTarget(name, sectors, "integrity", table)
+	return sectors, tags, err
+}
+
+// errStatus says that dm-integrity says of itself what this does not know.
+var errStatus = errors.New("status of dm-integrity is not known")
+
+// provided reads how many sectors dm-integrity has room for from its status:
+// mismatches, provided data sectors, and how far a recalculation is
+// (Documentation/admin-guide/device-mapper/dm-integrity.rst of the kernel).
+func provided(status string) (uint64, error) {
+	fields := strings.Fields(status)
+	if len(fields) < 2 {
+		return 0, fmt.Errorf("%w: %.80q", errStatus, status)
+	}
+	n, err := strconv.ParseUint(fields[1], 10, 64)
+	if err != nil || n == 0 || n%(cryptSector/sectorBytes) != 0 {
+		return 0, fmt.Errorf("%w: %.80q", errStatus, status)
+	}
+	return n, nil
 }
 
 // Unmap removes the mapping; without one it does nothing. Errors are device
 // mapper's.
 func (m *DMCrypt) Unmap() error {
-	control, err := os.OpenFile(controlDevice, os.O_RDWR, 0)
+	d, err := openDeviceMapper()
 	if err != nil {
-		return fmt.Errorf("opening device mapper: %w", err)
+		return err
 	}
-	defer control.Close()
-	if _, err := m.ioctl(control, dmDevRemove, nil); err != nil && !errors.Is(err, unix.ENXIO) {
-		return fmt.Errorf("removing mapping: %w", err)
+	defer d.Close()
+	return errors.Join(d.remove(m.Name), d.remove(m.Name+tagsSuffix))
+}
+
+// eraseSuperblock lets dm-integrity make the volume anew.
+func eraseSuperblock(disk string) error {
+	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("opening data disk: %w", err)
+	}
+	_, err = f.WriteAt(make([]byte, 2*cryptSector), payloadOffset)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return fmt.Errorf("erasing what the volume was: %w", err)
 	}
 	return nil
-}
-
-// ioctl sends a struct dm_ioctl followed by payload and answers what came back.
-func (m *DMCrypt) ioctl(control *os.File, request uint, payload []byte) ([]byte, error) {
-	b := make([]byte, dmIoctlBytes+len(payload))
-	defer func() {
-		if payload != nil {
-			clear(b)
-			clear(payload)
-		}
-	}()
-	order := binary.LittleEndian
-	order.PutUint32(b[0:], 4)               // version 4.0.0
-	order.PutUint32(b[12:], uint32(len(b))) // data_size
-	order.PutUint32(b[16:], dmIoctlBytes)   // data_start
-	order.PutUint32(b[28:], dmSecureData)   // flags
-	copy(b[48:48+128-1], m.Name)            // name
-	copy(b[dmIoctlBytes:], payload)
-	if payload != nil {
-		order.PutUint32(b[20:], 1) // target_count
-	}
-	_, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), uintptr(request), uintptr(unsafe.Pointer(&b[0])))
-	if errno != 0 {
-		return nil, errno
-	}
-	return append([]byte{}, b[:dmIoctlBytes]...), nil
-}
-
-// target lays out one struct dm_target_spec with its parameters, padded to
-// eight bytes.
-func target(sectors uint64, kind, parameters string) []byte {
-	size := (dmTargetBytes + len(parameters) + 1 + 7) &^ 7
-	b := make([]byte, size)
-	binary.LittleEndian.PutUint64(b[8:], sectors)
-	copy(b[24:24+15], kind)
-	copy(b[dmTargetBytes:], parameters)
-	return b
-}
-
-func blockDevice(path string) (sectors uint64, major, minor uint32, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, 0, 0, fmt.Errorf("opening data disk: %w", err)
-	}
-	defer f.Close()
-	var st unix.Stat_t
-	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
-		return 0, 0, 0, fmt.Errorf("looking at data disk: %w", err)
-	}
-	size, err := f.Seek(0, 2)
-	if err != nil {
-		return 0, 0, 0, fmt.Errorf("measuring data disk: %w", err)
-	}
-	if size < 2*blankProbe {
-		return 0, 0, 0, fmt.Errorf("data disk has %d bytes, want %d at the least", size, 2*blankProbe)
-	}
-	return uint64(size) / sectorBytes, unix.Major(st.Rdev), unix.Minor(st.Rdev), nil
 }

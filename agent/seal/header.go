@@ -24,10 +24,11 @@ const (
 	payloadOffset = 1 << 20
 )
 
-// headerVersion 1 did not say who had sealed the key, and 2 held no
-// authorizations. An image that reads 3 could not open such a volume: its key
-// is sealed to the image that made it.
-const headerVersion = 3
+// headerVersion 1 did not say who had sealed the key, 2 held no authorizations,
+// and 3 stood before volumes without tags. An image that reads 4 could not open
+// such a volume: its key is sealed to the image that made it
+// (docs/decisions/0068).
+const headerVersion = 4
 
 var headerMagic = [8]byte{'S', 'H', 'E', 'D', 'V', 'O', 'L', '1'}
 
@@ -107,6 +108,9 @@ func readHeader(disk io.ReaderAt) (header, error) {
 // as blank: the header's part and as much again, where every file system and
 // partition table begins.
 const blankProbe = 2 * payloadOffset
+
+// minDiskBytes is what a header, a journal and the least file system take.
+const minDiskBytes = 16 << 20
 
 // blank reports whether nothing was ever written at the start of the disk.
 func blank(disk io.ReaderAt) (bool, error) {

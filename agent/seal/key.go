@@ -15,8 +15,8 @@ import (
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
-// keyBytes is an AES-256-XTS key: two keys of 256 bits.
-const keyBytes = 64
+// keyBytes is an AEGIS-128 key.
+const keyBytes = 16
 
 // Sealed is a data key as the TPM wrapped it, a TPM2B_PUBLIC and a
 // TPM2B_PRIVATE, and what the TPM says of its making: a TPMS_CREATION_DATA and

@@ -25,6 +25,8 @@ import (
 // own; the real one is exercised by the tests that boot machines.
 type recordingMapper struct{ key []byte }
 
+func (m *recordingMapper) Make(disk string, key []byte) (string, error) { return m.Map(disk, key) }
+
 func (m *recordingMapper) Map(disk string, key []byte) (string, error) {
 	m.key = bytes.Clone(key)
 	return disk, nil

@@ -15,9 +15,13 @@ import (
 	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
-// Mapper puts dm-crypt over the payload of a disk.
+// Mapper puts authenticated encryption over the payload of a disk.
 type Mapper interface {
-	// Map answers the path of the plain block device.
+	// Make makes an empty volume, whatever was there, and answers the path of
+	// the plain block device.
+	Make(disk string, key []byte) (string, error)
+	// Map answers that of a volume that was made; ErrForeign where there is
+	// none.
 	Map(disk string, key []byte) (string, error)
 	// Unmap undoes Map; without a mapping it does nothing.
 	Unmap() error
@@ -116,7 +120,11 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	if err := v.own(s.Claim, h.Volume, auths); err != nil {
 		return "", err
 	}
-	return v.mapKey(key)
+	path, err := v.Mapper.Map(v.Disk, key)
+	if err != nil {
+		return "", fmt.Errorf("mapping data disk: %w", err)
+	}
+	return path, nil
 }
 
 // own closes the TPM to other images. Whatever they may have put in the place
@@ -185,9 +193,9 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if err := writeHeader(disk, h); err != nil {
 		return "", err
 	}
-	path, err := v.mapKey(key)
+	path, err := v.Mapper.Make(v.Disk, key)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("making the volume: %w", err)
 	}
 	if err := v.Format(ctx, path); err != nil {
 		return "", errors.Join(fmt.Errorf("formatting data disk: %w", err), v.Mapper.Unmap())
@@ -258,12 +266,4 @@ func ensureLockedNV(device transport.TPM, index tpm2.TPMHandle, data []byte) err
 		return err
 	}
 	return lockNV(device, index)
-}
-
-func (v *DataVolume) mapKey(key []byte) (string, error) {
-	path, err := v.Mapper.Map(v.Disk, key)
-	if err != nil {
-		return "", fmt.Errorf("mapping data disk: %w", err)
-	}
-	return path, nil
 }

@@ -20,7 +20,7 @@ type Recovery struct {
 	// OwnerAuth and LockoutAuth are the authorizations of the machine's TPM.
 	OwnerAuth   []byte `cbor:"1,keyasint"`
 	LockoutAuth []byte `cbor:"2,keyasint"`
-	// VolumeKey is the data disk's, an AES-256-XTS key of 64 bytes.
+	// VolumeKey is the data disk's, an AEGIS-128 key of 16 bytes.
 	VolumeKey []byte `cbor:"3,keyasint"`
 }
 

@@ -48,7 +48,8 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err := boot.LoadGuestModules(modulesPath); err != nil {
 		return err
 	}
-	machine, err := assemble(log)
+	dataReady := boot.LoadModulesMeanwhile(modulesPath + ".data")
+	machine, err := assemble(log, dataReady)
 	if err != nil {
 		return err
 	}
@@ -63,8 +64,9 @@ func run(ctx context.Context, log *zap.Logger) error {
 	return errors.Join(serveErr, machine.Close())
 }
 
-// assemble measures the configuration and puts the machine together.
-func assemble(log *zap.Logger) (*agent.Machine, error) {
+// assemble measures the configuration and puts the machine together. dataReady
+// waits until the data disk can be mapped.
+func assemble(log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
 	if err := boot.WaitFor(tpmPath, deviceWait); err != nil {
 		return nil, err
 	}
@@ -87,7 +89,7 @@ func assemble(log *zap.Logger) (*agent.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	volume, err := newVolume(tpm, ours)
+	volume, err := newVolume(tpm, ours, dataReady)
 	if err != nil {
 		return nil, err
 	}
@@ -152,13 +154,13 @@ func (r release) environment(hardwareReports int) []string {
 	}
 }
 
-func newVolume(tpm *attester.TPM, r release) (*seal.DataVolume, error) {
+func newVolume(tpm *attester.TPM, r release, ready func() error) (*seal.DataVolume, error) {
 	disk, err := boot.FindDisk(dataDisk, deviceWait)
 	if err != nil {
 		return nil, err
 	}
 	return &seal.DataVolume{
-		Device: tpm, Mapper: &seal.DMCrypt{Name: "data"}, Format: boot.Format, Rand: random,
+		Device: tpm, Mapper: &seal.DMCrypt{Name: "data", Ready: ready}, Format: boot.Format, Rand: random,
 		Disk: disk, Epoch: r.Epoch, Firmware: r.OwnFirmware,
 	}, nil
 }

@@ -111,14 +111,14 @@ func TestEntriesAreChecked(t *testing.T) {
 	}
 }
 
-// TestLibrariesOfMke2fs wants the loader and libc among what mke2fs needs, and
+// TestLibrariesOfMkfs wants the loader and libc among what mkfs.btrfs needs, and
 // a static program to need nothing.
-func TestLibrariesOfMke2fs(t *testing.T) {
-	const mke2fs = "/usr/sbin/mke2fs"
-	if _, err := os.Stat(mke2fs); errors.Is(err, fs.ErrNotExist) {
-		t.Skipf("no %s: it is in the package e2fsprogs", mke2fs)
+func TestLibrariesOfMkfs(t *testing.T) {
+	const mkfs = "/usr/sbin/mkfs.btrfs"
+	if _, err := os.Stat(mkfs); errors.Is(err, fs.ErrNotExist) {
+		t.Skipf("no %s: it is in the package btrfs-progs", mkfs)
 	}
-	libraries, err := Libraries(mke2fs)
+	libraries, err := Libraries(mkfs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestLibrariesOfMke2fs(t *testing.T) {
 	for _, lib := range libraries {
 		found[filepath.Base(lib.Path)] = len(lib.Data) > 0
 	}
-	for _, name := range []string{"ld-linux-x86-64.so.2", "libc.so.6", "libext2fs.so.2"} {
+	for _, name := range []string{"ld-linux-x86-64.so.2", "libc.so.6", "libblkid.so.1"} {
 		if !found[name] {
 			t.Errorf("%s is not among %v", name, found)
 		}

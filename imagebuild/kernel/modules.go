@@ -62,9 +62,16 @@ func (o *ordering) add(name string) error {
 	if err != nil {
 		return fmt.Errorf("%w: module %s: %w", ErrPackage, name, err)
 	}
-	needs, err := dependencies(data)
+	needs, soft, err := dependencies(data)
 	if err != nil {
 		return fmt.Errorf("%w: module %s: %w", ErrPackage, name, err)
+	}
+	for _, need := range soft {
+		// One that is an alias of a module is not looked up: it is asked for by
+		// that name where the image needs it.
+		if _, there := o.kernel.packed[need]; there {
+			needs = append(needs, need)
+		}
 	}
 	for _, need := range needs {
 		if err := o.add(need); err != nil {
@@ -94,20 +101,19 @@ func (p packedModule) unpack() ([]byte, error) {
 // dependencies reads what a module says it needs. The package has no
 // modules.dep: depmod makes that when a kernel is installed, and this one
 // never is.
-func dependencies(module []byte) ([]string, error) {
+func dependencies(module []byte) (needs, soft []string, err error) {
 	file, err := elf.NewFile(bytes.NewReader(module))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	section := file.Section(".modinfo")
 	if section == nil {
-		return nil, fmt.Errorf("no .modinfo section")
+		return nil, nil, fmt.Errorf("no .modinfo section")
 	}
 	info, err := section.Data()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	var needs []string
 	for entry := range strings.SplitSeq(string(info), "\x00") {
 		key, value, _ := strings.Cut(entry, "=")
 		switch {
@@ -116,10 +122,10 @@ func dependencies(module []byte) ([]string, error) {
 				needs = append(needs, moduleName(need))
 			}
 		case key == "softdep":
-			needs = append(needs, softBefore(value)...)
+			soft = append(soft, softBefore(value)...)
 		}
 	}
-	return needs, nil
+	return needs, soft, nil
 }
 
 // softBefore reads "pre: a b post: c": those before are as good as needed,

@@ -23,8 +23,9 @@ import (
 // before it.
 type unmapped struct{}
 
-func (unmapped) Map(disk string, _ []byte) (string, error) { return disk, nil }
-func (unmapped) Unmap() error                              { return nil }
+func (unmapped) Make(disk string, _ []byte) (string, error) { return disk, nil }
+func (unmapped) Map(disk string, _ []byte) (string, error)  { return disk, nil }
+func (unmapped) Unmap() error                               { return nil }
 
 // owned is a claimed machine with its data disk: a real software TPM and the
 // agent's own code.
@@ -191,7 +192,7 @@ func (o *owned) forge(h volumeHeader) (sealed sealedKey) {
 		made, err := tpm2.Create{
 			ParentHandle: tpm2.AuthHandle{Handle: storageKey, Name: parent.Name, Auth: tpm2.PasswordAuth(nil)},
 			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
-				Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: make([]byte, 64)}),
+				Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: make([]byte, 16)}),
 			}},
 			InPublic: *public, OutsideInfo: creation.OutsideInfo, CreationPCR: creation.PCRSelect,
 		}.Execute(device)

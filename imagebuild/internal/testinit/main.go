@@ -41,6 +41,9 @@ func run() error {
 	if err := loadModules("MODULE", "/etc/shed/modules"); err != nil {
 		return err
 	}
+	if err := loadModules("MODULE", "/etc/shed/modules.data"); err != nil {
+		return err
+	}
 	for _, guest := range []string{"sev-guest", "tdx-guest"} {
 		if err := loadModules("GUEST", "/etc/shed/modules."+guest); err != nil {
 			return err
