@@ -40,3 +40,8 @@ func (r *Root) publisher(api string) Publisher {
 		}
 	}
 }
+
+// forgetter has the feed of an API forget what it told.
+func (r *Root) forgetter(api string) func() {
+	return func() { r.live.Forget(live.FeedPrefix + api) }
+}

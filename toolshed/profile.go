@@ -25,7 +25,9 @@ func (r *Root) openProfile(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	kept, err := profile.New(ctx, profile.Options{DB: db, Now: r.Now, Quota: section.QuotaBytes, Publish: r.publisher("profile")})
+	kept, err := profile.New(ctx, profile.Options{
+		DB: db, Now: r.Now, Quota: section.QuotaBytes, Publish: r.publisher("profile"), Forget: r.forgetter("profile"),
+	})
 	if err != nil {
 		return err
 	}

@@ -406,16 +406,24 @@ func TestProfileFeed(t *testing.T) {
 	s := serve(t)
 	l := listen(t, s, "topic=feed/profile")
 	asks(t, s, 200, "POST", profileFacts, ann)
-	if e := l.next("message"); !strings.Contains(string(e.Data), `"op":"added"`) || !strings.Contains(string(e.Data), `"count":6`) || !strings.Contains(string(e.Data), "http://e/ann") {
-		t.Errorf("%s", e.Data)
+	first := l.next("message")
+	if data := string(first.Data); !strings.Contains(data, `"op":"added"`) || !strings.Contains(data, `"count":6`) || !strings.Contains(data, "http://e/ann") {
+		t.Errorf("%s", data)
 	}
 	asks(t, s, 200, "POST", "/api/profile/retract", `{"subject": "http://e/bob"}`)
 	if e := l.next("message"); !strings.Contains(string(e.Data), `"op":"retracted"`) || !strings.Contains(string(e.Data), "http://e/bob") {
 		t.Errorf("%s", e.Data)
 	}
 	asks(t, s, 200, "DELETE", "/api/profile/entity?entity=http://e/bob", "")
-	if e := l.next("message"); !strings.Contains(string(e.Data), `"op":"deleted"`) || strings.Contains(string(e.Data), "http://e/bob") {
-		t.Errorf("%s", e.Data)
+	deleted := l.next("message")
+	if !strings.Contains(string(deleted.Data), `"op":"deleted"`) || strings.Contains(string(deleted.Data), "http://e/bob") {
+		t.Errorf("%s", deleted.Data)
+	}
+	// Who resumes is not told what was deleted.
+	again := listen(t, s, "topic=feed/profile", "Last-Event-ID", first.ID)
+	again.next("gap")
+	if e := again.next("message"); e.ID != deleted.ID {
+		t.Errorf("after the deletion: %+v", e)
 	}
 }
 

@@ -85,11 +85,13 @@ type Hub struct {
 	knownBytes int
 	listeners  map[*Listener]bool
 	joined     uint64
+	// forgotten are the last events that were forgotten, by topics.
+	forgotten map[string]uint64
 }
 
 // NewHub begins an epoch: ids of another are of before a start.
 func NewHub(now func() time.Time, epoch string) *Hub {
-	return &Hub{now: now, epoch: epoch, listeners: map[*Listener]bool{}}
+	return &Hub{now: now, epoch: epoch, listeners: map[*Listener]bool{}, forgotten: map[string]uint64{}}
 }
 
 // Member is a listener as others see it.
@@ -155,6 +157,21 @@ func (h *Hub) Publish(topic string, data json.RawMessage) (Event, error) {
 	h.known = slices.Delete(h.known, 0, drop)
 	h.pass(e)
 	return e, nil
+}
+
+// Forget forgets what is known of a feed: who asks for what came before is told
+// of a gap.
+func (h *Hub) Forget(topic string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.forgotten[topic] = h.last
+	h.known = slices.DeleteFunc(h.known, func(e Event) bool {
+		if e.Topic != topic {
+			return false
+		}
+		h.knownBytes -= len(e.Data)
+		return true
+	})
 }
 
 func (h *Hub) id(sequence uint64) string { return h.epoch + "-" + strconv.FormatUint(sequence, 10) }
@@ -249,9 +266,16 @@ func (h *Hub) since(topics map[string]bool, after string) (events []Event, err e
 	if len(h.known) > 0 {
 		oldest = h.known[0].sequence
 	}
-	if epoch != h.epoch || sequence+1 < oldest || sequence > h.last {
+	// What has no place among the present events is before all of them.
+	if epoch != h.epoch || sequence > h.last {
+		sequence, oldest = 0, h.last+2
+	}
+	gone := sequence+1 < oldest
+	for topic := range topics {
+		gone = gone || sequence < h.forgotten[topic]
+	}
+	if gone {
 		events = append(events, Event{Kind: KindGap, At: h.now().UTC()})
-		sequence = 0
 	}
 	for _, e := range h.known {
 		if e.sequence > sequence && topics[e.Topic] {

@@ -40,6 +40,28 @@ func ids(events []Event) string {
 	return strings.Join(all, " ")
 }
 
+// What is forgotten is a gap, and other topics have theirs once.
+func TestForget(t *testing.T) {
+	h := hub()
+	for range 2 {
+		publish(t, h, "a", "1")
+		publish(t, h, "b", "2")
+	}
+	h.Forget("a")
+	publish(t, h, "a", "3")
+	for _, c := range []struct{ topics, after, want string }{
+		{"a", "e-1", "gap e-5"}, {"b", "e-1", "e-2 e-4"}, {"a b", "e-3", "gap e-4 e-5"}, {"a", "e-4", "e-5"}, {"a", "other-1", "gap e-5"},
+	} {
+		missed, err := subscribe(h.Join(""), strings.Fields(c.topics), c.after)
+		if err != nil || ids(missed) != c.want {
+			t.Errorf("%s after %s: %q, %v, want %q", c.topics, c.after, ids(missed), err, c.want)
+		}
+	}
+	if got := h.Recent("a", 10); ids(got) != "e-5" || h.knownBytes != 3 {
+		t.Errorf("%q, %d bytes", ids(got), h.knownBytes)
+	}
+}
+
 func TestResume(t *testing.T) {
 	h := hub()
 	for range 3 {

@@ -151,6 +151,8 @@ type Options struct {
 	Quota int64
 	// Publish passes on an Event; nil for nobody.
 	Publish func(any)
+	// Forget has what was passed on before forgotten; nil where nobody keeps it.
+	Forget func()
 }
 
 // Store keeps facts.
@@ -181,7 +183,13 @@ func New(ctx context.Context, o Options) (*Store, error) {
 }
 
 func (s *Store) publish(e Event) {
-	if s.Publish != nil && e.Count > 0 {
+	if e.Count == 0 {
+		return
+	}
+	if e.Op == OpDeleted && s.Forget != nil {
+		s.Forget()
+	}
+	if s.Publish != nil {
 		s.Publish(e)
 	}
 }

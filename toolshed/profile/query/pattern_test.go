@@ -3,6 +3,7 @@ package query_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func TestCostlyPatterns(t *testing.T) {
 	if r, err := asked(t.Context(), t, `COALESCE(REGEX(?v, CONCAT("`+many+`", STR(?i))), true)`); err != nil || r.Rows[0][0].Value != "100" {
 		t.Errorf("%v, error %v", r, err)
 	}
-	if _, err := asked(t.Context(), t, `REGEX(?v, "`+many+`")`); err == nil || !strings.Contains(err.Error(), "states") {
+	if _, err := asked(t.Context(), t, `REGEX(?v, "`+many+`")`); !strings.Contains(fmt.Sprint(err), "states") {
 		t.Errorf("error %v", err)
 	}
 }
