@@ -298,3 +298,14 @@ func TestATokenIsForOneRequest(t *testing.T) {
 		t.Errorf("another with the same token: %v", err)
 	}
 }
+
+func TestSpot(t *testing.T) {
+	w := newWorld(t, 0, map[string]any{"api_limits": 1000, "market": "spot", "addresses": "private"})
+	i, m := w.create(t, "one")
+	if i.InstanceLifecycle != types.InstanceLifecycleTypeSpot {
+		t.Errorf("it is %q", i.InstanceLifecycle)
+	}
+	if m.Endpoint != *i.PrivateIpAddress+":443" {
+		t.Errorf("it is reached at %s, and has %s", m.Endpoint, *i.PrivateIpAddress)
+	}
+}
