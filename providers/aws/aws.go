@@ -28,7 +28,7 @@ type Options struct {
 	Version string
 	// Log takes what an operator should see; nil for nobody.
 	Log *zap.Logger
-	// Now is the clock; nil for the system's.
+	// A clock; nil for the system's.
 	Now func() time.Time
 }
 

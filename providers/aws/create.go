@@ -298,6 +298,7 @@ func (s *site) runInput(l launch, in subnet) *ec2.RunInstancesInput {
 	}
 	if s.settings.Market == marketSpot {
 		out.InstanceMarketOptions = &types.InstanceMarketOptionsRequest{MarketType: types.MarketTypeSpot}
+		out.TagSpecifications = append(out.TagSpecifications, t.on(types.ResourceTypeSpotInstancesRequest)...)
 	}
 	if s.settings.Confidential == sevSNP {
 		out.CpuOptions = &types.CpuOptionsRequest{AmdSevSnp: types.AmdSevSnpSpecificationEnabled}

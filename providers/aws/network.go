@@ -66,6 +66,8 @@ func groupName(i providers.InstallationID) string { return "shed-" + string(i) }
 // group is the installation's security group, which opens port 443 alone. It
 // costs nothing and is no machine's: it goes with the installation's last one.
 func (s *site) group(ctx context.Context, i providers.InstallationID, vpc string) (string, error) {
+	s.grouping.Lock()
+	defer s.grouping.Unlock()
 	s.mu.Lock()
 	known := s.groups[i]
 	s.mu.Unlock()

@@ -30,6 +30,10 @@ type site struct {
 	quotas   *servicequotas.Client
 	pricing  *pricing.Client
 
+	// grouping lets one security group be made at a time: several machines of a
+	// new installation are often made at once.
+	grouping sync.Mutex
+
 	mu sync.Mutex
 	// The fields below are guarded by mu, and can be asked for again.
 	subnets []subnet

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"errors"
 	"strings"
 	"testing"
 
@@ -29,7 +30,8 @@ func TestSettingsAreRefusedByName(t *testing.T) {
 		`{"region":"eu-west-1","credentials_file":"/x","access_key_id":"a","secret_access_key":"b"}`: "credentials_file",
 	} {
 		_, err := parseSettings([]byte(given))
-		if providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(err.Error(), want) {
+		var e *providers.Error
+		if !errors.As(err, &e) || e.Code != providers.CodeInvalid || !strings.Contains(e.Message, want) {
 			t.Errorf("%s: %v, want %s named", given, err, want)
 		}
 	}

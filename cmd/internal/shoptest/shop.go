@@ -35,6 +35,9 @@ type Shop struct {
 
 	t   *testing.T
 	tpm *swtpmtest.TPM
+	// on is the provider where that is not Cloud.
+	on    providers.Provider
+	flags []string
 }
 
 // Run serves until ctx ends, and calls opened once everything is bound.
@@ -63,16 +66,21 @@ func (c *Cloud) Create(ctx context.Context, req providers.CreateRequest) (provid
 	if err != nil {
 		return m, err
 	}
+	return m, start(req, c.booted)
+}
+
+// start boots what a machine was configured to be.
+func start(req providers.CreateRequest, booted func(agentapi.Config, agentapi.Token)) error {
 	encoded, token, err := agentapi.DecodeDrive(req.Spec.Config)
 	if err != nil {
-		return m, err
+		return err
 	}
 	config, err := agentapi.DecodeConfig(encoded)
 	if err != nil {
-		return m, err
+		return err
 	}
-	c.booted(config, token)
-	return m, nil
+	booted(config, token)
+	return nil
 }
 
 // New starts a control plane by run. With altered, machines measure another
@@ -92,12 +100,55 @@ func New(t *testing.T, altered bool, run Run) *Shop {
 	return s
 }
 
+// NewOn is New on another cloud, with more of the configuration: what the cloud
+// makes starts as New's machines do.
+func NewOn(t *testing.T, run Run, on providers.Provider, flags ...string) *Shop {
+	t.Helper()
+	dir := t.TempDir()
+	s := &Shop{t: t, Release: dir, State: filepath.Join(dir, "state"), tpm: swtpmtest.Start(t)}
+	s.writeRelease()
+	s.flags = flags
+	s.on = &booting{on, func(c agentapi.Config, token agentapi.Token) { s.boot(c, token, false) }}
+	s.Start(run)
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// booting starts what is made.
+type booting struct {
+	providers.Provider
+	booted func(agentapi.Config, agentapi.Token)
+}
+
+func (b *booting) Create(ctx context.Context, req providers.CreateRequest) (providers.Machine, error) {
+	m, err := b.Provider.Create(ctx, req)
+	if err != nil {
+		return m, err
+	}
+	return m, start(req, b.booted)
+}
+
+// Configure changes nothing: the test has configured the provider.
+func (b *booting) Configure(context.Context, []byte) error { return nil }
+
+// Close leaves the provider to the test, which starts the control plane again.
+func (b *booting) Close() error { return nil }
+
 // Options are those of the shop's control plane.
 func (s *Shop) Options(c config.Config) controlplane.Options {
 	return controlplane.Options{
 		Dir: filepath.Join(s.State, "control"), Config: c, Clock: time.Now, Random: rand.Reader,
-		Logger:   zaptest.NewLogger(s.t, zaptest.Level(zap.InfoLevel)),
-		Provider: func(context.Context, string) (providers.Provider, error) { return s.Cloud, nil },
+		Logger: zaptest.NewLogger(s.t, zaptest.Level(zap.InfoLevel)),
+		Provider: func(context.Context, string) (providers.Provider, error) {
+			if s.on != nil {
+				return s.on, nil
+			}
+			return s.Cloud, nil
+		},
 	}
 }
 
@@ -106,12 +157,12 @@ func (s *Shop) Start(run Run) {
 	s.t.Helper()
 	c, _, err := config.Load(config.Sources{
 		Env: func(string) (string, bool) { return "", false },
-		Flags: []string{
+		Flags: append([]string{
 			"listen.admin=127.0.0.1:0", "listen.webhooks=127.0.0.1:0", "listen.agents=127.0.0.1:0",
 			"agents.advertise=127.0.0.1:0", "agents.heartbeat=200ms", "provider.name=memory",
 			"release.key_file=" + filepath.Join(s.Release, "release.pub"),
 			"policy.ek_roots=[{\"file\":\"" + filepath.Join(s.Release, "root.pem") + "\",\"tier\":\"software\"}]",
-		},
+		}, s.flags...),
 	})
 	if err != nil {
 		s.t.Fatal(err)

@@ -49,6 +49,10 @@ func LimitOf(action string) Limit {
 	return mutating
 }
 
+// margin is how much of a limit is used: what leaves here evenly arrives in
+// bunches, and other programs of the account ask too.
+const margin = 0.8
+
 // Pacer paces one account in one region.
 type Pacer struct {
 	times   float64
@@ -71,7 +75,7 @@ func (p *Pacer) bucket(action string) *rate.Limiter {
 	b, ok := p.buckets[action]
 	if !ok {
 		l := LimitOf(action)
-		b = rate.NewLimiter(rate.Limit(l.Refill*p.times), max(1, int(float64(l.Burst)*p.times)))
+		b = rate.NewLimiter(rate.Limit(l.Refill*p.times*margin), max(1, int(float64(l.Burst)*p.times*margin)))
 		p.buckets[action] = b
 	}
 	return b

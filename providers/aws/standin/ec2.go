@@ -14,7 +14,7 @@ import (
 type stateReason struct{ code, message string }
 
 // cpuOptions are what moto does not keep of RunInstances.
-type cpuOptions struct{ cores, threads, sevSNP string }
+type cpuOptions struct{ sevSNP string }
 
 // ec2 is moto's EC2 with what it ignores.
 func (c *Cloud) ec2(in *call) (answer, *refusal) {
@@ -96,7 +96,12 @@ func (c *Cloud) complete(instances *node) {
 	for _, item := range instances.kids {
 		id := item.value("instanceId")
 		if o, ok := c.cpu[id]; ok {
-			item.set(branch("cpuOptions", leaf("coreCount", o.cores), leaf("threadsPerCore", o.threads), leaf("amdSevSnp", o.sevSNP)))
+			kept := item.at("cpuOptions")
+			if kept.name == "" {
+				kept = branch("cpuOptions")
+			}
+			kept.set(leaf("amdSevSnp", o.sevSNP))
+			item.set(kept)
 		}
 		if r, ok := c.reasons[id]; ok {
 			item.set(branch("stateReason", leaf("code", r.code), leaf("message", r.message)))
@@ -174,7 +179,7 @@ func (c *Cloud) launch(in *call) (answer, *refusal) {
 	id, nic := item.value("instanceId"), item.value("networkInterfaceSet", "item", "networkInterfaceId")
 	c.mu.Lock()
 	if snp := in.form.Get("CpuOptions.AmdSevSnp"); snp != "" {
-		c.cpu[id] = cpuOptions{in.form.Get("CpuOptions.CoreCount"), in.form.Get("CpuOptions.ThreadsPerCore"), snp}
+		c.cpu[id] = cpuOptions{snp}
 	}
 	c.complete(n.at("instancesSet"))
 	c.hide(id)

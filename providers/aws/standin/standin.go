@@ -33,7 +33,7 @@ type Options struct {
 	DriftTag string
 	// Limits multiply the documented rates of the API; 0 for no limits.
 	Limits float64
-	// Now is the clock of the limits and of the faults.
+	// The clock of the limits and of the faults.
 	Now func() time.Time
 }
 
