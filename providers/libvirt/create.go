@@ -169,7 +169,7 @@ func (p *Provider) finish(ctx context.Context, c *config, f *found, req provider
 		if err == nil {
 			return nil
 		}
-		if attempt < portAttempts && strings.Contains(err.Error(), portTaken) {
+		if attempt < portAttempts && strings.Contains(f.Failure, portTaken) {
 			if err = p.movePort(ctx, c, f); err == nil {
 				continue
 			}

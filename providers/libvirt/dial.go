@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"os/user"
 	"slices"
+	"sync"
 
 	"github.com/digitalocean/go-libvirt/socket"
 	"github.com/digitalocean/go-libvirt/socket/dialers"
@@ -91,6 +92,11 @@ func dialerOf(u *url.URL) (socket.Dialer, error) {
 // can be cut.
 type keeper struct {
 	socket.Dialer
+	// streams says that the connection is for one stream.
+	streams bool
+
+	mu sync.Mutex
+	// mu guards conn.
 	conn net.Conn
 }
 
@@ -101,6 +107,19 @@ func (k *keeper) Dial() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.conn = newFrames(conn)
-	return k.conn, nil
+	if k.streams {
+		conn = newFrames(conn)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.conn = conn
+	return conn, nil
+}
+
+func (k *keeper) cut() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.conn != nil {
+		_ = k.conn.Close()
+	}
 }

@@ -15,36 +15,45 @@ const (
 	frameSerial   = 20
 	frameStatus   = 24
 
+	typeReply      = 1
 	typeStream     = 3
 	statusContinue = 2
 )
 
-// frames passes on what a daemon sends, but for frames of a stream that has
-// ended. The client holds the lock of all its calls while it hands a frame to
-// the call that waits for it: one more than that takes would stop them all.
+// frames passes on what a daemon sends over a connection for streams as the
+// client expects it: the reply to a call before the data that follow, which a
+// daemon with much to do sends the other way round, and nothing of a stream that
+// has ended. The client would take data for the reply and the reply for the end,
+// and it holds the lock of all its calls while it hands a frame to the one that
+// waits for it: one more than that takes would stop them all.
 type frames struct {
 	net.Conn
-	// left is what of the frame that is passed on is still to be read, and head
-	// what of its header was not passed on yet.
-	left int64
-	head []byte
-	over map[uint32]struct{}
+	// ready is what is to be passed on, and left what follows of the frame that
+	// has begun.
+	ready []byte
+	left  int64
+	// answered and over are the calls that were replied to, and whose stream
+	// has ended; early is what came before its reply, whole frames.
+	answered, over map[uint32]bool
+	early          map[uint32][]byte
 }
 
 var _ net.Conn = (*frames)(nil)
 
-func newFrames(conn net.Conn) *frames { return &frames{Conn: conn, over: map[uint32]struct{}{}} }
+func newFrames(conn net.Conn) *frames {
+	return &frames{Conn: conn, answered: map[uint32]bool{}, over: map[uint32]bool{}, early: map[uint32][]byte{}}
+}
 
 // Read is called by one reader alone.
 func (f *frames) Read(b []byte) (int, error) {
-	for len(f.head) == 0 && f.left == 0 {
+	for len(f.ready) == 0 && f.left == 0 {
 		if err := f.next(); err != nil {
 			return 0, err
 		}
 	}
-	if len(f.head) > 0 {
-		n := copy(b, f.head)
-		f.head = f.head[n:]
+	if len(f.ready) > 0 {
+		n := copy(b, f.ready)
+		f.ready = f.ready[n:]
 		return n, nil
 	}
 	n, err := f.Conn.Read(b[:min(int64(len(b)), f.left)])
@@ -52,7 +61,8 @@ func (f *frames) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// next reads a header, and skips the frame where its stream is over.
+// next reads a header, and passes the frame on unless it came too early or too
+// late.
 func (f *frames) next() error {
 	var head [frameHeader]byte
 	if _, err := io.ReadFull(f.Conn, head[:]); err != nil {
@@ -64,20 +74,49 @@ func (f *frames) next() error {
 	}
 	body := int64(length) - frameHeader
 	serial := binary.BigEndian.Uint32(head[frameSerial:])
-	if _, over := f.over[serial]; over && binary.BigEndian.Uint32(head[frameType:]) == typeStream {
-		_, err := io.CopyN(io.Discard, f.Conn, body)
-		return err
+	switch binary.BigEndian.Uint32(head[frameType:]) {
+	case typeReply:
+		return f.reply(head, serial, body)
+	case typeStream:
+		return f.stream(head, serial, body)
 	}
-	if f.ends(head, body) {
-		f.over[serial] = struct{}{}
-	}
-	f.head, f.left = head[:], body
+	f.ready, f.left = head[:], body
 	return nil
 }
 
-// ends reports whether a frame is the last that its stream's call takes: one
-// without data, or one that says how it went.
-func (f *frames) ends(head [frameHeader]byte, body int64) bool {
-	status := binary.BigEndian.Uint32(head[frameStatus:])
-	return binary.BigEndian.Uint32(head[frameType:]) == typeStream && (status != statusContinue || body == 0)
+// reply passes a reply on, and behind it what came before it.
+func (f *frames) reply(head [frameHeader]byte, serial uint32, body int64) error {
+	whole, err := f.whole(head, body)
+	if err != nil {
+		return err
+	}
+	f.ready = append(whole, f.early[serial]...)
+	f.answered[serial] = true
+	delete(f.early, serial)
+	return nil
+}
+
+func (f *frames) stream(head [frameHeader]byte, serial uint32, body int64) error {
+	if f.over[serial] {
+		_, err := io.CopyN(io.Discard, f.Conn, body)
+		return err
+	}
+	// The last frame that its call takes is without data, or says how it went.
+	f.over[serial] = binary.BigEndian.Uint32(head[frameStatus:]) != statusContinue || body == 0
+	if f.answered[serial] {
+		f.ready, f.left = head[:], body
+		return nil
+	}
+	if int64(len(f.early[serial]))+body > maxFrameBytes {
+		return fmt.Errorf("the daemon sent %d bytes of a stream before it said that there is one", len(f.early[serial]))
+	}
+	whole, err := f.whole(head, body)
+	f.early[serial] = append(f.early[serial], whole...)
+	return err
+}
+
+func (f *frames) whole(head [frameHeader]byte, body int64) ([]byte, error) {
+	b := append(head[:], make([]byte, body)...)
+	_, err := io.ReadFull(f.Conn, b[frameHeader:])
+	return b, err
 }

@@ -30,12 +30,25 @@ func TestFramesAfterAStreamsEndAreLeftOut(t *testing.T) {
 	data := frame(typeStream, 7, statusContinue, "data")
 	end := frame(typeStream, 7, statusContinue, "")
 	late := frame(typeStream, 7, 1, "stream had unexpected termination")
-	others := frame(typeStream, 8, statusContinue, "another's")
+	others := append(frame(typeReply, 8, 0, ""), frame(typeStream, 8, statusContinue, "another's")...)
 	sent := bytes.Join([][]byte{reply, data, end, late, others, late, reply}, nil)
 	want := bytes.Join([][]byte{reply, data, end, others, reply}, nil)
 	got, err := io.ReadAll(newFrames(source{Reader: bytes.NewReader(sent)}))
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("got %q, %v", got, err)
+	}
+}
+
+func TestDataThatComeBeforeTheReplyFollowIt(t *testing.T) {
+	reply := frame(typeReply, 7, 0, "")
+	data := frame(typeStream, 7, statusContinue, "data")
+	end := frame(typeStream, 7, statusContinue, "")
+	want := bytes.Join([][]byte{reply, data, end}, nil)
+	for _, order := range [][][]byte{{reply, data, end}, {data, reply, end}, {data, end, reply}, {data, end, end, reply, end}} {
+		got, err := io.ReadAll(newFrames(source{Reader: bytes.NewReader(bytes.Join(order, nil))}))
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("%q became %q, %v", order, got, err)
+		}
 	}
 }
 

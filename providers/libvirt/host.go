@@ -35,6 +35,9 @@ type link struct {
 	pool, files pool
 }
 
+// streamPatience is how long a piece of a volume may take to be sent.
+const streamPatience = time.Minute
+
 func newLink(uri string) (*link, error) {
 	d, err := dialer(uri)
 	if err != nil {
@@ -53,19 +56,20 @@ func (l *link) stream(f func(s *libvirt.Libvirt) error) error {
 	if err != nil {
 		return err
 	}
-	if err := s.ConnectToURI(libvirt.QEMUSystem); err != nil {
-		return err
-	}
+	s.keeper.streams = true
 	defer s.cut()
-	return f(s.Libvirt)
+	ctx, cancel := context.WithTimeout(context.Background(), streamPatience)
+	defer cancel()
+	return wait(ctx, func() error {
+		if err := s.ConnectToURI(libvirt.QEMUSystem); err != nil {
+			return err
+		}
+		return f(s.Libvirt)
+	})
 }
 
 // cut ends a connection without asking the other end, which may hang.
-func (l *link) cut() {
-	if l.keeper.conn != nil {
-		_ = l.keeper.conn.Close()
-	}
-}
+func (l *link) cut() { l.keeper.cut() }
 
 // dialPatience is how long a host may take to answer at first.
 const dialPatience = 15 * time.Second
@@ -91,9 +95,7 @@ func (h *host) reach(ctx context.Context) (*link, error) {
 		return h.findPools(l)
 	})
 	if err != nil {
-		if ctx.Err() == nil {
-			l.cut()
-		}
+		l.cut()
 		return nil, h.unreachable(err)
 	}
 	h.link = l

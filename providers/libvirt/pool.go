@@ -86,14 +86,6 @@ func (h *host) findPools(l *link) error {
 	return nil
 }
 
-// poolOf is where volumes of a kind are.
-func (l *link) poolOf(k kind) pool {
-	if k == kindSystem || k == kindData {
-		return l.pool
-	}
-	return l.files
-}
-
 // volumeSpec is what a volume is made from.
 type volumeSpec struct {
 	name  string
