@@ -75,6 +75,9 @@ func (h *host) failure(err error, doing string) error {
 		scope = providers.ScopeRegion
 	}
 	failed := &providers.Error{Code: code, Scope: scope, Message: fmt.Sprintf("host %s: %s: %s", h.Name, doing, err), Hint: hints[code]}
+	if code == providers.CodeOutcomeUnknown {
+		failed.Hint = h.look()
+	}
 	if ctxErr := ended(err); ctxErr != nil {
 		return fmt.Errorf("%w: %w", failed, ctxErr)
 	}

@@ -115,8 +115,13 @@ func (h *host) unreachable(err error) error {
 	return &providers.Error{
 		Code: code, Scope: providers.ScopeRegion,
 		Message: fmt.Sprintf("host %s (%s): %s", h.Name, h.URI, err),
-		Hint:    "see that libvirtd runs there and that this machine may use it: virsh --connect '" + h.URI + "' pool-list",
+		Hint:    h.look(),
 	}
+}
+
+// look is the hint for a host that does not answer.
+func (h *host) look() string {
+	return "see that libvirtd runs there and that this machine may use it: virsh --connect '" + h.URI + "' pool-list"
 }
 
 // wait runs f, and stops waiting for it when ctx ends.

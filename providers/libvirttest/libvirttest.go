@@ -93,7 +93,7 @@ func answers(ctx context.Context, socket string) error {
 	}
 }
 
-// Stop ends the daemon and all that it has started.
+// Stop ends the daemon and all that it has started. A second one is fine.
 func (h *Host) Stop() error {
 	err := h.cmd.Process.Kill()
 	if errors.Is(err, os.ErrProcessDone) {
@@ -101,7 +101,10 @@ func (h *Host) Stop() error {
 	}
 	// That it was killed is no news.
 	_ = h.cmd.Wait()
-	return errors.Join(err, h.log.Close())
+	if closed := h.log.Close(); !errors.Is(closed, os.ErrClosed) {
+		err = errors.Join(err, closed)
+	}
+	return err
 }
 
 // The files of a host, as it sees them. What differs from Debian's: there is no
