@@ -44,7 +44,7 @@ const (
 
 // Where Debian puts what the image is made from.
 const (
-	DefaultStub   = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+	DefaultStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 	DefaultMkfs = "/usr/sbin/mkfs.btrfs"
 )
 
@@ -77,7 +77,7 @@ type Options struct {
 	// firmware.Package by apt.
 	FirmwarePackage string
 	// Stub and Mkfs replace DefaultStub and DefaultMkfs.
-	Stub   string
+	Stub string
 	Mkfs string
 	// SecureBootKeys is a directory with PK.esl, KEK.esl, db.esl and, where
 	// there is one, dbx.esl, as they are enrolled in the machines that the

@@ -66,7 +66,7 @@ func (m *DMCrypt) mapDisk(disk string, key []byte) (path string, err error) {
 	if err != nil {
 		return "", err
 	}
-	defer d.Close()
+	defer d.Close() //nolint:errcheck // it was only asked
 	sectors, tags, err := m.mapTags(d, below)
 	if err != nil {
 		return "", err
@@ -123,7 +123,7 @@ func (m *DMCrypt) Unmap() error {
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer d.Close() //nolint:errcheck // it was only asked
 	return errors.Join(d.remove(m.Name), d.remove(m.Name+tagsSuffix))
 }
 
