@@ -123,7 +123,7 @@ func TestConcreteProviders(t *testing.T) {
 		if strings.HasPrefix(path, "cmd/") || strings.HasPrefix(path, "providers/") || strings.HasPrefix(path, "scripts/bench-") {
 			continue
 		}
-		for _, concrete := range []string{"providers/qemu", "providers/aws", "providers/memory"} {
+		for _, concrete := range []string{"providers/qemu", "providers/aws", "providers/memory", "providers/libvirt"} {
 			if slices.Contains(p.Imports, module+concrete) {
 				t.Errorf("%s imports %s", path, concrete)
 			}
