@@ -64,8 +64,8 @@ func decryptAuthorizations(key []byte, h header) (authorizations, error) {
 	return a, nil
 }
 
-// authorizationsCipher derives a key of its own from the data key: that is an
-// XTS key, and sees no other use.
+// authorizationsCipher derives a key of its own from the data key: that is the
+// disk's, and sees no other use.
 func authorizationsCipher(key []byte) (cipher.AEAD, error) {
 	derived, err := hkdf.Key(sha256.New, key, nil, authorizationsInfo, 32)
 	if err != nil {
