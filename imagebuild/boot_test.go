@@ -163,7 +163,9 @@ func checkConsole(t *testing.T, console []string) {
 			t.Error(line)
 		case strings.HasPrefix(line, "MODULE "):
 			modules++
-			if !strings.HasSuffix(line, "<nil>") {
+			// What makes ciphers faster is for processors that can; this one has
+			// no AEGIS.
+			if !strings.HasSuffix(line, "<nil>") && line != "MODULE aegis128_aesni.ko no such device" {
 				t.Error(line)
 			}
 		case strings.HasPrefix(line, "GUEST "):
