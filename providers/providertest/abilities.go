@@ -91,7 +91,7 @@ var snapshotCases = []testCase{
 	{name: "snapshot-is-restored-to-a-machine-that-is-off", needs: providers.CapabilitySnapshot, check: func(t T, s *suite) {
 		b := s.bench(t)
 		req, _ := b.createOff()
-		if err := b.snapshotter().Restore(t.Context(), req.Machine, b.snapshot(req).ID); err != nil {
+		if err := b.restore(req.Machine, b.snapshot(req).ID); err != nil {
 			t.Fatalf("Restore: %v", err)
 		}
 		b.power(req.Machine, true)
@@ -100,18 +100,18 @@ var snapshotCases = []testCase{
 	{name: "snapshot-is-not-restored-to-a-machine-that-is-on", needs: providers.CapabilitySnapshot, check: func(t T, s *suite) {
 		b := s.bench(t)
 		req, _ := b.create()
-		wantCode(t, "Restore", b.snapshotter().Restore(t.Context(), req.Machine, b.snapshot(req).ID), providers.CodeConflict)
+		wantCode(t, "Restore", b.restore(req.Machine, b.snapshot(req).ID), providers.CodeConflict)
 	}},
 	{name: "snapshot-is-not-restored-to-another-machine", needs: providers.CapabilitySnapshot, check: func(t T, s *suite) {
 		b := s.bench(t)
 		one, _ := b.create()
 		other, _ := b.createOff()
-		wantCode(t, "Restore", b.snapshotter().Restore(t.Context(), other.Machine, b.snapshot(one).ID), providers.CodeConflict)
+		wantCode(t, "Restore", b.restore(other.Machine, b.snapshot(one).ID), providers.CodeConflict)
 	}},
 	{name: "snapshot-that-is-not-there-is-not-found", needs: providers.CapabilitySnapshot, check: func(t T, s *suite) {
 		b := s.bench(t)
 		req, _ := b.createOff()
-		wantCode(t, "Restore", b.snapshotter().Restore(t.Context(), req.Machine, providers.SnapshotID(newID())), providers.CodeNotFound)
+		wantCode(t, "Restore", b.restore(req.Machine, providers.SnapshotID(newID())), providers.CodeNotFound)
 	}},
 	{name: "snapshot-can-be-deleted-twice", needs: providers.CapabilitySnapshot, check: func(t T, s *suite) {
 		b := s.bench(t)
@@ -155,6 +155,14 @@ func (b *bench) snapshot(req providers.CreateRequest) providers.Snapshot {
 		b.t.Errorf("snapshot %+v", made)
 	}
 	return made
+}
+
+// restore asks again where the machine is busy for a moment, as with the end of
+// the copy.
+func (b *bench) restore(machine providers.MachineID, id providers.SnapshotID) error {
+	ctx, cancel := context.WithTimeout(b.t.Context(), b.Patience)
+	defer cancel()
+	return b.insist(ctx, func() error { return b.snapshotter().Restore(ctx, machine, id) })
 }
 
 func snapshotRepeats(t T, s *suite) {
