@@ -139,44 +139,12 @@ func (p *Provider) leftovers(installation providers.InstallationID) []providers.
 	return out
 }
 
-// watcher is one Watch.
-type watcher struct {
-	installation providers.InstallationID
-	hints        chan providers.MachineID
-}
-
 // Watch tells of every change, but for those that come faster than they are
 // heard.
 func (p *Provider) Watch(ctx context.Context, installation providers.InstallationID, changed func(providers.MachineID)) error {
-	const mostWaiting = 256
-	w := &watcher{installation, make(chan providers.MachineID, mostWaiting)}
-	p.mu.Lock()
-	p.watchers[w] = struct{}{}
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		delete(p.watchers, w)
-	}()
-	for {
-		select {
-		case id := <-w.hints:
-			changed(id)
-		case <-ctx.Done():
-			return nil
-		}
-	}
+	p.hints.Watch(ctx, installation, changed)
+	return nil
 }
 
-// changed tells who watches. The caller holds p.mu.
-func (p *Provider) changed(m *providers.Machine) {
-	for w := range p.watchers {
-		if w.installation != m.Installation {
-			continue
-		}
-		select {
-		case w.hints <- m.ID:
-		default:
-		}
-	}
-}
+// changed tells who watches.
+func (p *Provider) changed(m *providers.Machine) { p.hints.Tell(m.Installation, m.ID) }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Name is what this provider is called.
@@ -61,7 +62,8 @@ func LostAnswer() Fault {
 
 // Provider is a cloud in memory. The zero value is not ready: use New.
 type Provider struct {
-	now func() time.Time
+	now   func() time.Time
+	hints sdk.Hints
 
 	mu sync.Mutex
 	// mu guards the fields below. settings are nil before Configure.
@@ -77,7 +79,6 @@ type Provider struct {
 	consoles  map[providers.MachineID][]byte
 	faults    map[Call][]Fault
 	counts    map[Call]int
-	watchers  map[*watcher]struct{}
 }
 
 // disk is a data disk that is kept of a machine that is gone.
@@ -106,7 +107,6 @@ func New(now func() time.Time) *Provider {
 		consoles:  map[providers.MachineID][]byte{},
 		faults:    map[Call][]Fault{},
 		counts:    map[Call]int{},
-		watchers:  map[*watcher]struct{}{},
 	}
 }
 
@@ -318,7 +318,7 @@ func (p *Provider) create(req providers.CreateRequest) (providers.Machine, error
 		return providers.Machine{}, err
 	}
 	if m, ok := p.machines[req.Machine]; ok {
-		return p.observe(m), same(m, req)
+		return p.observe(m), sdk.Same(*m, req)
 	}
 	if _, kept := p.kept[req.Machine]; kept {
 		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "a data disk is kept of machine %s", req.Machine)
@@ -371,17 +371,6 @@ func (p *Provider) check(req providers.CreateRequest) (place, error) {
 		return place{}, providers.Errorf(providers.CodeInvalid, "config is empty")
 	}
 	return p.settings.place(req.Spec.Region, req.Spec.Size)
-}
-
-// same refuses a request that is not the one m was made by.
-func same(m *providers.Machine, req providers.CreateRequest) error {
-	switch {
-	case m.Installation != req.Installation:
-		return providers.Errorf(providers.CodeConflict, "machine %s belongs to another installation", m.ID)
-	case m.SpecHash != req.Spec.Hash():
-		return providers.Errorf(providers.CodeConflict, "machine %s was made from another spec", m.ID)
-	}
-	return nil
 }
 
 // observe is a copy that the caller may keep. The caller holds p.mu.
@@ -455,11 +444,8 @@ func (p *Provider) Apply(ctx context.Context, change providers.Change) (out prov
 			return notFound(change.Machine)
 		}
 		data := dataDisk(m)
-		switch {
-		case change.Generation < m.Generation:
-			return providers.Errorf(providers.CodeConflict, "generation %d is older than %d", change.Generation, m.Generation)
-		case change.DataBytes != 0 && change.DataBytes < data.Bytes:
-			return providers.Errorf(providers.CodeInvalid, "data_bytes is %d, and the disk has %d: it only grows", change.DataBytes, data.Bytes)
+		if err := sdk.CheckChange(*m, data.Bytes, change); err != nil {
+			return err
 		}
 		data.Bytes = max(data.Bytes, change.DataBytes)
 		m.Generation, m.Drift = change.Generation, ""

@@ -25,6 +25,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Name is what this provider is called.
@@ -69,9 +70,7 @@ type Provider struct {
 	// images holds a lock for each release whose image was asked for.
 	images map[attest.ReleaseDigest]*sync.Mutex
 
-	watching sync.Mutex
-	// watching guards watchers. It is taken last.
-	watchers map[*watcher]struct{}
+	hints sdk.Hints
 }
 
 var (
@@ -101,7 +100,6 @@ func New(opts Options) *Provider {
 		machines: map[providers.MachineID]*machine{},
 		ports:    map[int]struct{}{},
 		images:   map[attest.ReleaseDigest]*sync.Mutex{},
-		watchers: map[*watcher]struct{}{},
 	}
 }
 
