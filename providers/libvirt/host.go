@@ -11,6 +11,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // host is a host and the way to it.
@@ -23,7 +24,7 @@ type host struct {
 	// mu guards link, which is nil where there is no connection, and images,
 	// which are those that were seen: they never change.
 	link   *link
-	images map[attest.ReleaseDigest]imageInfo
+	images map[attest.ReleaseDigest]sdk.ImageInfo
 }
 
 // link is a connection, with what does not change while it lasts.

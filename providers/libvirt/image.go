@@ -12,38 +12,16 @@ import (
 	libvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/sdk"
 )
-
-// imageInfo is what an image on a host was verified to be.
-type imageInfo struct {
-	SHA256   attest.Digest `json:"sha256"`
-	Bytes    int64         `json:"bytes"`
-	Firmware *firmwareInfo `json:"firmware,omitempty"`
-}
-
-type firmwareInfo struct {
-	Code      attest.Digest `json:"code"`
-	Variables attest.Digest `json:"variables"`
-	Shapes    []board.Shape `json:"shapes"`
-}
-
-func infoOf(image providers.Image) imageInfo {
-	info := imageInfo{SHA256: image.SHA256, Bytes: image.Bytes}
-	if f := image.Firmware; f != nil {
-		info.Firmware = &firmwareInfo{Code: f.Code.SHA256, Variables: f.Variables.SHA256, Shapes: f.Shapes}
-	}
-	return info
-}
 
 // infoBytes is the size of the volume that says what an image is.
 const infoBytes = 64 << 10
 
 // imageInfo answers nil where the host does not have the image, or not all of
 // it.
-func (l *link) imageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
+func (l *link) imageInfo(release attest.ReleaseDigest) (*sdk.ImageInfo, error) {
 	vol, err := l.StorageVolLookupByName(l.files.StoragePool, imageName(release, imageInfoName))
 	if is(err, libvirt.ErrNoStorageVol) {
 		return nil, nil //nolint:nilnil // no image is an answer
@@ -55,7 +33,7 @@ func (l *link) imageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	var info imageInfo
+	var info sdk.ImageInfo
 	if json.Unmarshal([]byte(strings.TrimRight(text, "\x00")), &info) != nil {
 		// It was being written when its writer ended.
 		return nil, nil //nolint:nilnil,nilerr // half an image is none
@@ -65,7 +43,7 @@ func (l *link) imageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
 
 // image answers what a release's image is: nil where it is not here. libvirt's
 // own list of a pool's volumes may have gaps until it reads the pool again.
-func (h *host) image(l *link, release attest.ReleaseDigest) (*imageInfo, error) {
+func (h *host) image(l *link, release attest.ReleaseDigest) (*sdk.ImageInfo, error) {
 	h.mu.Lock()
 	seen, ok := h.images[release]
 	h.mu.Unlock()
@@ -85,7 +63,7 @@ func (h *host) image(l *link, release attest.ReleaseDigest) (*imageInfo, error) 
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.images == nil {
-		h.images = map[attest.ReleaseDigest]imageInfo{}
+		h.images = map[attest.ReleaseDigest]sdk.ImageInfo{}
 	}
 	h.images[release] = *info
 	return info, nil
@@ -138,7 +116,7 @@ func (p *Provider) ensureOn(ctx context.Context, h *host, image providers.Image,
 		return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "bringing the image to host %s was given up", h.Name), err)
 	}
 	defer give()
-	var known *imageInfo
+	var known *sdk.ImageInfo
 	err = h.do(ctx, "looking for the image", func(l *link) error {
 		known, err = l.imageInfo(image.Release)
 		return err
@@ -148,7 +126,7 @@ func (p *Provider) ensureOn(ctx context.Context, h *host, image providers.Image,
 		return asking(err)
 	case known == nil:
 		return h.bring(ctx, image, progress)
-	case !reflect.DeepEqual(*known, infoOf(image)):
+	case !reflect.DeepEqual(*known, sdk.InfoOf(image)):
 		return providers.Errorf(providers.CodeConflict, "release %s has another image or firmware on host %s: sha256 %s", image.Release, h.Name, known.SHA256)
 	}
 	return nil
@@ -171,7 +149,7 @@ func (h *host) bring(ctx context.Context, image providers.Image, progress func(d
 	if err := h.upload(ctx, disks, imageName(image.Release, imageDisk), "image", disk, progress); err != nil {
 		return err
 	}
-	info, err := json.Marshal(infoOf(image))
+	info, err := json.Marshal(sdk.InfoOf(image))
 	if err != nil {
 		return fmt.Errorf("describing the image: %w", err)
 	}

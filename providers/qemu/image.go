@@ -15,9 +15,9 @@ import (
 	"sync"
 
 	"github.com/toolshed-cloud/shed/attest"
-	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 const (
@@ -30,28 +30,6 @@ const (
 	// progressBytes is how much is read between two reports of progress.
 	progressBytes = 8 << 20
 )
-
-// imageInfo is what an imported image was verified to be.
-type imageInfo struct {
-	SHA256 attest.Digest `json:"sha256"`
-	Bytes  int64         `json:"bytes"`
-	// Firmware is nil where the release leaves it to this host.
-	Firmware *firmwareInfo `json:"firmware,omitempty"`
-}
-
-type firmwareInfo struct {
-	Code      attest.Digest `json:"code"`
-	Variables attest.Digest `json:"variables"`
-	Shapes    []board.Shape `json:"shapes"`
-}
-
-func infoOf(image providers.Image) imageInfo {
-	info := imageInfo{SHA256: image.SHA256, Bytes: image.Bytes}
-	if f := image.Firmware; f != nil {
-		info.Firmware = &firmwareInfo{Code: f.Code.SHA256, Variables: f.Variables.SHA256, Shapes: f.Shapes}
-	}
-	return info
-}
 
 func (c *config) imagePath(release attest.ReleaseDigest) string {
 	return c.path(imagesDir, release.String(), diskFile)
@@ -108,7 +86,7 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 	if known == nil {
 		return failure(c.importImage(ctx, image, progress), "importing the image")
 	}
-	if !reflect.DeepEqual(*known, infoOf(image)) {
+	if !reflect.DeepEqual(*known, sdk.InfoOf(image)) {
 		return providers.Errorf(providers.CodeConflict, "release %s has another image or firmware here: sha256 %s", image.Release, known.SHA256)
 	}
 	progress(image.Bytes, image.Bytes)
@@ -128,7 +106,7 @@ func (p *Provider) imageLock(release attest.ReleaseDigest) *sync.Mutex {
 }
 
 // readImageInfo answers nil where the image is not here.
-func (c *config) readImageInfo(release attest.ReleaseDigest) (*imageInfo, error) {
+func (c *config) readImageInfo(release attest.ReleaseDigest) (*sdk.ImageInfo, error) {
 	b, err := os.ReadFile(filepath.Join(filepath.Dir(c.imagePath(release)), imageInfoFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil //nolint:nilnil // no image is an answer
@@ -136,7 +114,7 @@ func (c *config) readImageInfo(release attest.ReleaseDigest) (*imageInfo, error)
 	if err != nil {
 		return nil, err
 	}
-	var info imageInfo
+	var info sdk.ImageInfo
 	if err := json.Unmarshal(b, &info); err != nil {
 		return nil, fmt.Errorf("reading %s: %w", imageInfoFile, err)
 	}
@@ -162,7 +140,7 @@ func (c *config) importImage(ctx context.Context, image providers.Image, progres
 	if err := copyImage(ctx, filepath.Join(fresh, diskFile), "image", disk, progress); err != nil {
 		return err
 	}
-	info, err := json.Marshal(infoOf(image))
+	info, err := json.Marshal(sdk.InfoOf(image))
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,33 @@
+package sdk
+
+import (
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// ImageInfo is what an imported image was verified to be, as a provider keeps
+// it beside the image: another one of the same release is a conflict.
+type ImageInfo struct {
+	SHA256 attest.Digest `json:"sha256"`
+	Bytes  int64         `json:"bytes"`
+	// Firmware is the release's own; nil where it brings none.
+	Firmware *FirmwareInfo `json:"firmware,omitempty"`
+}
+
+// FirmwareInfo is what an image's firmware was verified to be, and the machines
+// that the release knows the registers of.
+type FirmwareInfo struct {
+	Code      attest.Digest `json:"code"`
+	Variables attest.Digest `json:"variables"`
+	Shapes    []board.Shape `json:"shapes"`
+}
+
+// InfoOf is what an image has to be.
+func InfoOf(image providers.Image) ImageInfo {
+	info := ImageInfo{SHA256: image.SHA256, Bytes: image.Bytes}
+	if f := image.Firmware; f != nil {
+		info.Firmware = &FirmwareInfo{Code: f.Code.SHA256, Variables: f.Variables.SHA256, Shapes: f.Shapes}
+	}
+	return info
+}
