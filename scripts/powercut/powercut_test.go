@@ -23,7 +23,7 @@ const (
 	diskBytes = 192 << 20
 	seed      = 2026
 	// patience is several times what software emulation takes for a step.
-	patience = 10 * time.Minute
+	patience = 25 * time.Minute
 )
 
 // cuts is how often the power is cut.
