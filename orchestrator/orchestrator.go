@@ -135,6 +135,8 @@ type Enrolment struct {
 	// Running and Healthy are the last heartbeat's.
 	Running bool `json:"running,omitempty"`
 	Healthy bool `json:"healthy,omitempty"`
+	// AwaitingOwner is the last heartbeat's too.
+	AwaitingOwner bool `json:"awaiting_owner,omitempty"`
 }
 
 // NextBoot forgets what only held for the boot that ended.
@@ -183,11 +185,14 @@ type Instance struct {
 	// Restoring is the snapshot that the data disk is set back to once the
 	// machine is off; empty for none.
 	Restoring providers.SnapshotID `json:"restoring,omitempty"`
+	// DataOf is the machine before, whose data disk was kept and is to be this
+	// one's; empty for none.
+	DataOf providers.MachineID `json:"data_of,omitempty"`
 	// Attempts counts refusals in a row, Repairs restarts since the machine
 	// was last well.
 	Attempts int `json:"attempts,omitempty"`
 	Repairs  int `json:"repairs,omitempty"`
-	// Endpoint is where clients reach the machine; shown while Ready only.
+	// Endpoint is where clients reach the machine; shown while it is routed to.
 	Endpoint string `json:"endpoint,omitempty"`
 
 	Enrolment Enrolment `json:"enrolment,omitzero"`
@@ -196,7 +201,7 @@ type Instance struct {
 
 // URL is where the owner's client goes; empty unless the machine is routed to.
 func (i Instance) URL() string {
-	if i.State != StateReady || i.Endpoint == "" {
+	if i.State != StateReady && i.State != StateAwaitingOwner || i.Endpoint == "" {
 		return ""
 	}
 	return "https://" + i.Endpoint

@@ -56,7 +56,7 @@ func TestEnterLimitsTheStatesThatMustEnd(t *testing.T) {
 	limits := orchestrator.Limits{Requested: 1, Creating: 2, Booting: 3, Enrolling: 4, Deleting: 5}
 	want := map[orchestrator.State]time.Duration{
 		orchestrator.StateRequested: 1, orchestrator.StateCreating: 2, orchestrator.StateBooting: 3,
-		orchestrator.StateEnrolling: 4, orchestrator.StateDeleting: 5,
+		orchestrator.StateEnrolling: 4, orchestrator.StateReplacing: 5, orchestrator.StateDeleting: 5,
 	}
 	for _, s := range orchestrator.States {
 		i := orchestrator.Instance{ID: "x", State: orchestrator.StateRequested, Attempts: 3, Lasted: time.Hour}
@@ -81,6 +81,10 @@ func TestAdvance(t *testing.T) {
 	accepted := orchestrator.Enrolment{ChallengedAt: now, Judged: true, Accepted: true, Verdict: "accepted"}
 	healthy := accepted
 	healthy.Healthy = true
+	locked := accepted
+	locked.AwaitingOwner = true
+	lockedAndRefused := refused
+	lockedAndRefused.AwaitingOwner = true
 	const endpoint = "127.0.0.1:1"
 	for _, c := range []struct {
 		name     string
@@ -106,6 +110,17 @@ func TestAdvance(t *testing.T) {
 		{"quarantined and refused again", "quarantined", refused, endpoint, false, "quarantined"},
 		{"quarantined and accepted", "quarantined", accepted, endpoint, false, "enrolling"},
 		{"quarantined, accepted and serving", "quarantined", healthy, endpoint, false, "ready"},
+		{"waiting for its owner", "enrolling", locked, endpoint, false, "awaiting-owner"},
+		{"waiting for its owner where nobody knows", "enrolling", locked, "", false, "enrolling"},
+		{"refused and waiting", "enrolling", lockedAndRefused, endpoint, false, "quarantined"},
+		{"still waiting", "awaiting-owner", locked, endpoint, false, "awaiting-owner"},
+		{"waiting and then refused", "awaiting-owner", refused, endpoint, false, "quarantined"},
+		{"unlocked", "awaiting-owner", healthy, endpoint, false, "ready"},
+		{"unlocked and not serving yet", "awaiting-owner", accepted, endpoint, false, "awaiting-owner"},
+		{"ready and then locked", "ready", locked, endpoint, false, "awaiting-owner"},
+		{"quarantined and waiting", "quarantined", locked, endpoint, false, "awaiting-owner"},
+		{"locked before its power was cycled", "booting", locked, endpoint, true, "booting"},
+		{"replacing", "replacing", healthy, endpoint, false, "replacing"},
 		{"creating", "creating", healthy, endpoint, false, "creating"},
 		{"deleting", "deleting", healthy, endpoint, false, "deleting"},
 	} {
@@ -119,10 +134,11 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
-func TestURLIsForReadyMachinesAlone(t *testing.T) {
+// A machine that waits for its owner is routed to as well: nobody else unlocks it.
+func TestURLIsForMachinesOfTheirOwners(t *testing.T) {
 	for _, s := range orchestrator.States {
 		i := orchestrator.Instance{State: s, Endpoint: "127.0.0.1:1"}
-		if got, want := i.URL() != "", s == orchestrator.StateReady; got != want {
+		if got, want := i.URL() != "", s == orchestrator.StateReady || s == orchestrator.StateAwaitingOwner; got != want {
 			t.Errorf("%s: url %q", s, i.URL())
 		}
 	}

@@ -20,6 +20,12 @@ const (
 	StateBooting   State = "booting"
 	StateEnrolling State = "enrolling"
 	StateReady     State = "ready"
+	// StateReplacing takes the machine away and keeps its data disk, for
+	// another.
+	StateReplacing State = "replacing"
+	// StateAwaitingOwner is a machine whose data only its owner's key opens. It
+	// is routed to: nobody else can bring the key.
+	StateAwaitingOwner State = "awaiting-owner"
 	// StateQuarantined is a machine that lives and proves something else than
 	// it should. It is shown and never routed to.
 	StateQuarantined State = "quarantined"
@@ -34,7 +40,7 @@ const (
 // States lists every state in display order.
 var States = [...]State{
 	StateWaiting, StateRequested, StateCreating, StateBooting, StateEnrolling, StateReady,
-	StateQuarantined, StateStopped, StateFailed, StateDeleting, StateDeleted,
+	StateReplacing, StateAwaitingOwner, StateQuarantined, StateStopped, StateFailed, StateDeleting, StateDeleted,
 }
 
 // HoldsPlace reports whether an instance in this state counts against the cap:
@@ -56,6 +62,7 @@ func (l Limits) of(s State) time.Duration {
 		StateCreating:  l.Creating,
 		StateBooting:   l.Booting,
 		StateEnrolling: l.Enrolling,
+		StateReplacing: l.Deleting,
 		StateDeleting:  l.Deleting,
 	}[s]
 }
@@ -79,12 +86,16 @@ func (i *Instance) Advance(now time.Time, limits Limits) (e Event, ok bool) {
 	enter := func(s State, reason string) (Event, bool) { return i.Enter(s, reason, now, limits), true }
 	rising := i.State == StateBooting || i.State == StateEnrolling
 	judged := shown.Judged && i.Endpoint != ""
+	up := i.State == StateReady || i.State == StateAwaitingOwner
 	switch {
 	case rising && i.Cycling:
 		return e, false
-	case rising && judged && !shown.Accepted, i.State == StateReady && !shown.Accepted && shown.Judged:
+	case rising && judged && !shown.Accepted, up && !shown.Accepted && shown.Judged:
 		return enter(StateQuarantined, shown.Verdict)
-	case rising && judged && shown.Healthy, i.State == StateQuarantined && shown.Accepted && shown.Healthy:
+	case shown.AwaitingOwner && shown.Accepted && (rising && judged || i.State == StateReady || i.State == StateQuarantined):
+		return enter(StateAwaitingOwner, "its owner has to hand it the key of the data: shed recover")
+	case rising && judged && shown.Healthy, i.State == StateQuarantined && shown.Accepted && shown.Healthy,
+		i.State == StateAwaitingOwner && shown.Healthy:
 		return enter(StateReady, shown.Verdict)
 	case i.State == StateBooting && judged, i.State == StateQuarantined && shown.Accepted:
 		return enter(StateEnrolling, "accepted, and not yet serving")
@@ -118,10 +129,29 @@ func (i *Instance) Retry(now time.Time, limits Limits) (Event, error) {
 		return Event{}, fmt.Errorf("instance %s is %s, neither failed nor quarantined: %w", i.ID, i.State, ErrConflict)
 	}
 	i.Repairs = 0
+	if !i.Created && i.DataOf != "" {
+		return i.Enter(StateReplacing, reason, now, limits), nil
+	}
 	if !i.Created {
 		return i.Enter(StateRequested, reason, now, limits), nil
 	}
 	return i.Enter(StateBooting, reason, now, limits), nil
+}
+
+// Replace takes the machine away for another, which gets its data disk; the data
+// opens once its owner has handed that machine the key. The error is ErrConflict
+// where there is no machine, or one is being replaced already.
+func (i *Instance) Replace(now time.Time, limits Limits) (Event, error) {
+	switch {
+	case i.Desired == Absent:
+		return Event{}, fmt.Errorf("instance %s is being deleted: %w", i.ID, ErrConflict)
+	case i.DataOf != "":
+		return Event{}, fmt.Errorf("instance %s gets another machine already: %w", i.ID, ErrConflict)
+	case !i.Created || i.State == StateDeleted:
+		return Event{}, fmt.Errorf("instance %s has no machine yet: %w", i.ID, ErrConflict)
+	}
+	i.DataOf, i.Restoring, i.Cycling = i.Machine, "", false
+	return i.Enter(StateReplacing, "its data disk is kept for another machine", now, limits), nil
 }
 
 // Restore has the data disk set back to a snapshot, for which the machine is

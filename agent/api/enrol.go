@@ -73,14 +73,16 @@ type EnrolResult struct {
 	HeartbeatMS int64 `json:"heartbeat_ms"`
 }
 
-// Heartbeat says that a machine lives and whether its payload serves. It has
-// no free fields: what it can say is two bits.
+// Heartbeat says that a machine lives and whether its payload serves, or waits
+// for its owner. It has no free fields: what it can say is three bits.
 type Heartbeat struct {
 	Machine string `json:"machine"`
 	// Running says that the payload's process is up, Healthy that its
 	// health probe answers.
 	Running bool `json:"running"`
 	Healthy bool `json:"healthy"`
+	// AwaitingOwner says that there is data which only its owner's key opens.
+	AwaitingOwner bool `json:"awaiting_owner,omitempty"`
 }
 
 // HeartbeatAnswer brings what has aged at the machine.

@@ -1,6 +1,7 @@
 // Package enrol is the machine's side of its control plane: it introduces
-// itself, proves what it is, and from then on sends heartbeats of two bits:
-// whether the payload runs and whether it is healthy.
+// itself, proves what it is, and from then on sends heartbeats of three bits:
+// whether the payload runs, whether it is healthy, and whether the data waits
+// for its owner.
 //
 // Invariants: the machine dials, nothing dials it; the control plane is known
 // by its pinned key alone; both calls of an enrolment use one connection; the
@@ -34,6 +35,8 @@ type Machine interface {
 	// Endorse keeps what the control plane has for others to check the
 	// machine's keys with; an error says that it is unusable.
 	Endorse(endorsements []byte) error
+	// Awaiting says that there is data which only its owner's key opens.
+	Awaiting() bool
 }
 
 // Payload is whose health is reported.
@@ -141,7 +144,7 @@ func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.D
 	for {
 		var answer api.HeartbeatAnswer
 		err := call(ctx, conn, api.HeartbeatPath, api.Heartbeat{
-			Machine: e.Config.Machine, Running: e.Payload.Running(), Healthy: e.Payload.Healthy(),
+			Machine: e.Config.Machine, Running: e.Payload.Running(), Healthy: e.Payload.Healthy(), AwaitingOwner: e.Machine.Awaiting(),
 		}, &answer)
 		if err != nil {
 			return err

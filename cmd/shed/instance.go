@@ -19,14 +19,14 @@ instance has.`
 func newInstanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instance",
-		Short: "list, show, create, delete, retry, grow and copy instances",
+		Short: "list, show, create, delete, retry, replace, grow and copy instances",
 		Long:  instanceLong,
 	}
 	adminFlags(cmd)
 	cmd.AddCommand(
 		newInstanceListCommand(), newInstanceShowCommand(), newInstanceCreateCommand(), newInstanceWaitCommand(),
 		newInstanceDeleteCommand(), newInstanceRetryCommand(), newInstanceConsoleCommand(),
-		newInstanceResizeCommand(), newInstanceSnapshotCommand(), newInstanceRestoreCommand(),
+		newInstanceReplaceCommand(), newInstanceResizeCommand(), newInstanceSnapshotCommand(), newInstanceRestoreCommand(),
 	)
 	return cmd
 }

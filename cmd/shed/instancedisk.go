@@ -57,6 +57,44 @@ func parseSize(text string) (int64, error) {
 	return n * factor, nil
 }
 
+const replaceLong = `replace gives an instance another machine, for one that is lost or whose TPM is. The
+machine goes, its data disk is kept and becomes the other machine's, at the same
+place. Nobody but the owner opens the data there: the instance is then
+awaiting-owner, until the owner runs shed recover with the recovery key that they
+claimed the first machine with. A machine that still serves its owner stops
+doing so. On a terminal it asks first; elsewhere, or with --yes, it does not.
+
+` + instanceLong
+
+func newInstanceReplaceCommand() *cobra.Command {
+	var w waitOptions
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "replace INSTANCE",
+		Short: "give an instance another machine with its data disk",
+		Long:  replaceLong,
+		Args:  cobra.ExactArgs(1),
+		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, args []string) error {
+			i, err := c.Find(cmd.Context(), args[0])
+			if err != nil {
+				return err
+			}
+			if !yes {
+				if err := confirm(cmd, "give instance "+i.ID+" another machine, which its owner has to unlock?"); err != nil {
+					return err
+				}
+			}
+			if i, err = c.Replace(cmd.Context(), i.ID); err != nil {
+				return err
+			}
+			return w.finish(cmd, c, i, "awaiting-owner")
+		}),
+	}
+	cmd.Flags().BoolVarP(&yes, "yes", "y", false, "do not ask")
+	w.flags(cmd, "awaiting-owner")
+	return cmd
+}
+
 const snapshotLong = `snapshot copies an instance's data disk as it is at that moment, as after a power
 cut. The copy is as encrypted as the disk is: nobody but the owner's machine
 reads it. ` + "`shed instance restore`" + ` sets the disk back to it, which the owner can tell.

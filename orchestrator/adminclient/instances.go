@@ -120,6 +120,13 @@ func (c *Client) Retry(ctx context.Context, id string) (i Instance, err error) {
 	return i, err
 }
 
+// Replace gives an instance another machine with the data disk of the one it
+// has. Errors are those of every call.
+func (c *Client) Replace(ctx context.Context, id string) (i Instance, err error) {
+	err = c.call(ctx, http.MethodPost, instancePath(id)+"/replace", nil, &i)
+	return i, err
+}
+
 // Releases lists all of them, the default first. Errors are those of every
 // call.
 func (c *Client) Releases(ctx context.Context) ([]Release, error) {

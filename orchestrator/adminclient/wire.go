@@ -17,7 +17,7 @@ type Instance struct {
 	Generation uint64 `json:"generation"`
 	Machine    string `json:"machine,omitempty"`
 	Release    string `json:"release,omitempty"`
-	URL        string `json:"url,omitempty" doc:"where the owner's client goes, while it is ready"`
+	URL        string `json:"url,omitempty" doc:"where the owner's client goes, while it is ready or awaits its owner"`
 	// UnroutedInbound lets an operator look at a quarantined machine.
 	UnroutedInbound   string          `json:"unrouted_inbound,omitempty" doc:"where a quarantined machine listens; nothing is routed there"`
 	Tier              string          `json:"tier,omitempty" doc:"the control plane's appraisal; the owner's client makes its own"`

@@ -46,6 +46,7 @@ func (s *Server) instances(a huma.API) {
 	huma.Register(a, huma.Operation{OperationID: "show-instance", Method: http.MethodGet, Path: path + "/{id}", Summary: "show an instance"}, s.show)
 	huma.Register(a, huma.Operation{OperationID: "delete-instance", Method: http.MethodDelete, Path: path + "/{id}", Summary: "delete an instance and its data", DefaultStatus: http.StatusAccepted}, s.remove)
 	huma.Register(a, huma.Operation{OperationID: "retry-instance", Method: http.MethodPost, Path: path + "/{id}/retry", Summary: "try a failed or quarantined instance again", DefaultStatus: http.StatusAccepted}, s.retry)
+	huma.Register(a, huma.Operation{OperationID: "replace-instance", Method: http.MethodPost, Path: path + "/{id}/replace", Summary: "give an instance another machine with the data disk of the one it has", DefaultStatus: http.StatusAccepted}, s.replace)
 	huma.Register(a, huma.Operation{OperationID: "resize-instance", Method: http.MethodPost, Path: path + "/{id}/resize", Summary: "grow an instance's data disk", DefaultStatus: http.StatusAccepted}, s.resize)
 	huma.Register(a, huma.Operation{OperationID: "show-console", Method: http.MethodGet, Path: path + "/{id}/console", Summary: "stream a machine's console"}, s.console)
 }
@@ -132,12 +133,26 @@ func (s *Server) remove(ctx context.Context, in *idInput) (*body[Instance], erro
 }
 
 func (s *Server) retry(ctx context.Context, in *idInput) (*body[Instance], error) {
-	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
+	return s.move(ctx, in.ID, func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(s.Clock(), s.Limits) })
+}
+
+func (s *Server) replace(ctx context.Context, in *idInput) (*body[Instance], error) {
+	return s.move(ctx, in.ID, func(i *orchestrator.Instance) (orchestrator.Event, error) {
+		if i.Created && !s.Provider(i.Plan.Provider).AttachesData {
+			return orchestrator.Event{}, problem.New(http.StatusNotImplemented, "no-attach-data", "this provider gives no machine the data disk of another")
+		}
+		return i.Replace(s.Clock(), s.Limits)
+	})
+}
+
+// move puts an instance into another state, from which the reconciler goes on.
+func (s *Server) move(ctx context.Context, id string, to func(*orchestrator.Instance) (orchestrator.Event, error)) (*body[Instance], error) {
+	return s.change(ctx, id, func(tx store.Tx, id orchestrator.InstanceID) error {
 		i, err := tx.Instance(id)
 		if err != nil {
 			return err
 		}
-		event, err := i.Retry(s.Clock(), s.Limits)
+		event, err := to(&i)
 		if err != nil {
 			return err
 		}

@@ -40,6 +40,8 @@ type Provider struct {
 	Info        providers.Info
 	Consoler    providers.Consoler
 	Snapshotter providers.Snapshotter
+	// AttachesData says that a machine can have the disk of another.
+	AttachesData bool
 }
 
 // Parts are what a Server is made from. Log may be nil.

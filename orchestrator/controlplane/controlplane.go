@@ -206,8 +206,10 @@ func steady() func() time.Duration {
 func (p *ControlPlane) parts(policy reconcile.Policy) reconcile.Parts {
 	return reconcile.Parts{
 		Store: p.store, Queue: monitor.Queue{Queue: p.store, Metrics: p.metrics},
-		Providers: p.measured(), Watchers: p.watchers(),
-		Clock: p.Clock, Steady: steady(), Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
+		Providers: p.measured(), Watchers: able[providers.Watcher](p, providers.CapabilityWatch),
+		Snapshotters: able[providers.Snapshotter](p, providers.CapabilitySnapshot),
+		Attachers:    able[providers.DataAttacher](p, providers.CapabilityAttachData),
+		Clock:        p.Clock, Steady: steady(), Random: p.Random, Logger: p.Logger.Named("reconcile"), Trap: failpoint.Here, Policy: policy,
 	}
 }
 

@@ -61,31 +61,21 @@ type measured struct {
 	reconcile.Imager
 }
 
-// snapshotting is one that makes snapshots too.
-type snapshotting struct {
-	measured
-	providers.Snapshotter
-}
-
 // measured is what the reconciler makes machines with.
 func (p *ControlPlane) measured() map[string]reconcile.Provider {
 	all := make(map[string]reconcile.Provider, len(p.providers))
 	for name, provider := range p.providers {
-		m := measured{monitor.Machines{Machines: provider, Metrics: p.metrics}, provider}
-		all[name] = m
-		if s, ok := provider.Provider.(providers.Snapshotter); ok && provider.has(providers.CapabilitySnapshot) {
-			all[name] = snapshotting{m, s}
-		}
+		all[name] = measured{monitor.Machines{Machines: provider, Metrics: p.metrics}, provider}
 	}
 	return all
 }
 
-// watchers are the providers that tell of changes.
-func (p *ControlPlane) watchers() map[string]providers.Watcher {
-	all := map[string]providers.Watcher{}
+// able are the providers that say they have a capability.
+func able[Ability any](p *ControlPlane, c providers.Capability) map[string]Ability {
+	all := map[string]Ability{}
 	for name, provider := range p.providers {
-		if w, ok := provider.Provider.(providers.Watcher); ok && provider.has(providers.CapabilityWatch) {
-			all[name] = w
+		if a, ok := provider.Provider.(Ability); ok && provider.has(c) {
+			all[name] = a
 		}
 	}
 	return all
@@ -100,7 +90,7 @@ func (p *ControlPlane) abilities(name string) api.Provider {
 	if !ok {
 		return api.Provider{}
 	}
-	out := api.Provider{Catalog: provider, Info: provider.info}
+	out := api.Provider{Catalog: provider, Info: provider.info, AttachesData: provider.has(providers.CapabilityAttachData)}
 	if c, ok := provider.Provider.(providers.Consoler); ok && provider.has(providers.CapabilityConsole) {
 		out.Consoler = c
 	}

@@ -34,7 +34,7 @@ var errStranger = problem.New(http.StatusForbidden, "machine-refused", "no machi
 // faster than the record of its creation.
 var mayEnrol = []orchestrator.State{
 	orchestrator.StateCreating, orchestrator.StateBooting, orchestrator.StateEnrolling,
-	orchestrator.StateReady, orchestrator.StateQuarantined,
+	orchestrator.StateReady, orchestrator.StateAwaitingOwner, orchestrator.StateQuarantined,
 }
 
 func expected(i orchestrator.Instance) bool {
@@ -266,12 +266,12 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 	if i.Enrolment.Session.IsZero() || subtle.ConstantTimeCompare(session[:], i.Enrolment.Session[:]) != 1 {
 		return nil, problem.New(http.StatusForbidden, "not-enrolled", "this key has not enrolled: enrol again")
 	}
-	if in.Running == i.Enrolment.Running && in.Healthy == i.Enrolment.Healthy {
+	if in.Running == i.Enrolment.Running && in.Healthy == i.Enrolment.Healthy && in.AwaitingOwner == i.Enrolment.AwaitingOwner {
 		s.beat(machine)
 		return s.refreshed(r, i.Plan.Release), nil
 	}
 	return nil, s.observe(r.Context(), machine, func(_ store.Tx, i *orchestrator.Instance) error {
-		i.Enrolment.Running, i.Enrolment.Healthy = in.Running, in.Healthy
+		i.Enrolment.Running, i.Enrolment.Healthy, i.Enrolment.AwaitingOwner = in.Running, in.Healthy, in.AwaitingOwner
 		return nil
 	})
 }

@@ -125,6 +125,10 @@ func (r *Reconciler) ownership(ctx context.Context, provider string, id provider
 		if i, err = v.Instance(instance); err != nil {
 			return err
 		}
+		if i.DataOf == id && i.State != orchestrator.StateDeleted {
+			// Its disk is kept, for the machine that the instance gets.
+			return nil
+		}
 		if i.Machine != id || i.State == orchestrator.StateDeleted || r.providerName(i.Plan.Provider) != provider {
 			kind = leftover
 		}

@@ -135,6 +135,10 @@ func noRoom(err error) bool {
 func (r *Reconciler) elsewhere(t *step, err error) (moved bool, _ error) {
 	before := placeOf(t.Plan, r.providerName(t.Plan.Provider))
 	r.fill(before, err)
+	if t.DataOf != "" {
+		// The disk that it is to get is there and nowhere else.
+		return false, nil
+	}
 	next, chooseErr := r.choose(t.Wish)
 	if chooseErr != nil || next == before {
 		return false, nil //nolint:nilerr // the refusal says more

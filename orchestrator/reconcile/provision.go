@@ -33,6 +33,10 @@ func (r *Reconciler) release(v store.Reader) (orchestrator.Release, error) {
 // requested makes sure that nothing of an earlier try is there and that the
 // image is, and then fixes the plan.
 func (r *Reconciler) requested(ctx context.Context, t *step) error {
+	if t.DataOf != "" {
+		t.enter(orchestrator.StateReplacing, t.Reason)
+		return nil
+	}
 	if t.Machine != "" {
 		return r.revisit(ctx, t)
 	}
@@ -224,6 +228,8 @@ func (r *Reconciler) created(t *step, m providers.Machine) error {
 	t.Created, t.Uncertain = true, false
 	t.Plan.Config = nil
 	t.Endpoint = m.Endpoint
+	// What it is to have is another's disk, which it gets while it is off.
+	t.Cycling = t.DataOf != ""
 	t.enter(orchestrator.StateBooting, "the provider has accepted it")
 	return nil
 }

@@ -65,8 +65,12 @@ type Parts struct {
 	Store     store.Store
 	Queue     store.Queue
 	Providers map[string]Provider
-	// Watchers are those of the providers that tell of changes.
-	Watchers map[string]providers.Watcher
+	// Watchers are those of the providers that tell of changes, Snapshotters
+	// those that copy data disks, and Attachers those that give a machine the
+	// disk of another.
+	Watchers     map[string]providers.Watcher
+	Snapshotters map[string]providers.Snapshotter
+	Attachers    map[string]providers.DataAttacher
 	// Clock is the wall clock, for what people read. Steady is time that only
 	// goes on, from any moment before the process began its work.
 	Clock  func() time.Time
@@ -282,8 +286,10 @@ func (r *Reconciler) act(ctx context.Context, t *step) error {
 		return r.creating(ctx, t)
 	case orchestrator.StateBooting, orchestrator.StateEnrolling:
 		return r.booting(ctx, t)
-	case orchestrator.StateReady, orchestrator.StateQuarantined:
+	case orchestrator.StateReady, orchestrator.StateAwaitingOwner, orchestrator.StateQuarantined:
 		return r.serving(ctx, t)
+	case orchestrator.StateReplacing:
+		return r.replacing(ctx, t)
 	case orchestrator.StateStopped:
 		t.enter(orchestrator.StateBooting, "the control plane is back")
 		return nil
@@ -302,8 +308,8 @@ func (r *Reconciler) act(ctx context.Context, t *step) error {
 func (r *Reconciler) overdue(t *step) {
 	last := fmt.Sprintf("%s for more than %s (%s)", t.State, t.Limit.Round(time.Second), t.Reason)
 	switch {
-	case t.State == orchestrator.StateDeleting:
-		t.enter(orchestrator.StateDeleting, "still trying: "+last)
+	case t.State == orchestrator.StateDeleting, t.State == orchestrator.StateReplacing:
+		t.enter(t.State, "still trying: "+last)
 	case t.Created && t.Repairs == 0:
 		r.restart(t, last)
 	default:

@@ -152,7 +152,8 @@ func (r *Reconciler) stopped(ctx context.Context, id orchestrator.InstanceID) er
 			return err
 		}
 		switch t.State {
-		case orchestrator.StateBooting, orchestrator.StateEnrolling, orchestrator.StateReady, orchestrator.StateQuarantined:
+		case orchestrator.StateBooting, orchestrator.StateEnrolling, orchestrator.StateReady, orchestrator.StateAwaitingOwner,
+			orchestrator.StateQuarantined:
 		default:
 			return nil
 		}

@@ -29,6 +29,8 @@ func (r *Reconciler) booting(ctx context.Context, t *step) error {
 	switch {
 	case t.Restoring != "" && off:
 		return r.restore(ctx, t)
+	case t.DataOf != "" && off:
+		return r.attach(ctx, t)
 	case t.Cycling && off:
 		t.Cycling = false
 		return r.power(ctx, t, true)
@@ -66,7 +68,8 @@ func (r *Reconciler) advance(t *step) bool {
 // serving watches over a machine with a verdict.
 func (r *Reconciler) serving(ctx context.Context, t *step) error {
 	e := t.Enrolment
-	ready := t.State == orchestrator.StateReady
+	// A machine that waits for its owner is to stay on as one that serves.
+	ready := t.State != orchestrator.StateQuarantined
 	switch {
 	case !e.Judged:
 		t.enter(orchestrator.StateEnrolling, "the machine has booted again")
@@ -159,8 +162,8 @@ func (r *Reconciler) apply(ctx context.Context, t *step, m providers.Machine) (o
 
 // restore sets the data disk of a machine that is off back to a snapshot.
 func (r *Reconciler) restore(ctx context.Context, t *step) error {
-	s, ok := r.machines(t.Plan.Provider).(providers.Snapshotter)
-	if !ok {
+	s := r.Snapshotters[r.providerName(t.Plan.Provider)]
+	if s == nil {
 		t.Restoring = ""
 		t.enter(orchestrator.StateFailed, "the provider makes no snapshots")
 		return nil
@@ -232,6 +235,13 @@ func (r *Reconciler) deleting(ctx context.Context, t *step) error {
 		t.gone()
 		return nil
 	}
+	if t.DataOf != "" && t.DataOf != t.Machine {
+		if err := r.machines(t.Plan.Provider).Delete(ctx, t.DataOf, false); err != nil {
+			return r.refused(ctx, t, "deleting the disk that was kept", err)
+		}
+		t.DataOf = ""
+		return nil
+	}
 	if err := r.machines(t.Plan.Provider).Delete(ctx, t.Machine, false); err != nil {
 		return r.refused(ctx, t, "deleting the machine", err)
 	}
@@ -256,4 +266,5 @@ func (t *step) gone() {
 	t.Enrolment = orchestrator.Enrolment{}
 	t.Endpoint = ""
 	t.Created, t.Uncertain, t.Cycling = false, false, false
+	t.DataOf = ""
 }

@@ -44,6 +44,8 @@ type world struct {
 	policy reconcile.Policy
 	// others are providers besides the cloud.
 	others map[string]reconcile.Provider
+	// locked are the machines whose data waits for its owner.
+	locked func(providers.MachineID) bool
 	// killAt is where the process dies next; empty for nowhere.
 	killAt failpoint.Point
 
@@ -107,6 +109,7 @@ func (w *world) parts(queue store.Queue) reconcile.Parts {
 				panic(crash{at: string(p)})
 			}
 		},
+		Snapshotters: map[string]providers.Snapshotter{"memory": w.cloud}, Attachers: map[string]providers.DataAttacher{"memory": w.cloud},
 		Policy: w.policy,
 	}
 }
@@ -321,7 +324,9 @@ func (w *world) agents() {
 			if err != nil {
 				return err
 			}
-			if i.State != orchestrator.StateBooting && i.State != orchestrator.StateEnrolling || i.Enrolment.Healthy {
+			locked := w.locked != nil && w.locked(id)
+			rising := i.State == orchestrator.StateBooting || i.State == orchestrator.StateEnrolling || i.State == orchestrator.StateAwaitingOwner
+			if !rising || i.Enrolment.Healthy || locked && i.Enrolment.AwaitingOwner {
 				return tx.Seen(map[providers.MachineID]time.Time{id: w.now})
 			}
 			e := &i.Enrolment
@@ -335,7 +340,7 @@ func (w *world) agents() {
 					e.Verdict = w.cloud.altered
 				}
 			default:
-				e.Running, e.Healthy = true, true
+				e.Running, e.Healthy, e.AwaitingOwner = !locked, !locked, locked
 			}
 			return errors.Join(tx.Replace(&i), tx.Seen(map[providers.MachineID]time.Time{id: w.now}))
 		})

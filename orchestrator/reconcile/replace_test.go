@@ -1,0 +1,194 @@
+package reconcile_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/orchestrator"
+	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
+)
+
+// AttachData implements providers.DataAttacher.
+func (c *cloud) AttachData(ctx context.Context, machine, from providers.MachineID) error {
+	return c.do("AttachData", func() error { return c.Provider.AttachData(ctx, machine, from) })
+}
+
+// move is what an operator asks for.
+func (w *world) move(id orchestrator.InstanceID, to func(*orchestrator.Instance) (orchestrator.Event, error)) error {
+	return w.store.Update(w.t.Context(), func(tx store.Tx) error {
+		i, err := tx.Instance(id)
+		if err != nil {
+			return err
+		}
+		if _, err := to(&i); err != nil {
+			return err
+		}
+		return errors.Join(tx.Replace(&i), tx.Enqueue(id))
+	})
+}
+
+func (w *world) replace(id orchestrator.InstanceID) error {
+	return w.move(id, func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Replace(w.now, w.policy.Limits) })
+}
+
+// toReplace is a world with a machine that serves, and whose replacement's data
+// waits for its owner.
+func toReplace(t *testing.T) (w *world, id orchestrator.InstanceID, lost providers.MachineID) {
+	t.Helper()
+	w = newWorld(t)
+	id = w.join("amara").Instance
+	w.reach(id, orchestrator.StateReady)
+	lost = w.instance(id).Machine
+	w.locked = func(m providers.MachineID) bool { return m != lost }
+	return w, id, lost
+}
+
+// Wherever the process dies, an instance gets one other machine with the disk of
+// the one before, which nothing deletes, and serves once its owner was there.
+func TestMachineIsReplaced(t *testing.T) {
+	for _, after := range []bool{false, true} {
+		for at := range 12 {
+			w, id, lost := toReplace(t)
+			if err := w.replace(id); err != nil {
+				t.Fatal(err)
+			}
+			w.cloud.crashAfter, w.cloud.after = at, after
+			if w.survive(func() { w.reach(id, orchestrator.StateAwaitingOwner) }) {
+				w.restart()
+			}
+			w.cloud.crashAfter = -1
+			w.reach(id, orchestrator.StateAwaitingOwner)
+			i := w.instance(id)
+			if i.Machine == lost || i.DataOf != "" || i.URL() == "" {
+				t.Fatalf("call %d: %+v", at, i)
+			}
+			if n := len(w.cloud.Machines()); n != 1 {
+				t.Fatalf("call %d: %d machines", at, n)
+			}
+			if err := w.cloud.AttachData(t.Context(), i.Machine, lost); err != nil {
+				t.Fatalf("call %d: the machine does not have the disk: %v", at, err)
+			}
+			w.locked = nil
+			w.reach(id, orchestrator.StateReady)
+			if i := w.instance(id); i.Enrolment.AwaitingOwner {
+				t.Errorf("%+v", i)
+			}
+		}
+	}
+}
+
+// A machine that the provider has lost is replaced too, as long as its disk is
+// there; without it the instance says so and nothing is made in its place.
+func TestLostMachineIsReplaced(t *testing.T) {
+	for _, kept := range []bool{true, false} {
+		w, id, lost := toReplace(t)
+		if err := w.cloud.Provider.Delete(t.Context(), lost, kept); err != nil {
+			t.Fatal(err)
+		}
+		w.reach(id, orchestrator.StateFailed)
+		if err := w.replace(id); err != nil {
+			t.Fatal(err)
+		}
+		if kept {
+			w.reach(id, orchestrator.StateAwaitingOwner)
+			continue
+		}
+		w.reach(id, orchestrator.StateFailed)
+		if i := w.instance(id); !strings.Contains(i.Reason, "disk of "+string(lost)) || i.DataOf != lost {
+			t.Errorf("%+v", i)
+		}
+	}
+}
+
+// What is asked for twice, or of an instance without a machine, is refused.
+func TestReplacingIsRefused(t *testing.T) {
+	w, id, _ := toReplace(t)
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.replace(id); !errors.Is(err, orchestrator.ErrConflict) {
+		t.Error(err)
+	}
+	w.leave("amara")
+	if err := w.replace(id); !errors.Is(err, orchestrator.ErrConflict) {
+		t.Error(err)
+	}
+	w.reach(id, orchestrator.StateDeleted)
+	w.policy.Places = nil
+	w.restart()
+	waits := w.join("bela").Instance
+	w.pass()
+	if err := w.replace(waits); !errors.Is(err, orchestrator.ErrConflict) {
+		t.Error(err)
+	}
+}
+
+// An instance that is deleted while its machine is replaced leaves nothing, the
+// disk that was kept included.
+func TestDeletedWhileReplaced(t *testing.T) {
+	for at := range 8 {
+		w, id, _ := toReplace(t)
+		if err := w.replace(id); err != nil {
+			t.Fatal(err)
+		}
+		for range at {
+			w.look(id)
+		}
+		w.leave("amara")
+		w.reach(id, orchestrator.StateDeleted)
+		page, err := w.cloud.List(t.Context(), w.policy.Installation, "")
+		if err != nil || len(page.Resources) != 0 {
+			t.Errorf("after %d looks: %v, %v", at, page.Resources, err)
+		}
+	}
+}
+
+// A disk that is kept for a machine to come is no leftover.
+func TestKeptDiskIsNoLeftover(t *testing.T) {
+	w, id, lost := toReplace(t)
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.cloud.fail = func(call string) error {
+		if call == "Create" {
+			return providers.Errorf(providers.CodeUnavailable, "not now")
+		}
+		return nil
+	}
+	w.until("the machine is gone", func() bool { return w.instance(id).Machine != lost })
+	for range 3 {
+		w.sleep(w.policy.OrphanGrace)
+		if err := w.rec.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.cloud.fail = nil
+	// Ten minutes without an answer were too long.
+	w.reach(id, orchestrator.StateFailed)
+	retry := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(w.now, w.policy.Limits) }
+	if err := w.move(id, retry); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateAwaitingOwner)
+}
+
+// Data that does not open on its own machine waits for its owner there, without
+// restarts that would not help.
+func TestDataThatDoesNotOpen(t *testing.T) {
+	w := newWorld(t)
+	id := w.join("amara").Instance
+	w.locked = func(providers.MachineID) bool { return true }
+	w.reach(id, orchestrator.StateAwaitingOwner)
+	machine := w.instance(id).Machine
+	for range 20 {
+		w.sleep(w.policy.HeartbeatLost / 2)
+		w.agents()
+		w.pass()
+	}
+	if i := w.instance(id); i.State != orchestrator.StateAwaitingOwner || i.Repairs != 0 || i.Machine != machine {
+		t.Errorf("%+v", i)
+	}
+}
