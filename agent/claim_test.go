@@ -221,10 +221,14 @@ func TestTokenIsTheMeasuredOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts := agent.Parts{TPM: tpm, Log: zap.NewNop()}
-	if _, err := agent.New(parts, config, api.Token{2}); !errors.Is(err, api.ErrConfig) {
+	m := agent.New(parts)
+	if err := m.Configure(config, api.Token{2}); !errors.Is(err, api.ErrConfig) {
 		t.Errorf("another token: %v", err)
 	}
-	if _, err := agent.New(parts, config, api.Token{1}); err != nil {
+	if _, err := m.Evidence(attest.Channel{}, attest.Nonce{}); !errors.Is(err, api.ErrConfig) {
+		t.Errorf("evidence without a configuration: %v", err)
+	}
+	if err := m.Configure(config, api.Token{1}); err != nil {
 		t.Errorf("the token: %v", err)
 	}
 }

@@ -183,14 +183,14 @@ func (m *machine) boot() {
 	payload := supervise.New(supervise.Payload{
 		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
 	})
-	m.Machine, err = agent.New(agent.Parts{
+	m.Machine = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
 		Volume: &seal.DataVolume{
 			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
 			Format: func(context.Context, string) error { return nil },
 		},
-	}, config, api.Token{})
-	if err != nil {
+	})
+	if err := m.Configure(config, api.Token{}); err != nil {
 		m.t.Fatal(err)
 	}
 	if err := m.OpenData(m.t.Context()); err != nil {
