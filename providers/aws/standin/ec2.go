@@ -31,6 +31,8 @@ func (c *Cloud) ec2(in *call) (answer, *refusal) {
 		}
 	case "AllocateAddress":
 		return c.allocateAddress(in)
+	case "GetInstanceTpmEkPub":
+		return c.tpmKey(in)
 	case "StartInstances":
 		return c.startInstances(in)
 	case "DeleteSecurityGroup":

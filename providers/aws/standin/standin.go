@@ -35,6 +35,15 @@ type Options struct {
 	Limits float64
 	// The clock of the limits and of the faults.
 	Now func() time.Time
+	// Guests boot the instances; nil where none does.
+	Guests Guests
+}
+
+// Guests are machines of a test's own that run for the instances, since none of
+// moto's does.
+type Guests interface {
+	// EndorsementKey is the key of an instance's TPM, a DER SubjectPublicKeyInfo.
+	EndorsementKey(ctx context.Context, instance string) ([]byte, error)
 }
 
 // Cloud is one running stand-in.
@@ -57,9 +66,11 @@ type Cloud struct {
 	images    map[string]image
 	snapshots map[string]*snapshot
 	reasons   map[string]stateReason
-	buckets   map[string]*bucket
-	trouble   trouble
-	requests  int
+	// keys are the endorsement keys of instances that no guest runs for.
+	keys     map[string][]byte
+	buckets  map[string]*bucket
+	trouble  trouble
+	requests int
 }
 
 var _ providertest.Injector = (*Cloud)(nil)
@@ -78,7 +89,7 @@ func Start(ctx context.Context, o Options) (*Cloud, error) {
 		o: o, moto: m, URL: "http://" + l.Addr().String(),
 		actions: map[string]bool{}, tokens: map[string]token{}, cpu: map[string]cpuOptions{},
 		images: map[string]image{}, snapshots: map[string]*snapshot{}, reasons: map[string]stateReason{},
-		buckets: map[string]*bucket{},
+		buckets: map[string]*bucket{}, keys: map[string][]byte{},
 	}
 	c.http = &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = c.http.Serve(l) }()

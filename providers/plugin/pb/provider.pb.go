@@ -2017,6 +2017,95 @@ func (*AttachDataResponse) Descriptor() ([]byte, []int) {
 	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{34}
 }
 
+type EndorsementKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndorsementKeyRequest) Reset() {
+	*x = EndorsementKeyRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndorsementKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndorsementKeyRequest) ProtoMessage() {}
+
+func (x *EndorsementKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndorsementKeyRequest.ProtoReflect.Descriptor instead.
+func (*EndorsementKeyRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{35}
+}
+
+func (x *EndorsementKeyRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+type EndorsementKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A DER SubjectPublicKeyInfo.
+	Key           []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndorsementKeyResponse) Reset() {
+	*x = EndorsementKeyResponse{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndorsementKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndorsementKeyResponse) ProtoMessage() {}
+
+func (x *EndorsementKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndorsementKeyResponse.ProtoReflect.Descriptor instead.
+func (*EndorsementKeyResponse) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *EndorsementKeyResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 type WatchRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Installation  string                 `protobuf:"bytes,1,opt,name=installation,proto3" json:"installation,omitempty"`
@@ -2026,7 +2115,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2127,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2140,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{35}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *WatchRequest) GetInstallation() string {
@@ -2070,7 +2159,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2171,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2184,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{36}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *Hint) GetMachine() string {
@@ -2249,11 +2338,16 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x11AttachDataRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\"\x14\n" +
-	"\x12AttachDataResponse\"2\n" +
+	"\x12AttachDataResponse\"1\n" +
+	"\x15EndorsementKeyRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\"*\n" +
+	"\x16EndorsementKeyResponse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\"2\n" +
 	"\fWatchRequest\x12\"\n" +
 	"\finstallation\x18\x01 \x01(\tR\finstallation\" \n" +
 	"\x04Hint\x12\x18\n" +
-	"\amachine\x18\x01 \x01(\tR\amachine2\xf4\t\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine2\xd9\n" +
+	"\n" +
 	"\bProvider\x12E\n" +
 	"\x04Info\x12\x1d.shed.provider.v2.InfoRequest\x1a\x1e.shed.provider.v2.InfoResponse\x12T\n" +
 	"\tConfigure\x12\".shed.provider.v2.ConfigureRequest\x1a#.shed.provider.v2.ConfigureResponse\x12T\n" +
@@ -2270,7 +2364,8 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\aRestore\x12 .shed.provider.v2.RestoreRequest\x1a!.shed.provider.v2.RestoreResponse\x12c\n" +
 	"\x0eDeleteSnapshot\x12'.shed.provider.v2.DeleteSnapshotRequest\x1a(.shed.provider.v2.DeleteSnapshotResponse\x12W\n" +
 	"\n" +
-	"AttachData\x12#.shed.provider.v2.AttachDataRequest\x1a$.shed.provider.v2.AttachDataResponse\x12A\n" +
+	"AttachData\x12#.shed.provider.v2.AttachDataRequest\x1a$.shed.provider.v2.AttachDataResponse\x12c\n" +
+	"\x0eEndorsementKey\x12'.shed.provider.v2.EndorsementKeyRequest\x1a(.shed.provider.v2.EndorsementKeyResponse\x12A\n" +
 	"\x05Watch\x12\x1e.shed.provider.v2.WatchRequest\x1a\x16.shed.provider.v2.Hint0\x01B4Z2github.com/toolshed-cloud/shed/providers/plugin/pbb\x06proto3"
 
 var (
@@ -2285,7 +2380,7 @@ func file_providers_plugin_pb_provider_proto_rawDescGZIP() []byte {
 	return file_providers_plugin_pb_provider_proto_rawDescData
 }
 
-var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_providers_plugin_pb_provider_proto_goTypes = []any{
 	(*Error)(nil),                  // 0: shed.provider.v2.Error
 	(*InfoRequest)(nil),            // 1: shed.provider.v2.InfoRequest
@@ -2322,24 +2417,26 @@ var file_providers_plugin_pb_provider_proto_goTypes = []any{
 	(*DeleteSnapshotResponse)(nil), // 32: shed.provider.v2.DeleteSnapshotResponse
 	(*AttachDataRequest)(nil),      // 33: shed.provider.v2.AttachDataRequest
 	(*AttachDataResponse)(nil),     // 34: shed.provider.v2.AttachDataResponse
-	(*WatchRequest)(nil),           // 35: shed.provider.v2.WatchRequest
-	(*Hint)(nil),                   // 36: shed.provider.v2.Hint
-	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 38: google.protobuf.Timestamp
+	(*EndorsementKeyRequest)(nil),  // 35: shed.provider.v2.EndorsementKeyRequest
+	(*EndorsementKeyResponse)(nil), // 36: shed.provider.v2.EndorsementKeyResponse
+	(*WatchRequest)(nil),           // 37: shed.provider.v2.WatchRequest
+	(*Hint)(nil),                   // 38: shed.provider.v2.Hint
+	(*durationpb.Duration)(nil),    // 39: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 40: google.protobuf.Timestamp
 }
 var file_providers_plugin_pb_provider_proto_depIdxs = []int32{
-	37, // 0: shed.provider.v2.Error.retry_after:type_name -> google.protobuf.Duration
+	39, // 0: shed.provider.v2.Error.retry_after:type_name -> google.protobuf.Duration
 	7,  // 1: shed.provider.v2.OfferingsResponse.offerings:type_name -> shed.provider.v2.Offering
-	38, // 2: shed.provider.v2.Offering.priced_at:type_name -> google.protobuf.Timestamp
+	40, // 2: shed.provider.v2.Offering.priced_at:type_name -> google.protobuf.Timestamp
 	9,  // 3: shed.provider.v2.EnsureImageRequest.firmware:type_name -> shed.provider.v2.Firmware
 	10, // 4: shed.provider.v2.Firmware.code:type_name -> shed.provider.v2.File
 	10, // 5: shed.provider.v2.Firmware.variables:type_name -> shed.provider.v2.File
 	11, // 6: shed.provider.v2.Firmware.shapes:type_name -> shed.provider.v2.Shape
 	13, // 7: shed.provider.v2.CreateRequest.spec:type_name -> shed.provider.v2.Spec
 	17, // 8: shed.provider.v2.Machine.resources:type_name -> shed.provider.v2.Resource
-	38, // 9: shed.provider.v2.Machine.created_at:type_name -> google.protobuf.Timestamp
+	40, // 9: shed.provider.v2.Machine.created_at:type_name -> google.protobuf.Timestamp
 	17, // 10: shed.provider.v2.ListResponse.resources:type_name -> shed.provider.v2.Resource
-	38, // 11: shed.provider.v2.SnapshotResponse.created_at:type_name -> google.protobuf.Timestamp
+	40, // 11: shed.provider.v2.SnapshotResponse.created_at:type_name -> google.protobuf.Timestamp
 	1,  // 12: shed.provider.v2.Provider.Info:input_type -> shed.provider.v2.InfoRequest
 	3,  // 13: shed.provider.v2.Provider.Configure:input_type -> shed.provider.v2.ConfigureRequest
 	5,  // 14: shed.provider.v2.Provider.Offerings:input_type -> shed.provider.v2.OfferingsRequest
@@ -2355,25 +2452,27 @@ var file_providers_plugin_pb_provider_proto_depIdxs = []int32{
 	29, // 24: shed.provider.v2.Provider.Restore:input_type -> shed.provider.v2.RestoreRequest
 	31, // 25: shed.provider.v2.Provider.DeleteSnapshot:input_type -> shed.provider.v2.DeleteSnapshotRequest
 	33, // 26: shed.provider.v2.Provider.AttachData:input_type -> shed.provider.v2.AttachDataRequest
-	35, // 27: shed.provider.v2.Provider.Watch:input_type -> shed.provider.v2.WatchRequest
-	2,  // 28: shed.provider.v2.Provider.Info:output_type -> shed.provider.v2.InfoResponse
-	4,  // 29: shed.provider.v2.Provider.Configure:output_type -> shed.provider.v2.ConfigureResponse
-	6,  // 30: shed.provider.v2.Provider.Offerings:output_type -> shed.provider.v2.OfferingsResponse
-	12, // 31: shed.provider.v2.Provider.EnsureImage:output_type -> shed.provider.v2.Progress
-	16, // 32: shed.provider.v2.Provider.Create:output_type -> shed.provider.v2.Machine
-	16, // 33: shed.provider.v2.Provider.Get:output_type -> shed.provider.v2.Machine
-	19, // 34: shed.provider.v2.Provider.List:output_type -> shed.provider.v2.ListResponse
-	21, // 35: shed.provider.v2.Provider.SetPower:output_type -> shed.provider.v2.SetPowerResponse
-	16, // 36: shed.provider.v2.Provider.Apply:output_type -> shed.provider.v2.Machine
-	24, // 37: shed.provider.v2.Provider.Delete:output_type -> shed.provider.v2.DeleteResponse
-	26, // 38: shed.provider.v2.Provider.Console:output_type -> shed.provider.v2.ConsoleChunk
-	28, // 39: shed.provider.v2.Provider.Snapshot:output_type -> shed.provider.v2.SnapshotResponse
-	30, // 40: shed.provider.v2.Provider.Restore:output_type -> shed.provider.v2.RestoreResponse
-	32, // 41: shed.provider.v2.Provider.DeleteSnapshot:output_type -> shed.provider.v2.DeleteSnapshotResponse
-	34, // 42: shed.provider.v2.Provider.AttachData:output_type -> shed.provider.v2.AttachDataResponse
-	36, // 43: shed.provider.v2.Provider.Watch:output_type -> shed.provider.v2.Hint
-	28, // [28:44] is the sub-list for method output_type
-	12, // [12:28] is the sub-list for method input_type
+	35, // 27: shed.provider.v2.Provider.EndorsementKey:input_type -> shed.provider.v2.EndorsementKeyRequest
+	37, // 28: shed.provider.v2.Provider.Watch:input_type -> shed.provider.v2.WatchRequest
+	2,  // 29: shed.provider.v2.Provider.Info:output_type -> shed.provider.v2.InfoResponse
+	4,  // 30: shed.provider.v2.Provider.Configure:output_type -> shed.provider.v2.ConfigureResponse
+	6,  // 31: shed.provider.v2.Provider.Offerings:output_type -> shed.provider.v2.OfferingsResponse
+	12, // 32: shed.provider.v2.Provider.EnsureImage:output_type -> shed.provider.v2.Progress
+	16, // 33: shed.provider.v2.Provider.Create:output_type -> shed.provider.v2.Machine
+	16, // 34: shed.provider.v2.Provider.Get:output_type -> shed.provider.v2.Machine
+	19, // 35: shed.provider.v2.Provider.List:output_type -> shed.provider.v2.ListResponse
+	21, // 36: shed.provider.v2.Provider.SetPower:output_type -> shed.provider.v2.SetPowerResponse
+	16, // 37: shed.provider.v2.Provider.Apply:output_type -> shed.provider.v2.Machine
+	24, // 38: shed.provider.v2.Provider.Delete:output_type -> shed.provider.v2.DeleteResponse
+	26, // 39: shed.provider.v2.Provider.Console:output_type -> shed.provider.v2.ConsoleChunk
+	28, // 40: shed.provider.v2.Provider.Snapshot:output_type -> shed.provider.v2.SnapshotResponse
+	30, // 41: shed.provider.v2.Provider.Restore:output_type -> shed.provider.v2.RestoreResponse
+	32, // 42: shed.provider.v2.Provider.DeleteSnapshot:output_type -> shed.provider.v2.DeleteSnapshotResponse
+	34, // 43: shed.provider.v2.Provider.AttachData:output_type -> shed.provider.v2.AttachDataResponse
+	36, // 44: shed.provider.v2.Provider.EndorsementKey:output_type -> shed.provider.v2.EndorsementKeyResponse
+	38, // 45: shed.provider.v2.Provider.Watch:output_type -> shed.provider.v2.Hint
+	29, // [29:46] is the sub-list for method output_type
+	12, // [12:29] is the sub-list for method input_type
 	12, // [12:12] is the sub-list for extension type_name
 	12, // [12:12] is the sub-list for extension extendee
 	0,  // [0:12] is the sub-list for field type_name
@@ -2390,7 +2489,7 @@ func file_providers_plugin_pb_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_providers_plugin_pb_provider_proto_rawDesc), len(file_providers_plugin_pb_provider_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
