@@ -13,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"sync"
@@ -188,6 +189,9 @@ func (m *Machine) Activate(ch attest.Channel, blob, secret []byte) (attest.Diges
 // EKCertificate implements enrol.Machine.
 func (m *Machine) EKCertificate() []byte { return m.tpm.EKCertificate() }
 
+// EKPublic implements enrol.Machine.
+func (m *Machine) EKPublic() []byte { return m.tpm.EKPublic() }
+
 // AKPublic implements enrol.Machine.
 func (m *Machine) AKPublic() []byte { return m.tpm.AKPublic() }
 
@@ -292,16 +296,17 @@ func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 // Endorse implements enrol.Machine. Whoever verifies checks each of them, so
 // that at worst they are of no use. The error is attest.ErrMalformed.
 func (m *Machine) Endorse(encoded []byte) error {
-	endorsements, err := merge(encoded, m.tpm.EKCertificate())
+	endorsements, err := merge(encoded, m.tpm.EKCertificate(), m.tpm.EKPublic())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.endorsements = endorsements
 	return err
 }
 
-// merge puts the machine's own endorsement certificate into what was handed
-// out; nothing handed out, or nothing that can be read, is nil.
-func merge(encoded, certificate []byte) ([]byte, error) {
+// merge puts the machine's own endorsement certificate into what was handed out.
+// A machine without one takes what was handed out for its key. Nothing handed
+// out, or nothing that can be used, is nil.
+func merge(encoded, certificate, key []byte) ([]byte, error) {
 	if len(encoded) == 0 {
 		return nil, nil
 	}
@@ -312,8 +317,28 @@ func merge(encoded, certificate []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.EKCertificate = certificate
+	if certificate != nil {
+		e.EKCertificate = certificate
+	} else if err := isFor(e.EKCertificate, key); err != nil {
+		return nil, err
+	}
 	return e.Encode()
+}
+
+// isFor refuses a certificate of another's key: evidence that shows it would be
+// refused for that alone.
+func isFor(certificate, key []byte) error {
+	if len(certificate) == 0 {
+		return nil
+	}
+	parsed, err := x509.ParseCertificate(certificate)
+	if err != nil {
+		return fmt.Errorf("%w: endorsement certificate that was handed out: %w", attest.ErrMalformed, err)
+	}
+	if !bytes.Equal(parsed.RawSubjectPublicKeyInfo, key) {
+		return fmt.Errorf("%w: the endorsement certificate that was handed out is for another key", attest.ErrMalformed)
+	}
+	return nil
 }
 
 // SetProof keeps a newer proof of the same release.

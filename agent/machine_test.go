@@ -124,7 +124,12 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, device: swtpmtest.Start(t), disk: filepath.Join(t.TempDir(), "disk")}
+	return newMachineWith(t, swtpmtest.Start(t))
+}
+
+func newMachineWith(t *testing.T, device *swtpmtest.TPM) *machine {
+	t.Helper()
+	m := &machine{t: t, device: device, disk: filepath.Join(t.TempDir(), "disk")}
 	if err := os.WriteFile(m.disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package boot
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"strings"
@@ -79,7 +80,7 @@ func TestChoose(t *testing.T) {
 		t.Errorf("none fits: %v", err)
 	}
 	_, err := choose(all, fitting("/dev/nvme0n1", "/dev/nvme2n1"))
-	if !errors.Is(err, ErrManyDisks) || !strings.Contains(err.Error(), "vol00000001, vol00000003") {
+	if !errors.Is(err, ErrManyDisks) || !strings.Contains(fmt.Sprint(err), "vol00000001, vol00000003") {
 		t.Errorf("two fit: %v", err)
 	}
 	broken := errors.New("broken")

@@ -15,13 +15,15 @@ import (
 // endorsementKey is the TPM's endorsement key and how it is authorized.
 type endorsementKey struct {
 	handle tpm2.NamedHandle
+	// public is a DER SubjectPublicKeyInfo.
+	public []byte
 	// password says that the empty password uses the key (templates of the
 	// high range), otherwise only the policy does.
 	password bool
 }
 
 // findEK is the first kind of endorsement key that the TPM has a certificate
-// for. The error is ErrNoIndex where it has none.
+// for, or where it has none the one that clouds name instead.
 func findEK(device transport.TPM) (endorsementKey, []byte, error) {
 	for _, template := range tpm.EKTemplates() {
 		certificate, err := ReadNV(device, template.Certificate)
@@ -33,52 +35,66 @@ func findEK(device transport.TPM) (endorsementKey, []byte, error) {
 		}
 		// Makers leave room behind the certificate.
 		certificate = trimDER(certificate)
-		key, err := loadEK(device, template, certificate)
+		key, err := loadEK(device, template)
+		if err == nil {
+			err = key.certifiedBy(certificate)
+		}
 		return key, certificate, err
 	}
-	return endorsementKey{}, nil, fmt.Errorf("reading endorsement certificate: %w", ErrNoIndex)
+	// What lies at the key's handle may be anybody's, and no certificate would
+	// tell.
+	key, err := deriveEK(device, tpm.UncertifiedEK())
+	return key, nil, err
 }
 
 // loadEK takes the key where its maker left it, or derives it from the TPM's
 // endorsement seed.
-func loadEK(device transport.TPM, template tpm.EKTemplate, certificate []byte) (endorsementKey, error) {
-	key := endorsementKey{password: template.Public.ObjectAttributes.UserWithAuth}
-	if kept, err := (tpm2.ReadPublic{ObjectHandle: template.Handle}).Execute(device); err == nil {
-		key.handle = tpm2.NamedHandle{Handle: template.Handle, Name: kept.Name}
-		return key, checkEK(kept.OutPublic, certificate)
-	} else if !errors.Is(err, tpm2.TPMRCHandle) {
-		return key, fmt.Errorf("reading endorsement key: %w", err)
+func loadEK(device transport.TPM, template tpm.EKTemplate) (endorsementKey, error) {
+	kept, err := tpm2.ReadPublic{ObjectHandle: template.Handle}.Execute(device)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return deriveEK(device, template)
 	}
+	if err != nil {
+		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+	}
+	return newEK(template, tpm2.NamedHandle{Handle: template.Handle, Name: kept.Name}, kept.OutPublic)
+}
+
+func deriveEK(device transport.TPM, template tpm.EKTemplate) (endorsementKey, error) {
 	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(template.Public)}.Execute(device)
 	if err != nil {
-		return key, fmt.Errorf("deriving endorsement key: %w", err)
+		return endorsementKey{}, fmt.Errorf("deriving endorsement key: %w", err)
 	}
-	key.handle = tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}
-	return key, checkEK(made.OutPublic, certificate)
+	return newEK(template, tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, made.OutPublic)
+}
+
+func newEK(template tpm.EKTemplate, handle tpm2.NamedHandle, public tpm2.TPM2BPublic) (endorsementKey, error) {
+	contents, err := public.Contents()
+	if err != nil {
+		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+	}
+	key, err := tpm2.Pub(*contents)
+	if err != nil {
+		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+	}
+	spki, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+	}
+	return endorsementKey{handle: handle, public: spki, password: template.Public.ObjectAttributes.UserWithAuth}, nil
 }
 
 // ErrOtherKey says that the TPM's endorsement certificate is not for the key
 // that it holds.
 var ErrOtherKey = errors.New("endorsement certificate is for another key")
 
-func checkEK(public tpm2.TPM2BPublic, certificate []byte) error {
-	contents, err := public.Contents()
-	if err != nil {
-		return fmt.Errorf("reading endorsement key: %w", err)
-	}
-	key, err := tpm2.Pub(*contents)
-	if err != nil {
-		return fmt.Errorf("reading endorsement key: %w", err)
-	}
-	spki, err := x509.MarshalPKIXPublicKey(key)
-	if err != nil {
-		return fmt.Errorf("reading endorsement key: %w", err)
-	}
+// certifiedBy refuses a certificate that is not for the key.
+func (k endorsementKey) certifiedBy(certificate []byte) error {
 	cert, err := x509.ParseCertificate(certificate)
 	if err != nil {
 		return fmt.Errorf("reading endorsement certificate: %w", err)
 	}
-	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, spki) {
+	if !bytes.Equal(cert.RawSubjectPublicKeyInfo, k.public) {
 		return ErrOtherKey
 	}
 	return nil
