@@ -112,10 +112,10 @@ func (t *TPM) open(blob, encryptedSecret []byte) ([]byte, error) {
 	}
 	var secret []byte
 	err := t.Do(func(device transport.TPM) error {
-		return t.ek.use(device, func(session tpm2.Session) error {
+		return t.ek.use(device, func(ek tpm2.AuthHandle) error {
 			rsp, err := tpm2.ActivateCredential{
 				ActivateHandle: tpm2.AuthHandle{Handle: t.ak.Handle, Name: t.ak.Name, Auth: tpm2.PasswordAuth(nil)},
-				KeyHandle:      tpm2.AuthHandle{Handle: t.ek.handle.Handle, Name: t.ek.handle.Name, Auth: session},
+				KeyHandle:      ek,
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
 				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encryptedSecret},
 			}.Execute(device)

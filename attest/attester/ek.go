@@ -12,14 +12,14 @@ import (
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
-// endorsementKey is the TPM's endorsement key and how it is authorized.
+// endorsementKey is the TPM's endorsement key and how it is used.
 type endorsementKey struct {
-	handle tpm2.NamedHandle
+	// kept is where the TPM's maker left the key; zero where it is derived for
+	// each use: a TPM has room for three loaded keys.
+	kept     tpm2.NamedHandle
+	template tpm2.TPMTPublic
 	// public is a DER SubjectPublicKeyInfo.
 	public []byte
-	// password says that the empty password uses the key (templates of the
-	// high range), otherwise only the policy does.
-	password bool
 }
 
 // findEK is the first kind of endorsement key that the TPM has a certificate
@@ -57,31 +57,49 @@ func loadEK(device transport.TPM, template tpm.EKTemplate) (endorsementKey, erro
 	if err != nil {
 		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
 	}
-	return newEK(template, tpm2.NamedHandle{Handle: template.Handle, Name: kept.Name}, kept.OutPublic)
+	key := endorsementKey{kept: tpm2.NamedHandle{Handle: template.Handle, Name: kept.Name}, template: template.Public}
+	key.public, err = encodePublic(kept.OutPublic)
+	return key, err
 }
 
+// deriveEK makes the key that the template derives once, to know it.
 func deriveEK(device transport.TPM, template tpm.EKTemplate) (endorsementKey, error) {
-	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(template.Public)}.Execute(device)
-	if err != nil {
-		return endorsementKey{}, fmt.Errorf("deriving endorsement key: %w", err)
-	}
-	return newEK(template, tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, made.OutPublic)
+	key := endorsementKey{template: template.Public}
+	err := key.derived(device, func(_ tpm2.NamedHandle, public tpm2.TPM2BPublic) (err error) {
+		key.public, err = encodePublic(public)
+		return err
+	})
+	return key, err
 }
 
-func newEK(template tpm.EKTemplate, handle tpm2.NamedHandle, public tpm2.TPM2BPublic) (endorsementKey, error) {
+// derived runs f with the key that the template derives loaded.
+func (k endorsementKey) derived(device transport.TPM, f func(tpm2.NamedHandle, tpm2.TPM2BPublic) error) error {
+	made, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHEndorsement, InPublic: tpm2.New2B(k.template)}.Execute(device)
+	if err != nil {
+		return fmt.Errorf("deriving endorsement key: %w", err)
+	}
+	err = f(tpm2.NamedHandle{Handle: made.ObjectHandle, Name: made.Name}, made.OutPublic)
+	if _, gone := (tpm2.FlushContext{FlushHandle: made.ObjectHandle}).Execute(device); gone != nil {
+		err = errors.Join(err, fmt.Errorf("flushing endorsement key: %w", gone))
+	}
+	return err
+}
+
+// encodePublic is a key's SubjectPublicKeyInfo, DER.
+func encodePublic(public tpm2.TPM2BPublic) ([]byte, error) {
 	contents, err := public.Contents()
 	if err != nil {
-		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+		return nil, fmt.Errorf("reading endorsement key: %w", err)
 	}
 	key, err := tpm2.Pub(*contents)
 	if err != nil {
-		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+		return nil, fmt.Errorf("reading endorsement key: %w", err)
 	}
 	spki, err := x509.MarshalPKIXPublicKey(key)
 	if err != nil {
-		return endorsementKey{}, fmt.Errorf("reading endorsement key: %w", err)
+		return nil, fmt.Errorf("reading endorsement key: %w", err)
 	}
-	return endorsementKey{handle: handle, public: spki, password: template.Public.ObjectAttributes.UserWithAuth}, nil
+	return spki, nil
 }
 
 // ErrOtherKey says that the TPM's endorsement certificate is not for the key
@@ -100,12 +118,24 @@ func (k endorsementKey) certifiedBy(certificate []byte) error {
 	return nil
 }
 
-// use runs f with what authorizes the key.
-func (k endorsementKey) use(device transport.TPM, f func(tpm2.Session) error) error {
-	if k.password {
-		return f(tpm2.PasswordAuth(nil))
+// use runs f with the key loaded, and what authorizes it.
+func (k endorsementKey) use(device transport.TPM, f func(tpm2.AuthHandle) error) error {
+	if k.kept.Handle != 0 {
+		return k.authorized(device, k.kept, f)
 	}
-	return WithPolicySession(device, endorsementPolicy, f)
+	return k.derived(device, func(key tpm2.NamedHandle, _ tpm2.TPM2BPublic) error { return k.authorized(device, key, f) })
+}
+
+// authorized runs f with what authorizes the key: for templates of the high range
+// the empty password does, otherwise only the policy.
+func (k endorsementKey) authorized(device transport.TPM, key tpm2.NamedHandle, f func(tpm2.AuthHandle) error) error {
+	with := func(session tpm2.Session) error {
+		return f(tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: session})
+	}
+	if k.template.ObjectAttributes.UserWithAuth {
+		return with(tpm2.PasswordAuth(nil))
+	}
+	return WithPolicySession(device, endorsementPolicy, with)
 }
 
 // endorsementPolicy is PolicySecret(TPM_RH_ENDORSEMENT), the policy of the low

@@ -34,6 +34,7 @@ func TestTPMWithoutCertificate(t *testing.T) {
 		t.Fatalf("its key is a %T: %v", key, err)
 	}
 	opens(t, m)
+	roomFor(t, device, 2)
 	plant(t, device)
 	device.PowerOff()
 	device.PowerOn()
@@ -80,6 +81,19 @@ func opens(t *testing.T, m *attester.TPM) {
 	}
 	if got, err := evidence.DecodeEndorsements(e.Endorsements); err != nil || got.EKCertificate != nil {
 		t.Errorf("endorsements %+v, %v", got, err)
+	}
+}
+
+// roomFor holds that so many keys can be loaded beside those that stay: opening
+// the data key takes two.
+func roomFor(t *testing.T, device *swtpmtest.TPM, keys int) {
+	t.Helper()
+	for range keys {
+		key, err := attester.DeriveKey(device, tpm.AKTemplate())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer tpm2.FlushContext{FlushHandle: key.Handle}.Execute(device) //nolint:errcheck // the next step tells
 	}
 }
 

@@ -171,6 +171,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Lo
 		if err := where.configure(ctx, machine); err != nil {
 			return err
 		}
+		log.Info("configuration")
 	}
 	listener, err := net.Listen("tcp", port)
 	if err != nil {

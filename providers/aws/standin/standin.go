@@ -3,8 +3,9 @@
 // misbehaves when it is asked to.
 //
 // It is no AWS. What the proxy adds is written from AWS's documentation, with
-// its address beside each rule, and no instance of it boots: what only the real
-// cloud can show is in docs/aws.md. Invariants: it listens on loopback alone;
+// its address beside each rule, and no instance of it boots, but where a test has
+// guests run for them (package guest): what only the real cloud can show is in
+// docs/aws.md. Invariants: it listens on loopback alone;
 // what it does not know it hands to moto unchanged; a fault happens once, or
 // until Clear, and only when it was asked for; and it remembers every action
 // that was called by the name that IAM gives it.
@@ -39,13 +40,6 @@ type Options struct {
 	Guests Guests
 }
 
-// Guests are machines of a test's own that run for the instances, since none of
-// moto's does.
-type Guests interface {
-	// EndorsementKey is the key of an instance's TPM, a DER SubjectPublicKeyInfo.
-	EndorsementKey(ctx context.Context, instance string) ([]byte, error)
-}
-
 // Cloud is one running stand-in.
 type Cloud struct {
 	o    Options
@@ -67,10 +61,13 @@ type Cloud struct {
 	snapshots map[string]*snapshot
 	reasons   map[string]stateReason
 	// keys are the endorsement keys of instances that no guest runs for.
-	keys     map[string][]byte
-	buckets  map[string]*bucket
-	trouble  trouble
-	requests int
+	keys map[string][]byte
+	// loopback are the addresses of guests by machine, public by the Elastic IP
+	// address that leads there.
+	loopback, public map[string]string
+	buckets          map[string]*bucket
+	trouble          trouble
+	requests         int
 }
 
 var _ providertest.Injector = (*Cloud)(nil)
@@ -90,6 +87,7 @@ func Start(ctx context.Context, o Options) (*Cloud, error) {
 		actions: map[string]bool{}, tokens: map[string]token{}, cpu: map[string]cpuOptions{},
 		images: map[string]image{}, snapshots: map[string]*snapshot{}, reasons: map[string]stateReason{},
 		buckets: map[string]*bucket{}, keys: map[string][]byte{},
+		loopback: map[string]string{}, public: map[string]string{},
 	}
 	c.http = &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = c.http.Serve(l) }()
