@@ -90,7 +90,9 @@ func FindVolume(fits func(device string) (bool, error), limit time.Duration) (st
 		}
 		if late := time.Now().After(deadline); settled || late {
 			device, err := choose(all, fits)
-			if late || !errors.Is(err, ErrNoDisk) {
+			// A disk is in sysfs a moment before its device is.
+			passes := errors.Is(err, ErrNoDisk) || errors.Is(err, fs.ErrNotExist)
+			if late || !passes {
 				return device, err
 			}
 		}

@@ -61,28 +61,25 @@ func (s *Server) whyNot(ctx context.Context, machine providers.MachineID, token 
 }
 
 // endorsements are read for each machine, since revocation lists age, with a
-// certificate that was made for it, where one was. A machine without the rest
-// may still prove itself.
+// certificate that was made for it, where one was. A machine may still prove
+// itself without what cannot be read.
 func (s *Server) endorsements(certificate []byte) []byte {
 	b, err := s.Endorsements()
-	if err == nil && certificate != nil {
-		b, err = with(b, certificate)
+	e := new(evidence.Endorsements)
+	if err == nil && b != nil && certificate != nil {
+		e, err = evidence.DecodeEndorsements(b)
 	}
 	if err != nil {
 		s.Logger.Error("machines get no endorsements", zap.Error(err))
+		b, e = nil, new(evidence.Endorsements)
+	}
+	if certificate == nil {
+		return b
+	}
+	e.EKCertificate = certificate
+	if b, err = e.Encode(); err != nil {
+		s.Logger.Error("a machine gets no endorsement certificate", zap.Error(err))
 		return nil
 	}
 	return b
-}
-
-func with(encoded, certificate []byte) ([]byte, error) {
-	e := new(evidence.Endorsements)
-	if encoded != nil {
-		var err error
-		if e, err = evidence.DecodeEndorsements(encoded); err != nil {
-			return nil, err
-		}
-	}
-	e.EKCertificate = certificate
-	return e.Encode()
 }

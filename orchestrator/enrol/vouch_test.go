@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/x509"
+	"errors"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -110,6 +111,15 @@ func TestNamedKeyIsCertified(t *testing.T) {
 		}
 		if beside != nil && len(got.RevocationLists) != 1 {
 			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for name, spoil := range map[string]func(){
+		"a file that cannot be read": func() { g.unreadable = errors.New("no such file") },
+		"one that is no endorsement": func() { g.endorsements, g.unreadable = []byte("nothing"), nil },
+	} {
+		spoil()
+		if r := g.dial().enrol(); !r.Accepted {
+			t.Errorf("%s: %s", name, r.Reason)
 		}
 	}
 }
