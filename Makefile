@@ -70,8 +70,9 @@ test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short -vet=off ./...
 
 .PHONY: test-long
-test-long: deps ## what takes too long for every change: many kills
+test-long: deps build $(KERNEL) ## what takes too long for every change: many kills and power cuts
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
+	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 60m -run 'TestVMPowerCuts' ./scripts/powercut
 
 # What it costs is bounded: the suite makes one or two small machines at a time,
 # which it deletes again, for at most an hour.

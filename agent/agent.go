@@ -61,8 +61,10 @@ type Machine struct {
 	// mu guards the fields below and the configuration's above, and keeps
 	// evidence from being made between the claim's two halves: the register and
 	// the owner.
-	mu              sync.RWMutex
-	owner           *ownership.Claim
+	mu    sync.RWMutex
+	owner *ownership.Claim
+	// awaiting says that there is a volume which only its owner's key opens.
+	awaiting        bool
 	referenceValues evidence.ReferenceValues
 	// endorsements are encoded; nil for the endorsement certificate alone.
 	endorsements []byte
@@ -125,13 +127,7 @@ func (m *Machine) OpenData(ctx context.Context) error {
 		return err
 	}
 	if state.Claim == nil {
-		if err := m.tpm.Extend(attest.RegisterClaim, attest.Unclaimed()); err != nil {
-			return err
-		}
-		if err := m.data.Memory(); err != nil {
-			return err
-		}
-		return m.payload.Start()
+		return m.openNothing()
 	}
 	m.owner = state.Claim
 	path, openErr := m.volume.Open(ctx, state)
@@ -143,8 +139,24 @@ func (m *Machine) OpenData(ctx context.Context) error {
 	}
 	if openErr != nil {
 		m.log.Error("the owner's data stays closed", zap.Error(openErr))
+		m.await(state)
 	}
 	return nil
+}
+
+// openNothing is for a machine without an owner: its payload runs in memory,
+// unless the disk holds what another machine's owner has not got back yet.
+func (m *Machine) openNothing() error {
+	if err := m.tpm.Extend(attest.RegisterClaim, attest.Unclaimed()); err != nil {
+		return err
+	}
+	if m.await(seal.State{}); m.Awaiting() {
+		return nil
+	}
+	if err := m.data.Memory(); err != nil {
+		return err
+	}
+	return m.payload.Start()
 }
 
 func (m *Machine) startOn(device string) error {

@@ -122,3 +122,40 @@ func TestWhatLastsEndsWithTheToolshed(t *testing.T) {
 		}
 	}
 }
+
+// A token ends itself and what was made with it; only the owner ends others.
+func TestWhoEndsAToken(t *testing.T) {
+	s := serve(t)
+	mint := func(by string) (token, id string) {
+		t.Helper()
+		header := []string{"Content-Type", "application/json"}
+		if by != "" {
+			header = append(header, "Authorization", "Bearer "+by)
+		}
+		var made struct{ Token, ID string }
+		status, text, _ := ask(t, s, "POST", "/api/auth/tokens", `{"name":"n","scopes":["auth:write"]}`, header...)
+		if status != 201 {
+			t.Fatalf("%d %s", status, text)
+		}
+		fromJSON(t, text, &made)
+		return made.Token, made.ID
+	}
+	first, firstID := mint("")
+	child, childID := mint(first)
+	other, otherID := mint("")
+	for _, c := range []struct {
+		by, id string
+		status int
+	}{
+		{child, firstID, 403}, {child, otherID, 403}, {first, otherID, 403}, {first, strings.Repeat("a", 26), 404},
+		{first, childID, 204}, {other, otherID, 204}, {"", firstID, 204},
+	} {
+		var header []string
+		if c.by != "" {
+			header = []string{"Authorization", "Bearer " + c.by}
+		}
+		if status, text, _ := ask(t, s, "DELETE", "/api/auth/tokens/"+c.id, "", header...); status != c.status {
+			t.Errorf("%+v: %d %s", c, status, text)
+		}
+	}
+}

@@ -138,9 +138,7 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	take := func() {
-		// A busy machine leaves the nonce for the next try.
-		nonce := r.Context().Value(sessionKey{}).(*session).take()
-		if nonce == (attest.Nonce{}) || c.Body.Nonce != nonce {
+		if !answersNonce(r, c) {
 			err = errStaleClaim
 			return
 		}
@@ -167,6 +165,14 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 	default:
 		refuse(w, http.StatusInternalServerError, "claim-failed", "the claim could not be carried out; reconnect to see whether it holds")
 	}
+}
+
+// answersNonce reports whether a claim answers the nonce of its connection, which
+// then is used. It is asked once the machine has time: one that is busy leaves
+// the nonce for the next try.
+func answersNonce(r *http.Request, c *ownership.Claim) bool {
+	nonce := r.Context().Value(sessionKey{}).(*session).take()
+	return nonce != (attest.Nonce{}) && c.Body.Nonce == nonce
 }
 
 // read returns a capped body, or answers 413 or 408.

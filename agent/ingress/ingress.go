@@ -21,6 +21,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/connlimit"
@@ -38,6 +39,13 @@ type Machine interface {
 	Activate(ch attest.Channel, blob, secret []byte) (attest.Digest, error)
 	// Owner is the claim in force; nil on an unclaimed machine.
 	Owner() *ownership.Claim
+	// Left is what stands on the data disk; nil for nothing of ours.
+	Left() (*seal.Left, error)
+	// Recover opens what is left with the key that its owner brings, and makes
+	// c the claim of a machine that has none. It refuses with
+	// seal.ErrNothingLeft, seal.ErrForeign for another key, seal.ErrClaimed,
+	// and attest.ErrRefused.
+	Recover(ctx context.Context, c *ownership.Claim, id seal.VolumeID, key []byte) error
 	// Claim makes c the machine's claim. It refuses with seal.ErrClaimed or
 	// seal.ErrNotBlank, and with attest.ErrRefused a claim that was made for
 	// another machine.
@@ -123,11 +131,13 @@ func (d *Ingress) handler() http.Handler {
 	mux.HandleFunc("GET "+channel.ClaimPath, d.claimNonce)
 	mux.HandleFunc("POST "+channel.ClaimPath, d.claim)
 	mux.Handle("GET "+channel.ClaimDocumentPath, d.requireOwner(http.HandlerFunc(d.claimDocument)))
+	mux.HandleFunc("GET "+channel.RecoveryPath, d.ownerOnceClaimed(d.left))
+	mux.HandleFunc("POST "+channel.RecoveryPath, d.ownerOnceClaimed(d.recover))
 	mux.Handle("GET "+channel.OutputPath, d.requireOwner(http.HandlerFunc(d.output)))
 	// These paths are the machine's own, whatever the method.
 	for path, methods := range map[string][]string{
 		channel.EvidencePath: {"GET"}, channel.ActivationPath: {"POST"}, channel.ClaimPath: {"GET", "POST"},
-		channel.ClaimDocumentPath: {"GET"}, channel.OutputPath: {"GET"},
+		channel.ClaimDocumentPath: {"GET"}, channel.OutputPath: {"GET"}, channel.RecoveryPath: {"GET", "POST"},
 	} {
 		mux.HandleFunc(path, problem.MethodNotAllowed(methods...))
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/channel"
@@ -33,6 +34,10 @@ func (still) Activate(attest.Channel, []byte, []byte) (attest.Digest, error) {
 }
 func (still) Owner() *ownership.Claim                       { return nil }
 func (still) Claim(context.Context, *ownership.Claim) error { return attest.ErrClaim }
+func (still) Left() (*seal.Left, error)                     { return nil, nil }
+func (still) Recover(context.Context, *ownership.Claim, seal.VolumeID, []byte) error {
+	return seal.ErrNothingLeft
+}
 
 // open serves an ingress that waits for a stranger as long as patience.
 func open(t *testing.T, patience time.Duration) string {

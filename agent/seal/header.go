@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/canon"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // VolumeID names one formatting of a data disk.
@@ -17,18 +19,20 @@ type VolumeID [16]byte
 
 func (v VolumeID) String() string { return hex.EncodeToString(v[:]) }
 
-// headerBytes is what the header takes at the start of the disk; the encrypted
-// volume begins at payloadOffset.
+// headerBytes is what a copy of the header takes. There are two, so that a power
+// cut while one is written leaves the other; the encrypted volume begins at
+// payloadOffset.
 const (
 	headerBytes   = 4 << 10
+	secondHeader  = 64 << 10
 	payloadOffset = 1 << 20
 )
 
 // headerVersion 1 did not say who had sealed the key, 2 held no authorizations,
-// and 3 stood before volumes without tags. An image that reads 4 could not open
-// such a volume: its key is sealed to the image that made it
+// 3 stood before volumes without tags, and 4 once alone. An image that reads 5
+// could not open such a volume: its key is sealed to the image that made it
 // (docs/decisions/0068).
-const headerVersion = 4
+const headerVersion = 5
 
 var headerMagic = [8]byte{'S', 'H', 'E', 'D', 'V', 'O', 'L', '1'}
 
@@ -45,14 +49,16 @@ type header struct {
 	// Recovery is data key and authorizations, encrypted to the claim's
 	// recovery recipient.
 	Recovery []byte `cbor:"6,keyasint"`
+	// Sequence counts the headers of the disk: the higher of two copies holds.
+	Sequence uint64 `cbor:"7,keyasint"`
 }
 
 // context is what the header's encryptions are for: this volume of this claim.
-func (h header) context() []byte { return append(append([]byte{}, h.Volume[:]...), h.Claim[:]...) }
+func (h header) context() []byte { return ownership.RecoveryContext(h.Volume, h.Claim) }
 
-// digest names the header without the wrapped key.
+// digest names the header without the wrapped key, and whichever copy it is.
 func (h header) digest() (attest.Digest, error) {
-	h.Sealed = Sealed{}
+	h.Sealed, h.Sequence = Sealed{}, 0
 	body, err := canon.Marshal(h)
 	if err != nil {
 		return attest.Digest{}, fmt.Errorf("encoding data disk header: %w", err)
@@ -60,8 +66,14 @@ func (h header) digest() (attest.Digest, error) {
 	return attest.Sum(append([]byte("shed/volume/2\x00"), body...)), nil
 }
 
-var errNoHeader = errors.New("data disk has no header")
+var (
+	errNoHeader = errors.New("data disk has no header")
+	// errTorn is the first header of a claim that a power cut interrupted.
+	errTorn = errors.New("data disk header was not written whole")
+)
 
+// encode is a copy: magic, length, body and a SHA-256 of these, by which a copy
+// that was not written whole is known.
 func (h header) encode() ([]byte, error) {
 	body, err := canon.Marshal(h)
 	if err != nil {
@@ -69,13 +81,14 @@ func (h header) encode() ([]byte, error) {
 	}
 	b := append([]byte{}, headerMagic[:]...)
 	b = append(binary.BigEndian.AppendUint32(b, uint32(len(body))), body...)
-	if len(b) > headerBytes {
+	sum := attest.Sum(b)
+	if b = append(b, sum[:]...); len(b) > headerBytes {
 		return nil, fmt.Errorf("encoding data disk header: %d bytes, at most %d", len(b), headerBytes)
 	}
 	return append(b, make([]byte, headerBytes-len(b))...), nil
 }
 
-// decodeHeader reads the first headerBytes of a disk. The error is errNoHeader
+// decodeHeader reads a copy, headerBytes of a disk. The error is errNoHeader
 // where there is no magic, attest.ErrMalformed where what follows is bad.
 func decodeHeader(b []byte) (header, error) {
 	var h header
@@ -83,11 +96,15 @@ func decodeHeader(b []byte) (header, error) {
 	if len(b) < fixed || !bytes.Equal(b[:len(headerMagic)], headerMagic[:]) {
 		return h, errNoHeader
 	}
-	n := binary.BigEndian.Uint32(b[len(headerMagic):])
-	if int64(n) > int64(len(b)-fixed) {
+	n := int64(binary.BigEndian.Uint32(b[len(headerMagic):]))
+	if n > int64(len(b)-fixed-len(attest.Digest{})) {
 		return h, fmt.Errorf("%w: data disk header claims %d bytes", attest.ErrMalformed, n)
 	}
-	if err := canon.Unmarshal("data disk header", b[fixed:fixed+int(n)], headerBytes, &h); err != nil {
+	end := fixed + int(n)
+	if sum := attest.Sum(b[:end]); !bytes.Equal(b[end:end+len(sum)], sum[:]) {
+		return h, fmt.Errorf("%w: %w", attest.ErrMalformed, errTorn)
+	}
+	if err := canon.Unmarshal("data disk header", b[fixed:end], headerBytes, &h); err != nil {
 		return h, err
 	}
 	if h.Version != headerVersion {
@@ -96,12 +113,50 @@ func decodeHeader(b []byte) (header, error) {
 	return h, nil
 }
 
+// readHeader is the copy that holds. Errors are decodeHeader's of the copy that
+// was written first.
 func readHeader(disk io.ReaderAt) (header, error) {
+	first, firstErr := readCopy(disk, 0)
+	second, secondErr := readCopy(disk, secondHeader)
+	if secondErr != nil || firstErr == nil && first.Sequence >= second.Sequence {
+		return first, firstErr
+	}
+	return second, secondErr
+}
+
+func readCopy(disk io.ReaderAt, at int64) (header, error) {
 	b := make([]byte, headerBytes)
-	if _, err := disk.ReadAt(b, 0); err != nil {
+	if _, err := disk.ReadAt(b, at); err != nil {
 		return header{}, fmt.Errorf("reading data disk header: %w", err)
 	}
 	return decodeHeader(b)
+}
+
+// writeHeader writes the copy that does not hold, so that there is one at every
+// moment.
+func writeHeader(disk *os.File, h header) error {
+	at := int64(0)
+	switch there, err := readHeader(disk); {
+	case err == nil:
+		first, err := readCopy(disk, 0)
+		if err == nil && first.Sequence == there.Sequence {
+			at = secondHeader
+		}
+		h.Sequence = there.Sequence + 1
+	case !errors.Is(err, errNoHeader) && !errors.Is(err, errTorn):
+		return err
+	}
+	b, err := h.encode()
+	if err != nil {
+		return err
+	}
+	if _, err := disk.WriteAt(b, at); err != nil {
+		return fmt.Errorf("writing data disk header: %w", err)
+	}
+	if err := disk.Sync(); err != nil {
+		return fmt.Errorf("writing data disk header: %w", err)
+	}
+	return nil
 }
 
 // blankProbe is how much at the start of a disk has to be zero for it to count
@@ -113,13 +168,16 @@ const blankProbe = 2 * payloadOffset
 const minDiskBytes = 16 << 20
 
 // blank reports whether nothing was ever written at the start of the disk.
-func blank(disk io.ReaderAt) (bool, error) {
+func blank(disk io.ReaderAt) (bool, error) { return blankFrom(disk, 0) }
+
+// blankFrom is blank but for what stands before from.
+func blankFrom(disk io.ReaderAt, from int) (bool, error) {
 	b := make([]byte, blankProbe)
 	n, err := disk.ReadAt(b, 0)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false, fmt.Errorf("reading data disk: %w", err)
 	}
-	for _, c := range b[:n] {
+	for _, c := range b[min(from, n):n] {
 		if c != 0 {
 			return false, nil
 		}

@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -49,10 +50,11 @@ func drawKey(rand io.Reader) ([]byte, error) {
 }
 
 // newSealed seals a data key to the state in which the next boot will ask for
-// it.
+// it. The error is ErrSealed where the floor of the epoch is above this image,
+// or the TPM's.
 func newSealed(d Device, key []byte, t terms) (sealed Sealed, err error) {
 	err = d.Do(func(device transport.TPM) error {
-		if err := putNV(device, indexEpoch, rewritable, encodeEpoch(t.epoch)); err != nil {
+		if err := ensureFloor(device, t.epoch); err != nil {
 			return err
 		}
 		policy, err := trialPolicy(device, t)
@@ -63,6 +65,23 @@ func newSealed(d Device, key []byte, t terms) (sealed Sealed, err error) {
 		return err
 	})
 	return sealed, err
+}
+
+// ensureFloor makes this image's epoch the floor for as long as the owner's
+// authorization is not set; afterwards there is one, which stays.
+func ensureFloor(device transport.TPM, epoch uint64) error {
+	permanent, err := attester.ReadPermanent(device)
+	if err != nil {
+		return err
+	}
+	if !permanent.OwnerAuthSet() {
+		return putNV(device, indexEpoch, rewritable, encodeEpoch(epoch))
+	}
+	floor, err := readNV(device, indexEpoch)
+	if err == nil && bytes.Compare(floor, encodeEpoch(epoch)) > 0 {
+		err = fmt.Errorf("%w: the floor of the epoch is %x, this image's epoch %d", ErrSealed, floor, epoch)
+	}
+	return err
 }
 
 // encodeEpoch is an epoch as its index holds it.

@@ -41,6 +41,8 @@ var (
 	// ErrOwned says that the TPM's owner or lockout authorization is somebody
 	// else's: they could destroy and remake whatever a claim puts there.
 	ErrOwned = errors.New("tpm has authorizations that are not this claim's")
+	// ErrNothingLeft says that no volume waits for its owner's key.
+	ErrNothingLeft = errors.New("no data waits for its owner")
 	// ErrForeign says that the data disk belongs to another machine, another
 	// claim or another time.
 	ErrForeign = errors.New("data disk is not this claim's")

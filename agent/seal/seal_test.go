@@ -279,7 +279,7 @@ func TestKeyNeedsTheClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := m.volume.newHeader(s.Claim, make([]byte, keyBytes), authorizations{})
+	h, err := m.volume.newHeader(s.Claim, VolumeID{1}, make([]byte, keyBytes), authorizations{})
 	if err != nil {
 		t.Fatal(err)
 	}

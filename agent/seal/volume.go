@@ -103,14 +103,26 @@ func (v *DataVolume) Open(ctx context.Context, s State) (string, error) {
 	if s.Volume != (VolumeID{}) {
 		return v.reopen(s, h, err)
 	}
-	if errors.Is(err, errNoHeader) {
-		if empty, err := blank(disk); err != nil || !empty {
+	if kept := unwritten(err); kept >= 0 {
+		if empty, err := blankFrom(disk, kept); err != nil || !empty {
 			return "", errors.Join(err, ErrNotBlank)
 		}
 	} else if err != nil || h.Claim != s.Claim.Digest() {
 		return "", errors.Join(ErrForeign, err)
 	}
 	return v.create(ctx, s, disk)
+}
+
+// unwritten is how much at the start of the disk may be something although no
+// header was ever there whole; negative where one was.
+func unwritten(err error) int {
+	switch {
+	case errors.Is(err, errNoHeader):
+		return 0
+	case errors.Is(err, errTorn):
+		return headerBytes
+	}
+	return -1
 }
 
 func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
@@ -204,7 +216,11 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if err != nil {
 		return "", err
 	}
-	h, err := v.newHeader(s.Claim, key, auths)
+	var id VolumeID
+	if _, err := io.ReadFull(v.Rand, id[:]); err != nil {
+		return "", fmt.Errorf("drawing volume id: %w", err)
+	}
+	h, err := v.newHeader(s.Claim, id, key, auths)
 	if err != nil {
 		return "", err
 	}
@@ -227,13 +243,10 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	return path, nil
 }
 
-// newHeader draws a volume's id and seals its key, last, since what the TPM
-// says of that key's making names all of the header.
-func (v *DataVolume) newHeader(c *ownership.Claim, key []byte, auths authorizations) (header, error) {
-	h := header{Version: headerVersion, Claim: c.Digest()}
-	if _, err := io.ReadFull(v.Rand, h.Volume[:]); err != nil {
-		return h, fmt.Errorf("drawing volume id: %w", err)
-	}
+// newHeader seals the key of a volume last, since what the TPM says of that
+// key's making names all of the header.
+func (v *DataVolume) newHeader(c *ownership.Claim, id VolumeID, key []byte, auths authorizations) (header, error) {
+	h := header{Version: headerVersion, Volume: id, Claim: c.Digest()}
 	var err error
 	if h.Authorizations, err = auths.encrypt(key, h); err != nil {
 		return h, err
@@ -254,20 +267,6 @@ func (v *DataVolume) newHeader(c *ownership.Claim, key []byte, auths authorizati
 func (v *DataVolume) terms(h header) (terms, error) {
 	digest, err := h.digest()
 	return terms{registers: sealedRegisters(v.Firmware), claim: h.Claim, epoch: v.Epoch, header: digest}, err
-}
-
-func writeHeader(disk *os.File, h header) error {
-	b, err := h.encode()
-	if err != nil {
-		return err
-	}
-	if _, err := disk.WriteAt(b, 0); err != nil {
-		return fmt.Errorf("writing data disk header: %w", err)
-	}
-	if err := disk.Sync(); err != nil {
-		return fmt.Errorf("writing data disk header: %w", err)
-	}
-	return nil
 }
 
 func (v *DataVolume) record(id VolumeID) error {

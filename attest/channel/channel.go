@@ -34,6 +34,10 @@ const (
 	// ClaimDocumentPath answers the owner's GET with the claim in force, the
 	// whole of it: evidence carries its digest alone.
 	ClaimDocumentPath = "/claim/document"
+	// RecoveryPath answers GET with a Left where the data disk holds a volume,
+	// the owner alone on a machine that has one, and takes a POST of a Recovery
+	// where that volume is not open.
+	RecoveryPath = "/claim/recovery"
 	// OutputPath answers the owner's GET with the latest of what the payload
 	// printed, and nobody else's.
 	OutputPath = "/.well-known/attestation/output"
@@ -54,6 +58,23 @@ const (
 type ActivationRequest struct {
 	CredentialBlob  []byte `cbor:"1,keyasint"`
 	EncryptedSecret []byte `cbor:"2,keyasint"`
+}
+
+// Left is what stands on a machine's data disk. It proves nothing: who opens
+// Wrapped with the claim's recovery key and the context of the other two has the
+// volume's key, or one that whoever made the disk knows.
+type Left struct {
+	Claim   attest.Digest `cbor:"1,keyasint"`
+	Volume  [16]byte      `cbor:"2,keyasint"`
+	Wrapped []byte        `cbor:"3,keyasint"`
+}
+
+// Recovery hands a machine the key of the volume on its disk, and with it the
+// signed claim that makes the machine the owner's, where it has no owner yet.
+type Recovery struct {
+	Claim  []byte   `cbor:"1,keyasint"`
+	Volume [16]byte `cbor:"2,keyasint"`
+	Key    []byte   `cbor:"3,keyasint"`
 }
 
 // FromState derives the channel from one end's own state of a connection on

@@ -34,6 +34,9 @@ type accepted struct {
 	Epochs map[attest.Digest]uint64 `json:"epochs"`
 	// Log is what was learned of the transparency log; new in version 3.
 	Log release.Memory `json:"log,omitzero"`
+	// Volumes are the owner's, by their id in hex; new in version 3 too, since a
+	// client that does not know them loses nothing by refusing the file.
+	Volumes map[string]Volume `json:"volumes,omitempty"`
 }
 
 // accepted1 is the first format: pins alone, each with the epoch that was

@@ -21,26 +21,40 @@ func (s *Session) Claim(ctx context.Context, keys Keys) error {
 	if !s.Evidence.Claim.IsZero() {
 		return s.ownClaim(ctx, keys)
 	}
+	c, err := s.newClaim(ctx, keys)
+	if err != nil {
+		return err
+	}
+	if _, err := s.call(ctx, "POST", channel.ClaimPath, c.Encode(), channel.MaxRequestBytes); err != nil {
+		return fmt.Errorf("claiming: %w", err)
+	}
+	return s.holds(ctx, c.Digest())
+}
+
+// newClaim signs a claim that answers a nonce of this connection.
+func (s *Session) newClaim(ctx context.Context, keys Keys) (*ownership.Claim, error) {
 	nonce, err := s.call(ctx, "GET", channel.ClaimPath, nil, channel.MaxRequestBytes)
 	if err != nil {
-		return fmt.Errorf("asking for a claim's nonce: %w", err)
+		return nil, fmt.Errorf("asking for a claim's nonce: %w", err)
 	}
 	if len(nonce) != len(attest.Nonce{}) {
-		return fmt.Errorf("%w: the claim's nonce has %d bytes", attest.ErrMalformed, len(nonce))
+		return nil, fmt.Errorf("%w: the claim's nonce has %d bytes", attest.ErrMalformed, len(nonce))
 	}
 	c, err := ownership.Sign(keys.Owner, ownership.Body{
 		AKName: s.Evidence.AK, Nonce: attest.Nonce(nonce), Update: ownership.UpdateAsk, Recovery: keys.recipient(),
 	})
 	if err != nil {
-		return fmt.Errorf("signing the claim: %w", err)
+		return nil, fmt.Errorf("signing the claim: %w", err)
 	}
-	if _, err := s.call(ctx, "POST", channel.ClaimPath, c.Encode(), channel.MaxRequestBytes); err != nil {
-		return fmt.Errorf("claiming: %w", err)
-	}
+	return c, nil
+}
+
+// holds verifies the machine once more, and that it shows a claim.
+func (s *Session) holds(ctx context.Context, claim attest.Digest) error {
 	if err := s.Verify(ctx); err != nil {
 		return fmt.Errorf("verifying the claimed machine: %w", err)
 	}
-	if s.Evidence.Claim != c.Digest() {
+	if s.Evidence.Claim != claim {
 		return fmt.Errorf("%w: the machine shows another claim than the one it took", attest.ErrClaim)
 	}
 	return nil

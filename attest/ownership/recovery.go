@@ -24,6 +24,12 @@ type Recovery struct {
 	VolumeKey []byte `cbor:"3,keyasint"`
 }
 
+// RecoveryContext is what the key of a volume is wrapped for: the volume, and the
+// claim that it was made under.
+func RecoveryContext(volume [16]byte, claim attest.Digest) []byte {
+	return append(append([]byte{}, volume[:]...), claim[:]...)
+}
+
 // WrapRecovery encrypts to the claim's recovery recipient (RFC 9180, base mode:
 // X25519, HKDF-SHA256, AES-256-GCM). It opens for the same context alone.
 func (c *Claim) WrapRecovery(r Recovery, context []byte) ([]byte, error) {

@@ -54,6 +54,9 @@ func (c *relyingParty) claim(ctx context.Context, cmd *cobra.Command) error {
 	if err := c.state.Remember(c.machine.Host, session.Pin()); err != nil {
 		return err
 	}
+	if err := c.rememberVolume(ctx, session, keys); err != nil {
+		return err
+	}
 	return showClaim(cmd, c.machine.String(), session.Result, session.Evidence.Claim)
 }
 

@@ -166,6 +166,12 @@ func (c *relyingParty) session(ctx context.Context, cmd *cobra.Command) (*client
 	if err != nil {
 		return nil, err
 	}
+	return c.sessionOf(ctx, cmd, pin)
+}
+
+// sessionOf is a session with the machine that was accepted before, or with any
+// where pin is nil.
+func (c *relyingParty) sessionOf(ctx context.Context, cmd *cobra.Command, pin *client.Pin) (*client.Session, error) {
 	session, err := c.trust.Connect(ctx, c.machine, pin)
 	var refusal *client.RefusedError
 	if errors.As(err, &refusal) {

@@ -19,6 +19,7 @@ func newRootCommand() *cobra.Command {
 	root.AddCommand(
 		newVerifyCommand(),
 		newClaimCommand(),
+		newRecoverCommand(),
 		newConnectCommand(),
 		newLogsCommand(),
 		newFnCommand((*relyingParty).toolshed),

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -107,6 +108,8 @@ func open(ctx context.Context, s settings, out io.Writer, restart func()) (addre
 			return address, errors.Join(err, listener.Close())
 		}
 	}
+	// What starting took is given back: most of it is never needed again.
+	debug.FreeOSMemory()
 	return address, serve(ctx, listener, root)
 }
 

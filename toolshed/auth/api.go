@@ -40,7 +40,7 @@ func Register(api huma.API, tokens *Keeper) {
 	huma.Register(api, huma.Operation{
 		OperationID: "auth-revoke-token", Method: http.MethodDelete, Path: path + "/{id}", Tags: []string{"auth"},
 		Summary: "End a token, and those that were made with it", Security: Needs(ScopeWrite), DefaultStatus: http.StatusNoContent,
-		Errors: []int{http.StatusNotFound},
+		Errors: []int{http.StatusForbidden, http.StatusNotFound},
 	}, h.revoke)
 }
 
@@ -157,7 +157,13 @@ type revokeInput struct {
 }
 
 func (h handlers) revoke(ctx context.Context, in *revokeInput) (*struct{}, error) {
-	return nil, refusal(h.tokens.Revoke(ctx, in.ID))
+	// Whoever may do everything may end everything; a token else itself and what
+	// came of it, never its maker or a stranger.
+	by := ""
+	if caller := FromContext(ctx); !caller.Scopes.Cover(Everything) {
+		by = caller.Token
+	}
+	return nil, refusal(h.tokens.Revoke(ctx, by, in.ID))
 }
 
 func refusal(err error) error {
@@ -166,6 +172,8 @@ func refusal(err error) error {
 		return nil
 	case errors.Is(err, ErrNoToken):
 		return problem.Of(http.StatusNotFound, ErrNoToken.Error())
+	case errors.Is(err, ErrNotOurs):
+		return problem.New(http.StatusForbidden, "scope-missing", ErrNotOurs.Error())
 	case errors.Is(err, ErrTooManyTokens):
 		return problem.New(http.StatusConflict, "too-many-tokens", ErrTooManyTokens.Error())
 	case errors.Is(err, store.ErrFull):

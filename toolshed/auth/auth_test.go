@@ -362,7 +362,7 @@ func TestTokensEndWithTheirMaker(t *testing.T) {
 	grandchild, _ := mint(child)
 	other, _ := mint(first)
 	w.tokens = w.load()
-	if err := w.tokens.Revoke(t.Context(), id); err != nil {
+	if err := w.tokens.Revoke(t.Context(), "", id); err != nil {
 		t.Fatal(err)
 	}
 	for _, tokens := range []*Keeper{w.tokens, w.load()} {

@@ -33,6 +33,7 @@ const maxTokens = 1000
 // The sentinels of tokens.
 var (
 	ErrNoToken       = errors.New("no such token")
+	ErrNotOurs       = errors.New("a token ends itself and those that were made with it; another takes the scope *")
 	ErrTooManyTokens = fmt.Errorf("there are %d tokens already", maxTokens)
 )
 
@@ -143,13 +144,17 @@ func insert(tx *store.Tx, t Token) error {
 	return err
 }
 
-// Revoke ends a token and those that were made with it, or with one of those. The
-// error is ErrNoToken where there is none.
-func (k *Keeper) Revoke(ctx context.Context, id string) error {
+// Revoke ends a token and those that were made with it, or with one of those. by
+// is the token that asks for it, empty for the owner. The errors are ErrNoToken
+// where there is none, and ErrNotOurs where by is neither it nor above it.
+func (k *Keeper) Revoke(ctx context.Context, by, id string) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if _, ok := k.tokens[id]; !ok {
 		return ErrNoToken
+	}
+	if by != "" && !slices.Contains(k.family(by), id) {
+		return ErrNotOurs
 	}
 	ended := k.family(id)
 	err := k.db.Free(ctx, func(tx *store.Tx) error {

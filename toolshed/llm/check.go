@@ -66,10 +66,14 @@ func (r *Request) checkMessages() error {
 	images := 0
 	for i, m := range r.Messages {
 		field := fmt.Sprintf("messages[%d]", i)
-		for _, p := range m.Parts {
-			if p.Image != nil {
-				images++
+		for j, p := range m.Parts {
+			if p.Image == nil {
+				continue
 			}
+			if m.Role != User {
+				return upstream.Refuse(fmt.Sprintf("%s.content[%d]", field, j), "is an image, which only a user's message may have")
+			}
+			images++
 		}
 		if images > MaxImages {
 			return upstream.Refuse(field, "is over the %d images that a request may have", MaxImages)

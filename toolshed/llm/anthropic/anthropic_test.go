@@ -96,8 +96,8 @@ func TestToolsAndTurns(t *testing.T) {
 	}
 	encoded, _ := json.Marshal(*asked)
 	for _, want := range []string{
-		`"system":"be short"`, `"tool_choice":{"type":"any"}`, `"media_type":"image/png"`, `"input":{"zone":"cet"}`,
-		`{"content":"noon","tool_use_id":"t0","type":"tool_result"},{"text":"and now?","type":"text"}`,
+		`"system":[{"text":"be short","type":"text"}]`, `"tools":[{"input_schema":{"type":"object"},"name":"now"}]`, `"tool_choice":{"type":"any"}`, `"media_type":"image/png"`, `"input":{"zone":"cet"}`,
+		`{"content":[{"text":"noon","type":"text"}],"is_error":false,"tool_use_id":"t0","type":"tool_result"},{"text":"and now?","type":"text"}`,
 	} {
 		if !strings.Contains(string(encoded), want) {
 			t.Errorf("no %s in %s", want, encoded)
@@ -152,4 +152,28 @@ func TestWhatIsRefused(t *testing.T) {
 			t.Errorf("%s: %v, want %s", name, err, c.field)
 		}
 	}
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(events(start, `{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}`, ended("end_turn"), stop))
+	f.Add(events(start, `{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"n","input":{}}}`,
+		`{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"{}"}}`, ended("tool_use"), stop))
+	f.Add("event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":null}\n\nevent: x\ndata: {\"type\":\"message_stop\"}\n\n")
+	f.Fuzz(func(t *testing.T, answer string) {
+		s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, answer) }))
+		defer s.Close()
+		finished := false
+		hello := llm.Request{Model: "m", Messages: []llm.Message{{Role: llm.User, Parts: []llm.Part{{Text: "hello"}}}}}
+		err := anthropic.New(s.URL, "key", s.Client()).Chat(t.Context(), hello, func(e llm.Event) error {
+			finished = finished || e.Finish != ""
+			return nil
+		})
+		var fault *upstream.Error
+		if err != nil && !errors.As(err, &fault) {
+			t.Error(err)
+		}
+		if err == nil && !finished {
+			t.Error("an answer that does not end counts as one")
+		}
+	})
 }

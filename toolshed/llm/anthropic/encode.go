@@ -1,12 +1,16 @@
 package anthropic
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/anthropics/anthropic-sdk-go"
+	"github.com/anthropics/anthropic-sdk-go/packages/param"
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
 	"github.com/toolshed-cloud/shed/toolshed/upstream"
@@ -18,58 +22,42 @@ const defaultMaxTokens = 8192
 
 // encode is the request in the Messages API's form. The error is a
 // *upstream.RequestError that names what has no place in it.
-func encode(r llm.Request) (json.RawMessage, error) {
+func encode(r llm.Request) (p anthropic.MessageNewParams, err error) {
 	for _, name := range slices.Sorted(maps.Keys(r.Extra)) {
-		return nil, refuse(name, "this model's provider has no such setting")
+		return p, refuse(name, "this model's provider has no such setting")
 	}
 	if r.Seed != nil {
-		return nil, refuse("seed", "this model's provider has no such setting")
+		return p, refuse("seed", "this model's provider has no such setting")
 	}
-	system, messages, err := turns(r.Messages)
-	if err != nil {
-		return nil, err
+	p = anthropic.MessageNewParams{
+		Model: anthropic.Model(r.Model), MaxTokens: int64(cmp.Or(r.MaxTokens, defaultMaxTokens)),
+		Temperature: given(r.Temperature), TopP: given(r.TopP), StopSequences: r.Stop,
 	}
-	body := map[string]any{"model": r.Model, "max_tokens": r.MaxTokens, "messages": messages, "stream": true}
-	if r.MaxTokens == 0 {
-		body["max_tokens"] = defaultMaxTokens
+	if p.System, p.Messages, err = turns(r.Messages); err != nil {
+		return p, err
 	}
-	set := func(name string, present bool, value any) {
-		if present {
-			body[name] = value
-		}
+	return p, form(r, &p)
+}
+
+func given(v *float64) param.Opt[float64] {
+	if v == nil {
+		return param.Opt[float64]{}
 	}
-	set("system", system != "", system)
-	set("temperature", r.Temperature != nil, r.Temperature)
-	set("top_p", r.TopP != nil, r.TopP)
-	set("stop_sequences", len(r.Stop) > 0, r.Stop)
-	if err := form(r, set); err != nil {
-		return nil, err
-	}
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return nil, &upstream.RequestError{Err: fmt.Errorf("encoding the request: %w", err)}
-	}
-	return encoded, nil
+	return param.NewOpt(*v)
 }
 
 // form sets tools and their choice; an answer of a schema is the arguments of a
 // tool that the model has to call.
-func form(r llm.Request, set func(name string, present bool, value any)) error {
+func form(r llm.Request, p *anthropic.MessageNewParams) error {
 	if r.Output == nil {
-		set("tools", len(r.Tools) > 0, tools(r.Tools))
-		set("tool_choice", r.Choice != "", choice(r.Choice))
+		p.Tools, p.ToolChoice = tools(r.Tools), choice(r.Choice)
 		return nil
 	}
 	if len(r.Tools) > 0 {
 		return refuse("tools", "this model's provider takes tools or a schema, not both")
 	}
-	schema := r.Output.Schema
-	if schema == nil {
-		schema = json.RawMessage(`{"type":"object"}`)
-	}
-	name := r.Output.Name
-	set("tools", true, tools([]llm.Tool{{Name: name, Description: "gives the answer", Schema: schema}}))
-	set("tool_choice", true, choice(llm.Choice(name)))
+	answer := llm.Tool{Name: r.Output.Name, Description: "gives the answer", Schema: r.Output.Schema}
+	p.Tools, p.ToolChoice = tools([]llm.Tool{answer}), choice(llm.Choice(answer.Name))
 	return nil
 }
 
@@ -77,65 +65,52 @@ func refuse(field, why string) error {
 	return &upstream.RequestError{Field: field, Err: errors.New(why)}
 }
 
-type block map[string]any
-
 // turns takes the system's words out, and puts what one side says in a row into
 // one message: a tool's answer is the user's.
-func turns(all []llm.Message) (system string, messages []map[string]any, err error) {
-	last := ""
+func turns(all []llm.Message) (system []anthropic.TextBlockParam, messages []anthropic.MessageParam, err error) {
 	for i, m := range all {
 		if m.Role == llm.System {
-			if system != "" {
-				system += "\n\n"
-			}
-			system += m.Text()
+			system = append(system, anthropic.TextBlockParam{Text: m.Text()})
 			continue
 		}
-		role := "user"
+		role := anthropic.MessageParamRoleUser
 		if m.Role == llm.Assistant {
-			role = "assistant"
+			role = anthropic.MessageParamRoleAssistant
 		}
 		blocks, err := blocks(m)
 		if err != nil {
-			return "", nil, &upstream.RequestError{Field: fmt.Sprintf("messages[%d]", i), Err: err}
+			return nil, nil, &upstream.RequestError{Field: fmt.Sprintf("messages[%d]", i), Err: err}
 		}
-		if role == last {
-			before := messages[len(messages)-1]
-			before["content"] = append(before["content"].([]block), blocks...)
+		if n := len(messages); n > 0 && messages[n-1].Role == role {
+			messages[n-1].Content = append(messages[n-1].Content, blocks...)
 			continue
 		}
-		messages = append(messages, map[string]any{"role": role, "content": blocks})
-		last = role
+		messages = append(messages, anthropic.MessageParam{Role: role, Content: blocks})
 	}
 	return system, messages, nil
 }
 
-func blocks(m llm.Message) ([]block, error) {
+func blocks(m llm.Message) ([]anthropic.ContentBlockParamUnion, error) {
 	if m.Role == llm.ToolRole {
-		return []block{{"type": "tool_result", "tool_use_id": m.ToolCallID, "content": m.Text()}}, nil
+		return []anthropic.ContentBlockParamUnion{anthropic.NewToolResultBlock(m.ToolCallID, m.Text(), false)}, nil
 	}
-	var all []block
+	var all []anthropic.ContentBlockParamUnion
 	for _, p := range m.Parts {
 		switch {
 		case p.Image == nil && p.Text != "":
-			all = append(all, block{"type": "text", "text": p.Text})
+			all = append(all, anthropic.NewTextBlock(p.Text))
 		case p.Image != nil && p.Image.URL != "":
-			all = append(all, block{"type": "image", "source": block{"type": "url", "url": p.Image.URL}})
+			all = append(all, anthropic.NewImageBlock(anthropic.URLImageSourceParam{URL: p.Image.URL}))
 		case p.Image != nil:
-			all = append(all, block{"type": "image", "source": block{
-				"type": "base64", "media_type": p.Image.MediaType, "data": base64.StdEncoding.EncodeToString(p.Image.Data),
-			}})
+			all = append(all, anthropic.NewImageBlockBase64(p.Image.MediaType, base64.StdEncoding.EncodeToString(p.Image.Data)))
 		}
 	}
 	for _, c := range m.ToolCalls {
-		input := json.RawMessage(c.Arguments)
-		if c.Arguments == "" {
-			input = json.RawMessage("{}")
-		}
+		input := json.RawMessage(cmp.Or(c.Arguments, "{}"))
 		if !json.Valid(input) {
 			return nil, fmt.Errorf("the arguments of tool call %.64q are no JSON", c.ID)
 		}
-		all = append(all, block{"type": "tool_use", "id": c.ID, "name": c.Name, "input": input})
+		all = append(all, anthropic.NewToolUseBlock(c.ID, input, c.Name))
 	}
 	if len(all) == 0 {
 		return nil, errors.New("it has no content")
@@ -143,26 +118,35 @@ func blocks(m llm.Message) ([]block, error) {
 	return all, nil
 }
 
-func tools(all []llm.Tool) []block {
-	var encoded []block
+// tools go with their schemas as they are, in the order and with the numbers
+// that they have.
+func tools(all []llm.Tool) []anthropic.ToolUnionParam {
+	var encoded []anthropic.ToolUnionParam
 	for _, t := range all {
 		schema := t.Schema
 		if schema == nil {
 			schema = json.RawMessage(`{"type":"object"}`)
 		}
-		encoded = append(encoded, block{"name": t.Name, "description": t.Description, "input_schema": schema})
+		tool := anthropic.ToolUnionParamOfTool(param.Override[anthropic.ToolInputSchemaParam](schema), t.Name)
+		if t.Description != "" {
+			tool.OfTool.Description = anthropic.String(t.Description)
+		}
+		encoded = append(encoded, tool)
 	}
 	return encoded
 }
 
-func choice(c llm.Choice) block {
+func choice(c llm.Choice) (encoded anthropic.ToolChoiceUnionParam) {
 	switch c {
+	case "":
 	case llm.ChoiceAuto:
-		return block{"type": "auto"}
+		encoded.OfAuto = &anthropic.ToolChoiceAutoParam{}
 	case llm.ChoiceNone:
-		return block{"type": "none"}
+		encoded.OfNone = &anthropic.ToolChoiceNoneParam{}
 	case llm.ChoiceRequired:
-		return block{"type": "any"}
+		encoded.OfAny = &anthropic.ToolChoiceAnyParam{}
+	default:
+		return anthropic.ToolChoiceParamOfTool(string(c))
 	}
-	return block{"type": "tool", "name": string(c)}
+	return encoded
 }

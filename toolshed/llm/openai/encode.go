@@ -2,111 +2,122 @@ package openai
 
 import (
 	"encoding/base64"
-	"encoding/json"
-	"fmt"
-	"maps"
+
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/packages/param"
+	"github.com/openai/openai-go/v3/shared"
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
-	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
 
 // encode is the request in OpenAI's form.
-func encode(r llm.Request) (json.RawMessage, error) {
-	body := map[string]any{}
+func encode(r llm.Request) openai.ChatCompletionNewParams {
+	p := openai.ChatCompletionNewParams{
+		Model: r.Model, Messages: messages(r.Messages), Tools: tools(r.Tools), ToolChoice: choice(r.Choice),
+		ResponseFormat: format(r.Output),
+		StreamOptions:  openai.ChatCompletionStreamOptionsParam{IncludeUsage: openai.Bool(true)},
+		Temperature:    given(r.Temperature), TopP: given(r.TopP), Seed: given(r.Seed),
+		Stop: openai.ChatCompletionNewParamsStopUnion{OfStringArray: r.Stop},
+	}
+	if r.MaxTokens > 0 {
+		// Servers other than OpenAI's know the older name alone.
+		p.MaxTokens = openai.Int(int64(r.MaxTokens))
+	}
+	extra := map[string]any{}
 	for name, raw := range r.Extra {
-		body[name] = raw
+		extra[name] = raw
 	}
-	maps.Copy(body, map[string]any{
-		"model": r.Model, "messages": messages(r.Messages), "stream": true, "stream_options": map[string]bool{"include_usage": true},
-	})
-	set := func(name string, present bool, value any) {
-		if present {
-			body[name] = value
-		}
-	}
-	set("tools", len(r.Tools) > 0, tools(r.Tools))
-	set("tool_choice", r.Choice != "", choice(r.Choice))
-	set("response_format", r.Output != nil, format(r.Output))
-	// Servers other than OpenAI's know the older name alone.
-	set("max_tokens", r.MaxTokens > 0, r.MaxTokens)
-	set("temperature", r.Temperature != nil, r.Temperature)
-	set("top_p", r.TopP != nil, r.TopP)
-	set("stop", len(r.Stop) > 0, r.Stop)
-	set("seed", r.Seed != nil, r.Seed)
-	encoded, err := json.Marshal(body)
-	if err != nil {
-		return nil, &upstream.RequestError{Err: fmt.Errorf("encoding the request: %w", err)}
-	}
-	return encoded, nil
+	p.SetExtraFields(extra)
+	return p
 }
 
-func messages(all []llm.Message) []map[string]any {
-	encoded := make([]map[string]any, 0, len(all))
+func given[T comparable](v *T) param.Opt[T] {
+	if v == nil {
+		return param.Opt[T]{}
+	}
+	return param.NewOpt(*v)
+}
+
+func messages(all []llm.Message) []openai.ChatCompletionMessageParamUnion {
+	encoded := make([]openai.ChatCompletionMessageParamUnion, 0, len(all))
 	for _, m := range all {
-		e := map[string]any{"role": m.Role, "content": content(m)}
-		if m.ToolCallID != "" {
-			e["tool_call_id"] = m.ToolCallID
+		switch m.Role {
+		case llm.System:
+			encoded = append(encoded, openai.SystemMessage(m.Text()))
+		case llm.ToolRole:
+			encoded = append(encoded, openai.ToolMessage(m.Text(), m.ToolCallID))
+		case llm.Assistant:
+			said := openai.AssistantMessage(m.Text())
+			said.OfAssistant.ToolCalls = calls(m.ToolCalls)
+			encoded = append(encoded, said)
+		default:
+			encoded = append(encoded, asked(m))
 		}
-		if len(m.ToolCalls) > 0 {
-			var calls []map[string]any
-			for _, c := range m.ToolCalls {
-				calls = append(calls, map[string]any{
-					"id": c.ID, "type": "function", "function": map[string]string{"name": c.Name, "arguments": c.Arguments},
-				})
-			}
-			e["tool_calls"] = calls
-		}
-		encoded = append(encoded, e)
 	}
 	return encoded
 }
 
-// content is a text where there is nothing but text, which every server knows.
-func content(m llm.Message) any {
-	parts := make([]map[string]any, 0, len(m.Parts))
+// asked is a text where there is nothing but text, which every server knows.
+func asked(m llm.Message) openai.ChatCompletionMessageParamUnion {
+	parts := make([]openai.ChatCompletionContentPartUnionParam, 0, len(m.Parts))
 	plain := true
 	for _, p := range m.Parts {
 		if p.Image == nil {
-			parts = append(parts, map[string]any{"type": "text", "text": p.Text})
+			parts = append(parts, openai.TextContentPart(p.Text))
 			continue
 		}
 		plain = false
-		image := map[string]string{"url": p.Image.URL}
-		if p.Image.URL == "" {
-			image["url"] = "data:" + p.Image.MediaType + ";base64," + base64.StdEncoding.EncodeToString(p.Image.Data)
+		image := openai.ChatCompletionContentPartImageImageURLParam{URL: p.Image.URL, Detail: p.Image.Detail}
+		if image.URL == "" {
+			image.URL = "data:" + p.Image.MediaType + ";base64," + base64.StdEncoding.EncodeToString(p.Image.Data)
 		}
-		if p.Image.Detail != "" {
-			image["detail"] = p.Image.Detail
-		}
-		parts = append(parts, map[string]any{"type": "image_url", "image_url": image})
+		parts = append(parts, openai.ImageContentPart(image))
 	}
 	if plain {
-		return m.Text()
+		return openai.UserMessage(m.Text())
 	}
-	return parts
+	return openai.UserMessage(parts)
 }
 
-func tools(all []llm.Tool) []map[string]any {
-	var encoded []map[string]any
-	for _, t := range all {
-		encoded = append(encoded, map[string]any{"type": "function", "function": t})
+func calls(all []llm.ToolCall) []openai.ChatCompletionMessageToolCallUnionParam {
+	var encoded []openai.ChatCompletionMessageToolCallUnionParam
+	for _, c := range all {
+		encoded = append(encoded, openai.ChatCompletionMessageToolCallUnionParam{OfFunction: &openai.ChatCompletionMessageFunctionToolCallParam{
+			ID: c.ID, Function: openai.ChatCompletionMessageFunctionToolCallFunctionParam{Name: c.Name, Arguments: c.Arguments},
+		}})
 	}
 	return encoded
 }
 
-func choice(c llm.Choice) any {
-	switch c {
-	case llm.ChoiceAuto, llm.ChoiceNone, llm.ChoiceRequired:
-		return string(c[1:])
+// tools go as they are: a schema keeps the order and the numbers that it has.
+func tools(all []llm.Tool) []openai.ChatCompletionToolUnionParam {
+	var encoded []openai.ChatCompletionToolUnionParam
+	for _, t := range all {
+		encoded = append(encoded, openai.ChatCompletionFunctionTool(param.Override[shared.FunctionDefinitionParam](t)))
 	}
-	return map[string]any{"type": "function", "function": map[string]string{"name": string(c)}}
+	return encoded
 }
 
-func format(o *llm.Output) any {
-	if o == nil || o.Schema == nil {
-		return map[string]string{"type": "json_object"}
+func choice(c llm.Choice) (encoded openai.ChatCompletionToolChoiceOptionUnionParam) {
+	switch c {
+	case "":
+		return encoded
+	case llm.ChoiceAuto, llm.ChoiceNone, llm.ChoiceRequired:
+		encoded.OfAuto = openai.String(string(c[1:]))
+		return encoded
 	}
-	return map[string]any{
-		"type": "json_schema", "json_schema": map[string]any{"name": o.Name, "schema": o.Schema, "strict": true},
+	return openai.ToolChoiceOptionFunctionToolChoice(openai.ChatCompletionNamedToolChoiceFunctionParam{Name: string(c)})
+}
+
+func format(o *llm.Output) (encoded openai.ChatCompletionNewParamsResponseFormatUnion) {
+	switch {
+	case o == nil:
+	case o.Schema == nil:
+		encoded.OfJSONObject = &shared.ResponseFormatJSONObjectParam{}
+	default:
+		encoded.OfJSONSchema = &shared.ResponseFormatJSONSchemaParam{JSONSchema: shared.ResponseFormatJSONSchemaJSONSchemaParam{
+			Name: o.Name, Schema: o.Schema, Strict: openai.Bool(true),
+		}}
 	}
+	return encoded
 }

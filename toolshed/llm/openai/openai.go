@@ -1,16 +1,19 @@
 // Package openai asks whoever speaks OpenAI's chat completions: OpenAI, Ollama,
-// llama.cpp, vLLM and others.
+// llama.cpp, vLLM and others, by OpenAI's own client.
 //
 // Invariants: every answer is asked for as a stream, so that a caller who goes
-// away ends it; an answer without a reason for its end is none. The official
-// client is not linked, for its size (docs/decisions/0045).
+// away ends it; an answer without a reason for its end is none. The client's
+// services are made one by one: all of them would double the program
+// (docs/decisions/0045).
 package openai
 
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"net/http"
+
+	"github.com/openai/openai-go/v3"
+	"github.com/openai/openai-go/v3/option"
 
 	"github.com/toolshed-cloud/shed/toolshed/llm"
 	"github.com/toolshed-cloud/shed/toolshed/llm/internal/wire"
@@ -18,100 +21,65 @@ import (
 )
 
 // Provider is one endpoint.
-type Provider struct{ endpoint wire.Endpoint }
+type Provider struct {
+	chats  openai.ChatCompletionService
+	models openai.ModelService
+}
 
 var _ llm.Provider = (*Provider)(nil)
 
 // New makes a provider of the endpoint at base, which ends before
 // /chat/completions. key is empty where it wants none.
 func New(base, key string, client *http.Client) *Provider {
-	header := http.Header{}
-	if key != "" {
-		header.Set("Authorization", "Bearer "+key)
+	options := []option.RequestOption{
+		option.WithBaseURL(base), option.WithHTTPClient(wire.Client{HTTP: client}), option.WithMaxRetries(0),
 	}
-	return &Provider{endpoint: wire.Endpoint{Base: base, Header: header, Client: client}}
-}
-
-// chunk is one event of an answer.
-type chunk struct {
-	Choices []struct {
-		Index        int     `json:"index"`
-		Delta        delta   `json:"delta"`
-		FinishReason *string `json:"finish_reason"`
-	} `json:"choices"`
-	Usage *struct {
-		Prompt     int64 `json:"prompt_tokens"`
-		Completion int64 `json:"completion_tokens"`
-		Details    struct {
-			Cached int64 `json:"cached_tokens"`
-		} `json:"prompt_tokens_details"`
-	} `json:"usage"`
-	Error *struct {
-		Message string `json:"message"`
-	} `json:"error"`
-}
-
-// delta is what is new in it. The reasoning is a field that llama.cpp, vLLM and
-// others add to the protocol, under either name.
-type delta struct {
-	Content          string `json:"content"`
-	Refusal          string `json:"refusal"`
-	ReasoningContent string `json:"reasoning_content"`
-	Reasoning        string `json:"reasoning"`
-	ToolCalls        []struct {
-		Index    int    `json:"index"`
-		ID       string `json:"id"`
-		Function struct {
-			Name      string `json:"name"`
-			Arguments string `json:"arguments"`
-		} `json:"function"`
-	} `json:"tool_calls"`
+	if key != "" {
+		options = append(options, option.WithAPIKey(key))
+	}
+	return &Provider{chats: openai.NewChatCompletionService(options...), models: openai.NewModelService(options...)}
 }
 
 // Chat asks a model.
 func (p *Provider) Chat(ctx context.Context, r llm.Request, emit func(llm.Event) error) error {
-	body, err := encode(r)
-	if err != nil {
-		return err
-	}
+	answer := p.chats.NewStreaming(ctx, encode(r))
+	defer answer.Close() //nolint:errcheck // what was read of it counts
 	finished := false
-	err = p.endpoint.Stream(ctx, "/chat/completions", body, func(data []byte) (bool, error) {
-		if string(data) == "[DONE]" {
-			return true, nil
+	for answer.Next() {
+		ended, err := pass(answer.Current(), emit)
+		if err != nil {
+			return err
 		}
-		var c chunk
-		if err := json.Unmarshal(data, &c); err != nil {
-			return false, upstream.Breaks("an event: %w", err)
-		}
-		if c.Error != nil {
-			return false, &upstream.Error{Kind: upstream.Failed, Err: errors.New(c.Error.Message)}
-		}
-		ended, err := pass(c, emit)
 		finished = finished || ended
-		return false, err
-	})
-	if err == nil && !finished {
+	}
+	if err := answer.Err(); err != nil {
+		return wire.Fault(ctx, err)
+	}
+	if !finished {
 		return upstream.Breaks("the answer ended without a reason")
 	}
-	return err
+	return nil
 }
 
 // pass passes the parts of one event on, and says whether one was the last.
-func pass(c chunk, emit func(llm.Event) error) (ended bool, err error) {
+func pass(c openai.ChatCompletionChunk, emit func(llm.Event) error) (ended bool, err error) {
 	var events []llm.Event
 	for _, choice := range c.Choices {
 		// One answer was asked for.
 		if choice.Index != 0 {
 			continue
 		}
-		events = append(events, choice.Delta.events()...)
-		if choice.FinishReason != nil && *choice.FinishReason != "" {
+		events = append(events, parts(choice.Delta)...)
+		if choice.FinishReason != "" {
 			ended = true
-			events = append(events, llm.Event{Finish: finish(*choice.FinishReason)})
+			events = append(events, llm.Event{Finish: finish(choice.FinishReason)})
 		}
 	}
-	if u := c.Usage; u != nil {
-		events = append(events, llm.Event{Usage: &llm.Usage{Input: u.Prompt, Output: u.Completion, Cached: u.Details.Cached}})
+	if c.JSON.Usage.Valid() {
+		u := c.Usage
+		events = append(events, llm.Event{Usage: &llm.Usage{
+			Input: u.PromptTokens, Output: u.CompletionTokens, Cached: u.PromptTokensDetails.CachedTokens,
+		}})
 	}
 	for _, e := range events {
 		if err := emit(e); err != nil {
@@ -121,17 +89,32 @@ func pass(c chunk, emit func(llm.Event) error) (ended bool, err error) {
 	return ended, nil
 }
 
-func (d delta) events() (all []llm.Event) {
-	if text := d.ReasoningContent + d.Reasoning; text != "" {
+// parts are what is new in an answer.
+func parts(d openai.ChatCompletionChunkChoiceDelta) (all []llm.Event) {
+	if text := reasoning(d); text != "" {
 		all = append(all, llm.Event{Reasoning: text})
 	}
 	if text := d.Content + d.Refusal; text != "" {
 		all = append(all, llm.Event{Text: text})
 	}
 	for _, t := range d.ToolCalls {
-		all = append(all, llm.Event{Tool: &llm.ToolPart{Index: t.Index, ID: t.ID, Name: t.Function.Name, Arguments: t.Function.Arguments}})
+		all = append(all, llm.Event{Tool: &llm.ToolPart{
+			Index: int(t.Index), ID: t.ID, Name: t.Function.Name, Arguments: t.Function.Arguments,
+		}})
 	}
 	return all
+}
+
+// reasoning is a field that llama.cpp, vLLM and others add to the protocol,
+// under either name.
+func reasoning(d openai.ChatCompletionChunkChoiceDelta) (text string) {
+	for _, name := range []string{"reasoning_content", "reasoning"} {
+		var part string
+		if json.Unmarshal([]byte(d.JSON.ExtraFields[name].Raw()), &part) == nil {
+			text += part
+		}
+	}
+	return text
 }
 
 func finish(reason string) llm.Finish {
@@ -146,14 +129,9 @@ func finish(reason string) llm.Finish {
 
 // Models lists the endpoint's models.
 func (p *Provider) Models(ctx context.Context) ([]llm.Model, error) {
-	var list struct {
-		Data []struct {
-			ID      string `json:"id"`
-			OwnedBy string `json:"owned_by"`
-		} `json:"data"`
-	}
-	if err := p.endpoint.Get(ctx, "/models", &list); err != nil {
-		return nil, err
+	list, err := p.models.List(ctx)
+	if err != nil {
+		return nil, wire.Fault(ctx, err)
 	}
 	var all []llm.Model
 	for _, m := range list.Data {

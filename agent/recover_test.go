@@ -1,0 +1,163 @@
+package agent_test
+
+import (
+	"errors"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/google/go-tpm/tpm2/transport"
+
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/channel"
+	"github.com/toolshed-cloud/shed/attest/client"
+)
+
+// replaced is a machine that stands in for a claimed one, with its disk.
+func replaced(t *testing.T) (m *machine, keys client.Keys) {
+	t.Helper()
+	lost, keys, _ := claimed(t)
+	m = newMachine(t)
+	m.disk = lost.disk
+	m.reboot()
+	return m, keys
+}
+
+func (m *machine) connect() *client.Session {
+	m.t.Helper()
+	s, err := m.trust().Connect(m.t.Context(), m.url, nil)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.t.Cleanup(func() { s.Close() })
+	return s
+}
+
+// The owner of a lost machine gets the data on another: nothing ran on it, or in
+// its place, before.
+func TestDataOfALostMachine(t *testing.T) {
+	m, keys := replaced(t)
+	if !m.Awaiting() || len(m.data.mounted) != 0 {
+		t.Fatalf("awaiting %t, mounted %v", m.Awaiting(), m.data.mounted)
+	}
+	s := m.connect()
+	if err := s.Claim(t.Context(), newKeys(t)); status(err) != http.StatusConflict {
+		t.Errorf("a stranger's claim: %v", err)
+	}
+	left, err := s.Left(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Recover(t.Context(), newKeys(t), left); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("with another's recovery key: %v", err)
+	}
+	if err := s.Recover(t.Context(), keys, left); err != nil {
+		t.Fatal(err)
+	}
+	if m.Awaiting() || strings.Join(m.data.mounted, " ") != m.disk {
+		t.Errorf("awaiting %t, mounted %v", m.Awaiting(), m.data.mounted)
+	}
+	if err := s.Recover(t.Context(), keys, left); status(err) != http.StatusConflict {
+		t.Errorf("a second time: %v", err)
+	}
+	pin := s.Pin()
+	m.reboot()
+	again, err := m.trust().Connect(t.Context(), m.url, &pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if strings.Join(m.data.mounted, " ") != m.disk {
+		t.Errorf("after a boot mounted %v", m.data.mounted)
+	}
+	if _, err := again.Left(t.Context(), newKeys(t)); status(err) != http.StatusUnauthorized {
+		t.Errorf("a stranger asks what is on the disk: %v", err)
+	}
+}
+
+func status(err error) int {
+	var s *channel.StatusError
+	if errors.As(err, &s) {
+		return s.Code
+	}
+	return 0
+}
+
+// Whoever brings a key that is not the volume's does not become the owner.
+func TestStrangerBringsAKey(t *testing.T) {
+	m, keys := replaced(t)
+	s := m.connect()
+	left, err := s.Left(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stranger := sign(t, newKeys(t), m.akName())
+	for name, err := range map[string]error{
+		"another key":    m.Recover(t.Context(), stranger, left.Volume, make([]byte, 16)),
+		"another volume": m.Recover(t.Context(), stranger, seal.VolumeID{1}, make([]byte, 16)),
+	} {
+		if !errors.Is(err, seal.ErrForeign) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if m.Owner() != nil || !m.Awaiting() {
+		t.Errorf("owner %v, awaiting %t", m.Owner(), m.Awaiting())
+	}
+	if err := s.Recover(t.Context(), keys, left); err != nil {
+		t.Error(err)
+	}
+}
+
+// A recovery that breaks off after the claim is finished by the owner's next try.
+func TestRecoveryThatBreaksOff(t *testing.T) {
+	m, keys := replaced(t)
+	device := &failing{codes: []tpm2.TPMCC{tpm2.TPMCCHierarchyChanegAuth}}
+	m.wrap = func(under transport.TPM) transport.TPM {
+		device.TPM = under
+		return device
+	}
+	m.reboot()
+	s := m.connect()
+	left, err := s.Left(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	device.broken = true
+	if err := s.Recover(t.Context(), keys, left); err == nil {
+		t.Fatal("the data is open with an open tpm")
+	}
+	device.broken = false
+	again := m.connect()
+	if left, err = again.Left(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Recover(t.Context(), keys, left); err != nil {
+		t.Fatal(err)
+	}
+	if m.Awaiting() {
+		t.Error("the data still waits")
+	}
+}
+
+// A machine without anything on its disk has nothing to recover, and one with
+// something else does not touch it.
+func TestNothingToRecover(t *testing.T) {
+	m := newMachine(t)
+	s := m.connect()
+	if _, err := s.Left(t.Context(), newKeys(t)); !errors.Is(err, client.ErrNothingLeft) {
+		t.Error(err)
+	}
+	if err := m.Recover(t.Context(), nil, seal.VolumeID{}, nil); !errors.Is(err, seal.ErrNothingLeft) {
+		t.Error(err)
+	}
+	if err := os.WriteFile(m.disk, append([]byte("somebody's data"), make([]byte, 8<<20)...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.reboot()
+	if m.Awaiting() {
+		t.Error("a foreign disk waits for an owner of ours")
+	}
+}
