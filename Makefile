@@ -22,11 +22,12 @@ AXE := .cache/tools/axe/node_modules/axe-core/axe.min.js
 DENO := .cache/tools/deno/node_modules/.bin/deno
 BLOBS := .cache/tools/blobs
 MOTO := .cache/tools/moto/bin/python
+UEFIVARS := .cache/tools/uefivars/bin/uefivars
 KERNEL := .cache/image
 # Others' programs, that tests hold ours against, and where tests find them.
-TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO)
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS)
 TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
-	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO)
+	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO) SHED_UEFIVARS=$(CURDIR)/$(UEFIVARS)
 
 .DEFAULT_GOAL := help
 
@@ -156,3 +157,8 @@ $(BLOBS)/done:
 $(MOTO):
 	python3 -m venv $(dir $@)..
 	$@ -m pip install --quiet --disable-pip-version-check 'moto[server]==5.2.5' || { rm -f $@; exit 1; }
+
+# AWS's own tool for the variables of EC2's firmware, for the tests of ours.
+$(UEFIVARS):
+	python3 -m venv $(dir $@)..
+	$(dir $@)python -m pip install --quiet --disable-pip-version-check uefivars==1.2 || { rm -f $@; exit 1; }

@@ -1,7 +1,8 @@
 // Package agent is PID 1 of a machine: it measures what it was told, opens the
 // owner's data, proves what it is, and keeps the payload running.
 //
-// Invariants: the configuration is measured before it is used; the claim
+// Invariants: the configuration is measured before it is used, whether it comes
+// before the network or by it; the claim
 // register is extended before the network is up, so that nothing later can
 // unseal the data key; what the operator's side says never decides what the
 // owner's data is opened to. This is measured code: it links no provider, no
@@ -12,6 +13,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"sync"
@@ -47,16 +49,18 @@ type Machine struct {
 	payload *supervise.Supervisor
 	log     *zap.Logger
 
-	config      api.Config
-	token       api.Token
-	measured    attest.Digest
 	certificate tls.Certificate
 	spki        []byte
 
+	config   api.Config
+	token    api.Token
+	measured attest.Digest
+
 	// claiming lets one claim through at a time.
 	claiming sync.Mutex
-	// mu guards owner, awaiting, referenceValues and endorsements, and keeps evidence from being made
-	// between the claim's two halves: the register and the owner.
+	// mu guards the fields below and the configuration's above, and keeps
+	// evidence from being made between the claim's two halves: the register and
+	// the owner.
 	mu    sync.RWMutex
 	owner *ownership.Claim
 	// awaiting says that there is a volume which only its owner's key opens.
@@ -83,25 +87,34 @@ type Parts struct {
 	Log  *zap.Logger
 }
 
-// New measures the encoded configuration and only then reads it. The error is
-// api.ErrConfig where it is not one to use, or where the token beside it is
-// not the one it names.
-func New(p Parts, encoded []byte, token api.Token) (*Machine, error) {
+// New is a machine that knows nothing of itself yet: Configure comes before it
+// shows evidence.
+func New(p Parts) *Machine {
+	return &Machine{
+		tpm: p.TPM, volume: p.Volume, data: p.Data, payload: p.Payload, log: p.Log,
+		certificate: p.Certificate, spki: p.SPKI,
+	}
+}
+
+// Configure measures the encoded configuration and only then reads it. It is
+// called once, before or after OpenData. The error is api.ErrConfig where it is
+// not one to use, or where the token beside it is not the one it names.
+func (m *Machine) Configure(encoded []byte, token api.Token) error {
 	measured := attest.ConfigDigest(encoded)
-	if err := p.TPM.Extend(attest.RegisterConfig, measured); err != nil {
-		return nil, err
+	if err := m.tpm.Extend(attest.RegisterConfig, measured); err != nil {
+		return err
 	}
 	config, err := api.DecodeConfig(encoded)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if token.Hash() != config.TokenHash {
-		return nil, fmt.Errorf("%w: token_hash is not that of the token beside it", api.ErrConfig)
+		return fmt.Errorf("%w: token_hash is not that of the token beside it", api.ErrConfig)
 	}
-	return &Machine{
-		tpm: p.TPM, volume: p.Volume, data: p.Data, payload: p.Payload, log: p.Log,
-		config: config, token: token, measured: measured, certificate: p.Certificate, spki: p.SPKI,
-	}, nil
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.config, m.token, m.measured = config, token, measured
+	return nil
 }
 
 // OpenData reads the claim, opens the owner's volume and closes the way back by
@@ -166,6 +179,9 @@ func (m *Machine) Close() error {
 func (m *Machine) Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error) {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
+	if m.measured.IsZero() {
+		return nil, fmt.Errorf("making evidence: %w: there is none yet", api.ErrConfig)
+	}
 	s := attester.Subject{Channel: ch, Nonce: nonce, Config: m.measured, Endorsements: m.endorsements}
 	if m.owner != nil {
 		s.Claim = m.owner.Digest()
@@ -184,6 +200,9 @@ func (m *Machine) Activate(ch attest.Channel, blob, secret []byte) (attest.Diges
 
 // EKCertificate implements enrol.Machine.
 func (m *Machine) EKCertificate() []byte { return m.tpm.EKCertificate() }
+
+// EKPublic implements enrol.Machine.
+func (m *Machine) EKPublic() []byte { return m.tpm.EKPublic() }
 
 // AKPublic implements enrol.Machine.
 func (m *Machine) AKPublic() []byte { return m.tpm.AKPublic() }
@@ -289,16 +308,17 @@ func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 // Endorse implements enrol.Machine. Whoever verifies checks each of them, so
 // that at worst they are of no use. The error is attest.ErrMalformed.
 func (m *Machine) Endorse(encoded []byte) error {
-	endorsements, err := merge(encoded, m.tpm.EKCertificate())
+	endorsements, err := merge(encoded, m.tpm.EKCertificate(), m.tpm.EKPublic())
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.endorsements = endorsements
 	return err
 }
 
-// merge puts the machine's own endorsement certificate into what was handed
-// out; nothing handed out, or nothing that can be read, is nil.
-func merge(encoded, certificate []byte) ([]byte, error) {
+// merge puts the machine's own endorsement certificate into what was handed out.
+// A machine without one takes what was handed out for its key. Nothing handed
+// out, or nothing that can be used, is nil.
+func merge(encoded, certificate, key []byte) ([]byte, error) {
 	if len(encoded) == 0 {
 		return nil, nil
 	}
@@ -309,8 +329,28 @@ func merge(encoded, certificate []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	e.EKCertificate = certificate
+	if certificate != nil {
+		e.EKCertificate = certificate
+	} else if err := isFor(e.EKCertificate, key); err != nil {
+		return nil, err
+	}
 	return e.Encode()
+}
+
+// isFor refuses a certificate of another's key: evidence that shows it would be
+// refused for that alone.
+func isFor(certificate, key []byte) error {
+	if len(certificate) == 0 {
+		return nil
+	}
+	parsed, err := x509.ParseCertificate(certificate)
+	if err != nil {
+		return fmt.Errorf("%w: endorsement certificate that was handed out: %w", attest.ErrMalformed, err)
+	}
+	if !bytes.Equal(parsed.RawSubjectPublicKeyInfo, key) {
+		return fmt.Errorf("%w: the endorsement certificate that was handed out is for another key", attest.ErrMalformed)
+	}
+	return nil
 }
 
 // SetProof keeps a newer proof of the same release.

@@ -1,9 +1,14 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
+	"math/big"
 	"net"
 	"os"
 	"reflect"
@@ -208,6 +213,67 @@ func TestEndorsementsAreMerged(t *testing.T) {
 	}
 }
 
+// A machine whose TPM came without a certificate shows the one that was made for
+// its key, and none of another's.
+func TestCertificateIsHandedOut(t *testing.T) {
+	m := newMachineWith(t, swtpmtest.StartUncertified(t))
+	key, err := x509.ParsePKIXPublicKey(m.EKPublic())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		certificate []byte
+		shown       bool
+		err         error
+	}{
+		"its own":      {certificateOf(t, key), true, nil},
+		"none":         {nil, true, nil},
+		"another's":    {certificateOf(t, m.key.Public()), false, attest.ErrMalformed},
+		"no one's":     {[]byte("certificate"), false, attest.ErrMalformed},
+		"half of one":  {certificateOf(t, key)[:100], false, attest.ErrMalformed},
+		"bytes behind": {append(certificateOf(t, key), 0), false, attest.ErrMalformed},
+	} {
+		handed, err := (&evidence.Endorsements{EKCertificate: c.certificate}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Endorse(handed); !errors.Is(err, c.err) {
+			t.Errorf("%s: error %v, want %v", name, err, c.err)
+		}
+		b, err := m.Evidence(attest.Channel{Role: attest.RoleServe, SPKI: m.Ingress().SPKI}, attest.Nonce{1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e, err := evidence.Decode(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := evidence.DecodeEndorsements(e.Endorsements)
+		want := c.certificate
+		if !c.shown {
+			want = nil
+		}
+		if err != nil || !bytes.Equal(got.EKCertificate, want) {
+			t.Errorf("%s: shows %x, %v", name, got.EKCertificate, err)
+		}
+	}
+}
+
+// certificateOf is a certificate of a key, by whomever.
+func certificateOf(t *testing.T, key any) []byte {
+	t.Helper()
+	signer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return der
+}
+
 // A token that the measured configuration does not name is none.
 func TestTokenIsTheMeasuredOne(t *testing.T) {
 	tpm, err := attester.Open(swtpmtest.Start(t))
@@ -221,10 +287,14 @@ func TestTokenIsTheMeasuredOne(t *testing.T) {
 		t.Fatal(err)
 	}
 	parts := agent.Parts{TPM: tpm, Log: zap.NewNop()}
-	if _, err := agent.New(parts, config, api.Token{2}); !errors.Is(err, api.ErrConfig) {
+	m := agent.New(parts)
+	if err := m.Configure(config, api.Token{2}); !errors.Is(err, api.ErrConfig) {
 		t.Errorf("another token: %v", err)
 	}
-	if _, err := agent.New(parts, config, api.Token{1}); err != nil {
+	if _, err := m.Evidence(attest.Channel{}, attest.Nonce{}); !errors.Is(err, api.ErrConfig) {
+		t.Errorf("evidence without a configuration: %v", err)
+	}
+	if err := m.Configure(config, api.Token{1}); err != nil {
 		t.Errorf("the token: %v", err)
 	}
 }

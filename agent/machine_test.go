@@ -124,7 +124,12 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, device: swtpmtest.Start(t), disk: filepath.Join(t.TempDir(), "disk")}
+	return newMachineWith(t, swtpmtest.Start(t))
+}
+
+func newMachineWith(t *testing.T, device *swtpmtest.TPM) *machine {
+	t.Helper()
+	m := &machine{t: t, device: device, disk: filepath.Join(t.TempDir(), "disk")}
 	if err := os.WriteFile(m.disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -183,14 +188,14 @@ func (m *machine) boot() {
 	payload := supervise.New(supervise.Payload{
 		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
 	})
-	m.Machine, err = agent.New(agent.Parts{
+	m.Machine = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
 		Volume: &seal.DataVolume{
 			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
 			Format: func(context.Context, string) error { return nil },
 		},
-	}, config, api.Token{})
-	if err != nil {
+	})
+	if err := m.Configure(config, api.Token{}); err != nil {
 		m.t.Fatal(err)
 	}
 	if err := m.OpenData(m.t.Context()); err != nil {

@@ -128,6 +128,7 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		{"compute registers", b.computeRegisters},
 		{"write disk", b.writeDisk},
 		{"write firmware", b.writeFirmware},
+		{"write keys", b.writeKeys},
 		{"write manifest", b.writeManifest},
 	} {
 		b.Progress(step.name)

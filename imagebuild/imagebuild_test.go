@@ -45,7 +45,7 @@ func standInKernel(t *testing.T) string {
 	for _, m := range []string{
 		"virtio_blk", "virtio_net", "virtio-rng", "button", "evdev",
 		"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs",
-		"sev-guest", "tdx-guest",
+		"sev-guest", "tdx-guest", "ena",
 	} {
 		builtin.WriteString("kernel/" + m + ".ko\n")
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -28,6 +29,11 @@ var dataModules = []string{
 // guestModules are those of confidential VMs, each a list of its own that the
 // agent loads where the hardware is, so that no other boot pays for them.
 var guestModules = []string{"sev-guest", "tdx-guest"}
+
+// networkModules are those of cards that one cloud's machines alone have, each a
+// list of its own like guestModules: ena is EC2's. NVMe, which EC2's disks are,
+// is built into the kernel.
+var networkModules = []string{"ena"}
 
 // mountPoints are the directories that the agent mounts on or writes to.
 var mountPoints = map[string]uint64{
@@ -102,8 +108,8 @@ func (b *builder) addModules(root *initrd.Archive) error {
 	if err := b.addModuleList(root, "etc/shed/modules.data", dataModules, added); err != nil {
 		return err
 	}
-	for _, guest := range guestModules {
-		if err := b.addModuleList(root, "etc/shed/modules."+guest, []string{guest}, added); err != nil {
+	for _, alone := range slices.Concat(guestModules, networkModules) {
+		if err := b.addModuleList(root, "etc/shed/modules."+alone, []string{alone}, added); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -232,20 +233,25 @@ type Release struct {
 	AddedAt    time.Time
 }
 
-// Image is the release's disk, with its firmware where it has its own, as a
-// provider takes it. The firmware lies beside the disk. Errors are those of
-// release.ParseManifest.
+// Image is the release's disk, with its firmware where it has its own and else
+// Secure Boot's keys where it has some, as a provider takes it. Both lie beside
+// the disk. Errors are those of release.ParseManifest.
 func (r Release) Image() (providers.Image, error) {
 	image := providers.Image{Release: r.Digest, Path: r.DiskPath, SHA256: r.DiskSHA256, Bytes: r.DiskBytes}
 	m, err := release.ParseManifest(r.Manifest)
 	if err != nil {
 		return providers.Image{}, fmt.Errorf("reading the manifest of release %s: %w", r.Digest, err)
 	}
-	if m.Firmware == nil {
-		return image, nil
-	}
 	beside := func(f release.File) providers.File {
 		return providers.File{Path: filepath.Join(filepath.Dir(r.DiskPath), f.Name), SHA256: f.SHA256, Bytes: f.Bytes}
+	}
+	if m.Firmware == nil {
+		for _, in := range m.Inputs {
+			if name, ok := strings.CutSuffix(in.Name, ".esl"); ok {
+				image.SecureBoot = append(image.SecureBoot, providers.Key{Name: name, File: beside(release.File(in))})
+			}
+		}
+		return image, nil
 	}
 	image.Firmware = &providers.Firmware{Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables)}
 	for _, s := range m.Firmware.Shapes {

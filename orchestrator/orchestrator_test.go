@@ -195,11 +195,20 @@ func TestImageHasTheFirmwareBesideTheDisk(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, %v", got, err)
 	}
+	// A cloud's firmware gets the keys instead, which the release's own has.
 	m.Schema, m.Firmware = release.SchemaVersion, nil
+	m.Inputs = []release.Input{
+		{Name: "PK.esl", SHA256: attest.Digest{8}, Bytes: 9}, {Name: "agent", SHA256: attest.Digest{3}, Bytes: 1}, {Name: "db.esl", SHA256: attest.Digest{10}, Bytes: 11},
+	}
+	want.SecureBoot = []providers.Key{
+		{Name: "PK", File: providers.File{Path: "/releases/1/PK.esl", SHA256: attest.Digest{8}, Bytes: 9}},
+		{Name: "db", File: providers.File{Path: "/releases/1/db.esl", SHA256: attest.Digest{10}, Bytes: 11}},
+	}
 	if r.Manifest, err = m.Encode(); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := r.Image(); err != nil || got.Firmware != nil {
+	want.Firmware = nil
+	if got, err := r.Image(); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("without firmware: %+v, %v", got, err)
 	}
 	r.Manifest = []byte("{}")

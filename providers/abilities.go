@@ -15,6 +15,7 @@ const (
 	CapabilitySnapshot   Capability = "snapshot"
 	CapabilityAttachData Capability = "attach-data"
 	CapabilityWatch      Capability = "watch"
+	CapabilityEndorse    Capability = "endorse"
 )
 
 // Consoler has CapabilityConsole.
@@ -68,4 +69,14 @@ type Watcher interface {
 	// otherwise than before, until ctx ends or the stream is lost. They are
 	// hints: some may be missing, and whoever needs to know asks with Get.
 	Watch(ctx context.Context, installation InstallationID, changed func(MachineID)) error
+}
+
+// Endorser has CapabilityEndorse: a cloud whose machines' TPMs have no
+// endorsement certificate says itself which key is whose.
+type Endorser interface {
+	// EndorsementKey answers the public endorsement key of the machine's TPM, a
+	// DER SubjectPublicKeyInfo, as the cloud knows it: nothing that a machine says
+	// is in it. It is the same for as long as the machine is. CodeNotFound only
+	// where the machine is not here.
+	EndorsementKey(ctx context.Context, id MachineID) ([]byte, error)
 }

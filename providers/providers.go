@@ -119,6 +119,17 @@ type Image struct {
 	Bytes  int64
 	// Firmware is the release's own; nil leaves it to the provider.
 	Firmware *Firmware
+	// SecureBoot are the keys by which the release's machines are to have Secure
+	// Boot on, for a provider that starts them with a cloud's firmware; empty
+	// where the release has none, or a firmware of its own that has them.
+	SecureBoot []Key
+}
+
+// Key is one of Secure Boot's variables, PK, KEK, db or dbx: a file of
+// EFI_SIGNATURE_LISTs (UEFI specification, section 32.4.1).
+type Key struct {
+	Name string
+	File
 }
 
 // Firmware is what a release's machines start with. A machine keeps the one of

@@ -22,8 +22,11 @@ const MaxMessageBytes = 512 << 10
 type EnrolBegin struct {
 	Machine string `json:"machine"`
 	Token   Token  `json:"token"`
-	// EKCertificate is the endorsement certificate, DER.
-	EKCertificate []byte `json:"ek_certificate"`
+	// EKCertificate is the endorsement certificate, DER. Where the TPM has none it
+	// is empty, and EKPublic is the key, a DER SubjectPublicKeyInfo: then whoever
+	// made the machine has to say that it is its key.
+	EKCertificate []byte `json:"ek_certificate,omitempty"`
+	EKPublic      []byte `json:"ek_public,omitempty"`
 	// AKPublic is the attestation key, a marshalled TPMT_PUBLIC (TPM 2.0
 	// Part 2, section 12.2.4).
 	AKPublic []byte `json:"ak_public"`
@@ -38,10 +41,10 @@ type EnrolChallenge struct {
 	CredentialBlob  []byte `json:"credential_blob"`
 	EncryptedSecret []byte `json:"encrypted_secret"`
 	// Endorsements are an encoded evidence.Endorsements of at most
-	// MaxEndorsements bytes, without an endorsement certificate: what the
-	// control plane has of intermediates, revocation lists and collateral, for
-	// the machine to show beside its own from here on. They carry their own
-	// proof.
+	// MaxEndorsements bytes: what the control plane has of intermediates,
+	// revocation lists and collateral, for the machine to show beside its own
+	// from here on. There is an endorsement certificate among them for a machine
+	// without one. They carry their own proof.
 	Endorsements []byte `json:"endorsements,omitempty"`
 }
 

@@ -2,7 +2,8 @@
 // the configuration drive, the network and the power button.
 //
 // Invariants: it runs as PID 1 of an image that holds nothing else; nothing
-// from outside is parsed before it is measured; the network comes up last.
+// from outside is parsed before it is measured; the network comes up last; a disk
+// is found by what it is and what is on it, never by its name.
 package boot
 
 import (
@@ -129,7 +130,8 @@ func SilenceKernel() error {
 // ErrNoDisk says that no disk has the serial.
 var ErrNoDisk = errors.New("no such disk")
 
-// FindDisk waits for the virtio disk with a serial and answers its device.
+// FindDisk waits for the virtio disk with a serial number, which the provider
+// gave it, and answers its device.
 // The error is ErrNoDisk where none has appeared within the limit.
 func FindDisk(serial string, limit time.Duration) (string, error) {
 	for deadline := time.Now().Add(limit); ; {

@@ -30,7 +30,9 @@ import (
 type Machine interface {
 	Evidence(ch attest.Channel, nonce attest.Nonce) ([]byte, error)
 	Activate(ch attest.Channel, blob, secret []byte) (attest.Digest, error)
+	// EKCertificate is nil where the TPM has none; EKPublic then shows the key.
 	EKCertificate() []byte
+	EKPublic() []byte
 	AKPublic() []byte
 	// Endorse keeps what the control plane has for others to check the
 	// machine's keys with; an error says that it is unusable.
@@ -115,11 +117,14 @@ func (e *Enroller) session(ctx context.Context) (enrolled bool, err error) {
 
 func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResult, error) {
 	var challenge api.EnrolChallenge
-	err := call(ctx, conn, api.EnrolBeginPath, api.EnrolBegin{
+	introduction := api.EnrolBegin{
 		Machine: e.Config.Machine, Token: e.Token,
 		EKCertificate: e.Machine.EKCertificate(), AKPublic: e.Machine.AKPublic(),
-	}, &challenge)
-	if err != nil {
+	}
+	if introduction.EKCertificate == nil {
+		introduction.EKPublic = e.Machine.EKPublic()
+	}
+	if err := call(ctx, conn, api.EnrolBeginPath, introduction, &challenge); err != nil {
 		return api.EnrolResult{}, err
 	}
 	if err := e.Machine.Endorse(challenge.Endorsements); err != nil {

@@ -133,9 +133,7 @@ func openKey(d Device, sealed Sealed, t terms) ([]byte, error) {
 			return fmt.Errorf("%w: %w", ErrSealed, err)
 		}
 		defer flush(device, object.Handle)
-		key, err = unseal(device, srk, object, func(device transport.TPM, session tpm2.TPMISHPolicy) error {
-			return assertPolicy(device, session, tpm2.TPM2BDigest{}, t)
-		})
+		key, err = unsealUnder(device, srk, object, t)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrSealed, err)
 		}
@@ -172,6 +170,25 @@ func loadSealed(device transport.TPM, srk attester.Key, sealed Sealed) (tpm2.Nam
 
 // unseal encrypts the answer to a session salted with the storage key, so that
 // the key does not cross a bus in the clear.
+// unsealTries is how often a policy is tried that something came between.
+const unsealTries = 64
+
+// unsealUnder fulfils the policy of the terms and unseals. With Secure Boot on the
+// kernel measures each module that it loads into register 10 (Linux 6.12,
+// arch/x86/kernel/ima_arch.c), also while the data disk's are loaded meanwhile. A
+// TPM then takes no policy that names registers, whichever (TPM 2.0 Part 3, section
+// 23.7): it is fulfilled anew, and holds no less.
+func unsealUnder(device transport.TPM, srk attester.Key, object tpm2.NamedHandle, t terms) ([]byte, error) {
+	for try := 1; ; try++ {
+		key, err := unseal(device, srk, object, func(device transport.TPM, session tpm2.TPMISHPolicy) error {
+			return assertPolicy(device, session, tpm2.TPM2BDigest{}, t)
+		})
+		if !errors.Is(err, tpm2.TPMRCPCRChanged) || try == unsealTries {
+			return key, err
+		}
+	}
+}
+
 func unseal(device transport.TPM, srk attester.Key, object tpm2.NamedHandle, assert func(transport.TPM, tpm2.TPMISHPolicy) error) ([]byte, error) {
 	var key []byte
 	use := func(session tpm2.Session) error {

@@ -64,6 +64,24 @@ func (v *DataVolume) CheckBlank() error {
 	}
 }
 
+// Fits reports whether a disk can be a machine's data disk: it is blank, or it
+// has a header of ours. It reads alone. Errors are the disk's.
+func Fits(path string) (bool, error) {
+	disk, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("opening disk: %w", err)
+	}
+	defer disk.Close() //nolint:errcheck // it was only read
+	start := make([]byte, len(headerMagic))
+	if _, err := disk.ReadAt(start, 0); err != nil {
+		return false, fmt.Errorf("reading disk: %w", err)
+	}
+	if bytes.Equal(start, headerMagic[:]) {
+		return true, nil
+	}
+	return blank(disk)
+}
+
 // Open maps the owner's volume and answers the path of its plain device. Once,
 // after the claim, it makes the volume and closes the TPM to other images; a
 // crash in the midst of that is made good by the next call. Afterwards it never

@@ -46,10 +46,9 @@ type Reporter interface {
 	Report(data [64]byte) (evidence.Report, error)
 }
 
-// Open readies the attestation key and reads the endorsement certificate. The
-// caller keeps device and closes it after the TPM is no longer used. Errors
-// are ErrNoIndex where the TPM has no endorsement certificate, ErrNoKey or
-// ErrForeignKey where its owner authorization is set and no attestation key is
+// Open readies the attestation key and reads the endorsement certificate, where
+// the TPM has one. The caller keeps device and closes it after the TPM is no
+// longer used. Errors are ErrNoKey or ErrForeignKey where its owner authorization is set and no attestation key is
 // kept, or the TPM's.
 func Open(device transport.TPM) (*TPM, error) {
 	t := &TPM{device: device}
@@ -75,8 +74,12 @@ func (t *TPM) AKPublic() []byte { return t.akPublic }
 // AKName is the attestation key's TPM name.
 func (t *TPM) AKName() []byte { return t.ak.Name.Buffer }
 
-// EKCertificate is the endorsement certificate, DER.
+// EKCertificate is the endorsement certificate, DER; nil where the TPM has none,
+// as those of some clouds.
 func (t *TPM) EKCertificate() []byte { return t.ekCertificate }
+
+// EKPublic is the endorsement key, a DER SubjectPublicKeyInfo.
+func (t *TPM) EKPublic() []byte { return t.ek.public }
 
 // Do runs a sequence of commands that nothing else may come between. Errors
 // are f's.
@@ -109,10 +112,10 @@ func (t *TPM) open(blob, encryptedSecret []byte) ([]byte, error) {
 	}
 	var secret []byte
 	err := t.Do(func(device transport.TPM) error {
-		return t.ek.use(device, func(session tpm2.Session) error {
+		return t.ek.use(device, func(ek tpm2.AuthHandle) error {
 			rsp, err := tpm2.ActivateCredential{
 				ActivateHandle: tpm2.AuthHandle{Handle: t.ak.Handle, Name: t.ak.Name, Auth: tpm2.PasswordAuth(nil)},
-				KeyHandle:      tpm2.AuthHandle{Handle: t.ek.handle.Handle, Name: t.ek.handle.Name, Auth: session},
+				KeyHandle:      ek,
 				CredentialBlob: tpm2.TPM2BIDObject{Buffer: blob},
 				Secret:         tpm2.TPM2BEncryptedSecret{Buffer: encryptedSecret},
 			}.Execute(device)

@@ -64,6 +64,22 @@ func EKWithoutCertificate(key crypto.PublicKey) (*EK, error) {
 	return &EK{key: key, template: template, ID: attest.Sum(spki)}, nil
 }
 
+// ParseEKPublic reads a DER SubjectPublicKeyInfo of a key of one of EKTemplates.
+// Errors are attest.ErrMalformed or attest.ErrIdentity.
+func ParseEKPublic(der []byte) (*EK, error) {
+	if len(der) > maxEKPublic {
+		return nil, fmt.Errorf("%w: ek_public has %d bytes, at most %d", attest.ErrMalformed, len(der), maxEKPublic)
+	}
+	key, err := x509.ParsePKIXPublicKey(der)
+	if err != nil {
+		return nil, fmt.Errorf("%w: ek_public: %w", attest.ErrMalformed, err)
+	}
+	return EKWithoutCertificate(key)
+}
+
+// maxEKPublic caps a SubjectPublicKeyInfo; an RSA-2048 key's has 294 bytes.
+const maxEKPublic = 512
+
 func ekTemplate(key any) (tpm2.TPMTPublic, error) {
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
@@ -99,6 +115,10 @@ func EKTemplates() []EKTemplate {
 		{tpm2.RSAEKTemplate, 0x01C00002, 0x81010001},
 	}
 }
+
+// UncertifiedEK is the kind that a TPM without an endorsement certificate is
+// known by: on P-384, as NitroTPM has it.
+func UncertifiedEK() EKTemplate { return EKTemplates()[1] }
 
 // ekP384Template is template H-3 (EK Credential Profile 2.5, annex B.4.5); its
 // policy is PolicyB for SHA-384 (annex B.6.3), and userWithAuth lets the

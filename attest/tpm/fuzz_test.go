@@ -1,6 +1,7 @@
 package tpm_test
 
 import (
+	"crypto/x509"
 	"errors"
 	"testing"
 
@@ -41,9 +42,19 @@ func FuzzKeys(f *testing.F) {
 	f.Add(certificate, e.AKPublic)
 	f.Add([]byte{}, []byte{})
 	f.Add(e.AKPublic, certificate)
+	if parsed, err := x509.ParseCertificate(certificate); err == nil {
+		f.Add(certificate, parsed.RawSubjectPublicKeyInfo)
+	}
 	f.Fuzz(func(t *testing.T, certificate, public []byte) {
 		_, err := tpm.ParseEK(certificate)
 		refusedOrFine(t, err)
+		if ek, err := tpm.ParseEKPublic(public); err == nil {
+			if again, err := tpm.ParseEKPublic(public); err != nil || again.ID != ek.ID {
+				t.Errorf("the same key is another: %v", err)
+			}
+		} else {
+			refusedOrFine(t, err)
+		}
 		ak, err := tpm.ParseAK(public)
 		refusedOrFine(t, err)
 		certified, err := tpm.ParseAKCertificate(certificate)

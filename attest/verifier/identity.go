@@ -10,6 +10,8 @@ import (
 // voucher is the best of the accepted authorities that vouch for a key.
 type voucher struct {
 	tier attest.Tier
+	// by is what the authority is called.
+	by string
 	// stale says which revocation list is used in its grace.
 	stale string
 	// err says why none vouches.
@@ -27,7 +29,7 @@ func best(anchors []TrustAnchor, p *Policy, ask func(TrustAnchor) (*anchored, er
 		if err != nil {
 			found.err = telling(found.err, err)
 		} else if root.Tier > found.tier {
-			found.tier, found.stale = root.Tier, staleness(path.fresh, p.Now)
+			found.tier, found.by, found.stale = root.Tier, root.Certificate.Subject.CommonName, staleness(path.fresh, p.Now)
 		}
 	}
 	return found
@@ -91,7 +93,7 @@ func (j *judge) identity() attest.Finding {
 	}
 	worth := ""
 	if tier == attest.TierSoftware {
-		worth = "; an emulated tpm: whoever runs the machine could forge this"
+		worth = "; of tier software: whoever runs the machine could forge this"
 	}
 	// A report's word is enough for its own tier, and for no higher one; so is
 	// a certificate's.
@@ -119,9 +121,17 @@ func (j *judge) endorsedBy(worth string) attest.Finding {
 	case ActivatedBefore:
 		how = "attestation key as pinned"
 	case ActivatedBySaver:
-		return warn(attest.InstanceIdentity, "accepted endorsement root; that the attestation key lives beside the endorsement key is the saver's word%s", worth)
+		return warn(attest.InstanceIdentity, "%s; that the attestation key lives beside the endorsement key is the saver's word%s", j.voucher.who(), worth)
 	}
-	return j.fresh(j.voucher, "accepted endorsement root, "+how+worth)
+	return j.fresh(j.voucher, j.voucher.who()+", "+how+worth)
+}
+
+// who says whose word for the endorsement key it is.
+func (v voucher) who() string {
+	if v.by == "" {
+		return "accepted endorsement root"
+	}
+	return fmt.Sprintf("accepted endorsement root %.100q", v.by)
 }
 
 // fresh affirms by a voucher's word, with a warning where it is stale.

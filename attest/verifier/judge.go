@@ -154,7 +154,7 @@ func (j *judge) storage() attest.Finding {
 	case worth == attest.TierNone:
 		return none(d, "no accepted release is shown to have sealed the data key in a tpm that somebody vouches for")
 	case worth <= attest.TierSoftware:
-		return none(d, "the data key is sealed to an emulated tpm whose state the host holds")
+		return none(d, "the data key is sealed to a tpm of tier software: whoever runs the machine may hold its state")
 	default:
 		return good(d, "the data key is sealed to these registers and this claim")
 	}

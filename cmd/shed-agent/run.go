@@ -13,7 +13,6 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent"
-	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
@@ -29,8 +28,6 @@ const (
 	payloadPath = "/bin/toolshed"
 	dataPath    = "/data"
 	socketPath  = "/run/toolshed/http.sock"
-	configDisk  = "shed-config"
-	dataDisk    = "shed-data"
 	port        = ":443"
 	payloadUser = 1000
 	// deviceWait bounds the wait for a disk or the TPM.
@@ -48,10 +45,22 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err := boot.LoadGuestModules(modulesPath); err != nil {
 		return err
 	}
+	if err := boot.LoadNetworkModules(modulesPath); err != nil {
+		return err
+	}
 	dataReady := boot.LoadModulesMeanwhile(modulesPath + ".data")
-	machine, err := assemble(log, dataReady)
+	where, err := findPlace(log)
 	if err != nil {
 		return err
+	}
+	machine, err := assemble(where, log, dataReady)
+	if err != nil {
+		return err
+	}
+	if !where.byNetwork {
+		if err := where.configure(ctx, machine); err != nil {
+			return err
+		}
 	}
 	if err := boot.SilenceKernel(); err != nil {
 		return err
@@ -60,13 +69,13 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	log.Info("data")
-	serveErr := serve(ctx, machine, log)
+	serveErr := serve(ctx, where, machine, log)
 	return errors.Join(serveErr, machine.Close())
 }
 
-// assemble measures the configuration and puts the machine together. dataReady
-// waits until the data disk can be mapped.
-func assemble(log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
+// assemble puts the machine together. dataReady waits until the data disk can be
+// mapped.
+func assemble(where place, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
 	if err := boot.WaitFor(tpmPath, deviceWait); err != nil {
 		return nil, err
 	}
@@ -81,15 +90,11 @@ func assemble(log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	encoded, token, err := readConfig()
-	if err != nil {
-		return nil, err
-	}
 	ours, err := readRelease()
 	if err != nil {
 		return nil, err
 	}
-	volume, err := newVolume(tpm, ours, dataReady)
+	volume, err := newVolume(where, tpm, ours, dataReady)
 	if err != nil {
 		return nil, err
 	}
@@ -108,19 +113,7 @@ func assemble(log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
 			Environment: ours.environment(len(tpm.Reporters)),
 			Confinement: &supervise.Confinement{UID: payloadUser, GID: payloadUser, Self: "/proc/self/exe"}, Log: log,
 		}),
-	}, encoded, token)
-}
-
-func readConfig() ([]byte, api.Token, error) {
-	path, err := boot.FindDisk(configDisk, deviceWait)
-	if err != nil {
-		return nil, api.Token{}, err
-	}
-	drive, err := boot.ReadDrive(path, api.MaxDriveBytes)
-	if err != nil {
-		return nil, api.Token{}, err
-	}
-	return api.DecodeDrive(drive)
+	}), nil
 }
 
 // release is what the image says of itself.
@@ -154,8 +147,8 @@ func (r release) environment(hardwareReports int) []string {
 	}
 }
 
-func newVolume(tpm *attester.TPM, r release, ready func() error) (*seal.DataVolume, error) {
-	disk, err := boot.FindDisk(dataDisk, deviceWait)
+func newVolume(where place, tpm *attester.TPM, r release, ready func() error) (*seal.DataVolume, error) {
+	disk, err := where.dataDisk()
 	if err != nil {
 		return nil, err
 	}
@@ -166,7 +159,7 @@ func newVolume(tpm *attester.TPM, r release, ready func() error) (*seal.DataVolu
 }
 
 // serve answers and reports until the power button is pressed.
-func serve(ctx context.Context, machine *agent.Machine, log *zap.Logger) error {
+func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	network, err := boot.NetworkUp(ctx)
@@ -174,6 +167,12 @@ func serve(ctx context.Context, machine *agent.Machine, log *zap.Logger) error {
 		return err
 	}
 	log.Info("network", zap.Stringer("address", network.Address()))
+	if where.byNetwork {
+		if err := where.configure(ctx, machine); err != nil {
+			return err
+		}
+		log.Info("configuration")
+	}
 	listener, err := net.Listen("tcp", port)
 	if err != nil {
 		return fmt.Errorf("listening: %w", err)

@@ -88,7 +88,8 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil
 }
 
-// checkFiles wants the disk where it was said to be, and the firmware beside it.
+// checkFiles wants the disk where it was said to be, and the firmware or Secure
+// Boot's keys beside it.
 func checkFiles(r orchestrator.Release) error {
 	image, err := r.Image()
 	if err != nil {
@@ -96,6 +97,11 @@ func checkFiles(r orchestrator.Release) error {
 	}
 	if err := checkFile("disk-invalid", "disk_path", image.Path, image.Bytes); err != nil {
 		return err
+	}
+	for _, k := range image.SecureBoot {
+		if err := checkFile("keys-invalid", filepath.Base(k.Path)+" beside disk_path", k.Path, k.Bytes); err != nil {
+			return err
+		}
 	}
 	if f := image.Firmware; f != nil {
 		for _, file := range []providers.File{f.Code, f.Variables} {

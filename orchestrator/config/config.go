@@ -147,7 +147,7 @@ var table = []key{
 	{"release.key_file", "", "public key, PEM, that releases must be signed with; needed", path(func(c *Config) *string { return &c.ReleaseKeyFile })},
 	{"release.default", "", "digest of the release for new machines; empty for the newest", digest(func(c *Config) *attest.ReleaseDigest { return &c.DefaultRelease })},
 	{"policy.minimum_tier", "software", "least tier of a machine that is routed to: software, provider-rooted, hardware", tier},
-	{"policy.ek_roots", "[]", "accepted roots of endorsement certificates: a list of file (PEM) and tier", roots},
+	{"policy.ek_roots", "[]", "accepted roots of endorsement certificates: a list of file (PEM) and tier; may be empty where the provider names its machines' keys", roots},
 	{"policy.endorsements", "[]", "what machines are given to show beside their own endorsement certificate: a list of file and kind, which is ek-intermediates, report-certificates, revocation-lists (all PEM) or tdx-collateral", endorsements},
 	{"provider.name", "qemu", "which provider plugin makes machines", text(func(c *Config) *string { return &c.ProviderName }, notEmpty)},
 	{"provider.plugin", "", "the plugin's program; empty for shed-provider-NAME beside this one", path(func(c *Config) *string { return &c.Plugin })},

@@ -37,6 +37,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
+	"github.com/toolshed-cloud/shed/orchestrator/voucher"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -80,6 +81,8 @@ type ControlPlane struct {
 	listeners listeners
 	rec       *reconcile.Reconciler
 	enrol     *enrol.Server
+	// vouchers are for the machines of providers that name endorsement keys.
+	vouchers map[string]*voucher.Voucher
 	// log is nil where no transparency log is run.
 	log *translog.Log
 
@@ -94,7 +97,7 @@ type ControlPlane struct {
 // the providers'.
 func Open(ctx context.Context, o Options) (*ControlPlane, error) {
 	return open(ctx, o, (*ControlPlane).checkState, (*ControlPlane).checkSecrets, (*ControlPlane).openStore, (*ControlPlane).listen, (*ControlPlane).readKeys, (*ControlPlane).readResultKey, (*ControlPlane).openLog,
-		(*ControlPlane).openProviders, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkEndorsements, (*ControlPlane).checkPlaces, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
+		(*ControlPlane).openProviders, (*ControlPlane).openVouchers, (*ControlPlane).checkTrustAnchors, (*ControlPlane).checkEndorsements, (*ControlPlane).checkPlaces, (*ControlPlane).assemble, func(p *ControlPlane, _ context.Context) error { return p.publish() })
 }
 
 // OpenToPowerOff takes the directory and starts the providers, and listens
@@ -234,8 +237,8 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.enrol = enrol.New(enrol.Parts{
 		Store: p.store, Certificate: certificate, ResultKey: p.resultKey, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
-		Endorsements: func() ([]byte, error) { return readEndorsements(c.Endorsements) },
-		Limits:       c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Endorsements: func() ([]byte, error) { return readEndorsements(c.Endorsements) }, Voucher: p.voucher,
+		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")

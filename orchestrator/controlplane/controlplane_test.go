@@ -38,7 +38,12 @@ type site struct {
 	// dir holds the keys, state the control plane's own files.
 	dir, state string
 	flags      []string
+	// plain has the provider name no endorsement keys.
+	plain bool
 }
+
+// unendorsing is a provider without its rare abilities.
+type unendorsing struct{ providers.Provider }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
@@ -84,8 +89,21 @@ func (s *site) open(flags ...string) (*controlplane.ControlPlane, error) {
 	}
 	return controlplane.Open(s.t.Context(), controlplane.Options{
 		Dir: s.state, Config: c, Clock: time.Now, Random: rand.Reader, Logger: zap.NewNop(),
-		Provider: func(context.Context, string) (providers.Provider, error) { return memory.New(time.Now), nil },
+		Provider: func(context.Context, string) (providers.Provider, error) {
+			if s.plain {
+				return unendorsing{memory.New(time.Now)}, nil
+			}
+			return memory.New(time.Now), nil
+		},
 	})
+}
+
+// A provider that names the keys of its machines needs no roots of certificates.
+func TestNoRootsWhereKeysAreNamed(t *testing.T) {
+	s := newSite(t)
+	if err := s.once("policy.ek_roots=[]"); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestProviderThatDoesNotStart is one whose program dies at once.
@@ -121,7 +139,7 @@ func (s *site) once(flags ...string) error {
 // A part of the state that is lost is not made anew without a word: machines
 // and users would be forgotten, and no machine would speak to another key.
 func TestLostState(t *testing.T) {
-	for _, lost := range []string{sqlite.DatabaseFile, "agent.key", "ear.key", controlplane.SecretFile} {
+	for _, lost := range []string{sqlite.DatabaseFile, "agent.key", "ear.key", "ek-voucher.key", controlplane.SecretFile} {
 		t.Run(lost, func(t *testing.T) {
 			s := newSite(t)
 			for range 2 {
@@ -158,7 +176,7 @@ func TestExposedSecrets(t *testing.T) {
 	if err := s.once(); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"agent.key", "ear.key", controlplane.TokenFile, controlplane.SecretFile} {
+	for _, name := range []string{"agent.key", "ear.key", "ek-voucher.key", controlplane.TokenFile, controlplane.SecretFile} {
 		path := filepath.Join(s.state, name)
 		if err := os.Chmod(path, 0o644); err != nil {
 			t.Fatal(err)
@@ -179,7 +197,7 @@ func TestExposedSecrets(t *testing.T) {
 // Whatever is there of a state without its database is a state that lost it.
 func TestAnythingBesideALostDatabase(t *testing.T) {
 	for _, name := range []string{
-		"agent.key", controlplane.TokenFile, controlplane.SecretFile, controlplane.AddressesFile,
+		"agent.key", "ek-voucher.key", controlplane.TokenFile, controlplane.SecretFile, controlplane.AddressesFile,
 		sqlite.DatabaseFile + "-wal", sqlite.CommitsFile,
 	} {
 		s := newSite(t)
@@ -283,6 +301,7 @@ func TestStateFromBefore(t *testing.T) {
 // key's name and where its value came from.
 func TestWrongConfigurationIsRefusedAtTheStart(t *testing.T) {
 	s := newSite(t)
+	s.plain = true
 	secret := s.write("secret", []byte("whsec_"+strings.Repeat("QUJD", 10)), 0o644)
 	shared := s.write("shared", []byte("whsec_"+strings.Repeat("QUJD", 10)), 0o640)
 	empty := s.write("empty.pem", nil, 0o644)

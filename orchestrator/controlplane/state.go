@@ -37,7 +37,7 @@ func (p *ControlPlane) checkState(context.Context) error {
 		return nil
 	}
 	var beside []string
-	for _, name := range []string{agentKeyFile, resultKeyFile, logKeyFile, TokenFile, SecretFile, AddressesFile, sqlite.DatabaseFile + "-wal", sqlite.CommitsFile} {
+	for _, name := range []string{agentKeyFile, resultKeyFile, voucherKeyFile, logKeyFile, TokenFile, SecretFile, AddressesFile, sqlite.DatabaseFile + "-wal", sqlite.CommitsFile} {
 		if exists(filepath.Join(p.Dir, name)) {
 			beside = append(beside, name)
 		}
@@ -137,7 +137,7 @@ func (e *ExposedError) Error() string {
 
 // checkSecrets refuses a state whose secrets others can read.
 func (p *ControlPlane) checkSecrets(context.Context) error {
-	for _, name := range []string{agentKeyFile, resultKeyFile, logKeyFile, TokenFile, SecretFile} {
+	for _, name := range []string{agentKeyFile, resultKeyFile, voucherKeyFile, logKeyFile, TokenFile, SecretFile} {
 		if err := checkSecret(filepath.Join(p.Dir, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
@@ -161,7 +161,7 @@ func checkSecret(path string) error {
 // then: it may have made its own.
 func (p *ControlPlane) checkTrustAnchors(context.Context) error {
 	const key = "policy.ek_roots"
-	if len(p.Config.TrustAnchors) == 0 {
+	if len(p.Config.TrustAnchors) == 0 && len(p.vouchers) == 0 {
 		return p.Config.Errorf(key, errors.New("is empty: no machine could prove itself"))
 	}
 	if _, err := readTrustAnchors(p.Config.TrustAnchors); err != nil {

@@ -42,15 +42,15 @@ func expected(i orchestrator.Instance) bool {
 }
 
 // begin challenges a machine that shows its token, or the endorsement key that
-// it enrolled with before. Whoever shows that key alone has shown nothing: its
-// certificate is public. So the row changes for the token only.
+// it enrolled with before. Whoever shows that key alone has shown nothing: it is
+// public. So the row changes for the token only.
 func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
 	machine := providers.MachineID(in.Machine)
 	i, err := s.instance(r.Context(), machine)
 	if err != nil {
 		return nil, err
 	}
-	ek, err := tpm.ParseEK(in.EKCertificate)
+	ek, err := shownEK(in)
 	if err != nil {
 		return nil, err
 	}
@@ -66,12 +66,17 @@ func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
 	case !i.Enrolment.EK.IsZero() && i.Enrolment.EK != ek.ID:
 		return nil, errOtherEK
 	}
-	challenge, err := tpm.NewChallenge(s.Random, ek, ak)
-	if err != nil {
+	c := &challenged{machine: machine}
+	var certificate []byte
+	if len(in.EKCertificate) == 0 {
+		if c.named, certificate, err = s.vouch(r.Context(), i, ek); err != nil {
+			return nil, s.whyNot(r.Context(), machine, token, err)
+		}
+	}
+	if c.Challenge, err = tpm.NewChallenge(s.Random, ek, ak); err != nil {
 		return nil, err
 	}
-	var nonce attest.Nonce
-	if _, err := io.ReadFull(s.Random, nonce[:]); err != nil {
+	if _, err := io.ReadFull(s.Random, c.nonce[:]); err != nil {
 		return nil, fmt.Errorf("drawing a nonce: %w", err)
 	}
 	if token {
@@ -83,22 +88,11 @@ func (s *Server) begin(r *http.Request, in api.EnrolBegin) (any, error) {
 			return nil, err
 		}
 	}
-	connection(r).set(challenge, machine, nonce)
+	connection(r).set(c)
 	return api.EnrolChallenge{
-		Nonce: nonce, CredentialBlob: challenge.CredentialBlob, EncryptedSecret: challenge.EncryptedSecret,
-		Endorsements: s.endorsements(),
+		Nonce: c.nonce, CredentialBlob: c.CredentialBlob, EncryptedSecret: c.EncryptedSecret,
+		Endorsements: s.endorsements(certificate),
 	}, nil
-}
-
-// endorsements are read for each machine, since revocation lists age. A machine
-// without them may still prove itself.
-func (s *Server) endorsements() []byte {
-	b, err := s.Endorsements()
-	if err != nil {
-		s.Logger.Error("machines get no endorsements", zap.Error(err))
-		return nil
-	}
-	return b
 }
 
 func connection(r *http.Request) *pending {
@@ -163,8 +157,8 @@ func (s *Server) observe(ctx context.Context, id providers.MachineID, learn func
 // Until its keys are established nothing is written down: a refusal is an
 // answer, and no verdict.
 func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
-	challenge, machine, nonce := connection(r).take()
-	if challenge == nil {
+	c := connection(r).take()
+	if c == nil {
 		return nil, problem.New(http.StatusConflict, "no-challenge", "this connection has not been challenged")
 	}
 	s.Trap(failpoint.BetweenChallengeAndActivation)
@@ -176,17 +170,17 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := challenge.Answered(in.Answer[:], bound); err != nil {
+	if err := c.Answered(in.Answer[:], bound); err != nil {
 		return nil, err
 	}
-	evidence, err := s.verifier.Verify(in.Evidence, nonce, bound)
+	evidence, err := s.verifier.Verify(in.Evidence, c.nonce, bound)
 	if err != nil {
 		return nil, err
 	}
-	if evidence.EK != challenge.EK || !bytes.Equal(evidence.AK, challenge.AKName) {
+	if evidence.EK != c.EK || !bytes.Equal(evidence.AK, c.AKName) {
 		return nil, fmt.Errorf("%w: the evidence is signed by other keys than were challenged", attest.ErrIdentity)
 	}
-	i, err := s.instance(r.Context(), machine)
+	i, err := s.instance(r.Context(), c.machine)
 	if err != nil {
 		return nil, err
 	}
@@ -194,14 +188,11 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.judge(i, rel, evidence)
+	v, err := s.judge(i, rel, evidence, c)
 	if err != nil {
-		return nil, errors.Join(err, s.explain(r.Context(), machine, err))
+		return nil, errors.Join(err, s.explain(r.Context(), c.machine, err))
 	}
-	if v.token, v.at, err = s.sign(rel.Digest, evidence, nonce, v); err != nil {
-		return nil, errors.Join(err, s.explain(r.Context(), machine, err))
-	}
-	if err := s.record(r.Context(), machine, evidence, attest.Sum(spki), v); err != nil {
+	if err := s.record(r.Context(), c.machine, evidence, attest.Sum(spki), v); err != nil {
 		return nil, err
 	}
 	s.Logger.Info("machine judged", zap.String("instance", string(i.ID)), zap.Bool("accepted", v.accepted), zap.String("reason", v.reason))

@@ -32,6 +32,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/internal/failpoint"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/orchestrator/voucher"
 )
 
 const machineID = "aaaaaaaaaaaaaaaaaaaaaaaaaa"
@@ -43,6 +44,11 @@ type gate struct {
 	// endorsements are handed out, or unreadable.
 	endorsements []byte
 	unreadable   error
+
+	// voucher vouches for machines without a certificate; nil where nobody does.
+	voucher *voucher.Voucher
+	// foreign are accepted roots that issued nothing of the machine's.
+	foreign []verifier.TrustAnchor
 
 	t       *testing.T
 	store   *sqlite.Store
@@ -63,7 +69,12 @@ type gate struct {
 
 func newGate(t *testing.T) *gate {
 	t.Helper()
-	g := &gate{t: t, device: swtpmtest.Start(t)}
+	return newGateOf(t, swtpmtest.Start(t))
+}
+
+func newGateOf(t *testing.T, device *swtpmtest.TPM) *gate {
+	t.Helper()
+	g := &gate{t: t, device: device}
 	var err error
 	if g.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
 		t.Fatal(err)
@@ -100,12 +111,21 @@ func newGate(t *testing.T) *gate {
 			return verifier.Appraise(v, a, p)
 		},
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) {
+			if g.device.Root == nil {
+				return g.foreign, nil
+			}
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
 		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second, ProofEvery: time.Minute,
 		Proof:        func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
 		Endorsements: func() ([]byte, error) { return g.endorsements, g.unreadable },
-		Clock:        func() time.Time { return time.Now().Add(g.ahead) }, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
+		Voucher: func(string) enrol.Voucher {
+			if g.voucher == nil {
+				return nil
+			}
+			return g.voucher
+		},
+		Clock: func() time.Time { return time.Now().Add(g.ahead) }, Random: rand.Reader, Logger: zap.NewNop(), Trap: func(failpoint.Point) {},
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
@@ -140,6 +160,11 @@ func (g *gate) addRows() {
 			SHA384: map[string]string{"4": want + want[:32], "9": want + want[:32], "11": want + want[:32]},
 		}},
 		Inputs: []release.Input{{Name: "agent", SHA256: attest.Digest{3}, Bytes: 1}},
+	}
+	if g.device.Root == nil {
+		// Above tier software no other is accepted; nothing is measured there.
+		m.Boots[0].SecureBoot = true
+		m.Boots[0].SHA256["7"], m.Boots[0].SHA384["7"] = strings.Repeat("0", 64), strings.Repeat("0", 96)
 	}
 	manifest, err := m.Encode()
 	if err != nil {
@@ -255,9 +280,11 @@ func (a *agent) raw(path string, body []byte, out any) int {
 }
 
 func (a *agent) introduction() api.EnrolBegin {
-	return api.EnrolBegin{
-		Machine: machineID, Token: token, EKCertificate: a.tpm.EKCertificate(), AKPublic: a.tpm.AKPublic(),
+	in := api.EnrolBegin{Machine: machineID, Token: token, EKCertificate: a.tpm.EKCertificate(), AKPublic: a.tpm.AKPublic()}
+	if in.EKCertificate == nil {
+		in.EKPublic = a.tpm.EKPublic()
 	}
+	return in
 }
 
 func (a *agent) begin() (c api.EnrolChallenge) {
@@ -274,7 +301,11 @@ func (a *agent) answer(c api.EnrolChallenge) api.EnrolFinish {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	evidence, err := a.tpm.Evidence(attester.Subject{Channel: a.conn.Channel, Nonce: c.Nonce, Config: attest.ConfigDigest(a.encoded)})
+	subject := attester.Subject{Channel: a.conn.Channel, Nonce: c.Nonce, Config: attest.ConfigDigest(a.encoded)}
+	if a.tpm.EKCertificate() == nil {
+		subject.Endorsements = c.Endorsements
+	}
+	evidence, err := a.tpm.Evidence(subject)
 	if err != nil {
 		a.t.Fatal(err)
 	}

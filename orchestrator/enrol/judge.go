@@ -2,6 +2,7 @@ package enrol
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,13 +24,14 @@ type verdict struct {
 }
 
 // judge appraises evidence against the release that the machine was made from
-// and no other. An error means that no verdict was reached.
-func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, evidence *verifier.Verified) (verdict, error) {
+// and no other, and signs what it finds. An error means that no verdict was
+// reached.
+func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, evidence *verifier.Verified, c *challenged) (verdict, error) {
 	manifest, err := release.ParseManifest(rel.Manifest)
 	if err != nil {
 		return verdict{}, fmt.Errorf("reading a stored manifest: %w", err)
 	}
-	roots, err := s.TrustAnchors()
+	roots, err := s.anchors(c)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -46,7 +48,19 @@ func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, eviden
 	if v.accepted {
 		v.reason = fmt.Sprintf("accepted at tier %s", result.Tiers.Identity)
 	}
-	return v, nil
+	v.token, v.at, err = s.sign(policyID(rel.Digest, s.MinimumTier, roots), evidence, c.nonce, v)
+	return v, err
+}
+
+// anchors are the accepted roots. One that certifies what a provider names counts
+// on a connection on which the provider was asked, and nowhere else: else whoever
+// had been certified once could come back as another machine.
+func (s *Server) anchors(c *challenged) ([]verifier.TrustAnchor, error) {
+	roots, err := s.TrustAnchors()
+	if err != nil || c.named == nil {
+		return roots, err
+	}
+	return append(slices.Clone(roots), *c.named), nil
 }
 
 // objection says why a machine is not routed to; empty where it may be.

@@ -10,12 +10,8 @@ import (
 	"github.com/toolshed-cloud/shed/attest/verifier"
 )
 
-// sign states the verdict in the role of the control plane.
-func (s *Server) sign(of attest.ReleaseDigest, evidence *verifier.Verified, nonce attest.Nonce, v verdict) (string, time.Time, error) {
-	policy, err := s.policyID(of)
-	if err != nil {
-		return "", time.Time{}, err
-	}
+// sign states the verdict, by the named policy, in the role of the control plane.
+func (s *Server) sign(policy string, evidence *verifier.Verified, nonce attest.Nonce, v verdict) (string, time.Time, error) {
 	at := s.Clock()
 	by := ear.Issuer{Role: ear.ControlPlane, Build: ear.ThisBuild(), Policies: []string{policy}, At: at}
 	machine := ear.Subject{AK: evidence.AK, EK: evidence.EK, Config: evidence.Config, Claim: evidence.Claim, Nonce: nonce}
@@ -44,14 +40,10 @@ func (v verdict) stated() attest.AttestationResult {
 }
 
 // policyID names what a machine of a release is appraised against.
-func (s *Server) policyID(of attest.ReleaseDigest) (string, error) {
-	roots, err := s.TrustAnchors()
-	if err != nil {
-		return "", err
-	}
-	encoded := fmt.Appendf(nil, "shed/control-plane-policy/1\x00%s\x00%s", of, s.MinimumTier)
+func policyID(of attest.ReleaseDigest, minimum attest.Tier, roots []verifier.TrustAnchor) string {
+	encoded := fmt.Appendf(nil, "shed/control-plane-policy/1\x00%s\x00%s", of, minimum)
 	for _, root := range roots {
 		encoded = fmt.Appendf(encoded, "\x00%s\x00%s", root.Tier, attest.Sum(root.Certificate.Raw))
 	}
-	return ear.PolicyID(encoded), nil
+	return ear.PolicyID(encoded)
 }

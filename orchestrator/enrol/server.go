@@ -64,6 +64,9 @@ type Parts struct {
 	// Endorsements are what machines are to show beside their own endorsement
 	// certificate, an encoded evidence.Endorsements; nil for none.
 	Endorsements func() ([]byte, error)
+	// Voucher vouches for the machines of a provider that have no endorsement
+	// certificate; nil where that provider names no keys.
+	Voucher func(provider string) Voucher
 	// Limits are how long the states may last that a machine moves on to.
 	Limits orchestrator.Limits
 	// HeartbeatEvery is how often machines are asked to report.
@@ -76,6 +79,17 @@ type Parts struct {
 	Random     io.Reader
 	Logger     *zap.Logger
 	Trap       failpoint.Trap
+}
+
+// Voucher certifies endorsement keys.
+type Voucher interface {
+	// Vouch answers a certificate, DER, for the endorsement key with this digest
+	// of its SubjectPublicKeyInfo, where it is the machine's. The error is
+	// attest.ErrIdentity where it is not, and another where that cannot be said
+	// now.
+	Vouch(ctx context.Context, machine providers.MachineID, shown attest.Digest) ([]byte, error)
+	// Anchor is what certifies, and what that is worth.
+	Anchor() verifier.TrustAnchor
 }
 
 // Server listens to machines.
@@ -100,24 +114,32 @@ type pending struct {
 	mu sync.Mutex
 	// Guarded by mu. challenge is nil while there is none.
 	proofAt   time.Time
-	challenge *tpm.Challenge
-	machine   providers.MachineID
-	nonce     attest.Nonce
+	challenge *challenged
 }
 
-func (p *pending) set(c *tpm.Challenge, machine providers.MachineID, nonce attest.Nonce) {
+// challenged is who was challenged with what.
+type challenged struct {
+	*tpm.Challenge
+	machine providers.MachineID
+	nonce   attest.Nonce
+	// named says that the machine has no certificate, and who vouches for it;
+	// nil where it has one.
+	named *verifier.TrustAnchor
+}
+
+func (p *pending) set(c *challenged) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.challenge, p.machine, p.nonce = c, machine, nonce
+	p.challenge = c
 }
 
 // take returns the challenge and leaves none: it can be answered once.
-func (p *pending) take() (*tpm.Challenge, providers.MachineID, attest.Nonce) {
+func (p *pending) take() *challenged {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.challenge
 	p.challenge = nil
-	return c, p.machine, p.nonce
+	return c
 }
 
 func (p *pending) brought(at time.Time) {

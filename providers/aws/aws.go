@@ -50,6 +50,7 @@ var (
 	_ providers.Consoler     = (*Provider)(nil)
 	_ providers.Snapshotter  = (*Provider)(nil)
 	_ providers.DataAttacher = (*Provider)(nil)
+	_ providers.Endorser     = (*Provider)(nil)
 )
 
 // New answers a provider that waits for Configure.
@@ -70,8 +71,10 @@ func (p *Provider) Info(context.Context) (providers.Info, error) {
 		Name:            Name,
 		Version:         p.version,
 		ContractVersion: providers.ContractVersion,
-		Capabilities:    []providers.Capability{providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData},
-		ConfigSchema:    []byte(Schema),
+		Capabilities: []providers.Capability{
+			providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData, providers.CapabilityEndorse,
+		},
+		ConfigSchema: []byte(Schema),
 	}, nil
 }
 

@@ -119,11 +119,15 @@ func (s *site) upload(ctx context.Context, image providers.Image, progress func(
 	if plan.Bytes != image.Bytes || plan.Sum != image.SHA256 {
 		return providers.Errorf(providers.CodeInvalid, "image is not the one that was announced")
 	}
+	variables, err := uefiData(image)
+	if err != nil {
+		return err
+	}
 	shot, err := s.put(ctx, image, plan, f, progress)
 	if err != nil {
 		return err
 	}
-	return s.register(ctx, image, shot)
+	return s.register(ctx, image, shot, variables)
 }
 
 // pending is a snapshot that the disk is put into: the one that was begun, from
@@ -240,13 +244,13 @@ func (s *site) completed(ctx context.Context, id string) error {
 }
 
 // register makes the image: UEFI and a TPM 2.0, without which nothing of a
-// machine could be attested.
-func (s *site) register(ctx context.Context, image providers.Image, shot string) error {
+// machine could be attested, and Secure Boot where variables turn it on.
+func (s *site) register(ctx context.Context, image providers.Image, shot string, variables *string) error {
 	t := tags{tagRelease: image.Release.String(), tagImage: image.SHA256.String(), tagName: imageName(image.Release)}
 	_, err := s.ec2.RegisterImage(ctx, &ec2.RegisterImageInput{
 		Name: aws.String(imageName(image.Release)), Architecture: types.ArchitectureValuesX8664, VirtualizationType: aws.String("hvm"),
 		BootMode: types.BootModeValuesUefi, TpmSupport: types.TpmSupportValuesV20, EnaSupport: aws.Bool(true), ImdsSupport: types.ImdsSupportValuesV20,
-		RootDeviceName: aws.String(rootDevice),
+		RootDeviceName: aws.String(rootDevice), UefiData: variables,
 		BlockDeviceMappings: []types.BlockDeviceMapping{{DeviceName: aws.String(rootDevice), Ebs: &types.EbsBlockDevice{
 			SnapshotId: aws.String(shot), DeleteOnTermination: aws.Bool(true), VolumeType: types.VolumeTypeGp3,
 		}}},

@@ -3,6 +3,10 @@ package memory
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha512"
+	"crypto/x509"
 	"io"
 
 	"github.com/toolshed-cloud/shed/providers"
@@ -115,6 +119,29 @@ func (p *Provider) AttachData(ctx context.Context, machine, from providers.Machi
 		delete(p.kept, from)
 		return nil
 	})
+}
+
+// EndorsementKey answers a key that is made of the machine's id: these machines
+// have no TPM.
+func (p *Provider) EndorsementKey(ctx context.Context, id providers.MachineID) (key []byte, err error) {
+	err = p.call(ctx, CallEndorsementKey, func() error {
+		if _, ok := p.machines[id]; !ok {
+			return notFound(id)
+		}
+		if p.trouble.hidden(id, p.now()) {
+			return providers.Errorf(providers.CodeUnavailable, "machine %s is not to be seen yet", id)
+		}
+		seed := sha512.Sum384([]byte("shed/memory/endorsement-key\x00" + id))
+		private, err := ecdsa.ParseRawPrivateKey(elliptic.P384(), seed[:])
+		if err != nil {
+			return providers.Errorf(providers.CodeInternal, "making an endorsement key: %s", err)
+		}
+		if key, err = x509.MarshalPKIXPublicKey(private.Public()); err != nil {
+			return providers.Errorf(providers.CodeInternal, "making an endorsement key: %s", err)
+		}
+		return nil
+	})
+	return key, err
 }
 
 // leftovers are what is kept of machines that may be gone. The caller holds

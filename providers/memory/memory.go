@@ -44,6 +44,7 @@ const (
 	CallRestore        Call = "Restore"
 	CallDeleteSnapshot Call = "DeleteSnapshot"
 	CallAttachData     Call = "AttachData"
+	CallEndorsementKey Call = "EndorsementKey"
 )
 
 // Fault makes one call fail.
@@ -93,6 +94,7 @@ var (
 	_ providers.Snapshotter  = (*Provider)(nil)
 	_ providers.DataAttacher = (*Provider)(nil)
 	_ providers.Watcher      = (*Provider)(nil)
+	_ providers.Endorser     = (*Provider)(nil)
 )
 
 // New answers an empty cloud.
@@ -236,6 +238,7 @@ func Describe() providers.Info {
 		ContractVersion: providers.ContractVersion,
 		Capabilities: []providers.Capability{
 			providers.CapabilityConsole, providers.CapabilitySnapshot, providers.CapabilityAttachData, providers.CapabilityWatch,
+			providers.CapabilityEndorse,
 		},
 		ConfigSchema: []byte(Schema),
 		Notes:        []string{"for tests: machines are entries in memory"},

@@ -99,6 +99,14 @@ func (c *client) AttachData(ctx context.Context, machine, from providers.Machine
 	return fromStatus(err, providers.CodeUnavailable)
 }
 
+func (c *client) EndorsementKey(ctx context.Context, id providers.MachineID) ([]byte, error) {
+	r, err := c.wire.EndorsementKey(ctx, &pb.EndorsementKeyRequest{Machine: string(id)})
+	if err != nil {
+		return nil, fromStatus(err, providers.CodeUnavailable)
+	}
+	return r.GetKey(), nil
+}
+
 func (c *client) Watch(ctx context.Context, installation providers.InstallationID, changed func(providers.MachineID)) error {
 	stream, err := c.wire.Watch(ctx, &pb.WatchRequest{Installation: string(installation)})
 	if err != nil {

@@ -98,6 +98,18 @@ func (s *server) AttachData(ctx context.Context, r *pb.AttachDataRequest) (*pb.A
 	return &pb.AttachDataResponse{}, nil
 }
 
+func (s *server) EndorsementKey(ctx context.Context, r *pb.EndorsementKeyRequest) (*pb.EndorsementKeyResponse, error) {
+	endorser, ok := s.provider.(providers.Endorser)
+	if !ok {
+		return nil, toStatus(lacks(providers.CapabilityEndorse))
+	}
+	key, err := endorser.EndorsementKey(ctx, providers.MachineID(r.GetMachine()))
+	if err != nil {
+		return nil, toStatus(err)
+	}
+	return &pb.EndorsementKeyResponse{Key: key}, nil
+}
+
 // Watch ends with the stream: a hint that cannot be sent is not missed by
 // anybody.
 func (s *server) Watch(r *pb.WatchRequest, stream grpc.ServerStreamingServer[pb.Hint]) error {

@@ -39,6 +39,7 @@ var (
 	_ providers.Snapshotter  = (*Socket)(nil)
 	_ providers.DataAttacher = (*Socket)(nil)
 	_ providers.Watcher      = (*Socket)(nil)
+	_ providers.Endorser     = (*Socket)(nil)
 )
 
 // Dial answers the provider at the other end of what dial connects to, which it

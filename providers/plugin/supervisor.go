@@ -42,6 +42,7 @@ var (
 	_ providers.Snapshotter  = (*Supervisor)(nil)
 	_ providers.DataAttacher = (*Supervisor)(nil)
 	_ providers.Watcher      = (*Supervisor)(nil)
+	_ providers.Endorser     = (*Supervisor)(nil)
 )
 
 // Open starts the plugin and keeps it running until Close. That the first

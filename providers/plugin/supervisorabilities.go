@@ -39,6 +39,11 @@ func (s *Supervisor) AttachData(ctx context.Context, machine, from providers.Mac
 	return err
 }
 
+// EndorsementKey has the plugin say which key a machine's TPM has.
+func (s *Supervisor) EndorsementKey(ctx context.Context, id providers.MachineID) ([]byte, error) {
+	return bounded(ctx, s, func(ctx context.Context, p *process) ([]byte, error) { return p.EndorsementKey(ctx, id) })
+}
+
 // Watch passes the plugin's hints on until ctx ends or the plugin does.
 func (s *Supervisor) Watch(ctx context.Context, installation providers.InstallationID, changed func(providers.MachineID)) error {
 	p, err := s.live(ctx)

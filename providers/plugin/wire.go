@@ -122,9 +122,13 @@ func timeFromPB(field string, t *timestamppb.Timestamp) (time.Time, error) {
 }
 
 func imageToPB(i providers.Image) *pb.EnsureImageRequest {
-	return &pb.EnsureImageRequest{
+	out := &pb.EnsureImageRequest{
 		Release: i.Release[:], Path: i.Path, Sha256: i.SHA256[:], Bytes: i.Bytes, Firmware: firmwareToPB(i.Firmware),
 	}
+	for _, k := range i.SecureBoot {
+		out.SecureBoot = append(out.SecureBoot, &pb.Key{Name: k.Name, File: fileToPB(k.File)})
+	}
+	return out
 }
 
 func imageFromPB(r *pb.EnsureImageRequest) (providers.Image, error) {
@@ -136,14 +140,16 @@ func imageFromPB(r *pb.EnsureImageRequest) (providers.Image, error) {
 	if err != nil {
 		return providers.Image{}, err
 	}
-	firmware, err := firmwareFromPB(r.GetFirmware())
-	return providers.Image{
-		Release:  attest.ReleaseDigest(release),
-		Path:     r.GetPath(),
-		SHA256:   sum,
-		Bytes:    r.GetBytes(),
-		Firmware: firmware,
-	}, err
+	image := providers.Image{Release: attest.ReleaseDigest(release), Path: r.GetPath(), SHA256: sum, Bytes: r.GetBytes()}
+	for _, k := range r.GetSecureBoot() {
+		file, err := fileFromPB("secure_boot.sha256", k.GetFile())
+		if err != nil {
+			return providers.Image{}, err
+		}
+		image.SecureBoot = append(image.SecureBoot, providers.Key{Name: k.GetName(), File: file})
+	}
+	image.Firmware, err = firmwareFromPB(r.GetFirmware())
+	return image, err
 }
 
 func createToPB(r providers.CreateRequest) *pb.CreateRequest {

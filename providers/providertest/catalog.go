@@ -29,6 +29,7 @@ var infoCases = []testCase{
 	{name: "info-offers-known-capabilities-once", check: func(t T, s *suite) {
 		known := map[providers.Capability]int{
 			providers.CapabilityConsole: 0, providers.CapabilitySnapshot: 0, providers.CapabilityAttachData: 0, providers.CapabilityWatch: 0,
+			providers.CapabilityEndorse: 0,
 		}
 		for _, c := range s.info.Capabilities {
 			n, ok := known[c]

@@ -89,7 +89,7 @@ type testCase struct {
 // cases are in the order in which a reader of the contract would ask.
 func cases() []testCase {
 	return slices.Concat(infoCases, configureCases, offeringCases, imageCases, createCases, getCases,
-		powerCases, applyCases, deleteCases, listCases, consoleCases, snapshotCases, attachCases, watchCases,
+		powerCases, applyCases, deleteCases, listCases, consoleCases, snapshotCases, attachCases, endorseCases, watchCases,
 		processCases, faultCases)
 }
 

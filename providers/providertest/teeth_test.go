@@ -3,6 +3,10 @@ package providertest_test
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -37,6 +41,7 @@ type faulty struct {
 	image     func(ctx context.Context, p *memory.Provider, i providers.Image, progress func(int64, int64)) error
 	attach    func(ctx context.Context, p *memory.Provider, m, from providers.MachineID) error
 	snapshot  func(*providers.Snapshot)
+	endorse   func(id providers.MachineID, key []byte, err error) ([]byte, error)
 }
 
 func (f *faulty) Info(ctx context.Context) (providers.Info, error) {
@@ -127,6 +132,14 @@ func (f *faulty) Snapshot(ctx context.Context, m providers.MachineID, id provide
 		f.snapshot(&s)
 	}
 	return s, err
+}
+
+func (f *faulty) EndorsementKey(ctx context.Context, id providers.MachineID) ([]byte, error) {
+	key, err := f.Provider.EndorsementKey(ctx, id)
+	if f.endorse != nil {
+		return f.endorse(id, key, err)
+	}
+	return key, err
 }
 
 // errLost is what a provider says that does not know the codes.
@@ -255,6 +268,27 @@ var wrongs = []struct {
 	{"it attaches to a machine that is on", "attach-to-a-machine-that-is-on-conflicts", func(f *faulty) {
 		f.attach = func(ctx context.Context, p *memory.Provider, m, from providers.MachineID) error {
 			return errors.Join(p.SetPower(ctx, m, false), p.AttachData(ctx, m, from), p.SetPower(ctx, m, true))
+		}
+	}},
+	{"its endorsement keys are no SubjectPublicKeyInfo", "endorse-names-a-key-of-a-known-kind", func(f *faulty) {
+		f.endorse = func(_ providers.MachineID, key []byte, err error) ([]byte, error) { return key[:len(key)/2], err }
+	}},
+	{"it draws an endorsement key each time", "endorse-names-the-same-key-again", func(f *faulty) {
+		f.endorse = func(_ providers.MachineID, _ []byte, err error) ([]byte, error) { return anyKey(err) }
+	}},
+	{"it names one endorsement key for all", "endorse-names-another-key-for-another-machine", func(f *faulty) {
+		one, _ := anyKey(nil)
+		f.endorse = func(_ providers.MachineID, _ []byte, err error) ([]byte, error) { return one, err }
+	}},
+	{"it names a key of a machine that is not there", "endorse-of-nothing-is-not-found", func(f *faulty) {
+		f.endorse = func(providers.MachineID, []byte, error) ([]byte, error) { return anyKey(nil) }
+	}},
+	{"it names a key that the cloud did not", "endorse-survives-faults", func(f *faulty) {
+		f.endorse = func(_ providers.MachineID, key []byte, err error) ([]byte, error) {
+			if err != nil {
+				return anyKey(nil)
+			}
+			return key, nil
 		}
 	}},
 	{"its snapshots are never complete", "snapshot-can-be-repeated", func(f *faulty) {
@@ -464,4 +498,14 @@ func TestFaultsTravel(t *testing.T) {
 			t.Errorf("%.20q: %s", body, resp.Status)
 		}
 	}
+}
+
+// anyKey is a key of nobody's, with the error given.
+func anyKey(err error) ([]byte, error) {
+	key, drawErr := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if drawErr != nil {
+		return nil, drawErr
+	}
+	public, encodeErr := x509.MarshalPKIXPublicKey(key.Public())
+	return public, errors.Join(err, encodeErr)
 }

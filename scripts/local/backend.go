@@ -33,6 +33,9 @@ type backend struct {
 const machineGrace = 8 * time.Second
 
 func (p place) backend() backend {
+	if p.cloud != nil {
+		return *p.cloud
+	}
 	if len(p.hosts) == 0 {
 		return backend{onQEMU, text(map[string]any{
 			"state_dir": p.provider(), "runtime_dir": p.runtime, "grace": machineGrace.String(),

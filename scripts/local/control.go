@@ -64,6 +64,7 @@ policy:
 {{- range .Provider.Roots}}
     - file: {{.}}
       tier: software
+{{- else}} []
 {{- end}}
 provider:
   name: {{.Provider.Name}}

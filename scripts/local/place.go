@@ -20,6 +20,8 @@ type place struct {
 	bin, cache string
 	// hosts run libvirt; none where machines are QEMU's on this one.
 	hosts []*libvirttest.Host
+	// cloud is a provider of a test's own; nil for those.
+	cloud *backend
 }
 
 func withPlace(state, fallback string, f func(place) error) error {

@@ -17,8 +17,12 @@ import (
 
 func (p place) releasePublicKey() string { return p.in("releases", "release.pub") }
 
-// ekRoot is the certificate of the CA of the first host's TPMs.
+// ekRoot is the certificate of the CA of the first host's TPMs, or the control
+// plane's own where a cloud names their keys.
 func (p place) ekRoot() string {
+	if p.cloud != nil {
+		return p.in("control", "ek-named-by-"+p.cloud.Name+".pem")
+	}
 	if len(p.hosts) > 0 {
 		return p.hosts[0].Root()
 	}

@@ -20,33 +20,42 @@ type manufactured struct {
 var (
 	// makers guards stock and used.
 	makers sync.Mutex
-	// stock are the TPMs that this process has made.
-	stock []manufactured
+	// stock are the TPMs that this process has made of each kind.
+	stock = map[kind][]manufactured{}
 	// used is how many of them a test has.
-	used = map[testing.TB]int{}
+	used = map[testing.TB]map[kind]int{}
+)
+
+// kind is what a maker leaves in a TPM.
+type kind bool
+
+const (
+	certified   kind = true
+	uncertified kind = false
 )
 
 // next is a TPM that the test does not have yet.
-func next(t testing.TB) manufactured {
+func next(t testing.TB, k kind) manufactured {
 	t.Helper()
 	makers.Lock()
 	defer makers.Unlock()
-	n := used[t]
-	if n == 0 {
+	if used[t] == nil {
+		used[t] = map[kind]int{}
 		t.Cleanup(func() {
 			makers.Lock()
 			defer makers.Unlock()
 			delete(used, t)
 		})
 	}
-	used[t]++
-	if n == len(stock) {
-		stock = append(stock, manufacture(t))
+	n := used[t][k]
+	used[t][k]++
+	if n == len(stock[k]) {
+		stock[k] = append(stock[k], manufacture(t, k))
 	}
-	return stock[n]
+	return stock[k][n]
 }
 
-func manufacture(t testing.TB) manufactured {
+func manufacture(t testing.TB, k kind) manufactured {
 	t.Helper()
 	dir := t.TempDir()
 	write := func(name, format string, args ...any) string {
@@ -63,12 +72,18 @@ func manufacture(t testing.TB) manufactured {
 	if err := os.Mkdir(state, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	out, err := exec.Command("swtpm_setup", "--tpm2", "--tpmstate", state, "--create-ek-cert",
-		"--config", config, "--pcr-banks", "sha256,sha384", "--lock-nvram").CombinedOutput()
-	if err != nil {
+	args := []string{"--tpm2", "--tpmstate", state, "--config", config, "--pcr-banks", "sha256,sha384", "--lock-nvram"}
+	if k == certified {
+		args = append(args, "--create-ek-cert")
+	}
+	if out, err := exec.Command("swtpm_setup", args...).CombinedOutput(); err != nil {
 		t.Fatalf("swtpm_setup (Debian package swtpm-tools): %v\n%s", err, out)
 	}
-	return manufactured{files: readAll(t, state), root: readRoot(t, filepath.Join(dir, "issuer.pem"))}
+	made := manufactured{files: readAll(t, state)}
+	if k == certified {
+		made.root = readRoot(t, filepath.Join(dir, "issuer.pem"))
+	}
+	return made
 }
 
 func readAll(t testing.TB, dir string) map[string][]byte {

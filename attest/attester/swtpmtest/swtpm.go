@@ -22,7 +22,8 @@ import (
 // TPM is a running software TPM.
 type TPM struct {
 	transport.TPM
-	// Root is the authority that issued the endorsement certificate.
+	// Root is the authority that issued the endorsement certificate; nil where
+	// there is none.
 	Root *x509.Certificate
 
 	t       testing.TB
@@ -36,8 +37,20 @@ type TPM struct {
 // have been made once, since making one takes a second.
 func Start(t testing.TB) *TPM {
 	t.Helper()
+	return start(t, certified)
+}
+
+// StartUncertified is Start with a TPM that has no endorsement certificate, as
+// those of some clouds.
+func StartUncertified(t testing.TB) *TPM {
+	t.Helper()
+	return start(t, uncertified)
+}
+
+func start(t testing.TB, k kind) *TPM {
+	t.Helper()
 	m := &TPM{t: t, dir: t.TempDir()}
-	made := next(t)
+	made := next(t, k)
 	m.Root = made.root
 	state := filepath.Join(m.dir, "state")
 	if err := os.Mkdir(state, 0o700); err != nil {

@@ -44,8 +44,8 @@ func run() error {
 	if err := loadModules("MODULE", "/etc/shed/modules.data"); err != nil {
 		return err
 	}
-	for _, guest := range []string{"sev-guest", "tdx-guest"} {
-		if err := loadModules("GUEST", "/etc/shed/modules."+guest); err != nil {
+	for _, alone := range []string{"sev-guest", "tdx-guest", "ena"} {
+		if err := loadModules("ALONE", "/etc/shed/modules."+alone); err != nil {
 			return err
 		}
 	}

@@ -31,6 +31,12 @@ func (c *Cloud) ec2(in *call) (answer, *refusal) {
 		}
 	case "AllocateAddress":
 		return c.allocateAddress(in)
+	case "GetInstanceTpmEkPub":
+		return c.tpmKey(in)
+	case "StopInstances":
+		return c.power(in, c.stop)
+	case "TerminateInstances":
+		return c.power(in, c.end)
 	case "StartInstances":
 		return c.startInstances(in)
 	case "DeleteSecurityGroup":
@@ -191,6 +197,11 @@ func (c *Cloud) launch(in *call) (answer, *refusal) {
 			return answer{}, refuse(http.StatusInternalServerError, "InternalError", "%s", err)
 		}
 	}
+	if c.o.Guests != nil {
+		if err := c.boot(in, id); err != nil {
+			return answer{}, refuse(http.StatusInternalServerError, "InternalError", "%s", err)
+		}
+	}
 	if c.due(providertest.FaultPartial) {
 		return out, c.abort(in, id)
 	}
@@ -243,14 +254,15 @@ func (c *Cloud) allocateAddress(in *call) (answer, *refusal) {
 	}
 	if n, err := parseXML(out.body); err == nil {
 		c.mu.Lock()
-		defer c.mu.Unlock()
 		c.hide(n.value("allocationId"))
+		c.mu.Unlock()
+		c.lead(in, n.value("publicIp"))
 	}
 	return out, nil
 }
 
 func (c *Cloud) startInstances(in *call) (answer, *refusal) {
-	out, refused := c.forward(in)
+	out, refused := c.power(in, c.start)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	delete(c.reasons, in.form.Get("InstanceId.1"))

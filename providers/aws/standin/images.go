@@ -7,7 +7,7 @@ import (
 // image is what moto does not keep of RegisterImage:
 // https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
 type image struct {
-	name, bootMode, tpm, architecture, ena, snapshot, size string
+	name, bootMode, tpm, architecture, ena, snapshot, size, uefiData string
 }
 
 func (c *Cloud) registerImage(in *call) (answer, *refusal) {
@@ -16,7 +16,7 @@ func (c *Cloud) registerImage(in *call) (answer, *refusal) {
 	f := in.form
 	i := image{
 		name: f.Get("Name"), bootMode: f.Get("BootMode"), tpm: f.Get("TpmSupport"), architecture: f.Get("Architecture"), ena: f.Get("EnaSupport"),
-		snapshot: f.Get("BlockDeviceMapping.1.Ebs.SnapshotId"),
+		snapshot: f.Get("BlockDeviceMapping.1.Ebs.SnapshotId"), uefiData: f.Get("UefiData"),
 	}
 	if refused := c.registrable(&i); refused != nil {
 		return answer{}, refused
@@ -58,11 +58,27 @@ func (c *Cloud) registrable(i *image) *refusal {
 		return refuse(http.StatusBadRequest, "InvalidSnapshot.NotFound", "The snapshot '%s' does not exist.", i.snapshot)
 	case !s.completed:
 		return refuse(http.StatusBadRequest, "InvalidSnapshot", "Snapshot %s is not in state 'completed'", i.snapshot)
+	case len(i.uefiData) > maxUefiData:
+		return refuse(http.StatusBadRequest, "InvalidParameterValue", "UefiData has %d characters", len(i.uefiData))
+	case i.uefiData != "" && i.bootMode != "uefi":
+		return refuse(http.StatusBadRequest, "InvalidParameterCombination", "UefiData needs the boot mode uefi")
 	case i.tpm != "" && i.bootMode != "uefi":
 		return refuse(http.StatusBadRequest, "InvalidParameterCombination", "TpmSupport needs the boot mode uefi")
 	}
 	i.size = s.size
 	return nil
+}
+
+// maxUefiData is the longest text of variables:
+// https://docs.aws.amazon.com/AWSEC2/latest/APIReference/API_RegisterImage.html
+const maxUefiData = 64000
+
+// UefiData is what an image was registered with; empty where there is no such
+// image.
+func (c *Cloud) UefiData(image string) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.images[image].uefiData
 }
 
 // completeImage adds what moto does not keep. The caller holds c.mu.

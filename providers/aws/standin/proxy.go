@@ -71,7 +71,7 @@ func (c *Cloud) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	w.WriteHeader(out.status)
-	_, _ = w.Write(out.body)
+	_, _ = w.Write(c.led(out.body))
 }
 
 func read(w http.ResponseWriter, r *http.Request) (*call, error) {

@@ -3,8 +3,9 @@
 // misbehaves when it is asked to.
 //
 // It is no AWS. What the proxy adds is written from AWS's documentation, with
-// its address beside each rule, and no instance of it boots: what only the real
-// cloud can show is in docs/aws.md. Invariants: it listens on loopback alone;
+// its address beside each rule, and no instance of it boots, but where a test has
+// guests run for them (package guest): what only the real cloud can show is in
+// docs/aws.md. Invariants: it listens on loopback alone;
 // what it does not know it hands to moto unchanged; a fault happens once, or
 // until Clear, and only when it was asked for; and it remembers every action
 // that was called by the name that IAM gives it.
@@ -35,6 +36,8 @@ type Options struct {
 	Limits float64
 	// The clock of the limits and of the faults.
 	Now func() time.Time
+	// Guests boot the instances; nil where none does.
+	Guests Guests
 }
 
 // Cloud is one running stand-in.
@@ -57,9 +60,14 @@ type Cloud struct {
 	images    map[string]image
 	snapshots map[string]*snapshot
 	reasons   map[string]stateReason
-	buckets   map[string]*bucket
-	trouble   trouble
-	requests  int
+	// keys are the endorsement keys of instances that no guest runs for.
+	keys map[string][]byte
+	// loopback are the addresses of guests by machine, public by the Elastic IP
+	// address that leads there.
+	loopback, public map[string]string
+	buckets          map[string]*bucket
+	trouble          trouble
+	requests         int
 }
 
 var _ providertest.Injector = (*Cloud)(nil)
@@ -78,7 +86,8 @@ func Start(ctx context.Context, o Options) (*Cloud, error) {
 		o: o, moto: m, URL: "http://" + l.Addr().String(),
 		actions: map[string]bool{}, tokens: map[string]token{}, cpu: map[string]cpuOptions{},
 		images: map[string]image{}, snapshots: map[string]*snapshot{}, reasons: map[string]stateReason{},
-		buckets: map[string]*bucket{},
+		buckets: map[string]*bucket{}, keys: map[string][]byte{},
+		loopback: map[string]string{}, public: map[string]string{},
 	}
 	c.http = &http.Server{Handler: c, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = c.http.Serve(l) }()

@@ -33,6 +33,7 @@ var (
 	_ providers.Snapshotter  = (*Provider)(nil)
 	_ providers.DataAttacher = (*Provider)(nil)
 	_ providers.Watcher      = (*Provider)(nil)
+	_ providers.Endorser     = (*Provider)(nil)
 )
 
 // New answers a provider that waits for Configure. Errors are plugin.Dial's.

@@ -507,7 +507,9 @@ type EnsureImageRequest struct {
 	Sha256  []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	Bytes   int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Firmware is absent where the release leaves it to the provider.
-	Firmware      *Firmware `protobuf:"bytes,5,opt,name=firmware,proto3" json:"firmware,omitempty"`
+	Firmware *Firmware `protobuf:"bytes,5,opt,name=firmware,proto3" json:"firmware,omitempty"`
+	// Secure Boot's variables, for a cloud's firmware.
+	SecureBoot    []*Key `protobuf:"bytes,6,rep,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -577,6 +579,65 @@ func (x *EnsureImageRequest) GetFirmware() *Firmware {
 	return nil
 }
 
+func (x *EnsureImageRequest) GetSecureBoot() []*Key {
+	if x != nil {
+		return x.SecureBoot
+	}
+	return nil
+}
+
+type Key struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	File          *File                  `protobuf:"bytes,2,opt,name=file,proto3" json:"file,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Key) Reset() {
+	*x = Key{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Key) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Key) ProtoMessage() {}
+
+func (x *Key) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Key.ProtoReflect.Descriptor instead.
+func (*Key) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Key) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Key) GetFile() *File {
+	if x != nil {
+		return x.File
+	}
+	return nil
+}
+
 type Firmware struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Code          *File                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
@@ -588,7 +649,7 @@ type Firmware struct {
 
 func (x *Firmware) Reset() {
 	*x = Firmware{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -600,7 +661,7 @@ func (x *Firmware) String() string {
 func (*Firmware) ProtoMessage() {}
 
 func (x *Firmware) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[9]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -613,7 +674,7 @@ func (x *Firmware) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Firmware.ProtoReflect.Descriptor instead.
 func (*Firmware) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{9}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Firmware) GetCode() *File {
@@ -648,7 +709,7 @@ type File struct {
 
 func (x *File) Reset() {
 	*x = File{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -660,7 +721,7 @@ func (x *File) String() string {
 func (*File) ProtoMessage() {}
 
 func (x *File) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[10]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -673,7 +734,7 @@ func (x *File) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use File.ProtoReflect.Descriptor instead.
 func (*File) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{10}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *File) GetPath() string {
@@ -707,7 +768,7 @@ type Shape struct {
 
 func (x *Shape) Reset() {
 	*x = Shape{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +780,7 @@ func (x *Shape) String() string {
 func (*Shape) ProtoMessage() {}
 
 func (x *Shape) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[11]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +793,7 @@ func (x *Shape) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Shape.ProtoReflect.Descriptor instead.
 func (*Shape) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{11}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Shape) GetVcpus() int32 {
@@ -759,7 +820,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -771,7 +832,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[12]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -784,7 +845,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{12}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -814,7 +875,7 @@ type Spec struct {
 
 func (x *Spec) Reset() {
 	*x = Spec{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -826,7 +887,7 @@ func (x *Spec) String() string {
 func (*Spec) ProtoMessage() {}
 
 func (x *Spec) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[13]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -839,7 +900,7 @@ func (x *Spec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Spec.ProtoReflect.Descriptor instead.
 func (*Spec) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{13}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Spec) GetRelease() []byte {
@@ -889,7 +950,7 @@ type CreateRequest struct {
 
 func (x *CreateRequest) Reset() {
 	*x = CreateRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +962,7 @@ func (x *CreateRequest) String() string {
 func (*CreateRequest) ProtoMessage() {}
 
 func (x *CreateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[14]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +975,7 @@ func (x *CreateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateRequest.ProtoReflect.Descriptor instead.
 func (*CreateRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{14}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateRequest) GetInstallation() string {
@@ -954,7 +1015,7 @@ type GetRequest struct {
 
 func (x *GetRequest) Reset() {
 	*x = GetRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -966,7 +1027,7 @@ func (x *GetRequest) String() string {
 func (*GetRequest) ProtoMessage() {}
 
 func (x *GetRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[15]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -979,7 +1040,7 @@ func (x *GetRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetRequest.ProtoReflect.Descriptor instead.
 func (*GetRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{15}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetRequest) GetMachine() string {
@@ -1010,7 +1071,7 @@ type Machine struct {
 
 func (x *Machine) Reset() {
 	*x = Machine{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1022,7 +1083,7 @@ func (x *Machine) String() string {
 func (*Machine) ProtoMessage() {}
 
 func (x *Machine) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[16]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1035,7 +1096,7 @@ func (x *Machine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Machine.ProtoReflect.Descriptor instead.
 func (*Machine) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{16}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Machine) GetId() string {
@@ -1141,7 +1202,7 @@ type Resource struct {
 
 func (x *Resource) Reset() {
 	*x = Resource{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1214,7 @@ func (x *Resource) String() string {
 func (*Resource) ProtoMessage() {}
 
 func (x *Resource) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[17]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1227,7 @@ func (x *Resource) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resource.ProtoReflect.Descriptor instead.
 func (*Resource) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{17}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Resource) GetKind() string {
@@ -1207,7 +1268,7 @@ type ListRequest struct {
 
 func (x *ListRequest) Reset() {
 	*x = ListRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1219,7 +1280,7 @@ func (x *ListRequest) String() string {
 func (*ListRequest) ProtoMessage() {}
 
 func (x *ListRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[18]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1232,7 +1293,7 @@ func (x *ListRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListRequest.ProtoReflect.Descriptor instead.
 func (*ListRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{18}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListRequest) GetInstallation() string {
@@ -1259,7 +1320,7 @@ type ListResponse struct {
 
 func (x *ListResponse) Reset() {
 	*x = ListResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1271,7 +1332,7 @@ func (x *ListResponse) String() string {
 func (*ListResponse) ProtoMessage() {}
 
 func (x *ListResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[19]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1284,7 +1345,7 @@ func (x *ListResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListResponse.ProtoReflect.Descriptor instead.
 func (*ListResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{19}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListResponse) GetResources() []*Resource {
@@ -1311,7 +1372,7 @@ type SetPowerRequest struct {
 
 func (x *SetPowerRequest) Reset() {
 	*x = SetPowerRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1323,7 +1384,7 @@ func (x *SetPowerRequest) String() string {
 func (*SetPowerRequest) ProtoMessage() {}
 
 func (x *SetPowerRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[20]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1336,7 +1397,7 @@ func (x *SetPowerRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPowerRequest.ProtoReflect.Descriptor instead.
 func (*SetPowerRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{20}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SetPowerRequest) GetMachine() string {
@@ -1361,7 +1422,7 @@ type SetPowerResponse struct {
 
 func (x *SetPowerResponse) Reset() {
 	*x = SetPowerResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1373,7 +1434,7 @@ func (x *SetPowerResponse) String() string {
 func (*SetPowerResponse) ProtoMessage() {}
 
 func (x *SetPowerResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[21]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1386,7 +1447,7 @@ func (x *SetPowerResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SetPowerResponse.ProtoReflect.Descriptor instead.
 func (*SetPowerResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{21}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{22}
 }
 
 type ApplyRequest struct {
@@ -1400,7 +1461,7 @@ type ApplyRequest struct {
 
 func (x *ApplyRequest) Reset() {
 	*x = ApplyRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1412,7 +1473,7 @@ func (x *ApplyRequest) String() string {
 func (*ApplyRequest) ProtoMessage() {}
 
 func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[22]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1425,7 +1486,7 @@ func (x *ApplyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ApplyRequest.ProtoReflect.Descriptor instead.
 func (*ApplyRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{22}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ApplyRequest) GetMachine() string {
@@ -1459,7 +1520,7 @@ type DeleteRequest struct {
 
 func (x *DeleteRequest) Reset() {
 	*x = DeleteRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1471,7 +1532,7 @@ func (x *DeleteRequest) String() string {
 func (*DeleteRequest) ProtoMessage() {}
 
 func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[23]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1484,7 +1545,7 @@ func (x *DeleteRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteRequest.ProtoReflect.Descriptor instead.
 func (*DeleteRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{23}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *DeleteRequest) GetMachine() string {
@@ -1509,7 +1570,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1521,7 +1582,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[24]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1534,7 +1595,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{24}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{25}
 }
 
 type ConsoleRequest struct {
@@ -1547,7 +1608,7 @@ type ConsoleRequest struct {
 
 func (x *ConsoleRequest) Reset() {
 	*x = ConsoleRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1620,7 @@ func (x *ConsoleRequest) String() string {
 func (*ConsoleRequest) ProtoMessage() {}
 
 func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[25]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1633,7 @@ func (x *ConsoleRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleRequest.ProtoReflect.Descriptor instead.
 func (*ConsoleRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{25}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConsoleRequest) GetMachine() string {
@@ -1598,7 +1659,7 @@ type ConsoleChunk struct {
 
 func (x *ConsoleChunk) Reset() {
 	*x = ConsoleChunk{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[26]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1610,7 +1671,7 @@ func (x *ConsoleChunk) String() string {
 func (*ConsoleChunk) ProtoMessage() {}
 
 func (x *ConsoleChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[26]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1623,7 +1684,7 @@ func (x *ConsoleChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsoleChunk.ProtoReflect.Descriptor instead.
 func (*ConsoleChunk) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{26}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ConsoleChunk) GetData() []byte {
@@ -1643,7 +1704,7 @@ type SnapshotRequest struct {
 
 func (x *SnapshotRequest) Reset() {
 	*x = SnapshotRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[27]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1655,7 +1716,7 @@ func (x *SnapshotRequest) String() string {
 func (*SnapshotRequest) ProtoMessage() {}
 
 func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[27]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1668,7 +1729,7 @@ func (x *SnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotRequest.ProtoReflect.Descriptor instead.
 func (*SnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{27}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *SnapshotRequest) GetMachine() string {
@@ -1698,7 +1759,7 @@ type SnapshotResponse struct {
 
 func (x *SnapshotResponse) Reset() {
 	*x = SnapshotResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[28]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1710,7 +1771,7 @@ func (x *SnapshotResponse) String() string {
 func (*SnapshotResponse) ProtoMessage() {}
 
 func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[28]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1723,7 +1784,7 @@ func (x *SnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SnapshotResponse.ProtoReflect.Descriptor instead.
 func (*SnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{28}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *SnapshotResponse) GetSnapshot() string {
@@ -1771,7 +1832,7 @@ type RestoreRequest struct {
 
 func (x *RestoreRequest) Reset() {
 	*x = RestoreRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[29]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1783,7 +1844,7 @@ func (x *RestoreRequest) String() string {
 func (*RestoreRequest) ProtoMessage() {}
 
 func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[29]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1796,7 +1857,7 @@ func (x *RestoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreRequest.ProtoReflect.Descriptor instead.
 func (*RestoreRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{29}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *RestoreRequest) GetMachine() string {
@@ -1821,7 +1882,7 @@ type RestoreResponse struct {
 
 func (x *RestoreResponse) Reset() {
 	*x = RestoreResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[30]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1833,7 +1894,7 @@ func (x *RestoreResponse) String() string {
 func (*RestoreResponse) ProtoMessage() {}
 
 func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[30]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1846,7 +1907,7 @@ func (x *RestoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RestoreResponse.ProtoReflect.Descriptor instead.
 func (*RestoreResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{30}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{31}
 }
 
 type DeleteSnapshotRequest struct {
@@ -1858,7 +1919,7 @@ type DeleteSnapshotRequest struct {
 
 func (x *DeleteSnapshotRequest) Reset() {
 	*x = DeleteSnapshotRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[31]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1870,7 +1931,7 @@ func (x *DeleteSnapshotRequest) String() string {
 func (*DeleteSnapshotRequest) ProtoMessage() {}
 
 func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[31]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1883,7 +1944,7 @@ func (x *DeleteSnapshotRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotRequest.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{31}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *DeleteSnapshotRequest) GetSnapshot() string {
@@ -1901,7 +1962,7 @@ type DeleteSnapshotResponse struct {
 
 func (x *DeleteSnapshotResponse) Reset() {
 	*x = DeleteSnapshotResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[32]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1913,7 +1974,7 @@ func (x *DeleteSnapshotResponse) String() string {
 func (*DeleteSnapshotResponse) ProtoMessage() {}
 
 func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[32]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1926,7 +1987,7 @@ func (x *DeleteSnapshotResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteSnapshotResponse.ProtoReflect.Descriptor instead.
 func (*DeleteSnapshotResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{32}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{33}
 }
 
 type AttachDataRequest struct {
@@ -1939,7 +2000,7 @@ type AttachDataRequest struct {
 
 func (x *AttachDataRequest) Reset() {
 	*x = AttachDataRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[33]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2012,7 @@ func (x *AttachDataRequest) String() string {
 func (*AttachDataRequest) ProtoMessage() {}
 
 func (x *AttachDataRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[33]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2025,7 @@ func (x *AttachDataRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachDataRequest.ProtoReflect.Descriptor instead.
 func (*AttachDataRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{33}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *AttachDataRequest) GetMachine() string {
@@ -1989,7 +2050,7 @@ type AttachDataResponse struct {
 
 func (x *AttachDataResponse) Reset() {
 	*x = AttachDataResponse{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[34]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2001,7 +2062,7 @@ func (x *AttachDataResponse) String() string {
 func (*AttachDataResponse) ProtoMessage() {}
 
 func (x *AttachDataResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[34]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2014,7 +2075,96 @@ func (x *AttachDataResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AttachDataResponse.ProtoReflect.Descriptor instead.
 func (*AttachDataResponse) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{34}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{35}
+}
+
+type EndorsementKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Machine       string                 `protobuf:"bytes,1,opt,name=machine,proto3" json:"machine,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndorsementKeyRequest) Reset() {
+	*x = EndorsementKeyRequest{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndorsementKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndorsementKeyRequest) ProtoMessage() {}
+
+func (x *EndorsementKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndorsementKeyRequest.ProtoReflect.Descriptor instead.
+func (*EndorsementKeyRequest) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *EndorsementKeyRequest) GetMachine() string {
+	if x != nil {
+		return x.Machine
+	}
+	return ""
+}
+
+type EndorsementKeyResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// A DER SubjectPublicKeyInfo.
+	Key           []byte `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EndorsementKeyResponse) Reset() {
+	*x = EndorsementKeyResponse{}
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[37]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EndorsementKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EndorsementKeyResponse) ProtoMessage() {}
+
+func (x *EndorsementKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[37]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EndorsementKeyResponse.ProtoReflect.Descriptor instead.
+func (*EndorsementKeyResponse) Descriptor() ([]byte, []int) {
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{37}
+}
+
+func (x *EndorsementKeyResponse) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
 }
 
 type WatchRequest struct {
@@ -2026,7 +2176,7 @@ type WatchRequest struct {
 
 func (x *WatchRequest) Reset() {
 	*x = WatchRequest{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2038,7 +2188,7 @@ func (x *WatchRequest) String() string {
 func (*WatchRequest) ProtoMessage() {}
 
 func (x *WatchRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[35]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2051,7 +2201,7 @@ func (x *WatchRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRequest.ProtoReflect.Descriptor instead.
 func (*WatchRequest) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{35}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *WatchRequest) GetInstallation() string {
@@ -2070,7 +2220,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2082,7 +2232,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_providers_plugin_pb_provider_proto_msgTypes[36]
+	mi := &file_providers_plugin_pb_provider_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2095,7 +2245,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{36}
+	return file_providers_plugin_pb_provider_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Hint) GetMachine() string {
@@ -2142,13 +2292,18 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x0fmicros_per_hour\x18\x06 \x01(\x03R\rmicrosPerHour\x12\x1a\n" +
 	"\bcurrency\x18\a \x01(\tR\bcurrency\x127\n" +
 	"\tpriced_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bpricedAt\x12\"\n" +
-	"\fconfidential\x18\t \x01(\tR\fconfidential\"\xa8\x01\n" +
+	"\fconfidential\x18\t \x01(\tR\fconfidential\"\xe0\x01\n" +
 	"\x12EnsureImageRequest\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\fR\arelease\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x126\n" +
-	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\"\x9d\x01\n" +
+	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\x126\n" +
+	"\vsecure_boot\x18\x06 \x03(\v2\x15.shed.provider.v2.KeyR\n" +
+	"secureBoot\"E\n" +
+	"\x03Key\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
+	"\x04file\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\x04file\"\x9d\x01\n" +
 	"\bFirmware\x12*\n" +
 	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v2.FileR\x04code\x124\n" +
 	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\tvariables\x12/\n" +
@@ -2249,11 +2404,16 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x11AttachDataRequest\x12\x18\n" +
 	"\amachine\x18\x01 \x01(\tR\amachine\x12\x12\n" +
 	"\x04from\x18\x02 \x01(\tR\x04from\"\x14\n" +
-	"\x12AttachDataResponse\"2\n" +
+	"\x12AttachDataResponse\"1\n" +
+	"\x15EndorsementKeyRequest\x12\x18\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine\"*\n" +
+	"\x16EndorsementKeyResponse\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\fR\x03key\"2\n" +
 	"\fWatchRequest\x12\"\n" +
 	"\finstallation\x18\x01 \x01(\tR\finstallation\" \n" +
 	"\x04Hint\x12\x18\n" +
-	"\amachine\x18\x01 \x01(\tR\amachine2\xf4\t\n" +
+	"\amachine\x18\x01 \x01(\tR\amachine2\xd9\n" +
+	"\n" +
 	"\bProvider\x12E\n" +
 	"\x04Info\x12\x1d.shed.provider.v2.InfoRequest\x1a\x1e.shed.provider.v2.InfoResponse\x12T\n" +
 	"\tConfigure\x12\".shed.provider.v2.ConfigureRequest\x1a#.shed.provider.v2.ConfigureResponse\x12T\n" +
@@ -2270,7 +2430,8 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\aRestore\x12 .shed.provider.v2.RestoreRequest\x1a!.shed.provider.v2.RestoreResponse\x12c\n" +
 	"\x0eDeleteSnapshot\x12'.shed.provider.v2.DeleteSnapshotRequest\x1a(.shed.provider.v2.DeleteSnapshotResponse\x12W\n" +
 	"\n" +
-	"AttachData\x12#.shed.provider.v2.AttachDataRequest\x1a$.shed.provider.v2.AttachDataResponse\x12A\n" +
+	"AttachData\x12#.shed.provider.v2.AttachDataRequest\x1a$.shed.provider.v2.AttachDataResponse\x12c\n" +
+	"\x0eEndorsementKey\x12'.shed.provider.v2.EndorsementKeyRequest\x1a(.shed.provider.v2.EndorsementKeyResponse\x12A\n" +
 	"\x05Watch\x12\x1e.shed.provider.v2.WatchRequest\x1a\x16.shed.provider.v2.Hint0\x01B4Z2github.com/toolshed-cloud/shed/providers/plugin/pbb\x06proto3"
 
 var (
@@ -2285,7 +2446,7 @@ func file_providers_plugin_pb_provider_proto_rawDescGZIP() []byte {
 	return file_providers_plugin_pb_provider_proto_rawDescData
 }
 
-var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_providers_plugin_pb_provider_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_providers_plugin_pb_provider_proto_goTypes = []any{
 	(*Error)(nil),                  // 0: shed.provider.v2.Error
 	(*InfoRequest)(nil),            // 1: shed.provider.v2.InfoRequest
@@ -2296,87 +2457,94 @@ var file_providers_plugin_pb_provider_proto_goTypes = []any{
 	(*OfferingsResponse)(nil),      // 6: shed.provider.v2.OfferingsResponse
 	(*Offering)(nil),               // 7: shed.provider.v2.Offering
 	(*EnsureImageRequest)(nil),     // 8: shed.provider.v2.EnsureImageRequest
-	(*Firmware)(nil),               // 9: shed.provider.v2.Firmware
-	(*File)(nil),                   // 10: shed.provider.v2.File
-	(*Shape)(nil),                  // 11: shed.provider.v2.Shape
-	(*Progress)(nil),               // 12: shed.provider.v2.Progress
-	(*Spec)(nil),                   // 13: shed.provider.v2.Spec
-	(*CreateRequest)(nil),          // 14: shed.provider.v2.CreateRequest
-	(*GetRequest)(nil),             // 15: shed.provider.v2.GetRequest
-	(*Machine)(nil),                // 16: shed.provider.v2.Machine
-	(*Resource)(nil),               // 17: shed.provider.v2.Resource
-	(*ListRequest)(nil),            // 18: shed.provider.v2.ListRequest
-	(*ListResponse)(nil),           // 19: shed.provider.v2.ListResponse
-	(*SetPowerRequest)(nil),        // 20: shed.provider.v2.SetPowerRequest
-	(*SetPowerResponse)(nil),       // 21: shed.provider.v2.SetPowerResponse
-	(*ApplyRequest)(nil),           // 22: shed.provider.v2.ApplyRequest
-	(*DeleteRequest)(nil),          // 23: shed.provider.v2.DeleteRequest
-	(*DeleteResponse)(nil),         // 24: shed.provider.v2.DeleteResponse
-	(*ConsoleRequest)(nil),         // 25: shed.provider.v2.ConsoleRequest
-	(*ConsoleChunk)(nil),           // 26: shed.provider.v2.ConsoleChunk
-	(*SnapshotRequest)(nil),        // 27: shed.provider.v2.SnapshotRequest
-	(*SnapshotResponse)(nil),       // 28: shed.provider.v2.SnapshotResponse
-	(*RestoreRequest)(nil),         // 29: shed.provider.v2.RestoreRequest
-	(*RestoreResponse)(nil),        // 30: shed.provider.v2.RestoreResponse
-	(*DeleteSnapshotRequest)(nil),  // 31: shed.provider.v2.DeleteSnapshotRequest
-	(*DeleteSnapshotResponse)(nil), // 32: shed.provider.v2.DeleteSnapshotResponse
-	(*AttachDataRequest)(nil),      // 33: shed.provider.v2.AttachDataRequest
-	(*AttachDataResponse)(nil),     // 34: shed.provider.v2.AttachDataResponse
-	(*WatchRequest)(nil),           // 35: shed.provider.v2.WatchRequest
-	(*Hint)(nil),                   // 36: shed.provider.v2.Hint
-	(*durationpb.Duration)(nil),    // 37: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil),  // 38: google.protobuf.Timestamp
+	(*Key)(nil),                    // 9: shed.provider.v2.Key
+	(*Firmware)(nil),               // 10: shed.provider.v2.Firmware
+	(*File)(nil),                   // 11: shed.provider.v2.File
+	(*Shape)(nil),                  // 12: shed.provider.v2.Shape
+	(*Progress)(nil),               // 13: shed.provider.v2.Progress
+	(*Spec)(nil),                   // 14: shed.provider.v2.Spec
+	(*CreateRequest)(nil),          // 15: shed.provider.v2.CreateRequest
+	(*GetRequest)(nil),             // 16: shed.provider.v2.GetRequest
+	(*Machine)(nil),                // 17: shed.provider.v2.Machine
+	(*Resource)(nil),               // 18: shed.provider.v2.Resource
+	(*ListRequest)(nil),            // 19: shed.provider.v2.ListRequest
+	(*ListResponse)(nil),           // 20: shed.provider.v2.ListResponse
+	(*SetPowerRequest)(nil),        // 21: shed.provider.v2.SetPowerRequest
+	(*SetPowerResponse)(nil),       // 22: shed.provider.v2.SetPowerResponse
+	(*ApplyRequest)(nil),           // 23: shed.provider.v2.ApplyRequest
+	(*DeleteRequest)(nil),          // 24: shed.provider.v2.DeleteRequest
+	(*DeleteResponse)(nil),         // 25: shed.provider.v2.DeleteResponse
+	(*ConsoleRequest)(nil),         // 26: shed.provider.v2.ConsoleRequest
+	(*ConsoleChunk)(nil),           // 27: shed.provider.v2.ConsoleChunk
+	(*SnapshotRequest)(nil),        // 28: shed.provider.v2.SnapshotRequest
+	(*SnapshotResponse)(nil),       // 29: shed.provider.v2.SnapshotResponse
+	(*RestoreRequest)(nil),         // 30: shed.provider.v2.RestoreRequest
+	(*RestoreResponse)(nil),        // 31: shed.provider.v2.RestoreResponse
+	(*DeleteSnapshotRequest)(nil),  // 32: shed.provider.v2.DeleteSnapshotRequest
+	(*DeleteSnapshotResponse)(nil), // 33: shed.provider.v2.DeleteSnapshotResponse
+	(*AttachDataRequest)(nil),      // 34: shed.provider.v2.AttachDataRequest
+	(*AttachDataResponse)(nil),     // 35: shed.provider.v2.AttachDataResponse
+	(*EndorsementKeyRequest)(nil),  // 36: shed.provider.v2.EndorsementKeyRequest
+	(*EndorsementKeyResponse)(nil), // 37: shed.provider.v2.EndorsementKeyResponse
+	(*WatchRequest)(nil),           // 38: shed.provider.v2.WatchRequest
+	(*Hint)(nil),                   // 39: shed.provider.v2.Hint
+	(*durationpb.Duration)(nil),    // 40: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil),  // 41: google.protobuf.Timestamp
 }
 var file_providers_plugin_pb_provider_proto_depIdxs = []int32{
-	37, // 0: shed.provider.v2.Error.retry_after:type_name -> google.protobuf.Duration
+	40, // 0: shed.provider.v2.Error.retry_after:type_name -> google.protobuf.Duration
 	7,  // 1: shed.provider.v2.OfferingsResponse.offerings:type_name -> shed.provider.v2.Offering
-	38, // 2: shed.provider.v2.Offering.priced_at:type_name -> google.protobuf.Timestamp
-	9,  // 3: shed.provider.v2.EnsureImageRequest.firmware:type_name -> shed.provider.v2.Firmware
-	10, // 4: shed.provider.v2.Firmware.code:type_name -> shed.provider.v2.File
-	10, // 5: shed.provider.v2.Firmware.variables:type_name -> shed.provider.v2.File
-	11, // 6: shed.provider.v2.Firmware.shapes:type_name -> shed.provider.v2.Shape
-	13, // 7: shed.provider.v2.CreateRequest.spec:type_name -> shed.provider.v2.Spec
-	17, // 8: shed.provider.v2.Machine.resources:type_name -> shed.provider.v2.Resource
-	38, // 9: shed.provider.v2.Machine.created_at:type_name -> google.protobuf.Timestamp
-	17, // 10: shed.provider.v2.ListResponse.resources:type_name -> shed.provider.v2.Resource
-	38, // 11: shed.provider.v2.SnapshotResponse.created_at:type_name -> google.protobuf.Timestamp
-	1,  // 12: shed.provider.v2.Provider.Info:input_type -> shed.provider.v2.InfoRequest
-	3,  // 13: shed.provider.v2.Provider.Configure:input_type -> shed.provider.v2.ConfigureRequest
-	5,  // 14: shed.provider.v2.Provider.Offerings:input_type -> shed.provider.v2.OfferingsRequest
-	8,  // 15: shed.provider.v2.Provider.EnsureImage:input_type -> shed.provider.v2.EnsureImageRequest
-	14, // 16: shed.provider.v2.Provider.Create:input_type -> shed.provider.v2.CreateRequest
-	15, // 17: shed.provider.v2.Provider.Get:input_type -> shed.provider.v2.GetRequest
-	18, // 18: shed.provider.v2.Provider.List:input_type -> shed.provider.v2.ListRequest
-	20, // 19: shed.provider.v2.Provider.SetPower:input_type -> shed.provider.v2.SetPowerRequest
-	22, // 20: shed.provider.v2.Provider.Apply:input_type -> shed.provider.v2.ApplyRequest
-	23, // 21: shed.provider.v2.Provider.Delete:input_type -> shed.provider.v2.DeleteRequest
-	25, // 22: shed.provider.v2.Provider.Console:input_type -> shed.provider.v2.ConsoleRequest
-	27, // 23: shed.provider.v2.Provider.Snapshot:input_type -> shed.provider.v2.SnapshotRequest
-	29, // 24: shed.provider.v2.Provider.Restore:input_type -> shed.provider.v2.RestoreRequest
-	31, // 25: shed.provider.v2.Provider.DeleteSnapshot:input_type -> shed.provider.v2.DeleteSnapshotRequest
-	33, // 26: shed.provider.v2.Provider.AttachData:input_type -> shed.provider.v2.AttachDataRequest
-	35, // 27: shed.provider.v2.Provider.Watch:input_type -> shed.provider.v2.WatchRequest
-	2,  // 28: shed.provider.v2.Provider.Info:output_type -> shed.provider.v2.InfoResponse
-	4,  // 29: shed.provider.v2.Provider.Configure:output_type -> shed.provider.v2.ConfigureResponse
-	6,  // 30: shed.provider.v2.Provider.Offerings:output_type -> shed.provider.v2.OfferingsResponse
-	12, // 31: shed.provider.v2.Provider.EnsureImage:output_type -> shed.provider.v2.Progress
-	16, // 32: shed.provider.v2.Provider.Create:output_type -> shed.provider.v2.Machine
-	16, // 33: shed.provider.v2.Provider.Get:output_type -> shed.provider.v2.Machine
-	19, // 34: shed.provider.v2.Provider.List:output_type -> shed.provider.v2.ListResponse
-	21, // 35: shed.provider.v2.Provider.SetPower:output_type -> shed.provider.v2.SetPowerResponse
-	16, // 36: shed.provider.v2.Provider.Apply:output_type -> shed.provider.v2.Machine
-	24, // 37: shed.provider.v2.Provider.Delete:output_type -> shed.provider.v2.DeleteResponse
-	26, // 38: shed.provider.v2.Provider.Console:output_type -> shed.provider.v2.ConsoleChunk
-	28, // 39: shed.provider.v2.Provider.Snapshot:output_type -> shed.provider.v2.SnapshotResponse
-	30, // 40: shed.provider.v2.Provider.Restore:output_type -> shed.provider.v2.RestoreResponse
-	32, // 41: shed.provider.v2.Provider.DeleteSnapshot:output_type -> shed.provider.v2.DeleteSnapshotResponse
-	34, // 42: shed.provider.v2.Provider.AttachData:output_type -> shed.provider.v2.AttachDataResponse
-	36, // 43: shed.provider.v2.Provider.Watch:output_type -> shed.provider.v2.Hint
-	28, // [28:44] is the sub-list for method output_type
-	12, // [12:28] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	41, // 2: shed.provider.v2.Offering.priced_at:type_name -> google.protobuf.Timestamp
+	10, // 3: shed.provider.v2.EnsureImageRequest.firmware:type_name -> shed.provider.v2.Firmware
+	9,  // 4: shed.provider.v2.EnsureImageRequest.secure_boot:type_name -> shed.provider.v2.Key
+	11, // 5: shed.provider.v2.Key.file:type_name -> shed.provider.v2.File
+	11, // 6: shed.provider.v2.Firmware.code:type_name -> shed.provider.v2.File
+	11, // 7: shed.provider.v2.Firmware.variables:type_name -> shed.provider.v2.File
+	12, // 8: shed.provider.v2.Firmware.shapes:type_name -> shed.provider.v2.Shape
+	14, // 9: shed.provider.v2.CreateRequest.spec:type_name -> shed.provider.v2.Spec
+	18, // 10: shed.provider.v2.Machine.resources:type_name -> shed.provider.v2.Resource
+	41, // 11: shed.provider.v2.Machine.created_at:type_name -> google.protobuf.Timestamp
+	18, // 12: shed.provider.v2.ListResponse.resources:type_name -> shed.provider.v2.Resource
+	41, // 13: shed.provider.v2.SnapshotResponse.created_at:type_name -> google.protobuf.Timestamp
+	1,  // 14: shed.provider.v2.Provider.Info:input_type -> shed.provider.v2.InfoRequest
+	3,  // 15: shed.provider.v2.Provider.Configure:input_type -> shed.provider.v2.ConfigureRequest
+	5,  // 16: shed.provider.v2.Provider.Offerings:input_type -> shed.provider.v2.OfferingsRequest
+	8,  // 17: shed.provider.v2.Provider.EnsureImage:input_type -> shed.provider.v2.EnsureImageRequest
+	15, // 18: shed.provider.v2.Provider.Create:input_type -> shed.provider.v2.CreateRequest
+	16, // 19: shed.provider.v2.Provider.Get:input_type -> shed.provider.v2.GetRequest
+	19, // 20: shed.provider.v2.Provider.List:input_type -> shed.provider.v2.ListRequest
+	21, // 21: shed.provider.v2.Provider.SetPower:input_type -> shed.provider.v2.SetPowerRequest
+	23, // 22: shed.provider.v2.Provider.Apply:input_type -> shed.provider.v2.ApplyRequest
+	24, // 23: shed.provider.v2.Provider.Delete:input_type -> shed.provider.v2.DeleteRequest
+	26, // 24: shed.provider.v2.Provider.Console:input_type -> shed.provider.v2.ConsoleRequest
+	28, // 25: shed.provider.v2.Provider.Snapshot:input_type -> shed.provider.v2.SnapshotRequest
+	30, // 26: shed.provider.v2.Provider.Restore:input_type -> shed.provider.v2.RestoreRequest
+	32, // 27: shed.provider.v2.Provider.DeleteSnapshot:input_type -> shed.provider.v2.DeleteSnapshotRequest
+	34, // 28: shed.provider.v2.Provider.AttachData:input_type -> shed.provider.v2.AttachDataRequest
+	36, // 29: shed.provider.v2.Provider.EndorsementKey:input_type -> shed.provider.v2.EndorsementKeyRequest
+	38, // 30: shed.provider.v2.Provider.Watch:input_type -> shed.provider.v2.WatchRequest
+	2,  // 31: shed.provider.v2.Provider.Info:output_type -> shed.provider.v2.InfoResponse
+	4,  // 32: shed.provider.v2.Provider.Configure:output_type -> shed.provider.v2.ConfigureResponse
+	6,  // 33: shed.provider.v2.Provider.Offerings:output_type -> shed.provider.v2.OfferingsResponse
+	13, // 34: shed.provider.v2.Provider.EnsureImage:output_type -> shed.provider.v2.Progress
+	17, // 35: shed.provider.v2.Provider.Create:output_type -> shed.provider.v2.Machine
+	17, // 36: shed.provider.v2.Provider.Get:output_type -> shed.provider.v2.Machine
+	20, // 37: shed.provider.v2.Provider.List:output_type -> shed.provider.v2.ListResponse
+	22, // 38: shed.provider.v2.Provider.SetPower:output_type -> shed.provider.v2.SetPowerResponse
+	17, // 39: shed.provider.v2.Provider.Apply:output_type -> shed.provider.v2.Machine
+	25, // 40: shed.provider.v2.Provider.Delete:output_type -> shed.provider.v2.DeleteResponse
+	27, // 41: shed.provider.v2.Provider.Console:output_type -> shed.provider.v2.ConsoleChunk
+	29, // 42: shed.provider.v2.Provider.Snapshot:output_type -> shed.provider.v2.SnapshotResponse
+	31, // 43: shed.provider.v2.Provider.Restore:output_type -> shed.provider.v2.RestoreResponse
+	33, // 44: shed.provider.v2.Provider.DeleteSnapshot:output_type -> shed.provider.v2.DeleteSnapshotResponse
+	35, // 45: shed.provider.v2.Provider.AttachData:output_type -> shed.provider.v2.AttachDataResponse
+	37, // 46: shed.provider.v2.Provider.EndorsementKey:output_type -> shed.provider.v2.EndorsementKeyResponse
+	39, // 47: shed.provider.v2.Provider.Watch:output_type -> shed.provider.v2.Hint
+	31, // [31:48] is the sub-list for method output_type
+	14, // [14:31] is the sub-list for method input_type
+	14, // [14:14] is the sub-list for extension type_name
+	14, // [14:14] is the sub-list for extension extendee
+	0,  // [0:14] is the sub-list for field type_name
 }
 
 func init() { file_providers_plugin_pb_provider_proto_init() }
@@ -2390,7 +2558,7 @@ func file_providers_plugin_pb_provider_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_providers_plugin_pb_provider_proto_rawDesc), len(file_providers_plugin_pb_provider_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -38,6 +38,7 @@ const (
 	Provider_Restore_FullMethodName        = "/shed.provider.v2.Provider/Restore"
 	Provider_DeleteSnapshot_FullMethodName = "/shed.provider.v2.Provider/DeleteSnapshot"
 	Provider_AttachData_FullMethodName     = "/shed.provider.v2.Provider/AttachData"
+	Provider_EndorsementKey_FullMethodName = "/shed.provider.v2.Provider/EndorsementKey"
 	Provider_Watch_FullMethodName          = "/shed.provider.v2.Provider/Watch"
 )
 
@@ -63,6 +64,7 @@ type ProviderClient interface {
 	DeleteSnapshot(ctx context.Context, in *DeleteSnapshotRequest, opts ...grpc.CallOption) (*DeleteSnapshotResponse, error)
 	AttachData(ctx context.Context, in *AttachDataRequest, opts ...grpc.CallOption) (*AttachDataResponse, error)
 	// Watch begins with an empty hint, which says that it watches.
+	EndorsementKey(ctx context.Context, in *EndorsementKeyRequest, opts ...grpc.CallOption) (*EndorsementKeyResponse, error)
 	Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Hint], error)
 }
 
@@ -242,6 +244,16 @@ func (c *providerClient) AttachData(ctx context.Context, in *AttachDataRequest, 
 	return out, nil
 }
 
+func (c *providerClient) EndorsementKey(ctx context.Context, in *EndorsementKeyRequest, opts ...grpc.CallOption) (*EndorsementKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(EndorsementKeyResponse)
+	err := c.cc.Invoke(ctx, Provider_EndorsementKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *providerClient) Watch(ctx context.Context, in *WatchRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Hint], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &Provider_ServiceDesc.Streams[2], Provider_Watch_FullMethodName, cOpts...)
@@ -283,6 +295,7 @@ type ProviderServer interface {
 	DeleteSnapshot(context.Context, *DeleteSnapshotRequest) (*DeleteSnapshotResponse, error)
 	AttachData(context.Context, *AttachDataRequest) (*AttachDataResponse, error)
 	// Watch begins with an empty hint, which says that it watches.
+	EndorsementKey(context.Context, *EndorsementKeyRequest) (*EndorsementKeyResponse, error)
 	Watch(*WatchRequest, grpc.ServerStreamingServer[Hint]) error
 	mustEmbedUnimplementedProviderServer()
 }
@@ -338,6 +351,9 @@ func (UnimplementedProviderServer) DeleteSnapshot(context.Context, *DeleteSnapsh
 }
 func (UnimplementedProviderServer) AttachData(context.Context, *AttachDataRequest) (*AttachDataResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method AttachData not implemented")
+}
+func (UnimplementedProviderServer) EndorsementKey(context.Context, *EndorsementKeyRequest) (*EndorsementKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EndorsementKey not implemented")
 }
 func (UnimplementedProviderServer) Watch(*WatchRequest, grpc.ServerStreamingServer[Hint]) error {
 	return status.Error(codes.Unimplemented, "method Watch not implemented")
@@ -619,6 +635,24 @@ func _Provider_AttachData_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Provider_EndorsementKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EndorsementKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProviderServer).EndorsementKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Provider_EndorsementKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProviderServer).EndorsementKey(ctx, req.(*EndorsementKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Provider_Watch_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WatchRequest)
 	if err := stream.RecvMsg(m); err != nil {
@@ -688,6 +722,10 @@ var Provider_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "AttachData",
 			Handler:    _Provider_AttachData_Handler,
+		},
+		{
+			MethodName: "EndorsementKey",
+			Handler:    _Provider_EndorsementKey_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
