@@ -55,7 +55,7 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 	if err := c.dataRoom(p.promised(), req.Spec.DataBytes); err != nil {
 		return providers.Machine{}, err
 	}
-	port, err := p.freePort(c)
+	port, address, err := p.place(c)
 	if err != nil {
 		return providers.Machine{}, err
 	}
@@ -72,12 +72,13 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 		CreatedAt:    p.opts.Now().UTC(),
 		On:           true,
 		Port:         port,
+		Address:      address,
 	})
 	if err := c.accept(m.record, drive); err != nil {
 		return providers.Machine{}, failure(err, "making the machine's directory")
 	}
 	p.machines[req.Machine] = m
-	p.ports[port] = struct{}{}
+	p.takePlace(m.record)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p.beginPowerOn(c, m)

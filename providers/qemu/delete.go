@@ -84,6 +84,7 @@ func (p *Provider) forget(r record) {
 	m := p.machines[r.Machine]
 	delete(p.machines, r.Machine)
 	delete(p.ports, r.Port)
+	delete(p.addresses, r.Address)
 	if m != nil {
 		m.letGo()
 	}

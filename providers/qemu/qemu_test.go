@@ -30,6 +30,7 @@ func TestSettingsNameWhatIsWrong(t *testing.T) {
 		"grace":        "-1s",
 		"port_first":   80,
 		"port_last":    19999,
+		"network":      map[string]any{"namespace": "../n", "range": "10.7.0.0/24", "gateway": "10.7.0.1"},
 		"other":        1,
 	} {
 		settings := map[string]any{field: value}

@@ -3,6 +3,7 @@ package qemu
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -50,6 +51,9 @@ type record struct {
 	// Port is where on loopback the machine is reached. It stays once the
 	// machine has run.
 	Port int `json:"port"`
+	// Address is the machine's own, in the settings' network; zero where it
+	// has a port instead.
+	Address netip.Addr `json:"address,omitzero"`
 	// Ran says that the machine was started at least once.
 	Ran bool `json:"ran"`
 	// QEMU and SWTPM are the processes of the last run; zero from the moment
@@ -66,6 +70,20 @@ type record struct {
 // shape is that of the machine's board.
 func (r record) shape() board.Shape {
 	return board.Shape{VCPUs: r.VCPUs, MemoryBytes: r.MemoryBytes}
+}
+
+// inbound is the port of a machine that clients reach.
+const inbound = 443
+
+// endpoint is where the machine is reached; empty where it is nowhere.
+func (r record) endpoint() string {
+	switch {
+	case r.Address.IsValid():
+		return netip.AddrPortFrom(r.Address, inbound).String()
+	case r.Port != 0:
+		return endpoint(r.Port)
+	}
+	return ""
 }
 
 func parseRecord(b []byte) (record, error) {

@@ -11,6 +11,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/tap"
 )
 
 // schema is the JSON Schema of Settings.
@@ -53,6 +54,9 @@ type settings struct {
 	DataLimitBytes int64 `json:"data_limit_bytes"`
 	// MachineLimit bounds how many machines there are; 0 for no bound.
 	MachineLimit int `json:"machine_limit"`
+	// Network is where machines made from now on get an address of; nil for
+	// QEMU's own network, and a port on loopback.
+	Network *tap.Network `json:"network"`
 }
 
 // duration is written as Go writes durations.
@@ -115,6 +119,8 @@ func (s settings) check() error {
 		return fmt.Errorf("data_limit_bytes is %d", s.DataLimitBytes)
 	case s.MachineLimit < 0:
 		return fmt.Errorf("machine_limit is %d", s.MachineLimit)
+	case s.Network != nil && s.Network.Check() != nil:
+		return s.Network.Check()
 	case s.PortFirst < 1024 || s.PortLast > 65535 || s.PortFirst > s.PortLast:
 		return fmt.Errorf("port_first to port_last is %d to %d, want a range within 1024 to 65535", s.PortFirst, s.PortLast)
 	}
