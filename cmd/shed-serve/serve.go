@@ -20,6 +20,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // powerOffWithin bounds a power-off: a stop takes under 15 s in all.
@@ -140,6 +141,8 @@ func explainServe(err error) error {
 			address.Key, address.Key)
 	case errors.Is(err, orchestrator.ErrFull), errors.Is(err, syscall.ENOSPC):
 		return cli.Hinted(err, "make room on the disk that holds the state directory, then start again")
+	case providers.HintOf(err) != "":
+		return cli.Hinted(err, "%s", providers.HintOf(err))
 	case errors.Is(err, config.ErrConfig):
 		return cli.Hinted(cli.Usage(err), "`shed config explain` lists every key")
 	}
