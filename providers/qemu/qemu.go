@@ -304,13 +304,14 @@ func (p *Provider) Offerings(context.Context) ([]providers.Offering, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []providers.Offering{{
-		Region:      region,
-		Size:        size,
-		VCPUs:       c.VCPUs,
-		MemoryBytes: c.MemoryBytes,
-		Available:   p.available(c),
-	}}, nil
+	o := c.offering()
+	o.Available = p.available(c)
+	return []providers.Offering{o}, nil
+}
+
+// offering is what machines are made as from now on, but for how many.
+func (c *config) offering() providers.Offering {
+	return providers.Offering{Region: region, Size: size, VCPUs: c.VCPUs, MemoryBytes: c.MemoryBytes}
 }
 
 // Close lets go of the machines, which go on running, and of the state
@@ -351,15 +352,4 @@ func (p *Provider) ids() []providers.MachineID {
 	}
 	slices.Sort(out)
 	return out
-}
-
-func checkID(field, id string) error {
-	if !validID.MatchString(id) {
-		return providers.Errorf(providers.CodeInvalid, "%s %q is not 26 characters of lowercase base32", field, id)
-	}
-	return nil
-}
-
-func notFound(id providers.MachineID) error {
-	return providers.Errorf(providers.CodeNotFound, "machine %s is not here", id)
 }

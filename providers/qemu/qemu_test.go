@@ -17,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 func TestSettingsNameWhatIsWrong(t *testing.T) {
@@ -130,7 +131,7 @@ func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(`{"version":1,"machine":"../../etc"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRecord(b)
-		if err == nil && checkID("machine", string(r.Machine)) != nil {
+		if err == nil && sdk.CheckID("machine", r.Machine) != nil {
 			t.Errorf("accepted the machine %q", r.Machine)
 		}
 	})

@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -15,16 +14,13 @@ import (
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 const (
 	recordVersion  = 1
 	maxRecordBytes = 64 << 10
 )
-
-// validID is what ids of machines and installations look like: they become
-// names of files and arguments of programs.
-var validID = regexp.MustCompile(`^[a-z2-7]{26}$`)
 
 const machineIDExample = providers.MachineID("aaaaaaaaaaaaaaaaaaaaaaaaaa")
 
@@ -97,11 +93,11 @@ func parseRecord(b []byte) (record, error) {
 	switch {
 	case r.Version != recordVersion:
 		return r, fmt.Errorf("machine record has version %d, want %d", r.Version, recordVersion)
-	case !validID.MatchString(string(r.Machine)):
+	case sdk.CheckID("machine", r.Machine) != nil:
 		return r, fmt.Errorf("machine record names the machine %q", r.Machine)
-	case !validID.MatchString(string(r.Installation)):
+	case sdk.CheckID("installation", r.Installation) != nil:
 		return r, fmt.Errorf("machine record names the installation %q", r.Installation)
-	case r.DataFrom != "" && !validID.MatchString(string(r.DataFrom)):
+	case r.DataFrom != "" && sdk.CheckID("from", r.DataFrom) != nil:
 		return r, fmt.Errorf("machine record names the kept disk %q", r.DataFrom)
 	case r.Port < 0 || r.Port > 65535:
 		return r, fmt.Errorf("machine record names port %d", r.Port)
