@@ -109,8 +109,8 @@ bench-attest: deps ## evidence verified and issued, beside its signatures and TP
 	@$(GO) run ./scripts/bench-attest
 
 .PHONY: bench-providers
-bench-providers: deps ## the plugin boundary and creating at a cloud's own pace; JSON on the last line
-	@$(GO) run ./scripts/bench-providers
+bench-providers: deps $(MOTO) ## the plugin boundary, creating at a cloud's pace, an image's way to one; JSON on the last line
+	@$(TOOLENV) $(GO) run ./scripts/bench-providers
 
 .PHONY: bench-toolshed
 bench-toolshed: deps ## the toolshed beside SQLite, wazero and extraction alone; JSON on the last line

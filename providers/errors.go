@@ -95,6 +95,23 @@ func CodeOf(err error) Code {
 	return CodeInternal
 }
 
+// HintOf returns what an operator can change, as far as err says.
+func HintOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
+}
+
+// Explain is err with its hint, for people.
+func Explain(err error) string {
+	if hint := HintOf(err); hint != "" {
+		return fmt.Sprintf("%v (%s)", err, hint)
+	}
+	return err.Error()
+}
+
 // ScopeOf returns the scope that err carries: ScopeMachine where it has none.
 func ScopeOf(err error) Scope {
 	var e *Error

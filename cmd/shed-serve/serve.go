@@ -20,6 +20,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/config"
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // powerOffWithin bounds a power-off: a stop takes under 15 s in all.
@@ -31,6 +32,10 @@ Machines outlive it: they are found again at the next start. With
 --power-off-on-exit it powers them off before it ends, and the next start
 brings them back. With --power-off it only powers them off, and ends; it then
 listens nowhere, and needs no control plane to be running.
+
+--provider NAME makes machines with that provider. Its settings are those of
+providers.NAME, or else provider.settings. A configuration that says otherwise,
+by provider.name or by places that all name another, is refused.
 
 Variables: SHED_STATE, and one for each key of the configuration, which
 ` + "`shed config explain`" + ` lists.`
@@ -136,6 +141,8 @@ func explainServe(err error) error {
 			address.Key, address.Key)
 	case errors.Is(err, orchestrator.ErrFull), errors.Is(err, syscall.ENOSPC):
 		return cli.Hinted(err, "make room on the disk that holds the state directory, then start again")
+	case providers.HintOf(err) != "":
+		return cli.Hinted(err, "%s", providers.HintOf(err))
 	case errors.Is(err, config.ErrConfig):
 		return cli.Hinted(cli.Usage(err), "`shed config explain` lists every key")
 	}
@@ -148,6 +155,7 @@ func notStarted(err error) error { return fmt.Errorf("starting the control plane
 
 func configFlags(cmd *cobra.Command) {
 	cmd.Flags().String("config", "", "configuration file (default SHED_CONFIG)")
+	cmd.Flags().String("provider", "", "use this provider, with the configuration's settings for it (default provider.name)")
 	cmd.Flags().StringArray("set", nil, "key=value of the configuration; goes over environment and file")
 }
 
@@ -156,8 +164,12 @@ func loadConfig(cmd *cobra.Command) (config.Config, []config.Value, error) {
 	if err != nil {
 		return config.Config{}, nil, err
 	}
+	provider, err := cmd.Flags().GetString("provider")
+	if err != nil {
+		return config.Config{}, nil, err
+	}
 	c, values, err := config.Load(config.Sources{
-		File: cli.FlagOrEnv(cmd, "config", "SHED_CONFIG"), Env: os.LookupEnv, Flags: flags,
+		File: cli.FlagOrEnv(cmd, "config", "SHED_CONFIG"), Env: os.LookupEnv, Flags: flags, Provider: provider,
 	})
 	if err != nil {
 		return c, nil, cli.Hinted(cli.Usage(err), "`shed config explain` lists every key")

@@ -145,3 +145,13 @@ func TestFullDiskIsExplained(t *testing.T) {
 		t.Errorf("%s", &out)
 	}
 }
+
+func TestWhatAProviderWantsChangedIsExplained(t *testing.T) {
+	var out bytes.Buffer
+	refused := providers.Errorf(providers.CodeDenied, "RunInstances was refused")
+	refused.Hint = "allow ec2:RunInstances"
+	cli.Report(&out, explainServe(fmt.Errorf("configuring the provider aws: %w", refused)), false)
+	if !strings.HasSuffix(out.String(), "RunInstances was refused\nhint: allow ec2:RunInstances\n") {
+		t.Errorf("%s", &out)
+	}
+}

@@ -2,6 +2,7 @@ package adminclient
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 )
 
@@ -12,6 +13,8 @@ type Provider struct {
 	Default      bool     `json:"default" doc:"that of places that name none"`
 	Capabilities []string `json:"capabilities"`
 	Notes        []string `json:"notes,omitempty"`
+	// Settings is the JSON Schema of what the provider is configured with.
+	Settings json.RawMessage `json:"settings,omitempty" doc:"JSON Schema of what the provider is configured with"`
 	// Problem says why it does not answer; empty where it does.
 	Problem string `json:"problem,omitempty"`
 }

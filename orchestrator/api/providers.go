@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -24,11 +25,14 @@ func (s *Server) listProviders(ctx context.Context, _ *struct{}) (*body[admincli
 	for _, name := range s.Providers {
 		p := s.Provider(name)
 		view := adminclient.Provider{Name: name, Default: name == byDefault, Version: p.Info.Version, Notes: p.Info.Notes, Capabilities: []string{}}
+		if json.Valid(p.Info.ConfigSchema) {
+			view.Settings = p.Info.ConfigSchema
+		}
 		for _, c := range p.Info.Capabilities {
 			view.Capabilities = append(view.Capabilities, string(c))
 		}
 		if _, err := p.Catalog.Info(ctx); err != nil {
-			view.Problem = err.Error()
+			view.Problem = providers.Explain(err)
 		}
 		out.Providers = append(out.Providers, view)
 	}
@@ -43,7 +47,7 @@ func (s *Server) listOfferings(ctx context.Context, _ *struct{}) (*body[admincli
 			if out.Problems == nil {
 				out.Problems = map[string]string{}
 			}
-			out.Problems[name] = err.Error()
+			out.Problems[name] = providers.Explain(err)
 		}
 		for _, o := range offered {
 			out.Offerings = append(out.Offerings, adminclient.Offering{
@@ -143,5 +147,5 @@ func (s *Server) refused(err error) error {
 	if !ok {
 		return s.problem(err)
 	}
-	return problem.New(status, "provider-refused", err.Error())
+	return problem.New(status, "provider-refused", providers.Explain(err))
 }

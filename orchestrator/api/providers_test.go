@@ -13,7 +13,7 @@ import (
 // A provider that does not answer hides none of the others, and says why.
 func TestProvidersAndOfferings(t *testing.T) {
 	d := newOperator(t)
-	if text := d.want(http.StatusOK, "", "GET", "/v1/providers", ""); !strings.Contains(text, `"name":"memory"`) || !strings.Contains(text, `"snapshot"`) || !strings.Contains(text, `"default":true`) {
+	if text := d.want(http.StatusOK, "", "GET", "/v1/providers", ""); !strings.Contains(text, `"name":"memory"`) || !strings.Contains(text, `"snapshot"`) || !strings.Contains(text, `"default":true`) || !strings.Contains(text, `"settings":{`) {
 		t.Errorf("%s", text)
 	}
 	// The memory provider of this test is never configured.

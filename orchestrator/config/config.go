@@ -121,7 +121,7 @@ type Config struct {
 func (c *Config) Errorf(key string, err error) error {
 	source := c.sources[key]
 	if source == "" {
-		source = "default"
+		source = sourceDefault
 	}
 	return fmt.Errorf("%w: %s (from %s): %w", ErrConfig, key, source, err)
 }

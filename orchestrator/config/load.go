@@ -27,7 +27,12 @@ type Sources struct {
 	Env func(string) (string, bool)
 	// Flags are key=value.
 	Flags []string
+	// Provider is the one to use; empty leaves it to provider.name.
+	Provider string
 }
+
+// sourceDefault is where a value comes from that nobody set.
+const sourceDefault = "default"
 
 // Value is one key as it stands.
 type Value struct {
@@ -44,13 +49,16 @@ type Value struct {
 func Load(s Sources) (Config, []Value, error) {
 	values := make(map[string]Value, len(table))
 	for _, k := range table {
-		values[k.name] = Value{Key: k.name, Value: k.fallback, Source: "default", Default: k.fallback, Meaning: k.meaning, Env: envOf(k.name)}
+		values[k.name] = Value{Key: k.name, Value: k.fallback, Source: sourceDefault, Default: k.fallback, Meaning: k.meaning, Env: envOf(k.name)}
 	}
 	if err := s.fromFile(values); err != nil {
 		return Config{}, nil, err
 	}
 	s.fromEnv(values)
 	if err := s.fromFlags(values); err != nil {
+		return Config{}, nil, err
+	}
+	if err := s.provider(values); err != nil {
 		return Config{}, nil, err
 	}
 	c := Config{sources: make(map[string]string, len(table))}
@@ -62,6 +70,9 @@ func Load(s Sources) (Config, []Value, error) {
 			return Config{}, nil, c.Errorf(k.name, err)
 		}
 		explained = append(explained, v)
+	}
+	if err := c.use(s.Provider); err != nil {
+		return Config{}, nil, err
 	}
 	return c, explained, c.consistent()
 }

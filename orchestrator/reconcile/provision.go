@@ -100,7 +100,7 @@ func (r *Reconciler) revisit(ctx context.Context, t *step) error {
 	case err != nil:
 		return r.refused(ctx, t, "looking for the machine of an earlier try", err)
 	}
-	return r.created(t, m)
+	return r.created(ctx, t, m)
 }
 
 func (r *Reconciler) forgetImage(p orchestrator.Plan) {
@@ -159,7 +159,7 @@ func (r *Reconciler) creating(ctx context.Context, t *step) error {
 	})
 	if err == nil {
 		r.Trap(failpoint.AfterCreateBeforeRecord)
-		return r.created(t, m)
+		return r.created(ctx, t, m)
 	}
 	switch code := providers.CodeOf(err); code {
 	case providers.CodeInvalid, providers.CodeQuota, providers.CodeCapacity, providers.CodeThrottled,
@@ -214,12 +214,15 @@ func (r *Reconciler) settle(ctx context.Context, t *step) error {
 	case err != nil:
 		return r.refused(ctx, t, "looking for a machine that may have been created", err)
 	}
-	return r.created(t, m)
+	return r.created(ctx, t, m)
 }
 
 // created records a machine that is known to be there. Its configuration has
 // done its work, so the token in it is forgotten.
-func (r *Reconciler) created(t *step, m providers.Machine) error {
+func (r *Reconciler) created(ctx context.Context, t *step, m providers.Machine) error {
+	if err := r.another(t, m); err != nil {
+		return r.refused(ctx, t, "looking at the machine that was created", err)
+	}
 	if len(t.Plan.Config) > 0 && m.SpecHash != t.Plan.Spec().Hash() {
 		t.Created = true
 		t.enter(orchestrator.StateFailed, "the provider has a machine of that id made from something else")
@@ -231,5 +234,26 @@ func (r *Reconciler) created(t *step, m providers.Machine) error {
 	// What it is to have is another's disk, which it gets while it is off.
 	t.Cycling = t.DataOf != ""
 	t.enter(orchestrator.StateBooting, "the provider has accepted it")
+	return nil
+}
+
+// another refuses a provider's answer about a machine that is not the one that
+// was asked about, or not where and of what it was to be made. One that somebody
+// has changed since is Apply's to mend.
+func (r *Reconciler) another(t *step, m providers.Machine) error {
+	if m.Drift != "" {
+		return nil
+	}
+	for _, field := range []struct{ name, got, want string }{
+		{"machine", string(m.ID), string(t.Machine)},
+		{"installation", string(m.Installation), string(r.Policy.Installation)},
+		{"release", m.Release.String(), t.Plan.Release.String()},
+		{"region", m.Region, cmp.Or(t.Plan.Region, m.Region)},
+		{"size", m.Size, cmp.Or(t.Plan.Size, m.Size)},
+	} {
+		if field.got != field.want {
+			return providers.Errorf(providers.CodeInternal, "the provider answered with %s %.64q, want %.64q", field.name, field.got, field.want)
+		}
+	}
 	return nil
 }

@@ -333,9 +333,9 @@ func (r *Reconciler) refused(ctx context.Context, t *step, doing string, err err
 	}
 	code := providers.CodeOf(err)
 	r.pace(t.Plan.Provider, err)
-	reason := fmt.Sprintf("%s: %v", doing, err)
+	reason := fmt.Sprintf("%s: %s", doing, providers.Explain(err))
 	r.Logger.Warn("provider refused", zap.String("instance", string(t.ID)), zap.String("doing", doing),
-		zap.String("code", string(code)), zap.Error(err))
+		zap.String("code", string(code)), zap.String("hint", providers.HintOf(err)), zap.Error(err))
 	switch code {
 	case providers.CodeInvalid, providers.CodeConflict, providers.CodeUnimplemented:
 		if t.State != orchestrator.StateDeleting && t.State != orchestrator.StateFailed {

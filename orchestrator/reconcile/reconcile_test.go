@@ -125,13 +125,15 @@ func TestPassingRefusalsOnlyDelay(t *testing.T) {
 			left := 4
 			w.cloud.fail = func(string) error {
 				if left--; left >= 0 {
-					return providers.Errorf(code, "not now")
+					e := providers.Errorf(code, "not now")
+					e.Hint = "wait"
+					return e
 				}
 				return nil
 			}
 			id := w.join(user).Instance
 			w.pass()
-			if i := w.instance(id); !strings.Contains(i.Reason, "not now") || !w.due(id) {
+			if i := w.instance(id); !strings.Contains(i.Reason, "not now (wait)") || !w.due(id) {
 				t.Errorf("reason %q, next look %v", i.Reason, w.line.due[id])
 			}
 			w.reach(id, orchestrator.StateReady)

@@ -19,6 +19,7 @@ import (
 	ebstypes "github.com/aws/aws-sdk-go-v2/service/ebs/types"
 	"github.com/aws/aws-sdk-go-v2/service/ec2"
 	"github.com/aws/aws-sdk-go-v2/service/ec2/types"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
@@ -58,18 +59,23 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
-	there, err := s.findImage(ctx, image.Release)
-	if err != nil {
+	if err := s.ensureImage(ctx, image, progress); err != nil {
 		return err
 	}
-	if there == nil {
-		if err := s.upload(ctx, image, progress); err != nil {
-			return err
-		}
-	} else if tagsOf(there.Tags)[tagImage] != image.SHA256.String() {
+	progress(image.Bytes, image.Bytes)
+	return nil
+}
+
+func (s *site) ensureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
+	there, err := s.findImage(ctx, image.Release)
+	switch {
+	case err != nil:
+		return err
+	case there == nil:
+		return s.upload(ctx, image, progress)
+	case tagsOf(there.Tags)[tagImage] != image.SHA256.String():
 		return providers.Errorf(providers.CodeConflict, "release %s has another image here: %s", image.Release, aws.ToString(there.ImageId))
 	}
-	progress(image.Bytes, image.Bytes)
 	return nil
 }
 
@@ -101,7 +107,8 @@ func (s *site) image(ctx context.Context, release attest.ReleaseDigest) (*types.
 	return i, nil
 }
 
-// upload checks the file, puts it and registers it.
+// upload checks the file, puts it and registers it. EC2 is asked what it has of
+// it while the file is read: both take their time.
 func (s *site) upload(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
 	f, err := os.Open(image.Path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -111,44 +118,85 @@ func (s *site) upload(ctx context.Context, image providers.Image, progress func(
 		return providers.Errorf(providers.CodeInternal, "opening the image: %s", err)
 	}
 	defer f.Close()
-	// One byte more than announced is enough to know that it is another.
-	plan, err := disk.Scan(ctx, io.LimitReader(f, image.Bytes+1))
-	if err != nil {
-		return refusal.From("reading the image", err, refusal.Repeatable)
-	}
-	if plan.Bytes != image.Bytes || plan.Sum != image.SHA256 {
-		return providers.Errorf(providers.CodeInvalid, "image is not the one that was announced")
-	}
 	variables, err := uefiData(image)
 	if err != nil {
 		return err
 	}
-	shot, err := s.put(ctx, image, plan, f, progress)
-	if err != nil {
+	var plan disk.Plan
+	var into snapshot
+	both, bothCtx := errgroup.WithContext(ctx)
+	both.Go(func() (err error) {
+		plan, err = scan(bothCtx, f, image)
+		return err
+	})
+	both.Go(func() (err error) {
+		into, err = s.begun(bothCtx, image)
+		return err
+	})
+	if err := both.Wait(); err != nil {
 		return err
 	}
-	return s.register(ctx, image, shot, variables)
+	if into.id == "" {
+		if into.id, err = s.begin(ctx, image, into.failed); err != nil {
+			return err
+		}
+	}
+	if !into.complete {
+		if err := s.put(ctx, image, into, plan, f, progress); err != nil {
+			return err
+		}
+	}
+	return s.register(ctx, image, into.id, variables)
 }
 
-// pending is a snapshot that the disk is put into: the one that was begun, from
-// the block that it had come to, or a new one.
-func (s *site) pending(ctx context.Context, image providers.Image) (id string, first int, complete bool, err error) {
+// scan reads a disk that has to be the one that was announced.
+func scan(ctx context.Context, r io.Reader, image providers.Image) (disk.Plan, error) {
+	// One byte more than announced is enough to know that it is another.
+	plan, err := disk.Scan(ctx, io.LimitReader(r, image.Bytes+1))
+	if err != nil {
+		return plan, refusal.From("reading the image", err, refusal.Repeatable)
+	}
+	if plan.Bytes != image.Bytes || plan.Sum != image.SHA256 {
+		return plan, providers.Errorf(providers.CodeInvalid, "image is not the one that was announced")
+	}
+	return plan, nil
+}
+
+// snapshot is one that a disk is put into. Without an id it is still to be
+// begun.
+type snapshot struct {
+	id       string
+	complete bool
+	// first is the first block that may not have been put.
+	first int
+	// failed are the snapshots of the same disk that came to nothing.
+	failed []string
+}
+
+// begun is the snapshot of a disk that was begun before.
+func (s *site) begun(ctx context.Context, image providers.Image) (snapshot, error) {
 	out, err := s.ec2.DescribeSnapshots(ctx, &ec2.DescribeSnapshotsInput{
 		OwnerIds: []string{"self"}, Filters: []types.Filter{having(tagRelease, image.Release.String()), having(tagImage, image.SHA256.String())},
 	})
 	if err != nil {
-		return "", 0, false, refusal.From("asking for the snapshot", err, refusal.Repeatable)
+		return snapshot{}, refusal.From("asking for the snapshot", err, refusal.Repeatable)
 	}
-	token := []string{image.Release.String(), image.SHA256.String()}
+	var failed []string
 	for _, shot := range out.Snapshots {
 		switch shot.State {
 		case types.SnapshotStatePending, types.SnapshotStateCompleted:
 			// What is not a number is the beginning.
-			first, _ = strconv.Atoi(tagsOf(shot.Tags)[tagBlocks])
-			return aws.ToString(shot.SnapshotId), first, shot.State == types.SnapshotStateCompleted, nil
+			first, _ := strconv.Atoi(tagsOf(shot.Tags)[tagBlocks])
+			return snapshot{id: aws.ToString(shot.SnapshotId), complete: shot.State == types.SnapshotStateCompleted, first: first}, nil
 		}
-		token = append(token, aws.ToString(shot.SnapshotId))
+		failed = append(failed, aws.ToString(shot.SnapshotId))
 	}
+	return snapshot{failed: failed}, nil
+}
+
+// begin makes a snapshot. Its token tells it from those that failed.
+func (s *site) begin(ctx context.Context, image providers.Image, failed []string) (id string, err error) {
+	token := append([]string{image.Release.String(), image.SHA256.String()}, failed...)
 	sum := sha256.Sum256([]byte(strings.Join(token, "\n")))
 	t := tags{tagRelease: image.Release.String(), tagImage: image.SHA256.String(), tagName: imageName(image.Release)}
 	made, err := s.ebs.StartSnapshot(ctx, &ebs.StartSnapshotInput{
@@ -156,9 +204,9 @@ func (s *site) pending(ctx context.Context, image providers.Image) (id string, f
 		Description: aws.String(imageName(image.Release)), Timeout: aws.Int32(uploadMinutes), Tags: t.ebs(),
 	})
 	if err != nil {
-		return "", 0, false, refusal.From("starting the snapshot", err, refusal.Repeatable)
+		return "", refusal.From("starting the snapshot", err, refusal.Repeatable)
 	}
-	return aws.ToString(made.SnapshotId), 0, false, nil
+	return aws.ToString(made.SnapshotId), nil
 }
 
 func imageName(release attest.ReleaseDigest) string { return "shed-" + release.String() }
@@ -172,42 +220,44 @@ func (t tags) ebs() []ebstypes.Tag {
 }
 
 // put makes a snapshot complete.
-func (s *site) put(ctx context.Context, image providers.Image, plan disk.Plan, f io.ReaderAt, progress func(done, total int64)) (string, error) {
-	id, first, complete, err := s.pending(ctx, image)
-	if err != nil || complete {
-		return id, err
+func (s *site) put(ctx context.Context, image providers.Image, into snapshot, plan disk.Plan, f io.ReaderAt, progress func(done, total int64)) error {
+	if into.first < 0 || into.first > len(plan.Blocks) {
+		into.first = 0
 	}
-	if first < 0 || first > len(plan.Blocks) {
-		first = 0
-	}
-	err = plan.Put(ctx, f, first, func(ctx context.Context, b disk.Block, data []byte) error {
-		return s.putBlock(ctx, id, b, data)
+	err := plan.Put(ctx, f, into.first, func(ctx context.Context, b disk.Block, data []byte) error {
+		return s.putBlock(ctx, into.id, b, data)
 	}, func(first int) error {
-		if first < len(plan.Blocks) {
-			progress(int64(plan.Blocks[first].Index)*disk.BlockBytes, image.Bytes)
-		}
-		if first%checkpoint != 0 && first != len(plan.Blocks) {
+		if first == len(plan.Blocks) {
 			return nil
 		}
-		return s.tag(ctx, tags{tagBlocks: strconv.Itoa(first)}, id)
+		progress(int64(plan.Blocks[first].Index)*disk.BlockBytes, image.Bytes)
+		if first%checkpoint != 0 {
+			return nil
+		}
+		return s.tag(ctx, tags{tagBlocks: strconv.Itoa(first)}, into.id)
 	})
 	if errors.Is(err, disk.ErrChanged) {
-		return "", providers.Errorf(providers.CodeInvalid, "image: %s", err)
+		return providers.Errorf(providers.CodeInvalid, "image: %s", err)
 	}
 	if err != nil {
-		return "", refusal.From("putting the image", err, refusal.Repeatable)
+		return refusal.From("putting the image", err, refusal.Repeatable)
 	}
+	return s.complete(ctx, into.id, plan)
+}
+
+// complete has EC2 take a snapshot for whole.
+func (s *site) complete(ctx context.Context, id string, plan disk.Plan) error {
 	sum := plan.Checksum()
-	_, err = s.ebs.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{
+	_, err := s.ebs.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{
 		SnapshotId: aws.String(id), ChangedBlocksCount: aws.Int32(int32(len(plan.Blocks))), //nolint:gosec // at most maxData of them
 		Checksum:          aws.String(base64.StdEncoding.EncodeToString(sum[:])),
 		ChecksumAlgorithm: ebstypes.ChecksumAlgorithmChecksumAlgorithmSha256, ChecksumAggregationMethod: ebstypes.ChecksumAggregationMethodChecksumAggregationLinear,
 	})
 	// One that was told to complete before takes it no second time.
 	if err != nil && !refusal.Is(err, "ConflictException") {
-		return "", refusal.From("completing the snapshot", err, refusal.Repeatable)
+		return refusal.From("completing the snapshot", err, refusal.Repeatable)
 	}
-	return id, s.completed(ctx, id)
+	return s.completed(ctx, id)
 }
 
 func (s *site) putBlock(ctx context.Context, id string, b disk.Block, data []byte) error {

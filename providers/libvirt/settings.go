@@ -30,7 +30,7 @@ const (
 type settings struct {
 	Hosts []hostSettings `json:"hosts"`
 	Sizes []sizeSettings `json:"sizes"`
-	Grace duration       `json:"grace"`
+	Grace sdk.Duration   `json:"grace"`
 	// PortFirst to PortLast are the ports of each host at which machines with
 	// user-mode networking are reached.
 	PortFirst int `json:"port_first"`
@@ -72,20 +72,9 @@ const (
 	accelTCG = "tcg"
 )
 
-// duration is written as Go writes durations.
-type duration time.Duration
-
-func (d *duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	*d = duration(parsed)
-	return err
-}
-
-func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
-
 func parseSettings(raw []byte) (settings, error) {
 	s := settings{
-		Grace:              duration(10 * time.Second),
+		Grace:              sdk.Duration(10 * time.Second),
 		PortFirst:          30000,
 		PortLast:           39999,
 		MemoryReserveBytes: 1 << 30,

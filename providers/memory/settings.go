@@ -7,6 +7,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Schema is the JSON Schema of the settings.
@@ -30,8 +31,8 @@ const Schema = `{
 
 // settings is what Configure takes.
 type settings struct {
-	Credentials string   `json:"credentials"`
-	Latency     duration `json:"latency"`
+	Credentials string       `json:"credentials"`
+	Latency     sdk.Duration `json:"latency"`
 	// Burst and Rate are those of the bucket of Create calls: clouds count those
 	// that make something apart.
 	Burst   int      `json:"burst"`
@@ -52,15 +53,6 @@ type size struct {
 	VCPUs         int    `json:"vcpus"`
 	MemoryBytes   int64  `json:"memory_bytes"`
 	MicrosPerHour int64  `json:"micros_per_hour"`
-}
-
-// duration is written as Go writes durations.
-type duration time.Duration
-
-func (d *duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	*d = duration(parsed)
-	return err
 }
 
 // CheckSettings is what Configure would say of them.

@@ -25,14 +25,10 @@ import (
 	goplugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 )
-
-// maxMessageBytes caps a message in either direction.
-const maxMessageBytes = 4 << 20
 
 // Options say which plugin to run and how.
 type Options struct {
@@ -119,9 +115,7 @@ func start(ctx context.Context, opts Options) (*process, error) {
 		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
 		StartTimeout:     opts.StartTimeout,
 		Logger:           HCLogger(opts.Log),
-		GRPCDialOptions: []grpc.DialOption{
-			grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)),
-		},
+		GRPCDialOptions:  dialOptions(),
 	})
 	err = p.connect()
 	// The program holds its own copy by now; ours would keep the lifeline

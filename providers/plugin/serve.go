@@ -46,13 +46,13 @@ const lastBreath = 3 * time.Second
 // bridge joins the contract to go-plugin.
 type bridge struct {
 	goplugin.NetRPCUnsupportedPlugin
-	provider providers.Provider
+	server *server
 }
 
 var _ goplugin.GRPCPlugin = (*bridge)(nil)
 
 func (b *bridge) GRPCServer(_ *goplugin.GRPCBroker, s *grpc.Server) error {
-	pb.RegisterProviderServer(s, &server{provider: b.provider})
+	pb.RegisterProviderServer(s, b.server)
 	return nil
 }
 
@@ -70,10 +70,10 @@ func Serve(p providers.Provider) error {
 	}
 	goplugin.Serve(&goplugin.ServeConfig{
 		HandshakeConfig: handshake,
-		Plugins:         goplugin.PluginSet{dispensed: &bridge{provider: p}},
+		Plugins:         goplugin.PluginSet{dispensed: &bridge{server: &server{provider: p, width: newWidth()}}},
 		Logger:          hclog.New(&hclog.LoggerOptions{Level: hclog.Info, Output: os.Stderr, JSONFormat: true}),
 		GRPCServer: func(opts []grpc.ServerOption) *grpc.Server {
-			s := grpc.NewServer(append(opts, grpc.MaxRecvMsgSize(maxMessageBytes))...)
+			s := grpc.NewServer(append(opts, serverOptions()...)...)
 			grpcServer <- s
 			return s
 		},

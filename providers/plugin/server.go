@@ -13,6 +13,7 @@ import (
 type server struct {
 	pb.UnimplementedProviderServer
 	provider providers.Provider
+	width    *width
 }
 
 var _ pb.ProviderServer = (*server)(nil)
@@ -45,6 +46,7 @@ func (s *server) EnsureImage(r *pb.EnsureImageRequest, stream grpc.ServerStreami
 	if err != nil {
 		return toStatus(invalid(err))
 	}
+	defer s.width.widen()()
 	// A host that went away cancels the stream's context, which ends the
 	// import; a lost progress report by itself ends nothing.
 	var lost error

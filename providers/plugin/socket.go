@@ -17,7 +17,7 @@ import (
 // for fake clouds: nobody proves who they are, so the listener is to be one
 // that only their own user reaches. Errors are the listener's.
 func ServeSocket(ctx context.Context, l net.Listener, p providers.Provider) error {
-	s := grpc.NewServer(grpc.MaxRecvMsgSize(maxMessageBytes))
+	s := grpc.NewServer(serverOptions()...)
 	pb.RegisterProviderServer(s, &server{provider: p})
 	stop := context.AfterFunc(ctx, s.Stop)
 	defer stop()
@@ -46,9 +46,8 @@ var (
 // does with the first call, and anew where a connection was lost: so its errors
 // are the calls'.
 func Dial(dial func(context.Context) (net.Conn, error)) (*Socket, error) {
-	conn, err := grpc.NewClient("passthrough:", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessageBytes)))
+	conn, err := grpc.NewClient("passthrough:", append(dialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return dial(ctx) }))...)
 	if err != nil {
 		return nil, fmt.Errorf("preparing to dial: %w", err)
 	}

@@ -22,9 +22,10 @@ import (
 type Supervisor struct {
 	opts Options
 	// cancel ends run; done is closed when it has returned.
-	cancel context.CancelFunc
-	done   chan struct{}
-	closed error
+	cancel  context.CancelFunc
+	done    chan struct{}
+	closed  error
+	overdue *overdue
 
 	mu sync.Mutex
 	// The fields below are guarded by mu. Of process and broken at most one
@@ -61,9 +62,11 @@ func Open(ctx context.Context, opts Options) (*Supervisor, error) {
 		opts:    opts,
 		cancel:  cancel,
 		done:    make(chan struct{}),
+		overdue: newOverdue(opts.CallTimeout),
 		process: first,
 		changed: make(chan struct{}),
 	}
+	go s.overdue.run(run)
 	go s.run(run, first)
 	return s, nil
 }
@@ -210,14 +213,17 @@ func bounded[T any](ctx context.Context, s *Supervisor, call func(context.Contex
 		var none T
 		return none, err
 	}
-	inTime, cancel := context.WithTimeout(ctx, s.opts.CallTimeout)
-	defer cancel()
+	inTime, ended := s.overdue.begin(ctx)
+	defer ended()
 	answer, err := call(inTime, p)
-	if err != nil && inTime.Err() != nil && ctx.Err() == nil && p.hung(ctx, s.opts.CallTimeout) {
+	if err == nil || ctx.Err() != nil || !errors.Is(context.Cause(inTime), context.DeadlineExceeded) {
+		return answer, err
+	}
+	if p.hung(ctx, s.opts.CallTimeout) {
 		s.opts.Log.Error("plugin hangs, killing it", zap.String("plugin", s.opts.Name), zap.Int("pid", p.pid))
 		p.kill()
 	}
-	return answer, err
+	return answer, fmt.Errorf("%w: plugin %s was given %s: %w", err, s.opts.Name, s.opts.CallTimeout, context.DeadlineExceeded)
 }
 
 // done makes a call without an answer one with an empty answer.

@@ -71,6 +71,9 @@ func createMakes(t T, s *suite) {
 	if m.SpecHash != req.Spec.Hash() || m.Release != req.Spec.Release {
 		t.Errorf("spec %s, release %s", m.SpecHash, m.Release)
 	}
+	if req.Spec.Region != "" && m.Region != req.Spec.Region || req.Spec.Size != "" && m.Size != req.Spec.Size {
+		t.Errorf("it is a %q in %q", m.Size, m.Region)
+	}
 	if m.Endpoint == "" || m.CreatedAt.IsZero() || m.Region == "" || m.Size == "" {
 		t.Errorf("something is missing: %+v", m)
 	}

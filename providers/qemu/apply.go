@@ -13,6 +13,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Apply grows the data disk, under a running guest too, and writes the
@@ -24,7 +25,7 @@ func (p *Provider) Apply(ctx context.Context, change providers.Change) (provider
 	}
 	m, ok := p.find(change.Machine)
 	if !ok {
-		return providers.Machine{}, notFound(change.Machine)
+		return providers.Machine{}, sdk.NotFound(change.Machine)
 	}
 	quota := p.promise(c, m, change.DataBytes)
 	m.mu.Lock()
@@ -57,15 +58,15 @@ func (p *Provider) Apply(ctx context.Context, change providers.Change) (provider
 // checkChange refuses what cannot be done, or not now. The caller holds m.mu.
 func (m *machine) checkChange(change providers.Change) error {
 	r := m.record
-	switch {
-	case r.Deleting:
+	if r.Deleting {
 		return providers.Errorf(providers.CodeAborted, "machine %s is being deleted", r.Machine)
-	case change.Generation < r.Generation:
-		return providers.Errorf(providers.CodeConflict, "generation %d is older than %d", change.Generation, r.Generation)
+	}
+	if err := sdk.CheckChange(providers.Machine{Generation: r.Generation}, r.DataBytes, change); err != nil {
+		return err
+	}
+	switch {
 	case change.DataBytes == 0 || change.DataBytes == r.DataBytes:
 		return nil
-	case change.DataBytes < r.DataBytes:
-		return providers.Errorf(providers.CodeInvalid, "data_bytes is %d, and the disk has %d: it only grows", change.DataBytes, r.DataBytes)
 	case change.DataBytes > maxDataBytes || change.DataBytes%sectorBytes != 0:
 		return providers.Errorf(providers.CodeInvalid, "data_bytes is %d, want a multiple of %d up to %d", change.DataBytes, sectorBytes, maxDataBytes)
 	case m.task != nil:
@@ -100,12 +101,12 @@ func (p *Provider) AttachData(_ context.Context, machine, from providers.Machine
 	if err != nil {
 		return err
 	}
-	if err := checkID("from", string(from)); err != nil {
+	if err := sdk.CheckID("from", from); err != nil {
 		return err
 	}
 	m, ok := p.find(machine)
 	if !ok {
-		return notFound(machine)
+		return sdk.NotFound(machine)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

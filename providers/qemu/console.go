@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 const (
@@ -31,7 +32,7 @@ func (p *Provider) Console(ctx context.Context, id providers.MachineID, follow b
 		return nil, err
 	}
 	if _, ok := p.find(id); !ok {
-		return nil, notFound(id)
+		return nil, sdk.NotFound(id)
 	}
 	f, err := os.OpenFile(filepath.Join(c.machineDir(id), consoleFile), os.O_CREATE|os.O_RDONLY, 0o600)
 	if err != nil {

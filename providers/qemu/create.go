@@ -14,6 +14,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // The bounds of a data disk. The lower one is what a file system and the
@@ -22,9 +23,6 @@ const (
 	minDataBytes = 16 << 20
 	maxDataBytes = 16 << 40
 	sectorBytes  = 512
-	// maxConfigBytes is what the narrowest of the clouds' channels carries,
-	// EC2's user data.
-	maxConfigBytes = 16 << 10
 )
 
 // Create accepts a machine: once its directory stands, whatever is still to be
@@ -55,7 +53,7 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 	if err := c.dataRoom(p.promised(), req.Spec.DataBytes); err != nil {
 		return providers.Machine{}, err
 	}
-	port, err := p.freePort(c)
+	port, address, err := p.place(c)
 	if err != nil {
 		return providers.Machine{}, err
 	}
@@ -72,12 +70,13 @@ func (p *Provider) Create(_ context.Context, req providers.CreateRequest) (provi
 		CreatedAt:    p.opts.Now().UTC(),
 		On:           true,
 		Port:         port,
+		Address:      address,
 	})
 	if err := c.accept(m.record, drive); err != nil {
 		return providers.Machine{}, failure(err, "making the machine's directory")
 	}
 	p.machines[req.Machine] = m
-	p.ports[port] = struct{}{}
+	p.takePlace(m.record)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	p.beginPowerOn(c, m)
@@ -93,28 +92,16 @@ func keptConflict(id providers.MachineID, err error) error {
 
 // checkRequest refuses what cannot be made and answers the config drive.
 func (c *config) checkRequest(req providers.CreateRequest) ([]byte, error) {
-	if err := checkID("machine", string(req.Machine)); err != nil {
-		return nil, err
-	}
-	if err := checkID("installation", string(req.Installation)); err != nil {
+	if _, err := sdk.CheckCreate(req, []providers.Offering{c.offering()}); err != nil {
 		return nil, err
 	}
 	spec := req.Spec
-	switch {
-	case spec.Region != "" && spec.Region != region:
-		return nil, providers.Errorf(providers.CodeInvalid, "region %q is not offered, %s is", spec.Region, region)
-	case spec.Size != "" && spec.Size != size:
-		return nil, providers.Errorf(providers.CodeInvalid, "size %q is not offered, %s is", spec.Size, size)
-	case spec.DataBytes < minDataBytes || spec.DataBytes > maxDataBytes || spec.DataBytes%sectorBytes != 0:
+	if spec.DataBytes < minDataBytes || spec.DataBytes > maxDataBytes || spec.DataBytes%sectorBytes != 0 {
 		return nil, providers.Errorf(providers.CodeInvalid, "data_bytes is %d, want a multiple of %d from %d to %d",
 			spec.DataBytes, sectorBytes, minDataBytes, maxDataBytes)
 	}
-	n := len(spec.Config)
-	if n == 0 || n > maxConfigBytes {
-		return nil, providers.Errorf(providers.CodeInvalid, "config has %d bytes, want 1 to %d", n, maxConfigBytes)
-	}
 	// A disk has whole sectors.
-	return append(slices.Clone(spec.Config), make([]byte, -n&(sectorBytes-1))...), nil
+	return append(slices.Clone(spec.Config), make([]byte, -len(spec.Config)&(sectorBytes-1))...), nil
 }
 
 // created answers a Create of a machine that is there already.
@@ -122,15 +109,11 @@ func (m *machine) created(c *config, req providers.CreateRequest) (providers.Mac
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	r := m.record
-	switch {
-	case r.Deleting:
+	if r.Deleting {
 		return providers.Machine{}, providers.Errorf(providers.CodeAborted, "machine %s is being deleted", r.Machine)
-	case r.Installation != req.Installation:
-		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s belongs to another installation", r.Machine)
-	case r.SpecHash != req.Spec.Hash():
-		return providers.Machine{}, providers.Errorf(providers.CodeConflict, "machine %s was made from another spec", r.Machine)
 	}
-	return m.observe(c), nil
+	there := m.observe(c)
+	return there, sdk.Same(there, req)
 }
 
 // accept makes the machine's directory appear, whole.

@@ -10,6 +10,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Delete writes down that the machine is to go, and waits until it is gone.
@@ -19,7 +20,7 @@ func (p *Provider) Delete(ctx context.Context, id providers.MachineID, keepData 
 	if err != nil {
 		return err
 	}
-	if err := checkID("machine", string(id)); err != nil {
+	if err := sdk.CheckID("machine", id); err != nil {
 		return err
 	}
 	m, ok := p.find(id)
@@ -84,6 +85,7 @@ func (p *Provider) forget(r record) {
 	m := p.machines[r.Machine]
 	delete(p.machines, r.Machine)
 	delete(p.ports, r.Port)
+	delete(p.addresses, r.Address)
 	if m != nil {
 		m.letGo()
 	}

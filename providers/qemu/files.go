@@ -66,6 +66,9 @@ func (w *sparseWriter) finish() error {
 	return w.file.Sync()
 }
 
+// copyBytes is how much is copied before it is asked whether to go on.
+const copyBytes = 8 << 20
+
 // copySparse copies a disk onto this one, with its holes.
 func copySparse(ctx context.Context, from, to string) (err error) {
 	original, err := os.Open(from)
@@ -80,11 +83,11 @@ func copySparse(ctx context.Context, from, to string) (err error) {
 	defer func() { err = errors.Join(err, f.Close()) }()
 	w := &sparseWriter{file: f}
 	for {
-		n, err := io.CopyN(w, original, progressBytes)
+		n, err := io.CopyN(w, original, copyBytes)
 		if err != nil && !errors.Is(err, io.EOF) {
 			return err
 		}
-		if n < progressBytes {
+		if n < copyBytes {
 			return w.finish()
 		}
 		if err := ctx.Err(); err != nil {

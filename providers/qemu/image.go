@@ -2,11 +2,9 @@ package qemu
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -27,8 +25,6 @@ const (
 	// variables as a new machine has them.
 	codeFile     = "firmware.fd"
 	pristineFile = "variables.fd"
-	// progressBytes is how much is read between two reports of progress.
-	progressBytes = 8 << 20
 )
 
 func (c *config) imagePath(release attest.ReleaseDigest) string {
@@ -127,12 +123,11 @@ func (c *config) importImage(ctx context.Context, image providers.Image, progres
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(fresh)) }()
-	quiet := func(int64, int64) {}
 	if f := image.Firmware; f != nil {
-		if err := copyImage(ctx, filepath.Join(fresh, codeFile), "firmware", f.Code, quiet); err != nil {
+		if err := copyImage(ctx, filepath.Join(fresh, codeFile), "firmware", f.Code, nil); err != nil {
 			return err
 		}
-		if err := copyImage(ctx, filepath.Join(fresh, pristineFile), "firmware's variables", f.Variables, quiet); err != nil {
+		if err := copyImage(ctx, filepath.Join(fresh, pristineFile), "firmware's variables", f.Variables, nil); err != nil {
 			return err
 		}
 	}
@@ -153,41 +148,17 @@ func (c *config) importImage(ctx context.Context, image providers.Image, progres
 	return statefile.SyncDir(c.path(imagesDir))
 }
 
-// copyImage writes a file to path and refuses it unless the bytes written are
-// the ones asked for. what names it in errors.
+// copyImage writes a file to path, with its holes, and refuses it unless the
+// bytes written are the ones asked for. what names it in errors.
 func copyImage(ctx context.Context, path, what string, want providers.File, progress func(done, total int64)) (err error) {
-	original, err := os.Open(want.Path)
-	if err != nil {
-		return providers.Errorf(providers.CodeInvalid, "%s: %s", what, err)
-	}
-	defer original.Close()
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o400)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	w := &sparseWriter{file: f}
-	sum := sha256.New()
-	// One byte more than promised tells a longer file from a right one.
-	source := io.LimitReader(original, want.Bytes+1)
-	for {
-		n, err := io.CopyN(io.MultiWriter(sum, w), source, progressBytes)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		progress(min(w.size, want.Bytes), want.Bytes)
-		if n < progressBytes {
-			break
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-	if w.size != want.Bytes {
-		return providers.Errorf(providers.CodeInvalid, "%s has not the %d bytes it should have", what, want.Bytes)
-	}
-	if got := attest.Digest(sum.Sum(nil)); got != want.SHA256 {
-		return providers.Errorf(providers.CodeInvalid, "%s has sha256 %s, want %s", what, got, want.SHA256)
+	if err := sdk.CopyFile(ctx, w, what, want, progress); err != nil {
+		return err
 	}
 	return w.finish()
 }

@@ -32,6 +32,7 @@ const (
 const (
 	firstExtra  = 3
 	secondExtra = 4
+	thirdExtra  = 5
 )
 
 // errPortTaken says that something else listens on a machine's port.
@@ -62,8 +63,8 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	m.mu.Lock()
 	r := m.record
 	m.mu.Unlock()
-	if !portIsFree(r.Port) {
-		return fmt.Errorf("%w: %s", errPortTaken, endpoint(r.Port))
+	if err := r.portFree(); err != nil {
+		return err
 	}
 	ended, err := c.startProcesses(m, r)
 	if err != nil {
@@ -74,6 +75,7 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	monitor, err := qmp.Dial(ctx, c.socket(r.Machine))
 	if err == nil {
 		m.mu.Lock()
+		p.serveLeases(c, m)
 		p.watchEnd(m.record, m.record.QEMU)
 		m.mu.Unlock()
 		return monitor.Close()
@@ -83,8 +85,8 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	case <-ctx.Done():
 		return fmt.Errorf("waiting for QEMU: %w", err)
 	}
-	if !portIsFree(r.Port) {
-		return fmt.Errorf("%w: %s", errPortTaken, endpoint(r.Port))
+	if err := r.portFree(); err != nil {
+		return err
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -108,6 +110,15 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	}
 	defer monitor.Close()
 
+	extra := []*os.File{qemuEnd, monitor}
+	card, err := c.openCard(r)
+	if err != nil {
+		return nil, err
+	}
+	if card != nil {
+		defer card.Close()
+		extra = append(extra, card)
+	}
 	firmware, _, err := c.firmware(r.Release)
 	if err != nil {
 		return nil, err
@@ -122,7 +133,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	if err != nil {
 		return nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), qemuEnd, monitor)
+	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
@@ -216,7 +227,7 @@ func (c *config) qemuArgs(r record, firmware string) []string {
 		"-drive", "if=none,format=qcow2,discard=unmap,file=" + in(systemFile) + ",id=" + board.SystemDrive,
 		"-drive", "if=none,format=raw,discard=unmap,file=" + in(dataFile) + ",id=" + board.DataDrive,
 		"-drive", "if=none,format=raw,readonly=on,file=" + in(configFile) + ",id=" + board.ConfigDrive,
-		"-netdev", fmt.Sprintf("user,id=%s,hostfwd=tcp:%s-:443", board.Network, endpoint(r.Port)),
+		"-netdev", r.netdev(),
 		"-object", "rng-random,filename=/dev/urandom,id=" + board.Randomness,
 		"-chardev", fmt.Sprintf("socket,id=tpm,fd=%d", firstExtra),
 		"-tpmdev", "emulator,chardev=tpm,id=" + board.TPM,
@@ -244,51 +255,4 @@ func (m *machine) endTPM(ctx context.Context) error {
 		return nil
 	}
 	return swtpm.End(ctx, stopPatience)
-}
-
-// portIsFree reports whether QEMU could listen there now.
-func portIsFree(port int) bool {
-	listener, err := net.Listen("tcp", endpoint(port))
-	if err != nil {
-		return false
-	}
-	return listener.Close() == nil
-}
-
-// freePort answers a port that no machine has and nothing listens on. The
-// caller holds p.mu.
-func (p *Provider) freePort(c *config) (int, error) {
-	span := c.PortLast - c.PortFirst + 1
-	start := p.opts.Rand(span)
-	for i := range span {
-		port := c.PortFirst + (start+i)%span
-		if _, used := p.ports[port]; !used && portIsFree(port) {
-			return port, nil
-		}
-	}
-	return 0, &providers.Error{Code: providers.CodeQuota,
-		Message: fmt.Sprintf("no port from %d to %d is free", c.PortFirst, c.PortLast)}
-}
-
-// movePort gives a machine that never ran another port; one that did keeps
-// its own, which its owner knows.
-func (p *Provider) movePort(c *config, m *machine) (moved bool, err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.record.Ran {
-		return false, nil
-	}
-	port, err := p.freePort(c)
-	if err != nil {
-		return false, err
-	}
-	delete(p.ports, m.record.Port)
-	p.ports[port] = struct{}{}
-	m.record.Port = port
-	if err := m.record.write(c.machineDir(m.record.Machine)); err != nil {
-		return false, fmt.Errorf("writing the machine record: %w", err)
-	}
-	return true, nil
 }

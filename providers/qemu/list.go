@@ -11,10 +11,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
-
-// pageMachines is how many machines one page of List tells of.
-const pageMachines = 100
 
 // List tells of machines in the order of their ids, and on the last page of
 // what is left of others: kept disks and stray processes.
@@ -23,11 +21,11 @@ func (p *Provider) List(_ context.Context, installation providers.InstallationID
 	if err != nil {
 		return providers.Page{}, err
 	}
-	if err := checkID("installation", string(installation)); err != nil {
+	if err := sdk.CheckID("installation", installation); err != nil {
 		return providers.Page{}, err
 	}
 	if page != "" {
-		if err := checkID("page", page); err != nil {
+		if err := sdk.CheckID("page", page); err != nil {
 			return providers.Page{}, err
 		}
 	}
@@ -38,7 +36,7 @@ func (p *Provider) List(_ context.Context, installation providers.InstallationID
 		if string(id) <= page || !ok {
 			continue
 		}
-		if told == pageMachines {
+		if told == sdk.PageSize {
 			return out, nil
 		}
 		resources, ok := m.list(c, installation)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,6 +24,9 @@ type machine struct {
 	record record
 	qemu   *proc.Process
 	swtpm  *proc.Process
+	// leases is where the machine asks for its address; nil while nobody
+	// answers.
+	leases io.Closer
 	// exit is how QEMU ended, where this process was its parent.
 	exit error
 	// task is the work under way; at most one runs at a time.
@@ -58,6 +62,7 @@ func (m *machine) alive() bool { return m.qemu != nil && m.qemu.Alive() }
 func (m *machine) letGo() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.endLeases()
 	for _, p := range []**proc.Process{&m.qemu, &m.swtpm} {
 		if *p != nil {
 			_ = (*p).Close()
@@ -171,12 +176,10 @@ func (m *machine) observe(c *config) providers.Machine {
 		Region:       region,
 		Size:         size,
 		Power:        power,
+		Endpoint:     r.endpoint(),
 		Resources:    m.resources(c),
 		CreatedAt:    r.CreatedAt,
 		Reason:       reason,
-	}
-	if r.Port != 0 {
-		out.Endpoint = endpoint(r.Port)
 	}
 	return out
 }
@@ -198,8 +201,8 @@ func (m *machine) resources(c *config) []providers.Resource {
 			out = append(out, providers.Resource{Kind: disk.kind, ID: string(id) + "/" + disk.file, Machine: id, Bytes: usedBytes(path)})
 		}
 	}
-	if m.record.Port != 0 {
-		out = append(out, providers.Resource{Kind: providers.ResourceAddress, ID: endpoint(m.record.Port), Machine: id})
+	if at := m.record.endpoint(); at != "" {
+		out = append(out, providers.Resource{Kind: providers.ResourceAddress, ID: at, Machine: id})
 	}
 	for _, p := range []*proc.Process{m.qemu, m.swtpm} {
 		if p != nil && p.Alive() {

@@ -11,6 +11,7 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Get answers a machine as it is now.
@@ -21,7 +22,7 @@ func (p *Provider) Get(_ context.Context, id providers.MachineID) (providers.Mac
 	}
 	m, ok := p.find(id)
 	if !ok {
-		return providers.Machine{}, notFound(id)
+		return providers.Machine{}, sdk.NotFound(id)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -36,7 +37,7 @@ func (p *Provider) SetPower(_ context.Context, id providers.MachineID, on bool) 
 	}
 	m, ok := p.find(id)
 	if !ok {
-		return notFound(id)
+		return sdk.NotFound(id)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -67,6 +68,8 @@ type Provider struct {
 	machines map[providers.MachineID]*machine
 	// ports are the ones that machines have.
 	ports map[int]struct{}
+	// addresses are those that machines have.
+	addresses map[netip.Addr]struct{}
 	// images holds a lock for each release whose image was asked for.
 	images map[attest.ReleaseDigest]*sync.Mutex
 
@@ -94,12 +97,13 @@ func New(opts Options) *Provider {
 	}
 	life, end := context.WithCancel(context.Background())
 	return &Provider{
-		opts:     opts,
-		life:     life,
-		end:      end,
-		machines: map[providers.MachineID]*machine{},
-		ports:    map[int]struct{}{},
-		images:   map[attest.ReleaseDigest]*sync.Mutex{},
+		opts:      opts,
+		life:      life,
+		end:       end,
+		machines:  map[providers.MachineID]*machine{},
+		ports:     map[int]struct{}{},
+		addresses: map[netip.Addr]struct{}{},
+		images:    map[attest.ReleaseDigest]*sync.Mutex{},
 	}
 }
 
@@ -195,6 +199,13 @@ func newConfig(raw []byte) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if n := s.Network; n != nil {
+		if err := n.Ready(); err != nil {
+			e := providers.Errorf(providers.CodeInvalid, "settings: %s", err)
+			e.Hint = "ip netns add makes a namespace; entering one and making network cards there takes CAP_SYS_ADMIN and CAP_NET_ADMIN"
+			return nil, e
+		}
+	}
 	return &config{settings: s, tools: t, boot: boot}, nil
 }
 
@@ -217,10 +228,11 @@ func (p *Provider) configureFirst(ctx context.Context, c *config) error {
 	p.config, p.unlock = c, unlock
 	for _, m := range machines {
 		p.machines[m.record.Machine] = m
-		p.ports[m.record.Port] = struct{}{}
 		m.mu.Lock()
+		p.takePlace(m.record)
 		p.resume(c, m)
 		if m.alive() {
+			p.serveLeases(c, m)
 			p.watchEnd(m.record, m.qemu.ID)
 		}
 		m.mu.Unlock()
@@ -292,13 +304,14 @@ func (p *Provider) Offerings(context.Context) ([]providers.Offering, error) {
 	if err != nil {
 		return nil, err
 	}
-	return []providers.Offering{{
-		Region:      region,
-		Size:        size,
-		VCPUs:       c.VCPUs,
-		MemoryBytes: c.MemoryBytes,
-		Available:   p.available(c),
-	}}, nil
+	o := c.offering()
+	o.Available = p.available(c)
+	return []providers.Offering{o}, nil
+}
+
+// offering is what machines are made as from now on, but for how many.
+func (c *config) offering() providers.Offering {
+	return providers.Offering{Region: region, Size: size, VCPUs: c.VCPUs, MemoryBytes: c.MemoryBytes}
 }
 
 // Close lets go of the machines, which go on running, and of the state
@@ -339,15 +352,4 @@ func (p *Provider) ids() []providers.MachineID {
 	}
 	slices.Sort(out)
 	return out
-}
-
-func checkID(field, id string) error {
-	if !validID.MatchString(id) {
-		return providers.Errorf(providers.CodeInvalid, "%s %q is not 26 characters of lowercase base32", field, id)
-	}
-	return nil
-}
-
-func notFound(id providers.MachineID) error {
-	return providers.Errorf(providers.CodeNotFound, "machine %s is not here", id)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 func TestSettingsNameWhatIsWrong(t *testing.T) {
@@ -30,6 +31,7 @@ func TestSettingsNameWhatIsWrong(t *testing.T) {
 		"grace":        "-1s",
 		"port_first":   80,
 		"port_last":    19999,
+		"network":      map[string]any{"namespace": "../n", "range": "10.7.0.0/24", "gateway": "10.7.0.1"},
 		"other":        1,
 	} {
 		settings := map[string]any{field: value}
@@ -129,7 +131,7 @@ func FuzzParseRecord(f *testing.F) {
 	f.Add([]byte(`{"version":1,"machine":"../../etc"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := parseRecord(b)
-		if err == nil && checkID("machine", string(r.Machine)) != nil {
+		if err == nil && sdk.CheckID("machine", r.Machine) != nil {
 			t.Errorf("accepted the machine %q", r.Machine)
 		}
 	})

@@ -3,9 +3,9 @@ package qemu
 import (
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"regexp"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -14,16 +14,13 @@ import (
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 const (
 	recordVersion  = 1
 	maxRecordBytes = 64 << 10
 )
-
-// validID is what ids of machines and installations look like: they become
-// names of files and arguments of programs.
-var validID = regexp.MustCompile(`^[a-z2-7]{26}$`)
 
 const machineIDExample = providers.MachineID("aaaaaaaaaaaaaaaaaaaaaaaaaa")
 
@@ -50,6 +47,9 @@ type record struct {
 	// Port is where on loopback the machine is reached. It stays once the
 	// machine has run.
 	Port int `json:"port"`
+	// Address is the machine's own, in the settings' network; zero where it
+	// has a port instead.
+	Address netip.Addr `json:"address,omitzero"`
 	// Ran says that the machine was started at least once.
 	Ran bool `json:"ran"`
 	// QEMU and SWTPM are the processes of the last run; zero from the moment
@@ -68,6 +68,20 @@ func (r record) shape() board.Shape {
 	return board.Shape{VCPUs: r.VCPUs, MemoryBytes: r.MemoryBytes}
 }
 
+// inbound is the port of a machine that clients reach.
+const inbound = 443
+
+// endpoint is where the machine is reached; empty where it is nowhere.
+func (r record) endpoint() string {
+	switch {
+	case r.Address.IsValid():
+		return netip.AddrPortFrom(r.Address, inbound).String()
+	case r.Port != 0:
+		return endpoint(r.Port)
+	}
+	return ""
+}
+
 func parseRecord(b []byte) (record, error) {
 	var r record
 	if len(b) > maxRecordBytes {
@@ -79,11 +93,11 @@ func parseRecord(b []byte) (record, error) {
 	switch {
 	case r.Version != recordVersion:
 		return r, fmt.Errorf("machine record has version %d, want %d", r.Version, recordVersion)
-	case !validID.MatchString(string(r.Machine)):
+	case sdk.CheckID("machine", r.Machine) != nil:
 		return r, fmt.Errorf("machine record names the machine %q", r.Machine)
-	case !validID.MatchString(string(r.Installation)):
+	case sdk.CheckID("installation", r.Installation) != nil:
 		return r, fmt.Errorf("machine record names the installation %q", r.Installation)
-	case r.DataFrom != "" && !validID.MatchString(string(r.DataFrom)):
+	case r.DataFrom != "" && sdk.CheckID("from", r.DataFrom) != nil:
 		return r, fmt.Errorf("machine record names the kept disk %q", r.DataFrom)
 	case r.Port < 0 || r.Port > 65535:
 		return r, fmt.Errorf("machine record names port %d", r.Port)

@@ -9,8 +9,9 @@ import (
 	"unicode"
 
 	"github.com/toolshed-cloud/shed/attest/board"
-	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/tap"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // schema is the JSON Schema of Settings.
@@ -19,8 +20,7 @@ import (
 var schema []byte
 
 const (
-	maxSettingsBytes = 64 << 10
-	maxGrace         = 10 * time.Minute
+	maxGrace = 10 * time.Minute
 	// maxSocketPath is what sockaddr_un holds, less its terminating zero.
 	maxSocketPath = 107
 )
@@ -39,11 +39,11 @@ type settings struct {
 	// StateDir is this provider's own directory.
 	StateDir string `json:"state_dir"`
 	// RuntimeDir holds the monitors' sockets, so its path must be short.
-	RuntimeDir  string      `json:"runtime_dir"`
-	MemoryBytes int64       `json:"memory_bytes"`
-	VCPUs       int         `json:"vcpus"`
-	Accel       accelerator `json:"accel"`
-	Grace       duration    `json:"grace"`
+	RuntimeDir  string       `json:"runtime_dir"`
+	MemoryBytes int64        `json:"memory_bytes"`
+	VCPUs       int          `json:"vcpus"`
+	Accel       accelerator  `json:"accel"`
+	Grace       sdk.Duration `json:"grace"`
 	// PortFirst to PortLast are the ports on loopback that machines are
 	// reached at.
 	PortFirst int `json:"port_first"`
@@ -53,33 +53,22 @@ type settings struct {
 	DataLimitBytes int64 `json:"data_limit_bytes"`
 	// MachineLimit bounds how many machines there are; 0 for no bound.
 	MachineLimit int `json:"machine_limit"`
+	// Network is where machines made from now on get an address of; nil for
+	// QEMU's own network, and a port on loopback.
+	Network *tap.Network `json:"network"`
 }
-
-// duration is written as Go writes durations.
-type duration time.Duration
-
-func (d *duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
-	*d = duration(parsed)
-	return err
-}
-
-func (d duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 func parseSettings(b []byte) (settings, error) {
 	s := settings{
 		MemoryBytes: 1 << 30,
 		VCPUs:       2,
 		Accel:       accelAuto,
-		Grace:       duration(10 * time.Second),
+		Grace:       sdk.Duration(10 * time.Second),
 		PortFirst:   20000,
 		PortLast:    29999,
 	}
-	if len(b) > maxSettingsBytes {
-		return s, providers.Errorf(providers.CodeInvalid, "settings have %d bytes, at most %d", len(b), maxSettingsBytes)
-	}
-	if err := strictjson.Unmarshal(b, &s); err != nil {
-		return s, providers.Errorf(providers.CodeInvalid, "reading the settings: %s", err)
+	if err := sdk.Settings(b, &s); err != nil {
+		return s, err
 	}
 	if err := s.check(); err != nil {
 		return s, providers.Errorf(providers.CodeInvalid, "settings: %s", err)
@@ -115,6 +104,8 @@ func (s settings) check() error {
 		return fmt.Errorf("data_limit_bytes is %d", s.DataLimitBytes)
 	case s.MachineLimit < 0:
 		return fmt.Errorf("machine_limit is %d", s.MachineLimit)
+	case s.Network != nil && s.Network.Check() != nil:
+		return s.Network.Check()
 	case s.PortFirst < 1024 || s.PortLast > 65535 || s.PortFirst > s.PortLast:
 		return fmt.Errorf("port_first to port_last is %d to %d, want a range within 1024 to 65535", s.PortFirst, s.PortLast)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/strictjson"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 const snapshotFile = "snapshot.json"
@@ -66,7 +67,7 @@ func (p *Provider) Snapshot(_ context.Context, machine providers.MachineID, id p
 	if err != nil {
 		return providers.Snapshot{}, err
 	}
-	if err := checkID("snapshot", string(id)); err != nil {
+	if err := sdk.CheckID("snapshot", id); err != nil {
 		return providers.Snapshot{}, err
 	}
 	known, err := c.readSnapshot(string(id))
@@ -80,7 +81,7 @@ func (p *Provider) Snapshot(_ context.Context, machine providers.MachineID, id p
 	}
 	m, ok := p.find(machine)
 	if !ok {
-		return providers.Snapshot{}, notFound(machine)
+		return providers.Snapshot{}, sdk.NotFound(machine)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -221,12 +222,12 @@ func (p *Provider) Restore(ctx context.Context, machine providers.MachineID, id 
 	if err != nil {
 		return err
 	}
-	if err := checkID("snapshot", string(id)); err != nil {
+	if err := sdk.CheckID("snapshot", id); err != nil {
 		return err
 	}
 	m, ok := p.find(machine)
 	if !ok {
-		return notFound(machine)
+		return sdk.NotFound(machine)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -278,7 +279,7 @@ func (p *Provider) DeleteSnapshot(_ context.Context, id providers.SnapshotID) er
 	if err != nil {
 		return err
 	}
-	if err := checkID("snapshot", string(id)); err != nil {
+	if err := sdk.CheckID("snapshot", id); err != nil {
 		return err
 	}
 	return failure(c.discard(c.path(snapshotDir, string(id))), "deleting the snapshot")

@@ -5,6 +5,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // Watch tells of machines whose work is done or whose process has ended.
@@ -12,7 +13,7 @@ func (p *Provider) Watch(ctx context.Context, installation providers.Installatio
 	if _, err := p.configured(); err != nil {
 		return err
 	}
-	if err := checkID("installation", string(installation)); err != nil {
+	if err := sdk.CheckID("installation", installation); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)

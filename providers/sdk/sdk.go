@@ -131,12 +131,17 @@ func NotFound(id providers.MachineID) error {
 // chunk is how much of an image is read between two reports of progress.
 const chunk = 8 << 20
 
-// CopyImage copies a file to w and refuses it unless the bytes that were copied
-// are the ones that were promised. Errors are CodeInvalid, w's and ctx's.
+// CopyImage copies an image's disk to w and refuses it unless the bytes that were
+// copied are the ones that were promised. Errors are CodeInvalid, w's and ctx's.
 func CopyImage(ctx context.Context, w io.Writer, want providers.File, progress func(done, total int64)) error {
+	return CopyFile(ctx, w, "image", want, progress)
+}
+
+// CopyFile is CopyImage for any of an image's files, which its errors call what.
+func CopyFile(ctx context.Context, w io.Writer, what string, want providers.File, progress func(done, total int64)) error {
 	f, err := os.Open(want.Path)
 	if err != nil {
-		return providers.Errorf(providers.CodeInvalid, "image: %s", err)
+		return providers.Errorf(providers.CodeInvalid, "%s: %s", what, err)
 	}
 	defer f.Close()
 	sum := sha256.New()
@@ -145,21 +150,21 @@ func CopyImage(ctx context.Context, w io.Writer, want providers.File, progress f
 	var done int64
 	for n := int64(chunk); n == chunk; {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "copying the image was given up"), err)
+			return fmt.Errorf("%w: %w", providers.Errorf(providers.CodeUnavailable, "copying the %s was given up", what), err)
 		}
 		n, err = io.CopyN(io.MultiWriter(sum, w), source, chunk)
 		if err != nil && !errors.Is(err, io.EOF) {
-			return fmt.Errorf("copying the image: %w", err)
+			return fmt.Errorf("copying the %s: %w", what, err)
 		}
 		if done += n; progress != nil {
 			progress(min(done, want.Bytes), want.Bytes)
 		}
 	}
 	if done != want.Bytes {
-		return providers.Errorf(providers.CodeInvalid, "image has not the %d bytes it should have", want.Bytes)
+		return providers.Errorf(providers.CodeInvalid, "%s has not the %d bytes it should have", what, want.Bytes)
 	}
 	if got := attest.Digest(sum.Sum(nil)); got != want.SHA256 {
-		return providers.Errorf(providers.CodeInvalid, "image has sha256 %s, want %s", got, want.SHA256)
+		return providers.Errorf(providers.CodeInvalid, "%s has sha256 %s, want %s", what, got, want.SHA256)
 	}
 	return nil
 }

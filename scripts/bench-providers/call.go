@@ -12,24 +12,14 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/memory"
-	"github.com/toolshed-cloud/shed/providers/plugin"
 )
 
 const (
-	// rolePlugin makes this program the plugin that is measured.
-	rolePlugin = "plugin"
 	// callCostAtMost is what the boundary may cost a call.
 	callCostAtMost = 150 * time.Microsecond
 	calls          = 5000
 	measured       = providers.MachineID("aaaaaaaaaaaaaaaaaaaaaaaaaa")
 )
-
-func servePlugin() {
-	if err := plugin.Serve(memory.New(time.Now)); err != nil {
-		fmt.Fprintf(os.Stderr, "bench-providers: %v\n", err)
-		os.Exit(1)
-	}
-}
 
 // pluginCall is the median of a call through a plugin less that of the same
 // call in this process, in microseconds.
@@ -39,16 +29,7 @@ func pluginCall(ctx context.Context) (r ratio, ok bool, err error) {
 		return r, false, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// A plugin is a program without arguments.
-	self, err := os.Executable()
-	if err != nil {
-		return r, false, err
-	}
-	program := filepath.Join(dir, "shed-provider-memory")
-	if err := os.WriteFile(program, fmt.Appendf(nil, "#!/bin/sh\nexec '%s' %s\n", self, rolePlugin), 0o700); err != nil {
-		return r, false, err
-	}
-	far, err := plugin.Open(ctx, plugin.Options{Name: memory.Name, Path: program, RuntimeDir: dir})
+	far, err := openPlugin(ctx, memory.Name, dir)
 	if err != nil {
 		return r, false, err
 	}

@@ -1,5 +1,6 @@
-// Command bench-providers measures what the plugin boundary costs and how the
-// control plane keeps up with a cloud that limits it, for make bench-providers.
+// Command bench-providers measures what the plugin boundary costs, how the
+// control plane keeps up with a cloud that limits it, and how fast an image gets
+// to one, for make bench-providers.
 //
 // Invariants: a value and its floor are measured in the same run; what is timed
 // is checked too; a bound that does not hold is an exit status of 1.
@@ -32,13 +33,17 @@ type measure struct {
 var measures = []measure{
 	{"plugin_call", pluginCall},
 	{"create_1000", createMany},
+	{"image_upload", imageUpload},
 }
 
 var errBound = errors.New("a bound does not hold")
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == rolePlugin {
-		servePlugin()
+	if len(os.Args) == 3 && os.Args[1] == rolePlugin {
+		if err := servePlugin(os.Args[2]); err != nil {
+			fmt.Fprintf(os.Stderr, "bench-providers: %v\n", err)
+			os.Exit(1)
+		}
 		return
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)

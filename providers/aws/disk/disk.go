@@ -7,10 +7,12 @@
 package disk
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"sync"
 
@@ -28,7 +30,11 @@ var ErrChanged = errors.New("the disk changes while it is read")
 // Block is one that is not all zeros.
 type Block struct {
 	Index int32
-	Sum   [sha256.Size]byte
+	// Sum is what EBS is told that the block has to be, and checks.
+	Sum [sha256.Size]byte
+	// mark tells a block that was changed before it is sent, and costs next to
+	// nothing beside a second Sum.
+	mark uint64
 }
 
 // Plan is what a disk consists of.
@@ -36,35 +42,45 @@ type Plan struct {
 	Sum    attest.Digest
 	Bytes  int64
 	Blocks []Block
+	seed   maphash.Seed
 }
 
-// Scan reads a disk to its end.
+// Scan reads a disk to its end. A block is hashed for itself while it, and the
+// one that follows is read, are hashed for the whole.
 func Scan(ctx context.Context, r io.Reader) (Plan, error) {
-	var p Plan
+	p := Plan{seed: maphash.MakeSeed()}
 	whole := sha256.New()
-	buffer, zeros := make([]byte, BlockBytes), sha256.Sum256(make([]byte, BlockBytes))
+	var hashing sync.WaitGroup
+	defer hashing.Wait()
+	buffers := [2][]byte{make([]byte, BlockBytes), make([]byte, BlockBytes)}
 	for index := int32(0); ; index++ {
 		if err := ctx.Err(); err != nil {
-			return p, err
+			return Plan{}, err
 		}
+		buffer := buffers[index%2]
 		n, err := io.ReadFull(r, buffer)
-		if n > 0 {
-			whole.Write(buffer[:n])
-			clear(buffer[n:])
-			if sum := sha256.Sum256(buffer); sum != zeros {
-				p.Blocks = append(p.Blocks, Block{index, sum})
-			}
-			p.Bytes += int64(n)
+		hashing.Wait()
+		clear(buffer[n:])
+		if !bytes.Equal(buffer, zeros) {
+			hashing.Go(func() {
+				p.Blocks = append(p.Blocks, Block{index, sha256.Sum256(buffer), maphash.Bytes(p.seed, buffer)})
+			})
 		}
+		whole.Write(buffer[:n])
+		p.Bytes += int64(n)
 		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			hashing.Wait()
 			p.Sum = attest.Digest(whole.Sum(nil))
 			return p, nil
 		}
 		if err != nil {
-			return p, fmt.Errorf("reading the disk: %w", err)
+			return Plan{}, fmt.Errorf("reading the disk: %w", err)
 		}
 	}
 }
+
+// zeros is a block of them.
+var zeros = make([]byte, BlockBytes)
 
 // Checksum is that of all the blocks: of their digests in order, which EBS calls
 // linear.
@@ -76,14 +92,15 @@ func (p Plan) Checksum() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// workers are how many blocks are put at once.
-const workers = 16
+// Workers are how many blocks are put at once.
+const Workers = 16
 
 // Put hands every block from the one numbered from to put, several at once. done
-// is called with how many of the first blocks were put, one call at a time.
+// is called with how many of the first blocks were put, one call at a time, when
+// they are more than before.
 func (p Plan) Put(ctx context.Context, r io.ReaderAt, from int, put func(context.Context, Block, []byte) error, done func(first int) error) error {
 	group, gctx := errgroup.WithContext(ctx)
-	group.SetLimit(workers)
+	group.SetLimit(Workers)
 	buffers := sync.Pool{New: func() any { b := make([]byte, BlockBytes); return &b }}
 	t := tracker{first: from, put: map[int]bool{}}
 	for n := from; n < len(p.Blocks) && gctx.Err() == nil; n++ {
@@ -112,7 +129,7 @@ func (p Plan) read(r io.ReaderAt, b Block, into []byte) error {
 		return fmt.Errorf("reading the disk: %w", err)
 	}
 	clear(into[n:])
-	if sha256.Sum256(into) != b.Sum {
+	if maphash.Bytes(p.seed, into) != b.mark {
 		return fmt.Errorf("%w: block %d", ErrChanged, b.Index)
 	}
 	return nil
@@ -128,7 +145,9 @@ type tracker struct {
 func (t *tracker) finished(n int, done func(first int) error) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.put[n] = true
+	if t.put[n] = true; n != t.first {
+		return nil
+	}
 	for t.put[t.first] {
 		delete(t.put, t.first)
 		t.first++
