@@ -69,7 +69,11 @@ func (b *builder) fetchFirmware(ctx context.Context) error {
 	if err := b.keepFile(digest, file); err != nil {
 		return err
 	}
-	b.firmware, err = firmware.Open(ctx, file)
+	b.firmware, err = firmware.Open(ctx, file, board.Model{SecureBoot: b.keys != nil})
+	if err != nil || b.keys == nil {
+		return err
+	}
+	b.firmware.Variables, err = b.keys.Enroll(b.firmware.Variables)
 	return err
 }
 
@@ -113,6 +117,8 @@ func (b *builder) describeFirmware(shapes []board.Shape, measured []firmware.Reg
 	own := &release.Firmware{
 		Code:      fileOf(FirmwareName, b.firmware.Code),
 		Variables: fileOf(VariablesName, b.firmware.Variables),
+		// Where it is on, the variables hold the keys.
+		SecureBoot: b.firmware.Model.SecureBoot,
 	}
 	for i, r := range measured {
 		if r.SHA256["7"] != measured[0].SHA256["7"] {
@@ -120,8 +126,17 @@ func (b *builder) describeFirmware(shapes []board.Shape, measured []firmware.Reg
 		}
 		own.Shapes = append(own.Shapes, release.Shape{Shape: shapes[i], SHA256: zeroAndOne(r.SHA256), SHA384: zeroAndOne(r.SHA384)})
 	}
-	b.withoutKeys = measured[0]
 	b.manifest.Firmware = own
+	if b.keys == nil {
+		b.withoutKeys = measured[0]
+		return nil
+	}
+	// What the firmware makes of the keys is computed, and was just seen.
+	one, other := registers.BeforeBoot(b.keys)
+	if measured[0].SHA256["7"] != one || measured[0].SHA384["7"] != other {
+		return fmt.Errorf("%w: with the keys enrolled register 7 is %s before it boots, and should be %s",
+			registers.ErrUnknown, measured[0].SHA256["7"], one)
+	}
 	return nil
 }
 

@@ -67,7 +67,7 @@ func onBoard(t *testing.T, output, variables, dataSize string, more ...string) [
 		"-netdev", "user,restrict=on,id=" + board.Network,
 		"-object", "rng-random,filename=/dev/urandom,id=" + board.Randomness,
 		"-chardev", "stdio,id=" + board.Console,
-	}, sampleShape.Args(), board.Emulated(), more))
+	}, board.Model{}.Args(sampleShape), board.Emulated(), more))
 }
 
 func TestShapesAreCheckedFirst(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
 
@@ -40,6 +41,9 @@ const (
 	// FirmwareName and VariablesName are there where the release has its own.
 	FirmwareName  = "firmware.fd"
 	VariablesName = "variables.fd"
+	// SignatureName is the image's signature for Secure Boot, which is attached
+	// to it, by itself. SignImage writes it.
+	SignatureName = UKIName + ".p7"
 )
 
 // Where Debian puts what the image is made from.
@@ -81,7 +85,9 @@ type Options struct {
 	Mkfs string
 	// SecureBootKeys is a directory with PK.esl, KEK.esl, db.esl and, where
 	// there is one, dbx.esl, as they are enrolled in the machines that the
-	// release is for. Without it register 7 is left out for Secure Boot on.
+	// release is for: by its own firmware, which has Secure Boot then, or by a
+	// cloud. Without it register 7 is left out for Secure Boot on. No private
+	// key is looked at: SignImage is for that.
 	SecureBootKeys string
 	// Progress, where set, hears the name of each step as it begins.
 	Progress func(step string)
@@ -166,13 +172,15 @@ type builder struct {
 	Options
 	stub, agent, toolshed []byte
 	kernel                *kernel.Kernel
-	keys                  *registers.Keys
+	keys                  *secureboot.Keys
 	firmware              *firmware.Firmware
 	// withoutKeys is what the release's own firmware measures.
 	withoutKeys   firmware.Registers
 	initrd, image []byte
 	manifest      release.Manifest
 
+	// signature, where not nil, is attached to the image.
+	signature []byte
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries   []initrd.Library
@@ -190,11 +198,10 @@ const (
 	inputMkfs     = "sbin/mkfs.btrfs"
 )
 
-// keyFiles are Secure Boot's variables, ownInputs all that are no library.
-var (
-	keyFiles  = []string{"PK.esl", "KEK.esl", "db.esl", "dbx.esl"}
-	ownInputs = append([]string{inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMkfs, qemuProgram}, keyFiles...)
-)
+// ownInputs are all inputs that are no library.
+var ownInputs = append([]string{
+	inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMkfs, qemuProgram, SignatureName,
+}, secureboot.FileNames()...)
 
 // readInputs comes first, and refuses an image whose registers could not be
 // predicted before anything is fetched or made.
@@ -287,6 +294,12 @@ func (b *builder) makeUKI(context.Context) error {
 	if err != nil {
 		return fmt.Errorf("making image: %w", err)
 	}
+	if b.signature != nil {
+		if b.image, err = uki.Attach(b.image, b.signature); err != nil {
+			return fmt.Errorf("attaching the signature: %w", err)
+		}
+		b.record(SignatureName, attest.Sum(b.signature), int64(len(b.signature)))
+	}
 	if err := b.clearOutput(); err != nil {
 		return err
 	}
@@ -300,7 +313,7 @@ func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	for _, name := range []string{ManifestName, FirmwareName, VariablesName} {
+	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName} {
 		err := os.Remove(filepath.Join(b.Output, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)
@@ -317,7 +330,7 @@ func (b *builder) computeRegisters(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("computing registers: %w", err)
 		}
-		if b.firmware != nil && !secureBoot {
+		if b.firmware != nil && b.keys == nil && !secureBoot {
 			boot.SHA256["7"], boot.SHA384["7"] = b.withoutKeys.SHA256["7"], b.withoutKeys.SHA384["7"]
 		}
 		b.manifest.Boots = append(b.manifest.Boots, boot)
@@ -325,58 +338,53 @@ func (b *builder) computeRegisters(context.Context) error {
 	return nil
 }
 
-// maxVariable caps a variable of the firmware's.
-const maxVariable = 64 << 10
-
 // readKeys reads Secure Boot's variables; nil where none were named.
-func (b *builder) readKeys() (*registers.Keys, error) {
+func (b *builder) readKeys() (*secureboot.Keys, error) {
 	if b.SecureBootKeys == "" {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no keys are an answer
 	}
-	keys := new(registers.Keys)
-	for _, file := range []struct {
-		name string
-		into *[]byte
-	}{{"PK.esl", &keys.PK}, {"KEK.esl", &keys.KEK}, {"db.esl", &keys.DB}, {"dbx.esl", &keys.DBX}} {
-		content, err := os.ReadFile(filepath.Join(b.SecureBootKeys, file.name))
-		if file.name == "dbx.esl" && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading Secure Boot's keys: %w", err)
-		}
-		if len(content) > maxVariable {
-			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d", ErrOptions, file.name, len(content), maxVariable)
-		}
-		*file.into = content
-		b.record(file.name, attest.Sum(content), int64(len(content)))
-		if err := b.keep(attest.Sum(content), content); err != nil {
+	keys, err := secureboot.Read(b.SecureBootKeys)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	for _, f := range keys.Files() {
+		b.record(f.Name, attest.Sum(f.Data), int64(len(f.Data)))
+		if err := b.keep(attest.Sum(f.Data), f.Data); err != nil {
 			return nil, err
 		}
 	}
-	return keys, keys.Check()
+	return keys, nil
 }
 
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
+	var err error
+	b.manifest.Disk, err = writeDisk(name, b.image)
+	return err
+}
+
+// writeDisk lays out a disk with the image on it.
+func writeDisk(name string, image []byte) (release.File, error) {
 	err := statefile.Fill(name, 0o644, func(f *os.File) error {
 		if err := f.Truncate(disk.Size); err != nil {
 			return err
 		}
-		return disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: b.image}})
+		return disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: image}})
 	})
 	if err != nil {
-		return err
+		return release.File{}, err
 	}
 	digest, bytes, err := files.Digest(name)
-	b.manifest.Disk = release.File{Name: DiskName, SHA256: digest, Bytes: bytes}
-	return err
+	return release.File{Name: filepath.Base(name), SHA256: digest, Bytes: bytes}, err
 }
 
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
 	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, architecture
-	if m.Firmware != nil {
+	switch {
+	case m.SecureBootOnly():
+		m.Schema = release.SchemaSecureBoot
+	case m.Firmware != nil:
 		m.Schema = release.SchemaFirmware
 	}
 	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })

@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
 // RebuildOptions are what a release is made again from. All must be set but
@@ -78,7 +79,7 @@ func Rebuild(ctx context.Context, o RebuildOptions) (*Rebuilt, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := o.builder(stated)
+	b, err := o.builder(stated, dir)
 	if b != nil {
 		defer os.RemoveAll(b.SecureBootKeys) //nolint:errcheck // it is the system's to clean up then
 	}
@@ -126,8 +127,10 @@ func readRelease(name string) (manifest []byte, dir string, err error) {
 }
 
 // builder is set up as the one was that made the release.
-func (o RebuildOptions) builder(m *release.Manifest) (*builder, error) {
-	found, err := archived(o.Inputs, m.Inputs)
+// The image's signature may also lie beside the manifest, where SignImage put
+// it.
+func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, error) {
+	found, err := archived(o.Inputs, m.Inputs, beside)
 	if err != nil {
 		return nil, err
 	}
@@ -139,6 +142,11 @@ func (o RebuildOptions) builder(m *release.Manifest) (*builder, error) {
 	for _, name := range []string{inputInit, inputToolshed, inputStub, inputMkfs, inputKernel} {
 		if found[name] == "" {
 			return nil, fmt.Errorf("%w: the manifest names no input %s", ErrOptions, name)
+		}
+	}
+	if name := found[SignatureName]; name != "" {
+		if b.signature, err = os.ReadFile(name); err != nil {
+			return nil, fmt.Errorf("reading the image's signature: %w", err)
 		}
 	}
 	if err := b.takeLibraries(m.Inputs, found); err != nil {
@@ -218,7 +226,7 @@ func (b *builder) asStated() error {
 	b.manifest.Inputs = append(b.manifest.Inputs, b.stated.Inputs[n])
 	b.manifest.Firmware = &release.Firmware{
 		Code: fileOf(FirmwareName, b.firmware.Code), Variables: fileOf(VariablesName, b.firmware.Variables),
-		Shapes: b.stated.Firmware.Shapes,
+		Shapes: b.stated.Firmware.Shapes, SecureBoot: b.keys != nil,
 	}
 	for _, boot := range b.stated.Boots {
 		if !boot.SecureBoot {
@@ -231,7 +239,7 @@ func (b *builder) asStated() error {
 // takeKeys lays Secure Boot's variables out as a build is given them, in a
 // directory that the caller removes.
 func (b *builder) takeKeys(found map[string]string) error {
-	for _, name := range keyFiles {
+	for _, name := range secureboot.FileNames() {
 		if found[name] == "" {
 			continue
 		}

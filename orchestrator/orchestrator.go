@@ -242,7 +242,9 @@ func (r Release) Image() (providers.Image, error) {
 	beside := func(f release.File) providers.File {
 		return providers.File{Path: filepath.Join(filepath.Dir(r.DiskPath), f.Name), SHA256: f.SHA256, Bytes: f.Bytes}
 	}
-	image.Firmware = &providers.Firmware{Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables)}
+	image.Firmware = &providers.Firmware{
+		Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables), SecureBoot: m.Firmware.SecureBoot,
+	}
 	for _, s := range m.Firmware.Shapes {
 		image.Firmware.Shapes = append(image.Firmware.Shapes, s.Shape)
 	}

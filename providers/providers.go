@@ -127,6 +127,9 @@ type Firmware struct {
 	Code File
 	// Variables are the firmware's variables as a new machine has them.
 	Variables File
+	// SecureBoot says that the firmware has it on, and so needs a machine on
+	// which nothing but the firmware writes its variables.
+	SecureBoot bool
 	// Shapes are the machines that the release knows the registers of: with
 	// this firmware no others are made.
 	Shapes []board.Shape

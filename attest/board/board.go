@@ -83,15 +83,32 @@ func ParseShape(text string) (Shape, error) {
 	return s, s.Check()
 }
 
+// Model is the kind of board that a firmware is for.
+type Model struct {
+	// SecureBoot has a system management mode, in which alone the flash with
+	// the firmware's variables can be written: whoever runs in the machine
+	// changes keys by the firmware's leave only.
+	SecureBoot bool
+}
+
+// flash are the arguments that decide who writes the firmware's variables.
+func (m Model) flash() (machineOption string, arguments []string) {
+	if m.SecureBoot {
+		return "smm=on", []string{"-global", "driver=cfi.pflash01,property=secure,value=on"}
+	}
+	return "smm=off", nil
+}
+
 // Args are QEMU's arguments for the board. The caller adds the accelerator
 // with its CPU, the firmware in flash units 0 and 1, and what stands behind the ids
 // above.
-func (s Shape) Args() []string {
+func (m Model) Args(s Shape) []string {
 	device := func(slot int, name, options string) string {
 		return fmt.Sprintf("%s,addr=%#x,%s", name, slot, options)
 	}
-	return []string{
-		"-machine", machine + ",smm=off,vmport=off",
+	smm, flash := m.flash()
+	return append([]string{
+		"-machine", machine + "," + smm + ",vmport=off",
 		"-m", strconv.FormatInt(s.MemoryBytes/mebibyte, 10),
 		"-smp", strconv.Itoa(s.VCPUs),
 		"-nodefaults", "-no-user-config", "-display", "none",
@@ -104,7 +121,7 @@ func (s Shape) Args() []string {
 		"-device", device(5, "virtio-rng-pci", "rng="+Randomness),
 		"-device", "tpm-crb,tpmdev=" + TPM,
 		"-serial", "chardev:" + Console,
-	}
+	}, flash...)
 }
 
 // addressBits is the width of addresses that a guest is told, whoever made the

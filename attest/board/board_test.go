@@ -28,7 +28,7 @@ func TestShapesAreReadAsWritten(t *testing.T) {
 // TestEveryDeviceHasItsPlace: the tables name places on the bus, so none may
 // follow from the order of arguments.
 func TestEveryDeviceHasItsPlace(t *testing.T) {
-	args := Shape{VCPUs: 2, MemoryBytes: 512 << 20}.Args()
+	args := Model{}.Args(Shape{VCPUs: 2, MemoryBytes: 512 << 20})
 	var places []string
 	for i, arg := range args {
 		if i == 0 || args[i-1] != "-device" || !strings.Contains(arg, "-pci,") {

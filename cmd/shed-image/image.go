@@ -22,7 +22,7 @@ func newImageCommand() *cobra.Command {
 		Short: "build and sign the image that machines boot",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageEntryCommand())
+	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageKeysCommand(), newImageEntryCommand())
 	return cmd
 }
 
@@ -67,7 +67,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringSliceVar(&shapes, "shapes", []string{"2x1024MiB"}, "machines that the release brings its own firmware for; empty leaves it to a cloud")
 	flags.StringVar(&o.FirmwarePackage, "firmware-package", "", "firmware package file to use instead of Debian 13's")
 	flags.StringVar(&o.Stub, "stub", imagebuild.DefaultStub, "systemd-stub to start from")
-	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory with PK.esl, KEK.esl, db.esl, dbx.esl of the machines, to expect register 7 with Secure Boot on")
+	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory as shed image keys makes it: machines of the release have Secure Boot on by these keys")
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }

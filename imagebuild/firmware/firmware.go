@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/imagebuild/debian"
 )
 
@@ -24,18 +25,20 @@ const (
 // ErrPackage says that a package holds no firmware this package understands.
 var ErrPackage = errors.New("unusable firmware package")
 
-// The files of the package: the firmware without Secure Boot and its variables
-// as a machine begins with them.
+// The files of the package: the firmware without Secure Boot and with it, and
+// the variables of either as a machine begins with them.
 const (
 	codeFile      = "usr/share/OVMF/OVMF_CODE_4M.fd"
+	secureFile    = "usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
 	variablesFile = "usr/share/OVMF/OVMF_VARS_4M.fd"
 	// maxUnpacked caps the two together; they have 4 MiB.
 	maxUnpacked = 16 << 20
 )
 
-// Firmware is what the package holds, in memory.
+// Firmware is what the package holds for a kind of board, in memory.
 type Firmware struct {
 	Code, Variables []byte
+	Model           board.Model
 }
 
 // Fetch returns the package, downloading it into the directory cache unless it
@@ -44,10 +47,15 @@ func Fetch(ctx context.Context, cache string) (*debian.Package, error) {
 	return debian.FetchFrom(ctx, Suite, Package, cache)
 }
 
-// Open reads a firmware package from a file. Errors match ErrPackage.
-func Open(ctx context.Context, file string) (*Firmware, error) {
-	var f Firmware
-	into := map[string]*[]byte{codeFile: &f.Code, variablesFile: &f.Variables}
+// Open reads the firmware for a board from a package file. Errors match
+// ErrPackage.
+func Open(ctx context.Context, file string, model board.Model) (*Firmware, error) {
+	f := Firmware{Model: model}
+	code := codeFile
+	if model.SecureBoot {
+		code = secureFile
+	}
+	into := map[string]*[]byte{code: &f.Code, variablesFile: &f.Variables}
 	err := debian.Files(ctx, file, maxUnpacked,
 		func(name string) bool { return into[name] != nil },
 		func(name string, data []byte) error { *into[name] = data; return nil })
@@ -57,7 +65,7 @@ func Open(ctx context.Context, file string) (*Firmware, error) {
 	case err != nil:
 		return nil, err
 	case len(f.Code) == 0 || len(f.Variables) == 0:
-		return nil, fmt.Errorf("%w: it lacks %s or %s", ErrPackage, codeFile, variablesFile)
+		return nil, fmt.Errorf("%w: it lacks %s or %s", ErrPackage, code, variablesFile)
 	}
 	return &f, nil
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/sdk"
@@ -52,18 +53,27 @@ func (c *config) haveImage(release attest.ReleaseDigest) error {
 	return nil
 }
 
-// firmware answers the files that a machine of the release starts with: the
-// release's own, or this host's.
-func (c *config) firmware(release attest.ReleaseDigest) (code, variables string, err error) {
+// firmware is what a machine starts with, and on which board.
+type firmware struct {
+	code, variables string
+	model           board.Model
+}
+
+// firmware answers what a machine of the release starts with: the release's
+// own, or this host's.
+func (c *config) firmware(release attest.ReleaseDigest) (firmware, error) {
 	info, err := c.readImageInfo(release)
 	if err != nil {
-		return "", "", fmt.Errorf("looking for the firmware: %w", err)
+		return firmware{}, fmt.Errorf("looking for the firmware: %w", err)
 	}
 	if info == nil || info.Firmware == nil {
-		return c.tools.firmware, c.tools.variables, nil
+		return firmware{code: c.tools.firmware, variables: c.tools.variables}, nil
 	}
 	dir := filepath.Dir(c.imagePath(release))
-	return filepath.Join(dir, codeFile), filepath.Join(dir, pristineFile), nil
+	return firmware{
+		code: filepath.Join(dir, codeFile), variables: filepath.Join(dir, pristineFile),
+		model: board.Model{SecureBoot: info.Firmware.SecureBoot},
+	}, nil
 }
 
 // EnsureImage copies disk and firmware and verifies what it copied: the

@@ -108,7 +108,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	}
 	defer monitor.Close()
 
-	firmware, _, err := c.firmware(r.Release)
+	firmware, err := c.firmware(r.Release)
 	if err != nil {
 		return nil, err
 	}
@@ -204,14 +204,14 @@ func (c *config) swtpmArgs(r record) []string {
 }
 
 // qemuArgs puts behind the parts of the board what is this machine's own.
-func (c *config) qemuArgs(r record, firmware string) []string {
+func (c *config) qemuArgs(r record, f firmware) []string {
 	dir := c.machineDir(r.Machine)
 	in := func(name string) string { return filepath.Join(dir, name) }
 	args := []string{
 		"-name", r.tag(),
 		"-pidfile", in(pidFile),
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmware,
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + f.code,
 		"-drive", "if=pflash,unit=1,format=raw,file=" + in(variablesFile),
 		"-drive", "if=none,format=qcow2,discard=unmap,file=" + in(systemFile) + ",id=" + board.SystemDrive,
 		"-drive", "if=none,format=raw,discard=unmap,file=" + in(dataFile) + ",id=" + board.DataDrive,
@@ -224,7 +224,7 @@ func (c *config) qemuArgs(r record, firmware string) []string {
 		"-chardev", fmt.Sprintf("socket,id=monitor,server=on,wait=off,fd=%d", secondExtra),
 		"-mon", "chardev=monitor,mode=control",
 	}
-	return slices.Concat(args, r.shape().Args(), c.Accel.args())
+	return slices.Concat(args, f.model.Args(r.shape()), c.Accel.args())
 }
 
 // args is how QEMU is told.

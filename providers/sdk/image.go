@@ -21,13 +21,15 @@ type FirmwareInfo struct {
 	Code      attest.Digest `json:"code"`
 	Variables attest.Digest `json:"variables"`
 	Shapes    []board.Shape `json:"shapes"`
+	// SecureBoot says that the firmware has it on.
+	SecureBoot bool `json:"secure_boot,omitempty"`
 }
 
 // InfoOf is what an image has to be.
 func InfoOf(image providers.Image) ImageInfo {
 	info := ImageInfo{SHA256: image.SHA256, Bytes: image.Bytes}
 	if f := image.Firmware; f != nil {
-		info.Firmware = &FirmwareInfo{Code: f.Code.SHA256, Variables: f.Variables.SHA256, Shapes: f.Shapes}
+		info.Firmware = &FirmwareInfo{Code: f.Code.SHA256, Variables: f.Variables.SHA256, Shapes: f.Shapes, SecureBoot: f.SecureBoot}
 	}
 	return info
 }

@@ -87,6 +87,9 @@ func (p place) pidFile() string    { return p.in("run.pid") }
 func (p place) serveLog() string   { return p.in("control", "serve.log") }
 func (p place) releaseKey() string { return p.in("keys", "dev-release.key") }
 
+// secureBootKeys are those of the release's machines.
+func (p place) secureBootKeys() string { return p.in("keys", "secure-boot") }
+
 // make makes the directories, each for nobody else to read.
 func (p place) make() error {
 	for _, dir := range []string{p.in("control"), p.in("releases"), p.in("keys"), p.client(), p.provider(), p.runtime} {

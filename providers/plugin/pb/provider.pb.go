@@ -578,10 +578,13 @@ func (x *EnsureImageRequest) GetFirmware() *Firmware {
 }
 
 type Firmware struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          *File                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Variables     *File                  `protobuf:"bytes,2,opt,name=variables,proto3" json:"variables,omitempty"`
-	Shapes        []*Shape               `protobuf:"bytes,3,rep,name=shapes,proto3" json:"shapes,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Code      *File                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Variables *File                  `protobuf:"bytes,2,opt,name=variables,proto3" json:"variables,omitempty"`
+	Shapes    []*Shape               `protobuf:"bytes,3,rep,name=shapes,proto3" json:"shapes,omitempty"`
+	// The variables have keys: the machine needs system management mode, in
+	// which alone they can be written.
+	SecureBoot    bool `protobuf:"varint,4,opt,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -635,6 +638,13 @@ func (x *Firmware) GetShapes() []*Shape {
 		return x.Shapes
 	}
 	return nil
+}
+
+func (x *Firmware) GetSecureBoot() bool {
+	if x != nil {
+		return x.SecureBoot
+	}
+	return false
 }
 
 type File struct {
@@ -2148,11 +2158,13 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x126\n" +
-	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\"\x9d\x01\n" +
+	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\"\xbe\x01\n" +
 	"\bFirmware\x12*\n" +
 	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v2.FileR\x04code\x124\n" +
 	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\tvariables\x12/\n" +
-	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v2.ShapeR\x06shapes\"H\n" +
+	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v2.ShapeR\x06shapes\x12\x1f\n" +
+	"\vsecure_boot\x18\x04 \x01(\bR\n" +
+	"secureBoot\"H\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +
