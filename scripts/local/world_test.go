@@ -35,12 +35,15 @@ func needVM(t *testing.T) {
 	}
 }
 
-// built are the programs and the signed release that all tests share. The
+// built are the programs and the signed releases that all tests share. The
 // programs have failpoints, which do nothing unless a test asks.
 var built struct {
 	once       sync.Once
 	dir, cache string
 	err        error
+	// plain builds the release without Secure Boot.
+	plain    sync.Once
+	plainErr error
 }
 
 // world is a control plane, its provider and an owner, of one test's own.
@@ -89,6 +92,24 @@ func newWorld(t *testing.T) *world {
 	if w.ports, err = w.place.configure(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	return w
+}
+
+// newPlainWorld is one whose release has firmware without Secure Boot: where a
+// test changes what is booted, registers alone must catch it. What the firmware
+// refuses with Secure Boot on, TestVMFirmwareRefuses shows.
+func newPlainWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	plain := filepath.Join(built.dir, "releases", "plain")
+	built.plain.Do(func() {
+		p := w.place
+		p.root = built.dir
+		built.plainErr = p.buildAndSign(context.Background(), plain)
+	})
+	w.must(built.plainErr)
+	w.must(os.Remove(w.place.release()))
+	w.must(os.Symlink(plain, w.place.release()))
 	return w
 }
 
