@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
@@ -64,7 +65,7 @@ func (e *InputsError) Error() string {
 func archived(dir string, inputs []release.Input, beside string) (map[string]string, error) {
 	found, wrong := map[string]string{}, new(InputsError)
 	for _, in := range inputs {
-		if in.Name == qemuProgram {
+		if slices.Contains(qemuPrograms, in.Name) {
 			// It is the host's, and only measures.
 			continue
 		}

@@ -71,7 +71,7 @@ func boardArguments(secureBoot bool, output, variables, dataSize string, more ..
 		"-netdev", "user,restrict=on,id=" + board.Network,
 		"-object", "rng-random,filename=/dev/urandom,id=" + board.Randomness,
 		"-chardev", "stdio,id=" + board.Console,
-	}, board.Model{SecureBoot: secureBoot}.Args(sampleShape), board.Emulated(), more)
+	}, board.Model{SecureBoot: secureBoot}.Args(sampleShape), board.Model{}.Emulated(), more)
 }
 
 func TestShapesAreCheckedFirst(t *testing.T) {

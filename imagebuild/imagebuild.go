@@ -52,9 +52,6 @@ const (
 	DefaultMkfs = "/usr/sbin/mkfs.btrfs"
 )
 
-// architecture is the only one there is yet.
-const architecture = "amd64"
-
 // Options are the inputs of an image. Agent, Toolshed, Output, Cache, Version
 // and Epoch must be set.
 type Options struct {
@@ -63,6 +60,9 @@ type Options struct {
 	// Version and Epoch go into the manifest and into the image.
 	Version string
 	Epoch   uint64
+	// Architecture is of the machines, board.AMD64 (also where it is empty) or
+	// board.ARM64; Agent and Toolshed are programs for it.
+	Architecture string
 	// Agent becomes /init, Toolshed /bin/toolshed; both static programs.
 	Agent    string
 	Toolshed string
@@ -80,9 +80,11 @@ type Options struct {
 	// FirmwarePackage is a package file to use as it is; empty fetches
 	// firmware.Package by apt.
 	FirmwarePackage string
-	// Stub and Mkfs replace DefaultStub and DefaultMkfs.
-	Stub string
-	Mkfs string
+	// Stub and Mkfs replace DefaultStub and DefaultMkfs, and on ARM64 those of
+	// Debian's packages. StubVersion is the stub's where that does not say.
+	Stub        string
+	StubVersion int
+	Mkfs        string
 	// SecureBootKeys is a directory with PK.esl, KEK.esl, db.esl and, where
 	// there is one, dbx.esl, as they are enrolled in the machines that the
 	// release is for: by its own firmware, which has Secure Boot then, or by a
@@ -113,12 +115,18 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 }
 
 func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
-	b.Stub = cmp.Or(b.Stub, DefaultStub)
-	b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
+	b.Architecture = cmp.Or(b.Architecture, board.AMD64)
+	if b.Architecture == board.AMD64 {
+		b.Stub = cmp.Or(b.Stub, DefaultStub)
+		b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
+	}
 	if b.Progress == nil {
 		b.Progress = func(string) {}
 	}
 	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if err := b.fetchForeign(ctx); err != nil {
 		return nil, err
 	}
 	for _, step := range []struct {
@@ -158,6 +166,9 @@ func (o Options) check() error {
 	if o.Cache == "" && (o.KernelPackage == "" || o.FirmwarePackage == "" && len(o.Shapes) > 0) {
 		return fmt.Errorf("%w: neither cache nor kernel and firmware package are set", ErrOptions)
 	}
+	if _, known := platforms[o.Architecture]; !known {
+		return fmt.Errorf("%w: architecture %q is neither %s nor %s", ErrOptions, o.Architecture, board.AMD64, board.ARM64)
+	}
 	if o.Epoch == 0 {
 		return fmt.Errorf("%w: epoch is unset, want 1 or more", ErrOptions)
 	}
@@ -173,7 +184,9 @@ type builder struct {
 	stub, agent, toolshed []byte
 	kernel                *kernel.Kernel
 	keys                  *secureboot.Keys
-	firmware              *firmware.Firmware
+	// root is where Mkfs finds its libraries; empty is the host's.
+	root     string
+	firmware *firmware.Firmware
 	// withoutKeys is what the release's own firmware measures.
 	withoutKeys   firmware.Registers
 	initrd, image []byte
@@ -194,14 +207,13 @@ const (
 	inputInit     = "init"
 	inputToolshed = "bin/toolshed"
 	inputKernel   = "linux.deb"
-	inputFirmware = "ovmf.deb"
 	inputMkfs     = "sbin/mkfs.btrfs"
 )
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMkfs, qemuProgram, SignatureName,
-}, secureboot.FileNames()...)
+	inputStub, inputInit, inputToolshed, inputKernel, inputMkfs, SignatureName,
+}, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
 // predicted before anything is fetched or made.
@@ -223,6 +235,9 @@ func (b *builder) readInputs(context.Context) error {
 // checkPredictable reads what decides how the image is measured.
 func (b *builder) checkPredictable() error {
 	version, err := uki.StubVersion(b.stub)
+	if err != nil && b.StubVersion > 0 {
+		version, err = b.StubVersion, nil
+	}
 	if err != nil {
 		return fmt.Errorf("reading stub: %w", err)
 	}
@@ -258,7 +273,7 @@ func (b *builder) record(name string, digest attest.Digest, bytes int64) {
 func (b *builder) fetchKernel(ctx context.Context) error {
 	file := b.KernelPackage
 	if file == "" {
-		p, err := kernel.Fetch(ctx, kernel.DefaultPackage, b.Cache)
+		p, err := kernel.Fetch(ctx, b.platform().kernel, b.Cache)
 		if err != nil {
 			return fmt.Errorf("fetching kernel: %w", err)
 		}
@@ -276,18 +291,12 @@ func (b *builder) fetchKernel(ctx context.Context) error {
 	return err
 }
 
-// commandLine is fixed in the image. The console is the serial port; a panic
-// reboots at once instead of hanging a machine that costs money; nothing but
-// signed modules is loaded, and not even root may read or alter the running
-// kernel (docs/decisions/0011).
-const commandLine = "console=ttyS0 quiet loglevel=4 panic=-1 lockdown=confidentiality module.sig_enforce=1"
-
 func (b *builder) makeUKI(context.Context) error {
 	osRelease := fmt.Sprintf("ID=shed\nNAME=\"Shed\"\nVERSION_ID=%q\nSHED_EPOCH=%d\n", b.Version, b.Epoch)
 	var err error
 	b.image, err = uki.Assemble(b.stub, []uki.Section{
 		{Name: ".osrel", Data: []byte(osRelease)},
-		{Name: ".cmdline", Data: []byte(commandLine)},
+		{Name: ".cmdline", Data: []byte(b.platform().commandLine())},
 		{Name: ".initrd", Data: b.initrd},
 		{Name: ".linux", Data: b.kernel.Image},
 	})
@@ -359,17 +368,17 @@ func (b *builder) readKeys() (*secureboot.Keys, error) {
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
 	var err error
-	b.manifest.Disk, err = writeDisk(name, b.image)
+	b.manifest.Disk, err = writeDisk(name, b.Architecture, b.image)
 	return err
 }
 
 // writeDisk lays out a disk with the image on it.
-func writeDisk(name string, image []byte) (release.File, error) {
+func writeDisk(name, architecture string, image []byte) (release.File, error) {
 	err := statefile.Fill(name, 0o644, func(f *os.File) error {
 		if err := f.Truncate(disk.Size); err != nil {
 			return err
 		}
-		return disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: image}})
+		return disk.Write(f, []disk.File{{Path: platforms[architecture].bootFile, Data: image}})
 	})
 	if err != nil {
 		return release.File{}, err
@@ -380,7 +389,7 @@ func writeDisk(name string, image []byte) (release.File, error) {
 
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
-	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, architecture
+	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, b.Architecture
 	switch {
 	case m.SecureBootOnly():
 		m.Schema = release.SchemaSecureBoot

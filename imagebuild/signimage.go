@@ -87,7 +87,7 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 		}
 	}
 	var err error
-	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), image); err != nil {
+	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), m.Architecture, image); err != nil {
 		return err
 	}
 	m.UKI = fileOf(UKIName, image)

@@ -236,6 +236,7 @@ func (r Release) Image() (providers.Image, error) {
 	if err != nil {
 		return providers.Image{}, fmt.Errorf("reading the manifest of release %s: %w", r.Digest, err)
 	}
+	image.Architecture = m.Architecture
 	if m.Firmware == nil {
 		return image, nil
 	}

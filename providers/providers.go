@@ -117,6 +117,8 @@ type Image struct {
 	Path   string
 	SHA256 attest.Digest
 	Bytes  int64
+	// Architecture is Go's name of the machines', board.AMD64 or board.ARM64.
+	Architecture string
 	// Firmware is the release's own; nil leaves it to the provider.
 	Firmware *Firmware
 }

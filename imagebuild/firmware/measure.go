@@ -58,7 +58,8 @@ func (r *recorder) start(ctx context.Context, dir string, model board.Model, sha
 	ctx, cancel := context.WithCancel(ctx)
 	tpm := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
 		"--ctrl", "type=unixio,clientfd=3", "--terminate", "--flags", "startup-clear", "--log", "fd=4,level=20")
-	qemu := exec.CommandContext(ctx, "qemu-system-x86_64", arguments(dir, model, shape)...)
+	program, _ := model.Program()
+	qemu := exec.CommandContext(ctx, program, arguments(dir, model, shape)...)
 	var tpmSays, qemuSays bytes.Buffer
 	tpm.Stderr, qemu.Stderr = &tpmSays, &qemuSays
 	log, err := joined(tpm, qemu)
@@ -123,5 +124,5 @@ func arguments(dir string, model board.Model, shape board.Shape) []string {
 	for _, drive := range []string{board.SystemDrive, board.DataDrive, board.ConfigDrive} {
 		args = append(args, "-drive", "if=none,driver=null-co,read-zeroes=on,size=64M,id="+drive)
 	}
-	return append(append(args, model.Args(shape)...), board.Emulated()...)
+	return append(append(args, model.Args(shape)...), model.Emulated()...)
 }

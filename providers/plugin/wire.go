@@ -124,6 +124,7 @@ func timeFromPB(field string, t *timestamppb.Timestamp) (time.Time, error) {
 func imageToPB(i providers.Image) *pb.EnsureImageRequest {
 	return &pb.EnsureImageRequest{
 		Release: i.Release[:], Path: i.Path, Sha256: i.SHA256[:], Bytes: i.Bytes, Firmware: firmwareToPB(i.Firmware),
+		Architecture: i.Architecture,
 	}
 }
 
@@ -143,6 +144,8 @@ func imageFromPB(r *pb.EnsureImageRequest) (providers.Image, error) {
 		SHA256:   sum,
 		Bytes:    r.GetBytes(),
 		Firmware: firmware,
+
+		Architecture: r.GetArchitecture(),
 	}, err
 }
 

@@ -66,13 +66,16 @@ func (c *config) firmware(release attest.ReleaseDigest) (firmware, error) {
 	if err != nil {
 		return firmware{}, fmt.Errorf("looking for the firmware: %w", err)
 	}
-	if info == nil || info.Firmware == nil {
+	switch {
+	case info == nil || info.Firmware == nil && info.Architecture == "":
 		return firmware{code: c.tools.firmware, variables: c.tools.variables}, nil
+	case info.Firmware == nil:
+		return firmware{}, fmt.Errorf("release %s for %s brings no firmware, and this host has none for it", release, info.Architecture)
 	}
 	dir := filepath.Dir(c.imagePath(release))
 	return firmware{
 		code: filepath.Join(dir, codeFile), variables: filepath.Join(dir, pristineFile),
-		model: board.Model{SecureBoot: info.Firmware.SecureBoot},
+		model: board.Model{Architecture: info.Architecture, SecureBoot: info.Firmware.SecureBoot},
 	}, nil
 }
 
@@ -85,6 +88,9 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
+	}
+	if err := c.checkArchitecture(image); err != nil {
+		return err
 	}
 	one := p.imageLock(image.Release)
 	one.Lock()
@@ -100,6 +106,27 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 		return providers.Errorf(providers.CodeConflict, "release %s has another image or firmware here: sha256 %s", image.Release, known.SHA256)
 	}
 	progress(image.Bytes, image.Bytes)
+	return nil
+}
+
+// checkArchitecture refuses an image whose machines this host cannot run.
+func (c *config) checkArchitecture(image providers.Image) error {
+	switch image.Architecture {
+	case board.AMD64, "":
+		return nil
+	case board.ARM64:
+	default:
+		return providers.Errorf(providers.CodeInvalid, "release %s is for %q, and machines are made of %s and %s",
+			image.Release, image.Architecture, board.AMD64, board.ARM64)
+	}
+	program, debian := board.Model{Architecture: board.ARM64}.Program()
+	if c.tools.qemuARM64 == "" {
+		return providers.Errorf(providers.CodeInvalid, "release %s is for %s, and %s is missing: apt-get install %s",
+			image.Release, image.Architecture, program, debian)
+	}
+	if image.Firmware == nil {
+		return providers.Errorf(providers.CodeInvalid, "release %s is for %s and brings no firmware: build it with --shapes", image.Release, image.Architecture)
+	}
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -122,7 +123,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	if err != nil {
 		return nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), qemuEnd, monitor)
+	qemu, ended, err := m.start(exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), qemuEnd, monitor)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
@@ -224,15 +225,16 @@ func (c *config) qemuArgs(r record, f firmware) []string {
 		"-chardev", fmt.Sprintf("socket,id=monitor,server=on,wait=off,fd=%d", secondExtra),
 		"-mon", "chardev=monitor,mode=control",
 	}
-	return slices.Concat(args, f.model.Args(r.shape()), c.Accel.args())
+	return slices.Concat(args, f.model.Args(r.shape()), c.Accel.args(f.model))
 }
 
-// args is how QEMU is told.
-func (a accelerator) args() []string {
-	if a == accelKVM {
-		return board.Virtualised()
+// args is how QEMU is told. A guest of another architecture than the host's is
+// emulated.
+func (a accelerator) args(m board.Model) []string {
+	if a == accelKVM && m.IsARM64() == (runtime.GOARCH == board.ARM64) {
+		return m.Virtualised()
 	}
-	return board.Emulated()
+	return m.Emulated()
 }
 
 // endTPM waits for the TPM of the last run, which ends with its QEMU.

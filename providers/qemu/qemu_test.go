@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -444,4 +445,46 @@ func TestDataLimit(t *testing.T) {
 	if err := p.promise(c, m, 1<<40); err != nil {
 		t.Errorf("without a limit: %v", err)
 	}
+}
+
+// An image for arm64 is taken where QEMU for it is there, and runs on its board.
+func TestArchitectureIsTheImages(t *testing.T) {
+	c := exampleConfig()
+	image := providers.Image{Release: attest.ReleaseDigest{1}, Architecture: board.ARM64, Firmware: &providers.Firmware{}}
+	for name, change := range map[string]func(*config, *providers.Image){
+		"apt-get install qemu-system-arm": func(c *config, _ *providers.Image) { c.tools.qemuARM64 = "" },
+		"brings no firmware":              func(_ *config, i *providers.Image) { i.Firmware = nil },
+		`is for "riscv64"`:                func(_ *config, i *providers.Image) { i.Architecture = "riscv64" },
+	} {
+		host, asked := *c, image
+		host.tools.qemuARM64 = "/usr/bin/" + programARM64
+		if err := host.checkArchitecture(asked); err != nil {
+			t.Fatal(err)
+		}
+		change(&host, &asked)
+		if err := host.checkArchitecture(asked); providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(fmt.Sprint(err), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	arm := board.Model{Architecture: board.ARM64}
+	r := exampleRecord()
+	args := c.qemuArgs(r, firmware{code: "/firmware", model: arm})
+	if text := strings.Join(args, " "); !strings.Contains(text, "-machine virt-") || !strings.Contains(text, "tpm-tis-device") {
+		t.Errorf("arguments %s", text)
+	}
+	if o, ok := c.claim(append([]string{"/usr/bin/" + programARM64}, args...)); !ok || o.program != programQEMU || o.machine != r.Machine {
+		t.Errorf("it was taken for %+v, %t", o, ok)
+	}
+	for accel, model := range map[accelerator]board.Model{accelKVM: {Architecture: otherArchitecture()}, accelTCG: {}} {
+		if got := accel.args(model); !slices.Equal(got, model.Emulated()) {
+			t.Errorf("%s for %+v: %q", accel, model, got)
+		}
+	}
+}
+
+func otherArchitecture() string {
+	if runtime.GOARCH == board.ARM64 {
+		return board.AMD64
+	}
+	return board.ARM64
 }

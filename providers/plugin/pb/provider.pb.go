@@ -507,7 +507,9 @@ type EnsureImageRequest struct {
 	Sha256  []byte                 `protobuf:"bytes,3,opt,name=sha256,proto3" json:"sha256,omitempty"`
 	Bytes   int64                  `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Firmware is absent where the release leaves it to the provider.
-	Firmware      *Firmware `protobuf:"bytes,5,opt,name=firmware,proto3" json:"firmware,omitempty"`
+	Firmware *Firmware `protobuf:"bytes,5,opt,name=firmware,proto3" json:"firmware,omitempty"`
+	// Architecture is "amd64" or "arm64".
+	Architecture  string `protobuf:"bytes,6,opt,name=architecture,proto3" json:"architecture,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -575,6 +577,13 @@ func (x *EnsureImageRequest) GetFirmware() *Firmware {
 		return x.Firmware
 	}
 	return nil
+}
+
+func (x *EnsureImageRequest) GetArchitecture() string {
+	if x != nil {
+		return x.Architecture
+	}
+	return ""
 }
 
 type Firmware struct {
@@ -2152,13 +2161,14 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x0fmicros_per_hour\x18\x06 \x01(\x03R\rmicrosPerHour\x12\x1a\n" +
 	"\bcurrency\x18\a \x01(\tR\bcurrency\x127\n" +
 	"\tpriced_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bpricedAt\x12\"\n" +
-	"\fconfidential\x18\t \x01(\tR\fconfidential\"\xa8\x01\n" +
+	"\fconfidential\x18\t \x01(\tR\fconfidential\"\xcc\x01\n" +
 	"\x12EnsureImageRequest\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\fR\arelease\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x03 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x126\n" +
-	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\"\xbe\x01\n" +
+	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\x12\"\n" +
+	"\farchitecture\x18\x06 \x01(\tR\farchitecture\"\xbe\x01\n" +
 	"\bFirmware\x12*\n" +
 	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v2.FileR\x04code\x124\n" +
 	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\tvariables\x12/\n" +
