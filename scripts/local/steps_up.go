@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -75,9 +76,13 @@ func complaint(stderr []byte) string {
 	return said
 }
 
-// buildRelease builds the image, for machines with Secure Boot on, and signs it
-// with keys for development that are labelled so or made for this run.
+// buildRelease builds the image, for machines with Secure Boot on unless it is a
+// plain place, and signs it with keys for development that are labelled so or
+// made for this run.
 func (p place) buildRelease(ctx context.Context) error {
+	if p.plain {
+		return p.buildAndSign(ctx, p.release())
+	}
 	if err := p.shed(ctx, nil, "image", "keys", p.secureBootKeys()); err != nil {
 		return err
 	}
@@ -88,7 +93,8 @@ func (p place) buildRelease(ctx context.Context) error {
 // building and for signing.
 func (p place) buildAndSign(ctx context.Context, dir string, with ...string) error {
 	cmd := exec.CommandContext(ctx, p.program("shed"), append([]string{"image", "build", "--output", dir, "--cache", p.cache,
-		"--agent", p.program("shed-agent"), "--toolshed", p.program("toolshed"), "--shapes", localShape.String()}, with...)...)
+		"--arch", cmp.Or(p.architecture, board.AMD64), "--agent", p.measured("shed-agent"), "--toolshed", p.measured("toolshed"),
+		"--shapes", localShape.String()}, with...)...)
 	if interactive() {
 		fmt.Println()
 		cmd.Stderr = os.Stderr

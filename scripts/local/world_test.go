@@ -108,9 +108,15 @@ func newPlainWorld(t *testing.T) *world {
 		built.plainErr = p.buildAndSign(context.Background(), plain)
 	})
 	w.must(built.plainErr)
-	w.must(os.Remove(w.place.release()))
-	w.must(os.Symlink(plain, w.place.release()))
+	w.use(plain)
 	return w
+}
+
+// use has the world's release be one that was built into a directory.
+func (w *world) use(dir string) {
+	w.t.Helper()
+	w.must(os.Remove(w.place.release()))
+	w.must(os.Symlink(dir, w.place.release()))
 }
 
 // buildWorld builds the programs, an image of them and its signature.
@@ -290,7 +296,7 @@ func (w *world) processes(program string) []int {
 // nothingLeft fails the test where a process or a file of a machine is left.
 func (w *world) nothingLeft() {
 	w.t.Helper()
-	for _, program := range []string{"qemu-system-x86_64", "swtpm"} {
+	for _, program := range []string{"qemu-system-x86_64", "qemu-system-aarch64", "swtpm"} {
 		if pids := w.processes(program); len(pids) > 0 {
 			w.t.Errorf("%s still runs: %v", program, pids)
 		}
@@ -311,7 +317,7 @@ func (w *world) end() {
 		w.control.cmd.Process.Kill() //nolint:errcheck // it may have ended
 		<-w.control.ended
 	}
-	for _, program := range []string{"shed-provider-qemu", "qemu-system-x86_64", "swtpm"} {
+	for _, program := range []string{"shed-provider-qemu", "qemu-system-x86_64", "qemu-system-aarch64", "swtpm"} {
 		for _, pid := range w.processes(program) {
 			if p, err := os.FindProcess(pid); err == nil {
 				p.Kill() //nolint:errcheck // it may have ended
