@@ -312,6 +312,11 @@ func (b *builder) makeUKI(context.Context) error {
 	if err := b.clearOutput(); err != nil {
 		return err
 	}
+	if b.signature != nil {
+		if err := statefile.Write(filepath.Join(b.Output, SignatureName), 0o644, b.signature); err != nil {
+			return err
+		}
+	}
 	b.manifest.UKI = fileOf(UKIName, b.image)
 	return statefile.Write(filepath.Join(b.Output, UKIName), 0o644, b.image)
 }
