@@ -13,6 +13,7 @@ BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -buildid='
 VCS = $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 STATE ?=
 PROVIDER ?= qemu
+ARCH ?= amd64
 LOCAL := $(BIN)/local $(if $(STATE),--state $(STATE))
 # VM tests share two cores: more at once only slows each boot past its deadline.
 TEST_PARALLEL ?= 2
@@ -23,11 +24,13 @@ DENO := .cache/tools/deno/node_modules/.bin/deno
 BLOBS := .cache/tools/blobs
 MOTO := .cache/tools/moto/bin/python
 UEFIVARS := .cache/tools/uefivars/bin/uefivars
+VIRTFW := .cache/tools/virtfw/bin/virt-fw-vars
 KERNEL := .cache/image
 # Others' programs, that tests hold ours against, and where tests find them.
-TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS)
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS) $(VIRTFW)
 TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
-	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO) SHED_UEFIVARS=$(CURDIR)/$(UEFIVARS)
+	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO) SHED_UEFIVARS=$(CURDIR)/$(UEFIVARS) \
+	SHED_VIRT_FW_VARS=$(CURDIR)/$(VIRTFW)
 
 .DEFAULT_GOAL := help
 
@@ -45,6 +48,11 @@ build: ## build every program into bin/
 	@$(BUILD) -buildvcs=false -o $(BIN)/ $(MEASURED)
 	@$(BUILD) -buildvcs=$(VCS) -o $(BIN)/ $(PROGRAMS)
 
+.PHONY: build-arm64
+build-arm64: ## build what goes into an image for arm64 into bin/arm64/
+	@mkdir -p $(BIN)/arm64
+	@GOARCH=arm64 $(BUILD) -buildvcs=false -o $(BIN)/arm64/ $(MEASURED)
+
 .PHONY: up
 up: deps build ## run the main job: a signup becomes an attested, claimed VM
 	@$(LOCAL) up
@@ -58,8 +66,8 @@ clean: build ## destroy everything of the local run
 	@$(LOCAL) clean
 
 .PHONY: demo
-demo: deps build ## the main job in one shot, for scripts (PROVIDER=qemu or libvirt); JSON on the last line
-	@$(LOCAL) --provider $(PROVIDER) demo
+demo: deps build $(if $(filter arm64,$(ARCH)),build-arm64) ## the main job in one shot, for scripts (PROVIDER=qemu or libvirt, ARCH=amd64 or arm64); JSON on the last line
+	@$(LOCAL) --provider $(PROVIDER) --arch $(ARCH) demo
 
 .PHONY: test
 test: deps build $(TOOLS) $(KERNEL) ## run every test, those that boot VMs too
@@ -70,9 +78,10 @@ test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short -vet=off ./...
 
 .PHONY: test-long
-test-long: deps build $(KERNEL) ## what takes too long for every change: many kills and power cuts
+test-long: deps build $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 60m -run 'TestVMPowerCuts' ./scripts/powercut
+	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
 
 # What it costs is bounded: the suite makes one or two small machines at a time,
 # which it deletes again, for at most an hour.
@@ -162,3 +171,9 @@ $(MOTO):
 $(UEFIVARS):
 	python3 -m venv $(dir $@)..
 	$(dir $@)python -m pip install --quiet --disable-pip-version-check uefivars==1.2 || { rm -f $@; exit 1; }
+
+# virt-firmware, which is not ours, for the test that it reads the variables that
+# we write as it would have written them.
+$(VIRTFW):
+	python3 -m venv $(dir $@)..
+	$(dir $@)python -m pip install --quiet --disable-pip-version-check virt-firmware==26.10 || { rm -rf $(dir $@)..; exit 1; }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
@@ -58,17 +59,22 @@ func (e *InputsError) Error() string {
 	return fmt.Sprintf("the archive lacks the inputs %q, and has %q with other bytes", e.Missing, e.Changed)
 }
 
-// archived finds the inputs of a manifest, by name. The error is *InputsError
-// or the files'.
-func archived(dir string, inputs []release.Input) (map[string]string, error) {
+// archived finds the inputs of a manifest, by name. The image's signature is
+// taken from beside the manifest where the archive does not have it; empty is
+// nowhere. The error is *InputsError or the files'.
+func archived(dir string, inputs []release.Input, beside string) (map[string]string, error) {
 	found, wrong := map[string]string{}, new(InputsError)
 	for _, in := range inputs {
-		if in.Name == qemuProgram {
+		if slices.Contains(qemuPrograms, in.Name) {
 			// It is the host's, and only measures.
 			continue
 		}
 		file := filepath.Join(dir, in.SHA256.String())
 		digest, bytes, err := files.Digest(file)
+		if in.Name == SignatureName && beside != "" && errors.Is(err, fs.ErrNotExist) {
+			file = filepath.Join(beside, SignatureName)
+			digest, bytes, err = files.Digest(file)
+		}
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			wrong.Missing = append(wrong.Missing, in.Name)

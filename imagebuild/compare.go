@@ -169,7 +169,7 @@ func (c *comparison) explain(stated release.File, original string, offset int64)
 	case DiskName:
 		return c.disks(original, offset)
 	}
-	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: inputFirmware})
+	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: platforms[c.statedManifest.Architecture].firmware})
 	return nil
 }
 

@@ -20,9 +20,20 @@ import (
 
 // The programs that a firmware is measured with, and their packages.
 const (
-	qemuProgram  = "qemu-system-x86_64"
 	swtpmProgram = "swtpm"
 )
+
+// The names of inputs that depend on the architecture.
+var (
+	firmwareInputs = []string{platforms[board.AMD64].firmware, platforms[board.ARM64].firmware}
+	qemuPrograms   = []string{qemuOf(board.AMD64), qemuOf(board.ARM64)}
+)
+
+// qemuOf is QEMU's program for an architecture.
+func qemuOf(architecture string) string {
+	name, _ := board.Model{Architecture: architecture}.Program()
+	return name
+}
 
 // measuredAtOnce bounds the machines that are started side by side.
 const measuredAtOnce = 2
@@ -41,7 +52,8 @@ func (b *builder) checkMeasurable() error {
 	if b.stated != nil {
 		return nil
 	}
-	for program, debian := range map[string]string{qemuProgram: "qemu-system-x86", swtpmProgram: "swtpm"} {
+	qemu, qemuPackage := b.model().Program()
+	for program, debian := range map[string]string{qemu: qemuPackage, swtpmProgram: "swtpm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return &MissingError{Path: program, Package: debian}
 		}
@@ -55,7 +67,7 @@ func (b *builder) fetchFirmware(ctx context.Context) error {
 	}
 	file := b.FirmwarePackage
 	if file == "" {
-		p, err := firmware.Fetch(ctx, b.Cache)
+		p, err := firmware.Fetch(ctx, b.Architecture, b.Cache)
 		if err != nil {
 			return fmt.Errorf("fetching firmware: %w", err)
 		}
@@ -65,11 +77,15 @@ func (b *builder) fetchFirmware(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("reading firmware package: %w", err)
 	}
-	b.record(inputFirmware, digest, bytes)
+	b.record(b.platform().firmware, digest, bytes)
 	if err := b.keepFile(digest, file); err != nil {
 		return err
 	}
-	b.firmware, err = firmware.Open(ctx, file)
+	b.firmware, err = firmware.Open(ctx, file, b.model())
+	if err != nil || b.keys == nil {
+		return err
+	}
+	b.firmware.Variables, err = b.keys.Enroll(b.firmware.Variables)
 	return err
 }
 
@@ -82,15 +98,16 @@ func (b *builder) measureFirmware(ctx context.Context) error {
 	if b.stated != nil {
 		return b.asStated()
 	}
-	qemu, err := exec.LookPath(qemuProgram)
+	program, debian := b.model().Program()
+	qemu, err := exec.LookPath(program)
 	if err != nil {
-		return &MissingError{Path: qemuProgram, Package: "qemu-system-x86"}
+		return &MissingError{Path: program, Package: debian}
 	}
 	digest, bytes, err := files.Digest(qemu)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", qemuProgram, err)
+		return fmt.Errorf("reading %s: %w", program, err)
 	}
-	b.record(qemuProgram, digest, bytes)
+	b.record(program, digest, bytes)
 	shapes := slices.Clone(b.Shapes)
 	slices.SortFunc(shapes, board.Shape.Compare)
 	shapes = slices.Compact(shapes)
@@ -113,6 +130,8 @@ func (b *builder) describeFirmware(shapes []board.Shape, measured []firmware.Reg
 	own := &release.Firmware{
 		Code:      fileOf(FirmwareName, b.firmware.Code),
 		Variables: fileOf(VariablesName, b.firmware.Variables),
+		// Where it is on, the variables hold the keys.
+		SecureBoot: b.firmware.Model.SecureBoot,
 	}
 	for i, r := range measured {
 		if r.SHA256["7"] != measured[0].SHA256["7"] {
@@ -120,8 +139,17 @@ func (b *builder) describeFirmware(shapes []board.Shape, measured []firmware.Reg
 		}
 		own.Shapes = append(own.Shapes, release.Shape{Shape: shapes[i], SHA256: zeroAndOne(r.SHA256), SHA384: zeroAndOne(r.SHA384)})
 	}
-	b.withoutKeys = measured[0]
 	b.manifest.Firmware = own
+	if b.keys == nil {
+		b.withoutKeys = measured[0]
+		return nil
+	}
+	// What the firmware makes of the keys is computed, and was just seen.
+	one, other := registers.BeforeBoot(b.keys)
+	if measured[0].SHA256["7"] != one || measured[0].SHA384["7"] != other {
+		return fmt.Errorf("%w: with the keys enrolled register 7 is %s before it boots, and should be %s",
+			registers.ErrUnknown, measured[0].SHA256["7"], one)
+	}
 	return nil
 }
 

@@ -30,8 +30,8 @@ func TestBootShowsTheFirmwaresRegisters(t *testing.T) {
 	}
 	variables := filepath.Join(t.TempDir(), "vars.fd")
 	copyFile(t, filepath.Join(output, imagebuild.VariablesName), variables)
-	checkRegisters(t, onBoard(t, output, variables, "1M"), want)
-	console := onBoard(t, output, variables, "1G", "-uuid", "11111111-2222-3333-4444-555555555555")
+	checkRegisters(t, onBoard(t, false, output, variables, "1M"), want)
+	console := onBoard(t, false, output, variables, "1G", "-uuid", "11111111-2222-3333-4444-555555555555")
 	checkConsole(t, console)
 	checkRegisters(t, console, want)
 
@@ -46,7 +46,7 @@ func TestBootShowsTheFirmwaresRegisters(t *testing.T) {
 	if err := os.WriteFile(table, ssdt, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	seen := registersOn(onBoard(t, output, variables, "1M", "-acpitable", "file="+table))
+	seen := registersOn(onBoard(t, false, output, variables, "1M", "-acpitable", "file="+table))
 	for register, value := range want.SHA256 {
 		if same := seen["sha256 "+register] == value; same != (register != "1") {
 			t.Errorf("with a table more: register %s is %s, the manifest has %s", register, seen["sha256 "+register], value)
@@ -55,10 +55,14 @@ func TestBootShowsTheFirmwaresRegisters(t *testing.T) {
 }
 
 // onBoard boots a release on sampleShape and returns what it printed.
-func onBoard(t *testing.T, output, variables, dataSize string, more ...string) []string {
+func onBoard(t *testing.T, secureBoot bool, output, variables, dataSize string, more ...string) []string {
 	t.Helper()
+	return start(t, boardArguments(secureBoot, output, variables, dataSize, more...))
+}
+
+func boardArguments(secureBoot bool, output, variables, dataSize string, more ...string) []string {
 	in := func(name string) string { return filepath.Join(output, name) }
-	return start(t, slices.Concat([]string{
+	return slices.Concat([]string{
 		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=" + in(imagebuild.FirmwareName),
 		"-drive", "if=pflash,format=raw,unit=1,file=" + variables,
 		"-drive", "if=none,format=raw,snapshot=on,file=" + in(imagebuild.DiskName) + ",id=" + board.SystemDrive,
@@ -67,7 +71,7 @@ func onBoard(t *testing.T, output, variables, dataSize string, more ...string) [
 		"-netdev", "user,restrict=on,id=" + board.Network,
 		"-object", "rng-random,filename=/dev/urandom,id=" + board.Randomness,
 		"-chardev", "stdio,id=" + board.Console,
-	}, sampleShape.Args(), board.Emulated(), more))
+	}, board.Model{SecureBoot: secureBoot}.Args(sampleShape), board.Model{}.Emulated(), more)
 }
 
 func TestShapesAreCheckedFirst(t *testing.T) {

@@ -29,6 +29,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
 
@@ -40,6 +41,9 @@ const (
 	// FirmwareName and VariablesName are there where the release has its own.
 	FirmwareName  = "firmware.fd"
 	VariablesName = "variables.fd"
+	// SignatureName is the image's signature for Secure Boot, which is attached
+	// to it, by itself. SignImage writes it.
+	SignatureName = UKIName + ".p7"
 )
 
 // Where Debian puts what the image is made from.
@@ -47,9 +51,6 @@ const (
 	DefaultStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 	DefaultMkfs = "/usr/sbin/mkfs.btrfs"
 )
-
-// architecture is the only one there is yet.
-const architecture = "amd64"
 
 // Options are the inputs of an image. Agent, Toolshed, Output, Cache, Version
 // and Epoch must be set.
@@ -59,6 +60,9 @@ type Options struct {
 	// Version and Epoch go into the manifest and into the image.
 	Version string
 	Epoch   uint64
+	// Architecture is of the machines, board.AMD64 (also where it is empty) or
+	// board.ARM64; Agent and Toolshed are programs for it.
+	Architecture string
 	// Agent becomes /init, Toolshed /bin/toolshed; both static programs.
 	Agent    string
 	Toolshed string
@@ -76,12 +80,16 @@ type Options struct {
 	// FirmwarePackage is a package file to use as it is; empty fetches
 	// firmware.Package by apt.
 	FirmwarePackage string
-	// Stub and Mkfs replace DefaultStub and DefaultMkfs.
-	Stub string
-	Mkfs string
+	// Stub and Mkfs replace DefaultStub and DefaultMkfs, and on ARM64 those of
+	// Debian's packages. StubVersion is the stub's where that does not say.
+	Stub        string
+	StubVersion int
+	Mkfs        string
 	// SecureBootKeys is a directory with PK.esl, KEK.esl, db.esl and, where
 	// there is one, dbx.esl, as they are enrolled in the machines that the
-	// release is for. Without it register 7 is left out for Secure Boot on.
+	// release is for: by its own firmware, which has Secure Boot then, or by a
+	// cloud. Without it register 7 is left out for Secure Boot on. No private
+	// key is looked at: SignImage is for that.
 	SecureBootKeys string
 	// Progress, where set, hears the name of each step as it begins.
 	Progress func(step string)
@@ -107,12 +115,18 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 }
 
 func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
-	b.Stub = cmp.Or(b.Stub, DefaultStub)
-	b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
+	b.Architecture = cmp.Or(b.Architecture, board.AMD64)
+	if b.Architecture == board.AMD64 {
+		b.Stub = cmp.Or(b.Stub, DefaultStub)
+		b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
+	}
 	if b.Progress == nil {
 		b.Progress = func(string) {}
 	}
 	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if err := b.fetchForeign(ctx); err != nil {
 		return nil, err
 	}
 	for _, step := range []struct {
@@ -153,6 +167,9 @@ func (o Options) check() error {
 	if o.Cache == "" && (o.KernelPackage == "" || o.FirmwarePackage == "" && len(o.Shapes) > 0) {
 		return fmt.Errorf("%w: neither cache nor kernel and firmware package are set", ErrOptions)
 	}
+	if _, known := platforms[o.Architecture]; !known {
+		return fmt.Errorf("%w: architecture %q is neither %s nor %s", ErrOptions, o.Architecture, board.AMD64, board.ARM64)
+	}
 	if o.Epoch == 0 {
 		return fmt.Errorf("%w: epoch is unset, want 1 or more", ErrOptions)
 	}
@@ -167,13 +184,17 @@ type builder struct {
 	Options
 	stub, agent, toolshed []byte
 	kernel                *kernel.Kernel
-	keys                  *registers.Keys
-	firmware              *firmware.Firmware
+	keys                  *secureboot.Keys
+	// root is where Mkfs finds its libraries; empty is the host's.
+	root     string
+	firmware *firmware.Firmware
 	// withoutKeys is what the release's own firmware measures.
 	withoutKeys   firmware.Registers
 	initrd, image []byte
 	manifest      release.Manifest
 
+	// signature, where not nil, is attached to the image.
+	signature []byte
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries   []initrd.Library
@@ -187,15 +208,13 @@ const (
 	inputInit     = "init"
 	inputToolshed = "bin/toolshed"
 	inputKernel   = "linux.deb"
-	inputFirmware = "ovmf.deb"
 	inputMkfs     = "sbin/mkfs.btrfs"
 )
 
-// keyFiles are Secure Boot's variables, ownInputs all that are no library.
-var (
-	keyFiles  = []string{"PK.esl", "KEK.esl", "db.esl", "dbx.esl"}
-	ownInputs = append([]string{inputStub, inputInit, inputToolshed, inputKernel, inputFirmware, inputMkfs, qemuProgram}, keyFiles...)
-)
+// ownInputs are all inputs that are no library.
+var ownInputs = append([]string{
+	inputStub, inputInit, inputToolshed, inputKernel, inputMkfs, SignatureName,
+}, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
 // predicted before anything is fetched or made.
@@ -217,6 +236,9 @@ func (b *builder) readInputs(context.Context) error {
 // checkPredictable reads what decides how the image is measured.
 func (b *builder) checkPredictable() error {
 	version, err := uki.StubVersion(b.stub)
+	if err != nil && b.StubVersion > 0 {
+		version, err = b.StubVersion, nil
+	}
 	if err != nil {
 		return fmt.Errorf("reading stub: %w", err)
 	}
@@ -252,7 +274,7 @@ func (b *builder) record(name string, digest attest.Digest, bytes int64) {
 func (b *builder) fetchKernel(ctx context.Context) error {
 	file := b.KernelPackage
 	if file == "" {
-		p, err := kernel.Fetch(ctx, kernel.DefaultPackage, b.Cache)
+		p, err := kernel.Fetch(ctx, b.platform().kernel, b.Cache)
 		if err != nil {
 			return fmt.Errorf("fetching kernel: %w", err)
 		}
@@ -270,26 +292,31 @@ func (b *builder) fetchKernel(ctx context.Context) error {
 	return err
 }
 
-// commandLine is fixed in the image. The console is the serial port; a panic
-// reboots at once instead of hanging a machine that costs money; nothing but
-// signed modules is loaded, and not even root may read or alter the running
-// kernel (docs/decisions/0011).
-const commandLine = "console=ttyS0 quiet loglevel=4 panic=-1 lockdown=confidentiality module.sig_enforce=1"
-
 func (b *builder) makeUKI(context.Context) error {
 	osRelease := fmt.Sprintf("ID=shed\nNAME=\"Shed\"\nVERSION_ID=%q\nSHED_EPOCH=%d\n", b.Version, b.Epoch)
 	var err error
 	b.image, err = uki.Assemble(b.stub, []uki.Section{
 		{Name: ".osrel", Data: []byte(osRelease)},
-		{Name: ".cmdline", Data: []byte(commandLine)},
+		{Name: ".cmdline", Data: []byte(b.platform().commandLine())},
 		{Name: ".initrd", Data: b.initrd},
 		{Name: ".linux", Data: b.kernel.Image},
 	})
 	if err != nil {
 		return fmt.Errorf("making image: %w", err)
 	}
+	if b.signature != nil {
+		if b.image, err = uki.Attach(b.image, b.signature); err != nil {
+			return fmt.Errorf("attaching the signature: %w", err)
+		}
+		b.record(SignatureName, attest.Sum(b.signature), int64(len(b.signature)))
+	}
 	if err := b.clearOutput(); err != nil {
 		return err
+	}
+	if b.signature != nil {
+		if err := statefile.Write(filepath.Join(b.Output, SignatureName), 0o644, b.signature); err != nil {
+			return err
+		}
 	}
 	b.manifest.UKI = fileOf(UKIName, b.image)
 	return statefile.Write(filepath.Join(b.Output, UKIName), 0o644, b.image)
@@ -301,7 +328,7 @@ func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	for _, name := range []string{ManifestName, FirmwareName, VariablesName} {
+	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName} {
 		err := os.Remove(filepath.Join(b.Output, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)
@@ -318,7 +345,7 @@ func (b *builder) computeRegisters(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("computing registers: %w", err)
 		}
-		if b.firmware != nil && !secureBoot {
+		if b.firmware != nil && b.keys == nil && !secureBoot {
 			boot.SHA256["7"], boot.SHA384["7"] = b.withoutKeys.SHA256["7"], b.withoutKeys.SHA384["7"]
 		}
 		b.manifest.Boots = append(b.manifest.Boots, boot)
@@ -326,58 +353,53 @@ func (b *builder) computeRegisters(context.Context) error {
 	return nil
 }
 
-// maxVariable caps a variable of the firmware's.
-const maxVariable = 64 << 10
-
 // readKeys reads Secure Boot's variables; nil where none were named.
-func (b *builder) readKeys() (*registers.Keys, error) {
+func (b *builder) readKeys() (*secureboot.Keys, error) {
 	if b.SecureBootKeys == "" {
-		return nil, nil
+		return nil, nil //nolint:nilnil // no keys are an answer
 	}
-	keys := new(registers.Keys)
-	for _, file := range []struct {
-		name string
-		into *[]byte
-	}{{"PK.esl", &keys.PK}, {"KEK.esl", &keys.KEK}, {"db.esl", &keys.DB}, {"dbx.esl", &keys.DBX}} {
-		content, err := os.ReadFile(filepath.Join(b.SecureBootKeys, file.name))
-		if file.name == "dbx.esl" && errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("reading Secure Boot's keys: %w", err)
-		}
-		if len(content) > maxVariable {
-			return nil, fmt.Errorf("%w: %s has %d bytes, at most %d", ErrOptions, file.name, len(content), maxVariable)
-		}
-		*file.into = content
-		b.record(file.name, attest.Sum(content), int64(len(content)))
-		if err := b.keep(attest.Sum(content), content); err != nil {
+	keys, err := secureboot.Read(b.SecureBootKeys)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	for _, f := range keys.Files() {
+		b.record(f.Name, attest.Sum(f.Data), int64(len(f.Data)))
+		if err := b.keep(attest.Sum(f.Data), f.Data); err != nil {
 			return nil, err
 		}
 	}
-	return keys, keys.Check()
+	return keys, nil
 }
 
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
+	var err error
+	b.manifest.Disk, err = writeDisk(name, b.Architecture, b.image)
+	return err
+}
+
+// writeDisk lays out a disk with the image on it.
+func writeDisk(name, architecture string, image []byte) (release.File, error) {
 	err := statefile.Fill(name, 0o644, func(f *os.File) error {
 		if err := f.Truncate(disk.Size); err != nil {
 			return err
 		}
-		return disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: b.image}})
+		return disk.Write(f, []disk.File{{Path: platforms[architecture].bootFile, Data: image}})
 	})
 	if err != nil {
-		return err
+		return release.File{}, err
 	}
 	digest, bytes, err := files.Digest(name)
-	b.manifest.Disk = release.File{Name: DiskName, SHA256: digest, Bytes: bytes}
-	return err
+	return release.File{Name: filepath.Base(name), SHA256: digest, Bytes: bytes}, err
 }
 
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
-	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, architecture
-	if m.Firmware != nil {
+	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, b.Architecture
+	switch {
+	case m.SecureBootOnly():
+		m.Schema = release.SchemaSecureBoot
+	case m.Firmware != nil:
 		m.Schema = release.SchemaFirmware
 	}
 	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })

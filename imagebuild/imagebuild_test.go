@@ -19,6 +19,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
 // needHost skips where the host lacks what an image is made from.
@@ -283,15 +284,18 @@ func TestUnpredictableIsRefusedFirst(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for name, change := range map[string]func(*imagebuild.Options){
-		"stub 258":     func(o *imagebuild.Options) { o.Stub = later },
-		"strange keys": func(o *imagebuild.Options) { o.SecureBootKeys = keys },
+	for name, c := range map[string]struct {
+		change func(*imagebuild.Options)
+		want   error
+	}{
+		"stub 258":     {func(o *imagebuild.Options) { o.Stub = later }, registers.ErrUnknown},
+		"strange keys": {func(o *imagebuild.Options) { o.SecureBootKeys = keys }, secureboot.ErrKeys},
 	} {
 		o := o
-		change(&o)
+		c.change(&o)
 		var steps []string
 		o.Progress = func(step string) { steps = append(steps, step) }
-		if _, err := imagebuild.Build(t.Context(), o); !errors.Is(err, registers.ErrUnknown) {
+		if _, err := imagebuild.Build(t.Context(), o); !errors.Is(err, c.want) {
 			t.Errorf("%s: got %v", name, err)
 		}
 		if len(steps) != 1 {

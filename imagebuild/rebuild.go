@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
 // RebuildOptions are what a release is made again from. All must be set but
@@ -78,7 +79,7 @@ func Rebuild(ctx context.Context, o RebuildOptions) (*Rebuilt, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := o.builder(stated)
+	b, err := o.builder(stated, dir)
 	if b != nil {
 		defer os.RemoveAll(b.SecureBootKeys) //nolint:errcheck // it is the system's to clean up then
 	}
@@ -126,19 +127,27 @@ func readRelease(name string) (manifest []byte, dir string, err error) {
 }
 
 // builder is set up as the one was that made the release.
-func (o RebuildOptions) builder(m *release.Manifest) (*builder, error) {
-	found, err := archived(o.Inputs, m.Inputs)
+// The image's signature may also lie beside the manifest, where SignImage put
+// it.
+func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, error) {
+	found, err := archived(o.Inputs, m.Inputs, beside)
 	if err != nil {
 		return nil, err
 	}
 	b := &builder{Options: Options{
 		Output: o.Output, Version: m.Version, Epoch: m.Epoch, Cache: o.Cache, Progress: o.Progress,
+		Architecture: m.Architecture, StubVersion: m.StubVersion,
 		Agent: found[inputInit], Toolshed: found[inputToolshed], Stub: found[inputStub], Mkfs: found[inputMkfs],
-		KernelPackage: found[inputKernel], FirmwarePackage: found[inputFirmware],
+		KernelPackage: found[inputKernel], FirmwarePackage: found[platforms[m.Architecture].firmware],
 	}}
 	for _, name := range []string{inputInit, inputToolshed, inputStub, inputMkfs, inputKernel} {
 		if found[name] == "" {
 			return nil, fmt.Errorf("%w: the manifest names no input %s", ErrOptions, name)
+		}
+	}
+	if name := found[SignatureName]; name != "" {
+		if b.signature, err = os.ReadFile(name); err != nil {
+			return nil, fmt.Errorf("reading the image's signature: %w", err)
 		}
 	}
 	if err := b.takeLibraries(m.Inputs, found); err != nil {
@@ -177,14 +186,15 @@ func (b *builder) takeLibraries(inputs []release.Input, found map[string]string)
 // writes the tables that register 1 is made of.
 func (b *builder) takeFirmware(m *release.Manifest) error {
 	if b.FirmwarePackage == "" {
-		return fmt.Errorf("%w: the release has a firmware and names no input %s", ErrOptions, inputFirmware)
+		return fmt.Errorf("%w: the release has a firmware and names no input %s", ErrOptions, b.platform().firmware)
 	}
 	for _, s := range m.Firmware.Shapes {
 		b.Shapes = append(b.Shapes, s.Shape)
 	}
-	n := slices.IndexFunc(m.Inputs, func(in release.Input) bool { return in.Name == qemuProgram })
+	qemu := qemuOf(m.Architecture)
+	n := slices.IndexFunc(m.Inputs, func(in release.Input) bool { return in.Name == qemu })
 	if n < 0 {
-		return fmt.Errorf("%w: the release has a firmware and names no input %s", ErrOptions, qemuProgram)
+		return fmt.Errorf("%w: the release has a firmware and names no input %s", ErrOptions, qemu)
 	}
 	if why := cannotMeasure(m.Inputs[n]); why != "" {
 		b.notMeasured, b.stated = why, m
@@ -193,32 +203,32 @@ func (b *builder) takeFirmware(m *release.Manifest) error {
 }
 
 func cannotMeasure(stated release.Input) string {
-	for _, program := range []string{qemuProgram, swtpmProgram} {
+	for _, program := range []string{stated.Name, swtpmProgram} {
 		if _, err := exec.LookPath(program); err != nil {
 			return "there is no " + program + " here"
 		}
 	}
-	path, err := exec.LookPath(qemuProgram)
+	path, err := exec.LookPath(stated.Name)
 	if err != nil {
-		return "there is no " + qemuProgram + " here"
+		return "there is no " + stated.Name + " here"
 	}
 	digest, _, err := files.Digest(path)
 	if err != nil {
 		return err.Error()
 	}
 	if digest != stated.SHA256 {
-		return fmt.Sprintf("%s here is %.16s…, and the release was measured with %.16s…", qemuProgram, digest, stated.SHA256)
+		return fmt.Sprintf("%s here is %.16s…, and the release was measured with %.16s…", stated.Name, digest, stated.SHA256)
 	}
 	return ""
 }
 
 // asStated are the firmware's registers by the manifest's word.
 func (b *builder) asStated() error {
-	n := slices.IndexFunc(b.stated.Inputs, func(in release.Input) bool { return in.Name == qemuProgram })
+	n := slices.IndexFunc(b.stated.Inputs, func(in release.Input) bool { return in.Name == qemuOf(b.Architecture) })
 	b.manifest.Inputs = append(b.manifest.Inputs, b.stated.Inputs[n])
 	b.manifest.Firmware = &release.Firmware{
 		Code: fileOf(FirmwareName, b.firmware.Code), Variables: fileOf(VariablesName, b.firmware.Variables),
-		Shapes: b.stated.Firmware.Shapes,
+		Shapes: b.stated.Firmware.Shapes, SecureBoot: b.keys != nil,
 	}
 	for _, boot := range b.stated.Boots {
 		if !boot.SecureBoot {
@@ -231,7 +241,7 @@ func (b *builder) asStated() error {
 // takeKeys lays Secure Boot's variables out as a build is given them, in a
 // directory that the caller removes.
 func (b *builder) takeKeys(found map[string]string) error {
-	for _, name := range keyFiles {
+	for _, name := range secureboot.FileNames() {
 		if found[name] == "" {
 			continue
 		}

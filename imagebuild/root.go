@@ -5,35 +5,22 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 )
 
-// modules are loaded by the agent in this order, each after what it needs. Each
-// costs every boot 15 to 75 ms under software emulation, so those of clouds
-// that no provider serves yet stay out (docs/decisions/0011).
-var modules = []string{
-	"virtio_blk", "virtio_net", "virtio_rng", "button", "evdev",
-}
-
-// dataModules are those of the data disk, which the agent loads while it goes
-// on: btrfs brings one that measures the processor for a second
-// (docs/decisions/0068).
-var dataModules = []string{
-	"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs",
-}
-
-// guestModules are those of confidential VMs, each a list of its own that the
-// agent loads where the hardware is, so that no other boot pays for them.
-var guestModules = []string{"sev-guest", "tdx-guest"}
-
-// networkModules are those of cards that one cloud's machines alone have, each a
-// list of its own like guestModules: ena is EC2's. NVMe, which EC2's disks are,
-// is built into the kernel.
-var networkModules = []string{"ena"}
+// An image has lists of modules, of which platforms has the names. Those of every
+// machine are loaded by the agent in their order, each after what it needs. Each
+// costs every boot 15 to 75 ms under software emulation, so those of clouds that
+// no provider serves yet stay out (docs/decisions/0011).
+//
+// Those of the data disk the agent loads while it goes on: btrfs brings one that
+// measures the processor for a second (docs/decisions/0068). Those of
+// confidential VMs, and of cards that one cloud's machines alone have (ena is
+// EC2's; NVMe is built into the kernel), are each a list of its own, which it
+// loads where the hardware is, so that no other boot pays for them.
 
 // mountPoints are the directories that the agent mounts on or writes to.
 var mountPoints = map[string]uint64{
@@ -102,13 +89,13 @@ func (b *builder) addSkeleton(root *initrd.Archive) error {
 // addModules adds the modules and the lists by which the agent loads them.
 func (b *builder) addModules(root *initrd.Archive) error {
 	added := map[string]bool{}
-	if err := b.addModuleList(root, "etc/shed/modules", modules, added); err != nil {
+	if err := b.addModuleList(root, "etc/shed/modules", b.platform().modules, added); err != nil {
 		return err
 	}
-	if err := b.addModuleList(root, "etc/shed/modules.data", dataModules, added); err != nil {
+	if err := b.addModuleList(root, "etc/shed/modules.data", b.platform().data, added); err != nil {
 		return err
 	}
-	for _, alone := range slices.Concat(guestModules, networkModules) {
+	for _, alone := range b.platform().alone {
 		if err := b.addModuleList(root, "etc/shed/modules."+alone, []string{alone}, added); err != nil {
 			return err
 		}
@@ -147,7 +134,7 @@ func (b *builder) addMkfs(root *initrd.Archive) error {
 	}
 	libraries := b.libraries
 	if libraries == nil {
-		if libraries, err = initrd.Libraries(b.Mkfs); err != nil {
+		if libraries, err = initrd.Libraries(b.root, b.Mkfs); err != nil {
 			return err
 		}
 	}

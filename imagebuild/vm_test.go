@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -84,6 +85,27 @@ func boot(t *testing.T, fw firmware, disk string) []string {
 // what it printed.
 func start(t *testing.T, arguments []string) []string {
 	t.Helper()
+	lines, ended := run(t, "", arguments)
+	if ended != nil {
+		t.Fatalf("qemu: %v\n%s", ended, strings.Join(lines, "\n"))
+	}
+	return lines
+}
+
+// startUntil is start, but for a machine that is stopped once it has printed a
+// text, which it must.
+func startUntil(t *testing.T, text string, arguments []string) []string {
+	t.Helper()
+	lines, _ := run(t, text, arguments)
+	if n := len(lines); n == 0 || !strings.Contains(lines[n-1], text) {
+		t.Fatalf("the machine never prints %q:\n%s", text, strings.Join(lines, "\n"))
+	}
+	return lines
+}
+
+// run is a machine's life, to a text where one is named.
+func run(t *testing.T, until string, arguments []string) (lines []string, ended error) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), bootDeadline)
 	defer cancel()
 	// Sockets have short paths; a test's own directory has a long one.
@@ -103,19 +125,26 @@ func start(t *testing.T, arguments []string) []string {
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("starting qemu: %v", err)
 	}
-	lines := readConsole(console)
-	if err := cmd.Wait(); err != nil {
-		t.Fatalf("qemu: %v\n%s\n%s", err, complaint.String(), strings.Join(lines, "\n"))
+	lines = readConsole(console, until)
+	if until != "" {
+		cancel()
 	}
-	return lines
+	if err := cmd.Wait(); err != nil {
+		return lines, fmt.Errorf("%w: %s", err, complaint.String())
+	}
+	return lines, nil
 }
 
-func readConsole(r io.Reader) []string {
+// readConsole reads to the end, or to a line with a text where one is named.
+func readConsole(r io.Reader, until string) []string {
 	var lines []string
 	in := bufio.NewScanner(r)
 	in.Buffer(nil, 1<<20)
 	for in.Scan() {
 		lines = append(lines, strings.TrimRight(in.Text(), "\r"))
+		if until != "" && strings.Contains(in.Text(), until) {
+			break
+		}
 	}
 	return lines
 }

@@ -242,6 +242,7 @@ func (r Release) Image() (providers.Image, error) {
 	if err != nil {
 		return providers.Image{}, fmt.Errorf("reading the manifest of release %s: %w", r.Digest, err)
 	}
+	image.Architecture = m.Architecture
 	beside := func(f release.File) providers.File {
 		return providers.File{Path: filepath.Join(filepath.Dir(r.DiskPath), f.Name), SHA256: f.SHA256, Bytes: f.Bytes}
 	}
@@ -253,7 +254,9 @@ func (r Release) Image() (providers.Image, error) {
 		}
 		return image, nil
 	}
-	image.Firmware = &providers.Firmware{Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables)}
+	image.Firmware = &providers.Firmware{
+		Code: beside(m.Firmware.Code), Variables: beside(m.Firmware.Variables), SecureBoot: m.Firmware.SecureBoot,
+	}
 	for _, s := range m.Firmware.Shapes {
 		image.Firmware.Shapes = append(image.Firmware.Shapes, s.Shape)
 	}

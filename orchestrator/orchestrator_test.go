@@ -187,7 +187,7 @@ func TestImageHasTheFirmwareBesideTheDisk(t *testing.T) {
 	}
 	r := orchestrator.Release{Manifest: manifest, DiskPath: "/releases/1/disk.raw", DiskSHA256: attest.Digest{1}, DiskBytes: 1}
 	got, err := r.Image()
-	want := providers.Image{Path: "/releases/1/disk.raw", SHA256: attest.Digest{1}, Bytes: 1, Firmware: &providers.Firmware{
+	want := providers.Image{Path: "/releases/1/disk.raw", SHA256: attest.Digest{1}, Bytes: 1, Architecture: "amd64", Firmware: &providers.Firmware{
 		Code:      providers.File{Path: "/releases/1/firmware.fd", SHA256: attest.Digest{4}, Bytes: 5},
 		Variables: providers.File{Path: "/releases/1/variables.fd", SHA256: attest.Digest{6}, Bytes: 7},
 		Shapes:    []board.Shape{{VCPUs: 2, MemoryBytes: 1 << 30}},

@@ -117,6 +117,8 @@ type Image struct {
 	Path   string
 	SHA256 attest.Digest
 	Bytes  int64
+	// Architecture is Go's name of the machines', board.AMD64 or board.ARM64.
+	Architecture string
 	// Firmware is the release's own; nil leaves it to the provider.
 	Firmware *Firmware
 	// SecureBoot are the keys by which the release's machines are to have Secure
@@ -138,6 +140,9 @@ type Firmware struct {
 	Code File
 	// Variables are the firmware's variables as a new machine has them.
 	Variables File
+	// SecureBoot says that the firmware has it on, and so needs a machine on
+	// which nothing but the firmware writes its variables.
+	SecureBoot bool
 	// Shapes are the machines that the release knows the registers of: with
 	// this firmware no others are made.
 	Shapes []board.Shape

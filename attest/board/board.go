@@ -17,9 +17,6 @@ import (
 	"strings"
 )
 
-// machine is versioned: QEMU keeps what a guest sees of one.
-const machine = "pc-q35-7.2"
-
 // The ids that Args expects: drives, a network, a source of randomness, a TPM
 // and the character device that the serial port leads to.
 const (
@@ -81,44 +78,4 @@ func ParseShape(text string) (Shape, error) {
 	}
 	s := Shape{VCPUs: int(v), MemoryBytes: int64(m) * mebibyte}
 	return s, s.Check()
-}
-
-// Args are QEMU's arguments for the board. The caller adds the accelerator
-// with its CPU, the firmware in flash units 0 and 1, and what stands behind the ids
-// above.
-func (s Shape) Args() []string {
-	device := func(slot int, name, options string) string {
-		return fmt.Sprintf("%s,addr=%#x,%s", name, slot, options)
-	}
-	return []string{
-		"-machine", machine + ",smm=off,vmport=off",
-		"-m", strconv.FormatInt(s.MemoryBytes/mebibyte, 10),
-		"-smp", strconv.Itoa(s.VCPUs),
-		"-nodefaults", "-no-user-config", "-display", "none",
-		"-boot", "menu=off,splash-time=0",
-		"-device", device(1, "virtio-blk-pci", "drive="+SystemDrive+",serial=shed-system,bootindex=1"),
-		"-device", device(2, "virtio-blk-pci", "drive="+DataDrive+",serial=shed-data"),
-		"-device", device(3, "virtio-blk-pci", "drive="+ConfigDrive+",serial=shed-config"),
-		// An option ROM would run before the release and show in register 2.
-		"-device", device(4, "virtio-net-pci", "netdev="+Network+",romfile="),
-		"-device", device(5, "virtio-rng-pci", "rng="+Randomness),
-		"-device", "tpm-crb,tpmdev=" + TPM,
-		"-serial", "chardev:" + Console,
-	}
-}
-
-// addressBits is the width of addresses that a guest is told, whoever made the
-// host's processor: the firmware places its windows for devices by it, and the
-// ACPI tables name them. It bounds MaxMemoryBytes.
-const addressBits = ",phys-bits=36"
-
-// Emulated are QEMU's arguments to emulate the processor: the oldest model with
-// AES, since newer ones have more to emulate and boot a sixth slower.
-func Emulated() []string {
-	return []string{"-accel", "tcg,thread=multi", "-cpu", "Westmere,+rdrand" + addressBits}
-}
-
-// Virtualised are QEMU's arguments to run on the host's processor.
-func Virtualised() []string {
-	return []string{"-accel", "kvm", "-cpu", "host,host-phys-bits=off" + addressBits}
 }

@@ -28,21 +28,37 @@ func TestShapesAreReadAsWritten(t *testing.T) {
 // TestEveryDeviceHasItsPlace: the tables name places on the bus, so none may
 // follow from the order of arguments.
 func TestEveryDeviceHasItsPlace(t *testing.T) {
-	args := Shape{VCPUs: 2, MemoryBytes: 512 << 20}.Args()
-	var places []string
-	for i, arg := range args {
-		if i == 0 || args[i-1] != "-device" || !strings.Contains(arg, "-pci,") {
-			continue
+	for _, model := range []Model{{}, {SecureBoot: true}, {Architecture: ARM64}, {Architecture: ARM64, SecureBoot: true}} {
+		args := model.Args(Shape{VCPUs: 2, MemoryBytes: 512 << 20})
+		var places []string
+		for i, arg := range args {
+			if i == 0 || args[i-1] != "-device" || !strings.Contains(arg, "-pci,") {
+				continue
+			}
+			_, rest, found := strings.Cut(arg, ",addr=")
+			place, _, _ := strings.Cut(rest, ",")
+			if !found || slices.Contains(places, place) {
+				t.Errorf("%+v: %s has no place of its own", model, arg)
+			}
+			places = append(places, place)
 		}
-		_, rest, found := strings.Cut(arg, ",addr=")
-		place, _, _ := strings.Cut(rest, ",")
-		if !found || slices.Contains(places, place) {
-			t.Errorf("%s has no place of its own", arg)
+		if len(places) != 5 {
+			t.Errorf("%+v: %d devices on the bus, want 5", model, len(places))
 		}
-		places = append(places, place)
 	}
-	if len(places) != 5 {
-		t.Errorf("%d devices on the bus, want 5", len(places))
+}
+
+// Where the firmware has keys, nothing else in the machine writes its variables;
+// and where a firmware knows no such mode it would have none that last.
+func TestVariablesAreTheFirmwaresAlone(t *testing.T) {
+	for _, c := range []struct {
+		model Model
+		want  bool
+	}{{Model{}, false}, {Model{Architecture: AMD64}, false}, {Model{SecureBoot: true}, true}, {Model{Architecture: ARM64, SecureBoot: true}, false}} {
+		args := strings.Join(c.model.Args(Shape{VCPUs: 1, MemoryBytes: 1 << 30}), " ")
+		if strings.Contains(args, "smm=on") != c.want || strings.Contains(args, "property=secure,value=on") != c.want {
+			t.Errorf("%+v: %s", c.model, args)
+		}
 	}
 }
 

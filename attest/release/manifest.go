@@ -20,6 +20,9 @@ const (
 	SchemaVersion = 1
 	// SchemaFirmware is that of a release with its own firmware.
 	SchemaFirmware = 2
+	// SchemaSecureBoot is that of a release whose own firmware starts with
+	// Secure Boot on.
+	SchemaSecureBoot = 3
 )
 
 // MaxManifestBytes and MaxBundleBytes cap what is parsed.
@@ -64,6 +67,9 @@ type Firmware struct {
 	Code File `json:"code"`
 	// Variables are the firmware's variables as a new machine has them.
 	Variables File `json:"variables"`
+	// SecureBoot says that those hold the release's keys, so that a machine
+	// starts with Secure Boot on. It is accepted in no other mode then.
+	SecureBoot bool `json:"secure_boot,omitempty"`
 	// Shapes are the machines whose registers 0 and 1 are known, smallest
 	// first.
 	Shapes []Shape `json:"shapes"`
@@ -106,6 +112,10 @@ func (m *Manifest) ShapeCount() int {
 	}
 	return len(m.Firmware.Shapes)
 }
+
+// SecureBootOnly says that the release's own firmware has Secure Boot on, so
+// that a boot with it off is none of the release's.
+func (m *Manifest) SecureBootOnly() bool { return m.Firmware != nil && m.Firmware.SecureBoot }
 
 // Shape is one of the release's shapes, nil where it has no firmware of its own.
 func (m *Manifest) Shape(i int) *Shape {

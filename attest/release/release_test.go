@@ -60,6 +60,13 @@ func withFirmware(m *Manifest) *Firmware {
 	return m.Firmware
 }
 
+// withSecureBoot has that firmware start with Secure Boot on.
+func withSecureBoot(m *Manifest) {
+	withFirmware(m).SecureBoot = true
+	m.Schema = SchemaSecureBoot
+	m.Boots[1].SHA256["7"], m.Boots[1].SHA384["7"] = strings.Repeat("07", 32), strings.Repeat("07", 48)
+}
+
 // TestManifestOfBothFormats: a release of before there was firmware in one is
 // read as it was signed, and one with firmware comes back as it went.
 func TestManifestOfBothFormats(t *testing.T) {
@@ -196,7 +203,12 @@ func TestVerifyRefuses(t *testing.T) {
 
 func TestManifestFieldsAreChecked(t *testing.T) {
 	cases := map[string]func(*Manifest){
+		"schema is 4":             func(m *Manifest) { m.Schema = 4 },
 		"schema is 3":             func(m *Manifest) { m.Schema = 3 },
+		"schema is 3: firmware.s": func(m *Manifest) { withFirmware(m); m.Schema = 3 },
+		"schema is 2: firmware.s": func(m *Manifest) { withFirmware(m).SecureBoot = true },
+		"no boot with Secure Boo": func(m *Manifest) { withSecureBoot(m); m.Boots = m.Boots[:1] },
+		"fixes register 7":        func(m *Manifest) { withSecureBoot(m); delete(m.Boots[1].SHA256, "7"); delete(m.Boots[1].SHA384, "7") },
 		"schema is 2":             func(m *Manifest) { m.Schema = 2 },
 		"schema is 1":             func(m *Manifest) { withFirmware(m); m.Schema = 1 },
 		"firmware.code.name":      func(m *Manifest) { withFirmware(m).Code.Name = "a/b" },

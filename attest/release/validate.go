@@ -2,6 +2,7 @@ package release
 
 import (
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -25,10 +26,12 @@ var firmwareRegisters = [...]string{"0", "1"}
 // validate fails closed: a field left unset is an error.
 func (m *Manifest) validate() error {
 	switch {
-	case m.Schema != SchemaVersion && m.Schema != SchemaFirmware:
-		return unacceptable("schema is %d, want %d or %d", m.Schema, SchemaVersion, SchemaFirmware)
-	case (m.Schema == SchemaFirmware) != (m.Firmware != nil):
+	case m.Schema < SchemaVersion || m.Schema > SchemaSecureBoot:
+		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaSecureBoot)
+	case (m.Schema >= SchemaFirmware) != (m.Firmware != nil):
 		return unacceptable("schema is %d: firmware is what schema %d adds", m.Schema, SchemaFirmware)
+	case (m.Schema == SchemaSecureBoot) != m.SecureBootOnly():
+		return unacceptable("schema is %d: firmware.secure_boot is what schema %d adds", m.Schema, SchemaSecureBoot)
 	}
 	if err := ValidVersion(m.Version); err != nil {
 		return err
@@ -79,6 +82,9 @@ func (f *Firmware) validate(boots []Boot) error {
 			return unacceptable("firmware.shapes[%d] is out of order or repeated", i)
 		}
 	}
+	if f.SecureBoot && !slices.ContainsFunc(boots, fixesSecureBoot) {
+		return unacceptable("firmware.secure_boot: no boot with Secure Boot fixes register 7")
+	}
 	for i, boot := range boots {
 		for _, register := range firmwareRegisters {
 			if _, twice := boot.SHA256[register]; twice {
@@ -88,6 +94,8 @@ func (f *Firmware) validate(boots []Boot) error {
 	}
 	return nil
 }
+
+func fixesSecureBoot(b Boot) bool { return b.SecureBoot && b.SHA256["7"] != "" }
 
 func (s Shape) validate(i int) error {
 	if err := s.Check(); err != nil {

@@ -213,6 +213,37 @@ func TestSecureBootAboveSoftware(t *testing.T) {
 	}
 }
 
+// A release whose own firmware has Secure Boot on is none of its with it off,
+// at any tier.
+func TestSecureBootOfItsOwnFirmware(t *testing.T) {
+	m := verifiertest.Boot(t)
+	ownFirmware(m, t)
+	pins := maps.Clone(m.Release.Boots[0].SHA256)
+	pins["7"] = attest.Digest{}.String()
+	others := maps.Clone(pins)
+	others["7"] = attest.Sum([]byte("other keys")).String()
+	off, on, other := release.Boot{SHA256: pins}, release.Boot{SecureBoot: true, SHA256: pins}, release.Boot{SecureBoot: true, SHA256: others}
+	for name, c := range map[string]struct {
+		boots []release.Boot
+		only  bool
+		want  bool
+	}{
+		"off, where it may be":  {[]release.Boot{off, other}, false, true},
+		"off, where it must on": {[]release.Boot{off, other}, true, false},
+		"on":                    {[]release.Boot{off, on}, true, true},
+		"nothing but off":       {[]release.Boot{off}, true, false},
+	} {
+		m.Release.Boots, m.Release.Firmware.SecureBoot = c.boots, c.only
+		r, err := m.Input(t).Appraise(m.Policy())
+		if err != nil || r.Accepted() != c.want {
+			t.Errorf("%s: error %v, accepted %v, %+v", name, err, r.Accepted(), r.Finding(attest.Configuration))
+		}
+		if c.only && !c.want && len(c.boots) > 1 && !slices.Equal(r.Differs, []string{"pcr7"}) {
+			t.Errorf("%s: %v differ", name, r.Differs)
+		}
+	}
+}
+
 // A policy with anything unset rejects, and one that asks for more than is
 // proved does too.
 func TestPolicyFailsClosed(t *testing.T) {

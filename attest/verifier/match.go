@@ -86,7 +86,7 @@ func (j *judge) matching(root attest.Tier) match {
 		for i := range manifest.Boots {
 			for s := range max(1, manifest.ShapeCount()) {
 				m := match{digest: digest, manifest: manifest, boot: &manifest.Boots[i], shape: manifest.Shape(s)}
-				if m.expect() != nil {
+				if m.expect() != nil || manifest.SecureBootOnly() && !m.boot.SecureBoot {
 					continue
 				}
 				m.differs = m.expected.differing(j.facts.Registers)

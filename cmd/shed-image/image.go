@@ -22,7 +22,7 @@ func newImageCommand() *cobra.Command {
 		Short: "build and sign the image that machines boot",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageEntryCommand())
+	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageKeysCommand(), newImageEntryCommand())
 	return cmd
 }
 
@@ -59,6 +59,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVarP(&o.Output, "output", "o", "", "directory to write to")
 	flags.StringVar(&o.Version, "version", "0.0.0-dev", "semantic version of the release")
 	flags.Uint64Var(&o.Epoch, "epoch", 1, "security counter: clients refuse lower ones than they have seen")
+	flags.StringVar(&o.Architecture, "arch", board.AMD64, "architecture of the machines, amd64 or arm64; --agent and --toolshed are programs for it")
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
 	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel's and the firmware's package")
@@ -66,8 +67,9 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
 	flags.StringSliceVar(&shapes, "shapes", []string{"2x1024MiB"}, "machines that the release brings its own firmware for; empty leaves it to a cloud")
 	flags.StringVar(&o.FirmwarePackage, "firmware-package", "", "firmware package file to use instead of Debian 13's")
-	flags.StringVar(&o.Stub, "stub", imagebuild.DefaultStub, "systemd-stub to start from")
-	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory with PK.esl, KEK.esl, db.esl, dbx.esl of the machines, to expect register 7 with Secure Boot on")
+	flags.StringVar(&o.Stub, "stub", "", "systemd-stub to start from (default Debian's, on amd64 this host's)")
+	flags.IntVar(&o.StubVersion, "stub-version", 0, "version of a --stub that does not say it, as those for arm64")
+	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory as shed image keys makes it: machines of the release have Secure Boot on by these keys")
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }

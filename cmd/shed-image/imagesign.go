@@ -11,6 +11,8 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/imagebuild"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/sign"
 
 	// The services whose key URIs work without a plugin (docs/decisions/0012).
@@ -23,8 +25,14 @@ import (
 // passwordVariable holds the password of an encrypted release key.
 const passwordVariable = "SHED_KEY_PASSWORD"
 
-const imageSignLong = `Sign manifest.json in DIR and write manifest.json.sigstore.json,
-trusted_root.json and release.entry beside it. The last is what the transparency
+const imageSignLong = `A release that was built with Secure Boot's keys is signed twice. First, with
+--secure-boot-keys, its image by db.key: uki.efi and disk.raw get the signature,
+which stands beside them as uki.efi.p7 and as an input in the manifest, so that
+shed release rebuild attaches it again. The same image and key give the same
+bytes.
+
+Then, always, manifest.json in DIR is signed, and manifest.json.sigstore.json,
+trusted_root.json and release.entry are written beside it. The last is what the transparency
 log of a control plane is to say of the release (shed release add takes it
 there). Anybody can check the signature without a network:
 
@@ -39,7 +47,7 @@ encrypted key file.`
 
 // newImageSignCommand signs a release that was built.
 func newImageSignCommand() *cobra.Command {
-	var ref, public string
+	var ref, public, secureBoot, archive string
 	var generate bool
 	cmd := &cobra.Command{
 		Use:   "sign --key KEY DIR",
@@ -56,6 +64,11 @@ func newImageSignCommand() *cobra.Command {
 			if err != nil {
 				return explainKey(err, ref)
 			}
+			if secureBoot != "" {
+				if err := signForSecureBoot(args[0], secureBoot, archive); err != nil {
+					return err
+				}
+			}
 			digest, err := sign.Release(cmd.Context(), args[0], key)
 			if err != nil {
 				return explainSign(err)
@@ -71,6 +84,8 @@ func newImageSignCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&ref, "key", "", "release key: a PEM file or a key URI")
 	flags.StringVar(&public, "public-key", "", "also write the public key to this file")
+	flags.StringVar(&secureBoot, "secure-boot-keys", "", "directory with db.key, as shed image keys makes it: also signs the image for Secure Boot")
+	flags.StringVar(&archive, "archive", "", "directory that also gets the image's signature, as image build's --archive does its inputs")
 	flags.BoolVar(&generate, "generate-key", false, "make the key file, and .pub beside it, where there is none")
 	cobra.CheckErr(cmd.MarkFlagRequired("key"))
 	return cmd
@@ -115,7 +130,21 @@ func explainKey(err error, ref string) error {
 	return err
 }
 
+func signForSecureBoot(dir, keys, archive string) error {
+	signer, err := secureboot.ReadSigner(keys)
+	if errors.Is(err, fs.ErrNotExist) {
+		return cli.Hinted(cli.NotFound(err), "make them with: shed image keys %s", keys)
+	}
+	if err != nil {
+		return err
+	}
+	return explainSign(imagebuild.SignImage(dir, archive, signer))
+}
+
 func explainSign(err error) error {
+	if errors.Is(err, imagebuild.ErrSigning) {
+		return cli.Hinted(err, "build and sign with the same keys: shed image build --secure-boot-keys KEYS, shed image sign --secure-boot-keys KEYS")
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return cli.Hinted(cli.NotFound(err), "build the release first: shed image build --output DIR")
 	}

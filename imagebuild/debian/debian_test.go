@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -132,4 +133,75 @@ func FuzzRecord(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestForeignPackagesAreAskedOnce wants an apt of the architecture asked, once,
+// and the metapackage's own followed.
+func TestForeignPackagesAreAskedOnce(t *testing.T) {
+	asked := fakeApt(t)
+	cache := t.TempDir()
+	f := Foreign{Suite: "bookworm", Architecture: "arm64", Names: []string{"fw"}, Through: "meta",
+		Concrete: func(string) (string, string, error) { return "fw", "1:2-3", nil }}
+	const once = "get update;cache;get fw=1:2-3;cache;cache;"
+	for range 2 {
+		packages, err := FetchForeign(t.Context(), f, cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(packages) != 2 || packages[0].Name != "fw" || packages[1].Version != "1:2-3" {
+			t.Errorf("got %+v", packages)
+		}
+		if got := asked(); got != once {
+			t.Errorf("apt was asked %q, want %q", got, once)
+		}
+	}
+	f.Names = []string{"fw", "fw"}
+	if _, err := FetchForeign(t.Context(), f, cache); err != nil || asked() == once {
+		t.Errorf("other names are answered out of the cache: %v", err)
+	}
+	want := errors.New("no kernel")
+	f.Through, f.Concrete = "other", func(string) (string, string, error) { return "", "", want }
+	if _, err := FetchForeign(t.Context(), f, cache); !errors.Is(err, want) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestUnpackLaysOutOnce(t *testing.T) {
+	cache := t.TempDir()
+	broken := filepath.Join(cache, "broken.deb")
+	if err := os.WriteFile(broken, []byte("no package"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Unpack(t.Context(), []*Package{{Path: broken}}, cache); !errors.Is(err, ErrArchive) {
+		t.Errorf("no package: %v", err)
+	}
+	tree := filepath.Join(t.TempDir(), "tree")
+	control := "Package: one\nVersion: 1\nArchitecture: all\nMaintainer: nobody\nDescription: none\n"
+	for name, text := range map[string]string{"DEBIAN/control": control, "usr/lib/file": "content"} {
+		file := filepath.Join(tree, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(text), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := filepath.Join(cache, "one.deb")
+	if out, err := exec.Command("dpkg-deb", "--root-owner-group", "-Znone", "-b", tree, one).CombinedOutput(); err != nil {
+		t.Fatalf("dpkg-deb: %v\n%s", err, out)
+	}
+	for range 2 {
+		root, err := Unpack(t.Context(), []*Package{{Path: one, SHA256: attest.Digest{1}}}, cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := os.ReadFile(filepath.Join(root, "usr/lib/file")); err != nil || string(got) != "content" {
+			t.Errorf("%q, %v", got, err)
+		}
+		// The second time nothing is read.
+		if err := os.WriteFile(one, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(cache, ".root-*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left are %v, %v", left, err)
+	}
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/statefile"
@@ -18,6 +19,8 @@ import (
 // sources is what apt reads to know a suite. The keyring is the host's: Debian
 // 12 has the keys of 13 in it.
 const sources = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian %s main\n"
+
+const securitySources = "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] http://deb.debian.org/debian-security %s-security main\n"
 
 // FetchFrom returns a package of a suite that need not be the host's, such as
 // "trixie". What the cache has of it is taken without asking whether there is a
@@ -40,7 +43,7 @@ func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err 
 	if err != nil {
 		return nil, fmt.Errorf("making the cache: %w", err)
 	}
-	a, err := updated(ctx, suite, lists)
+	a, err := updatedFor(ctx, "", lists, fmt.Sprintf(sources, suite))
 	if err != nil {
 		return nil, err
 	}
@@ -48,22 +51,23 @@ func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err 
 	if err != nil {
 		return nil, err
 	}
-	b, err := json.Marshal(knownPackage{Name: p.Name, Version: p.Version, File: filepath.Base(p.Path), SHA256: p.SHA256})
+	b, err := json.Marshal(noteOf(p))
 	if err != nil {
 		return nil, fmt.Errorf("keeping %s: %w", known, err)
 	}
 	return p, statefile.Write(known, 0o644, b)
 }
 
-// updated is an apt that knows the suite alone, with its lists in dir.
-func updated(ctx context.Context, suite, dir string) (apt, error) {
+// updatedFor is an apt that knows the sources alone, with their lists in dir, for
+// an architecture; empty is the host's.
+func updatedFor(ctx context.Context, architecture, dir, sources string) (apt, error) {
 	list := filepath.Join(dir, "sources.list")
-	if err := os.WriteFile(list, fmt.Appendf(nil, sources, suite), 0o600); err != nil {
-		return nil, fmt.Errorf("asking for the lists of %s: %w", suite, err)
+	if err := os.WriteFile(list, []byte(sources), 0o600); err != nil {
+		return nil, fmt.Errorf("asking for lists: %w", err)
 	}
 	for _, made := range []string{"lists/partial", "cache/archives/partial"} {
 		if err := os.MkdirAll(filepath.Join(dir, made), 0o755); err != nil {
-			return nil, fmt.Errorf("asking for the lists of %s: %w", suite, err)
+			return nil, fmt.Errorf("asking for lists: %w", err)
 		}
 	}
 	a := apt{
@@ -71,14 +75,17 @@ func updated(ctx context.Context, suite, dir string) (apt, error) {
 		"-o", "Dir::State::Lists=" + filepath.Join(dir, "lists"), "-o", "Dir::Cache=" + filepath.Join(dir, "cache"),
 		"-o", "Acquire::Languages=none", "-o", "APT::Sandbox::User=root",
 	}
-	out, err := exec.CommandContext(ctx, "apt-get", append(a, "-q", "update")...).CombinedOutput()
+	if architecture != "" {
+		a = append(a, "-o", "APT::Architecture="+architecture, "-o", "APT::Architectures="+architecture)
+	}
+	out, err := exec.CommandContext(ctx, "apt-get", append(slices.Clone(a), "-q", "update")...).CombinedOutput()
 	switch {
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	case errors.Is(err, exec.ErrNotFound):
-		return nil, fmt.Errorf("asking apt for the lists of %s: %w", suite, err)
+		return nil, fmt.Errorf("asking apt for lists: %w", err)
 	case err != nil:
-		return nil, fmt.Errorf("%w: lists of %s: %w: %s", ErrLists, suite, err, lastLine(out))
+		return nil, fmt.Errorf("%w: asking for lists: %w: %s", ErrLists, err, lastLine(out))
 	}
 	return a, nil
 }
@@ -102,12 +109,21 @@ func readKnown(note, cache string) (*Package, error) {
 		return nil, fmt.Errorf("reading the cache: %w", err)
 	}
 	var k knownPackage
-	if err := json.Unmarshal(b, &k); err != nil || k.File != filepath.Base(k.File) {
+	if err := json.Unmarshal(b, &k); err != nil {
 		return nil, nil //nolint:nilnil,nilerr // an unreadable note is made again
 	}
+	return k.in(cache), nil
+}
+
+// in is the package as the cache has it; nil where it was altered there.
+func (k knownPackage) in(cache string) *Package {
 	p := &Package{Name: k.Name, Version: k.Version, Path: filepath.Join(cache, k.File), SHA256: k.SHA256}
-	if digest, _, err := files.Digest(p.Path); err != nil || digest != k.SHA256 {
-		return nil, nil //nolint:nilnil,nilerr // an altered file is fetched again
+	if digest, _, err := files.Digest(p.Path); err != nil || digest != k.SHA256 || k.File != filepath.Base(k.File) {
+		return nil
 	}
-	return p, nil
+	return p
+}
+
+func noteOf(p *Package) knownPackage {
+	return knownPackage{Name: p.Name, Version: p.Version, File: filepath.Base(p.Path), SHA256: p.SHA256}
 }

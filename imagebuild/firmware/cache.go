@@ -22,7 +22,7 @@ func (f *Firmware) MeasureOnce(ctx context.Context, shape board.Shape, qemu atte
 	}
 	code, variables := attest.Sum(f.Code), attest.Sum(f.Variables)
 	key := attest.Sum([]byte(strings.Join(append([]string{code.String(), variables.String(), qemu.String()},
-		append(shape.Args(), board.Emulated()...)...), "\x00")))
+		append(f.Model.Args(shape), f.Model.Emulated()...)...), "\x00")))
 	name := filepath.Join(cache, "registers-"+key.String()+".json")
 	var known Registers
 	if b, err := os.ReadFile(name); err == nil && json.Unmarshal(b, &known) == nil && known.complete() {

@@ -170,15 +170,22 @@ func firmwarePackage(t *testing.T, names ...string) string {
 }
 
 func TestOpenWantsBothFiles(t *testing.T) {
-	f, err := Open(t.Context(), firmwarePackage(t, codeFile, variablesFile, "usr/share/doc/README"))
+	f, err := Open(t.Context(), firmwarePackage(t, codeFile, secureFile, variablesFile, "usr/share/doc/README"), board.Model{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if string(f.Code) != "content of OVMF_CODE_4M.fd" || string(f.Variables) != "content of OVMF_VARS_4M.fd" {
 		t.Errorf("code %q, variables %q", f.Code, f.Variables)
 	}
+	secure, err := Open(t.Context(), firmwarePackage(t, codeFile, secureFile, variablesFile), board.Model{SecureBoot: true})
+	if err != nil || string(secure.Code) != "content of OVMF_CODE_4M.secboot.fd" {
+		t.Errorf("with Secure Boot: %+v, %v", secure, err)
+	}
+	if _, err := Open(t.Context(), firmwarePackage(t, codeFile, variablesFile), board.Model{SecureBoot: true}); !errors.Is(err, ErrPackage) {
+		t.Errorf("without the firmware that has Secure Boot: %v", err)
+	}
 	for _, only := range []string{codeFile, variablesFile} {
-		if _, err := Open(t.Context(), firmwarePackage(t, only)); !errors.Is(err, ErrPackage) {
+		if _, err := Open(t.Context(), firmwarePackage(t, only), board.Model{}); !errors.Is(err, ErrPackage) {
 			t.Errorf("only %s: got %v", only, err)
 		}
 	}
@@ -186,7 +193,7 @@ func TestOpenWantsBothFiles(t *testing.T) {
 	if err := os.WriteFile(none, []byte("no package"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(t.Context(), none); !errors.Is(err, ErrPackage) {
+	if _, err := Open(t.Context(), none, board.Model{}); !errors.Is(err, ErrPackage) {
 		t.Errorf("no package: got %v", err)
 	}
 }

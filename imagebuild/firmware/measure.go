@@ -47,18 +47,19 @@ func (f *Firmware) Measure(ctx context.Context, shape board.Shape) (_ Registers,
 	ctx, cancel := context.WithTimeout(ctx, measurePatience)
 	defer cancel()
 	r := newRecorder()
-	if err := r.start(ctx, dir, shape); err != nil {
+	if err := r.start(ctx, dir, f.Model, shape); err != nil {
 		return Registers{}, err
 	}
 	return Registers{SHA256: r.registers(crypto.SHA256), SHA384: r.registers(crypto.SHA384)}, nil
 }
 
 // start runs a machine and its TPM in dir until everything is recorded.
-func (r *recorder) start(ctx context.Context, dir string, shape board.Shape) error {
+func (r *recorder) start(ctx context.Context, dir string, model board.Model, shape board.Shape) error {
 	ctx, cancel := context.WithCancel(ctx)
 	tpm := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+dir,
 		"--ctrl", "type=unixio,clientfd=3", "--terminate", "--flags", "startup-clear", "--log", "fd=4,level=20")
-	qemu := exec.CommandContext(ctx, "qemu-system-x86_64", arguments(dir, shape)...)
+	program, _ := model.Program()
+	qemu := exec.CommandContext(ctx, program, arguments(dir, model, shape)...)
 	var tpmSays, qemuSays bytes.Buffer
 	tpm.Stderr, qemu.Stderr = &tpmSays, &qemuSays
 	log, err := joined(tpm, qemu)
@@ -109,7 +110,7 @@ func lastLine(said *bytes.Buffer) string {
 	return lines[len(lines)-1]
 }
 
-func arguments(dir string, shape board.Shape) []string {
+func arguments(dir string, model board.Model, shape board.Shape) []string {
 	flash := "if=pflash,unit=%d,format=raw,%sfile=" + strings.ReplaceAll(dir, ",", ",,")
 	args := []string{
 		"-drive", fmt.Sprintf(flash, 0, "readonly=on,") + "/code.fd",
@@ -123,5 +124,5 @@ func arguments(dir string, shape board.Shape) []string {
 	for _, drive := range []string{board.SystemDrive, board.DataDrive, board.ConfigDrive} {
 		args = append(args, "-drive", "if=none,driver=null-co,read-zeroes=on,size=64M,id="+drive)
 	}
-	return append(append(args, shape.Args()...), board.Emulated()...)
+	return append(append(args, model.Args(shape)...), model.Emulated()...)
 }

@@ -118,7 +118,7 @@ func TestLibrariesOfMkfs(t *testing.T) {
 	if _, err := os.Stat(mkfs); errors.Is(err, fs.ErrNotExist) {
 		t.Skipf("no %s: it is in the package btrfs-progs", mkfs)
 	}
-	libraries, err := Libraries(mkfs)
+	libraries, err := Libraries("", mkfs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +138,7 @@ func TestLibrariesOfNoProgram(t *testing.T) {
 	if err := os.WriteFile(file, []byte("#!/bin/sh\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Libraries(file); err == nil {
+	if _, err := Libraries("", file); err == nil {
 		t.Error("a script has libraries")
 	}
 }

@@ -11,9 +11,14 @@ import (
 	"strings"
 )
 
-// libraryDirs is where a Debian system of this architecture keeps libraries.
-var libraryDirs = []string{
-	"/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+// triplets are Debian's names of architectures.
+var triplets = map[elf.Machine]string{elf.EM_X86_64: "x86_64-linux-gnu", elf.EM_AARCH64: "aarch64-linux-gnu"}
+
+// libraryDirs is where a Debian system of an architecture keeps libraries.
+func libraryDirs(machine elf.Machine) []string {
+	return []string{
+		"/lib/" + triplets[machine], "/usr/lib/" + triplets[machine], "/lib64", "/usr/lib64", "/lib", "/usr/lib",
+	}
 }
 
 // maxLibraries bounds the search for what a program needs.
@@ -26,15 +31,16 @@ type Library struct {
 }
 
 // Libraries returns the shared libraries that the program in file needs, and
-// the loader that it names, in no particular order.
-func Libraries(file string) ([]Library, error) {
-	interpreter, needed, err := dynamic(file)
+// the loader that it names, in no particular order. They are looked for below
+// root, which is empty for the host's own.
+func Libraries(root, file string) ([]Library, error) {
+	machine, interpreter, needed, err := dynamic(file)
 	if err != nil {
 		return nil, err
 	}
 	found := map[string]Library{}
 	if interpreter != "" {
-		data, err := os.ReadFile(interpreter)
+		data, err := os.ReadFile(root + interpreter)
 		if err != nil {
 			return nil, fmt.Errorf("reading loader of %s: %w", file, err)
 		}
@@ -46,7 +52,7 @@ func Libraries(file string) ([]Library, error) {
 		if _, ok := found[name]; ok {
 			continue
 		}
-		lib, more, err := library(name)
+		lib, more, err := library(root, name, machine)
 		if err != nil {
 			return nil, fmt.Errorf("finding what %s needs: %w", file, err)
 		}
@@ -65,40 +71,41 @@ func Libraries(file string) ([]Library, error) {
 
 // library finds one by its name in the directories that the loader searches
 // without a cache.
-func library(name string) (Library, []string, error) {
-	for _, dir := range libraryDirs {
+func library(root, name string, machine elf.Machine) (Library, []string, error) {
+	dirs := libraryDirs(machine)
+	for _, dir := range dirs {
 		file := filepath.Join(dir, name)
-		data, err := os.ReadFile(file)
+		data, err := os.ReadFile(root + file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return Library{}, nil, err
 		}
-		_, needed, err := dynamic(file)
+		_, _, needed, err := dynamic(root + file)
 		return Library{Path: file, Data: data}, needed, err
 	}
-	return Library{}, nil, fmt.Errorf("%w: library %s is in none of %v", ErrEntry, name, libraryDirs)
+	return Library{}, nil, fmt.Errorf("%w: library %s is in none of %v", ErrEntry, name, dirs)
 }
 
-func dynamic(file string) (interpreter string, needed []string, err error) {
+func dynamic(file string) (machine elf.Machine, interpreter string, needed []string, err error) {
 	f, err := elf.Open(file)
 	if err != nil {
-		return "", nil, fmt.Errorf("reading %s: %w", file, err)
+		return 0, "", nil, fmt.Errorf("reading %s: %w", file, err)
 	}
 	defer f.Close()
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			b, err := io.ReadAll(io.LimitReader(p.Open(), 4096))
 			if err != nil {
-				return "", nil, fmt.Errorf("reading loader's name of %s: %w", file, err)
+				return 0, "", nil, fmt.Errorf("reading loader's name of %s: %w", file, err)
 			}
 			interpreter = strings.TrimRight(string(b), "\x00")
 		}
 	}
 	needed, err = f.ImportedLibraries()
 	if err != nil {
-		return "", nil, fmt.Errorf("reading libraries of %s: %w", file, err)
+		return 0, "", nil, fmt.Errorf("reading libraries of %s: %w", file, err)
 	}
-	return interpreter, needed, nil
+	return f.Machine, interpreter, needed, nil
 }

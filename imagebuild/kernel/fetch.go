@@ -16,16 +16,16 @@ func Fetch(ctx context.Context, name, cache string) (*debian.Package, error) {
 	if err != nil {
 		return nil, err
 	}
-	concrete, version, err := concreteKernel(depends)
+	concrete, version, err := Concrete(depends)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s depends on %.80q", ErrPackage, name, depends)
 	}
 	return debian.Fetch(ctx, concrete, version, cache)
 }
 
-// concreteKernel reads "linux-image-6.12.1-cloud-amd64 (= 6.12.1-1)" out of a
-// metapackage's dependencies.
-func concreteKernel(depends string) (name, version string, err error) {
+// Concrete reads "linux-image-6.12.1-cloud-amd64 (= 6.12.1-1)" out of a
+// metapackage's dependencies. The error is ErrPackage.
+func Concrete(depends string) (name, version string, err error) {
 	for need := range strings.SplitSeq(depends, ",") {
 		name, constraint, ok := strings.Cut(strings.TrimSpace(need), " ")
 		version, exact := strings.CutPrefix(constraint, "(= ")

@@ -154,12 +154,12 @@ func TestModulesRefuse(t *testing.T) {
 }
 
 func TestConcreteKernel(t *testing.T) {
-	name, version, err := concreteKernel("linux-base, linux-image-6.12.1+deb12-cloud-amd64 (= 6.12.1-1~deb12u1)")
+	name, version, err := Concrete("linux-base, linux-image-6.12.1+deb12-cloud-amd64 (= 6.12.1-1~deb12u1)")
 	if name != "linux-image-6.12.1+deb12-cloud-amd64" || version != "6.12.1-1~deb12u1" || err != nil {
 		t.Errorf("got %q %q %v", name, version, err)
 	}
 	for _, depends := range []string{"", "linux-image-6.12", "linux-image-6.12 (>= 6.12)", "bash (= 5)"} {
-		if _, _, err := concreteKernel(depends); !errors.Is(err, ErrPackage) {
+		if _, _, err := Concrete(depends); !errors.Is(err, ErrPackage) {
 			t.Errorf("%q: got %v", depends, err)
 		}
 	}
@@ -168,7 +168,7 @@ func TestConcreteKernel(t *testing.T) {
 func FuzzConcreteKernel(f *testing.F) {
 	f.Add("linux-base, linux-image-1 (= 2)")
 	f.Fuzz(func(t *testing.T, depends string) {
-		name, version, err := concreteKernel(depends)
+		name, version, err := Concrete(depends)
 		if err == nil && (name == "" || strings.Contains(version, ")")) {
 			t.Errorf("name %q, version %q", name, version)
 		}

@@ -14,6 +14,7 @@ import (
 	"unicode/utf16"
 
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
 
@@ -28,7 +29,7 @@ type Boot struct {
 	SecureBoot  bool
 	// Keys are those of the machines; without them register 7 is left out
 	// where Secure Boot is on.
-	Keys *Keys
+	Keys *secureboot.Keys
 }
 
 // canonical is the order in which the stub measures sections, whatever their
@@ -110,7 +111,7 @@ func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (values map[stri
 	case !b.SecureBoot:
 		values["7"] = noKeysRegister(alg)
 	case b.Keys != nil:
-		if values["7"], err = keysRegister(alg, *b.Keys); err != nil {
+		if values["7"], err = keysRegister(alg, b.Keys); err != nil {
 			return nil, nil, err
 		}
 	}

@@ -1,36 +1,28 @@
 package registers
 
 import (
-	"bytes"
 	"crypto"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
-
-// Keys are the contents of Secure Boot's variables as a machine has them
-// enrolled: lists of EFI_SIGNATURE_LIST (UEFI specification, section 32.4.1),
-// which is what .esl files hold. DBX may be empty.
-type Keys struct {
-	PK, KEK, DB, DBX []byte
-}
-
-// Check refuses keys with which register 7 is not known. The error matches
-// ErrUnknown.
-func (k *Keys) Check() error {
-	_, err := onlyCertificate(k.DB)
-	return err
-}
-
-// x509List is the type of a list of certificates (EFI_CERT_X509_GUID).
-var x509List = []byte{0xa1, 0x59, 0xc0, 0xa5, 0xe4, 0x94, 0xa7, 0x4a, 0x87, 0xb5, 0xab, 0x15, 0x5c, 0x2b, 0xf0, 0x72}
 
 // keysRegister is register 7 with Secure Boot on: its five variables, the
 // separator, and the entry of db that vouched for the image.
-func keysRegister(alg crypto.Hash, k Keys) (string, error) {
-	authority, err := onlyCertificate(k.DB)
+func keysRegister(alg crypto.Hash, k *secureboot.Keys) (string, error) {
+	authority, err := k.Authority()
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
+	r := beforeBoot(alg, k)
+	r.measure(variable(imageSecurity, "db", authority))
+	return r.String(), nil
+}
+
+// beforeBoot is register 7 as the firmware closes it, before it has looked for
+// anything to boot.
+func beforeBoot(alg crypto.Hash, k *secureboot.Keys) *register {
 	r := newRegister(alg)
 	r.measure(variable(globalVariable, "SecureBoot", []byte{1}))
 	r.measure(variable(globalVariable, "PK", k.PK))
@@ -38,24 +30,13 @@ func keysRegister(alg crypto.Hash, k Keys) (string, error) {
 	r.measure(variable(imageSecurity, "db", k.DB))
 	r.measure(variable(imageSecurity, "dbx", k.DBX))
 	r.measure(separator)
-	r.measure(variable(imageSecurity, "db", authority))
-	return r.String(), nil
+	return r
 }
 
-// onlyCertificate returns the one EFI_SIGNATURE_DATA of a db that trusts one
-// certificate. With several, which of them vouches depends on the firmware.
-func onlyCertificate(db []byte) ([]byte, error) {
-	const head = 16 + 3*4
-	if len(db) < head {
-		return nil, fmt.Errorf("%w: db has %d bytes and no signature list", ErrUnknown, len(db))
-	}
-	list := binary.LittleEndian.Uint32(db[16:])
-	header := binary.LittleEndian.Uint32(db[20:])
-	signature := binary.LittleEndian.Uint32(db[24:])
-	if !bytes.Equal(db[:16], x509List) || header != 0 || uint64(list) != uint64(len(db)) || uint64(signature) != uint64(len(db)-head) {
-		return nil, fmt.Errorf("%w: db does not trust exactly one certificate", ErrUnknown)
-	}
-	return db[head:], nil
+// BeforeBoot is register 7 in both banks, in lowercase hex, as firmware with the
+// keys closes it: what the firmware itself can be held against.
+func BeforeBoot(k *secureboot.Keys) (sha256, sha384 string) {
+	return beforeBoot(crypto.SHA256, k).String(), beforeBoot(crypto.SHA384, k).String()
 }
 
 // The namespaces of the variables that make up Secure Boot, as they lie in

@@ -64,6 +64,13 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	if err != nil {
 		return attest.ReleaseDigest{}, fmt.Errorf("reading manifest: %w", err)
 	}
+	unsigned, err := release.ParseManifest(manifest)
+	if err == nil {
+		err = imagebuild.CheckSigned(unsigned)
+	}
+	if err != nil {
+		return attest.ReleaseDigest{}, err
+	}
 	bundle, err := key.Bundle(ctx, manifest)
 	if err != nil {
 		return attest.ReleaseDigest{}, err

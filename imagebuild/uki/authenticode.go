@@ -1,8 +1,10 @@
 package uki
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash"
+	"math"
 	"slices"
 )
 
@@ -39,4 +41,63 @@ func Authenticode(image []byte, h hash.Hash) error {
 	}
 	h.Write(image[hashed:end])
 	return nil
+}
+
+// The head of a certificate in an EFI program, WIN_CERTIFICATE, and the kind
+// that ours is of.
+const (
+	certificateHead     = 8
+	certificateAlign    = 8
+	certificateRevision = 0x0200
+	certificatePKCS7    = 0x0002
+)
+
+// Attach returns the program with a signature, PKCS #7 in DER, as its only
+// certificate. Errors match ErrFormat.
+func Attach(image, signature []byte) ([]byte, error) {
+	p, err := parse(image)
+	if err != nil {
+		return nil, err
+	}
+	if p.u32(p.optional+optionalCertificates) != 0 || len(image)%certificateAlign != 0 {
+		return nil, fmt.Errorf("%w: it has certificates, or no multiple of %d bytes", ErrFormat, certificateAlign)
+	}
+	if len(signature) == 0 || len(signature) > maxSignature || len(image) > math.MaxInt32/2 {
+		return nil, fmt.Errorf("%w: a signature of %d bytes for a program of %d", ErrFormat, len(signature), len(image))
+	}
+	// Its own length leaves out what fills it up, the directory's does not.
+	size := roundUp(uint32(certificateHead+len(signature)), certificateAlign)
+	signed := &program{data: slices.Clone(image)}
+	signed.data = binary.LittleEndian.AppendUint32(signed.data, uint32(certificateHead+len(signature)))
+	signed.data = binary.LittleEndian.AppendUint16(signed.data, certificateRevision)
+	signed.data = binary.LittleEndian.AppendUint16(signed.data, certificatePKCS7)
+	signed.data = append(signed.data, signature...)
+	signed.data = append(signed.data, make([]byte, len(image)+int(size)-len(signed.data))...)
+	signed.put32(p.optional+optionalCertificates, uint32(len(image)))
+	signed.put32(p.optional+optionalCertificates+4, size)
+	return signed.data, nil
+}
+
+// maxSignature is far above what a signature by one certificate takes.
+const maxSignature = 64 << 10
+
+// Detach returns the program as it was before Attach, and one without
+// certificates as it is. Errors match ErrFormat.
+func Detach(image []byte) ([]byte, error) {
+	p, err := parse(image)
+	if err != nil {
+		return nil, err
+	}
+	begin, size := int64(p.u32(p.optional+optionalCertificates)), int64(p.u32(p.optional+optionalCertificates+4))
+	if begin == 0 && size == 0 {
+		return image, nil
+	}
+	if begin < int64(p.table) || begin+size != int64(len(image)) {
+		return nil, fmt.Errorf("%w: its certificates are not its end", ErrFormat)
+	}
+	bare := &program{data: slices.Clone(image[:begin])}
+	bare.put32(p.optional+optionalCertificates, 0)
+	bare.put32(p.optional+optionalCertificates+4, 0)
+	_, err = parse(bare.data)
+	return bare.data, err
 }

@@ -25,6 +25,7 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/aws/disk"
 	"github.com/toolshed-cloud/shed/providers/aws/refusal"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 const (
@@ -44,6 +45,9 @@ const (
 func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progress func(done, total int64)) error {
 	s, err := p.ready()
 	if err != nil {
+		return err
+	}
+	if err := sdk.OnlyAMD64(image); err != nil {
 		return err
 	}
 	if image.Firmware != nil {

@@ -13,6 +13,7 @@ import (
 	libvirt "github.com/digitalocean/go-libvirt"
 
 	"github.com/toolshed-cloud/shed/providers"
+	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
 // The domain is the board of attest/board, as libvirt has it put together: the
@@ -38,6 +39,7 @@ type domainData struct {
 	tags
 	Name, UUID, MAC, Tags string
 	Code, Pristine        string
+	SecureBoot            bool
 	Config, Console       string
 	System, Data          diskXML
 	MemoryKiB             int64
@@ -77,8 +79,9 @@ func (p pool) disk(volume, format string) diskXML {
 	return diskXML{"file", format, fmt.Sprintf("<source file='%s'/>", escape(p.path(volume)))}
 }
 
-// render is the domain of a machine.
-func (h *host) render(l *link, t tags, firmware bool) (string, error) {
+// render is the domain of a machine, with the release's own firmware where that
+// is not nil.
+func (h *host) render(l *link, t tags, firmware *sdk.FirmwareInfo) (string, error) {
 	encoded, err := t.encode()
 	if err != nil {
 		return "", fmt.Errorf("encoding the metadata: %w", err)
@@ -99,7 +102,8 @@ func (h *host) render(l *link, t tags, firmware bool) (string, error) {
 		MemoryKiB: t.MemoryBytes >> 10,
 	}
 	d.Tags = strings.Replace(d.Tags, "</machine>", "</shed:machine>", 1)
-	if firmware {
+	if firmware != nil {
+		d.SecureBoot = firmware.SecureBoot
 		d.Code = l.files.path(imageName(t.Release, imageFirmware))
 		d.Pristine = l.files.path(imageName(t.Release, imageVariables))
 	}
@@ -124,7 +128,7 @@ func (h *host) define(l *link, t tags) error {
 	if info == nil {
 		return providers.Errorf(providers.CodeInvalid, "the image of release %s is not on host %s any more", t.Release, h.Name)
 	}
-	text, err := h.render(l, t, info.Firmware != nil)
+	text, err := h.render(l, t, info.Firmware)
 	if err != nil {
 		return err
 	}

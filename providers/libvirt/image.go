@@ -79,6 +79,9 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 	if progress == nil {
 		progress = func(int64, int64) {}
 	}
+	if err := sdk.OnlyAMD64(image); err != nil {
+		return err
+	}
 	var open []*host
 	for _, h := range c.hosts {
 		if !h.Drained {

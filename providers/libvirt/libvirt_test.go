@@ -284,7 +284,7 @@ func TestDomainIsXMLWhateverItsPathsAre(t *testing.T) {
 	l.files = l.pool
 	for _, network := range []string{"", "default"} {
 		h.Network = network
-		text, err := h.render(l, example(), false)
+		text, err := h.render(l, example(), nil)
 		if err != nil {
 			t.Fatal(err)
 		}

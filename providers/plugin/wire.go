@@ -124,6 +124,7 @@ func timeFromPB(field string, t *timestamppb.Timestamp) (time.Time, error) {
 func imageToPB(i providers.Image) *pb.EnsureImageRequest {
 	out := &pb.EnsureImageRequest{
 		Release: i.Release[:], Path: i.Path, Sha256: i.SHA256[:], Bytes: i.Bytes, Firmware: firmwareToPB(i.Firmware),
+		Architecture: i.Architecture,
 	}
 	for _, k := range i.SecureBoot {
 		out.SecureBoot = append(out.SecureBoot, &pb.Key{Name: k.Name, File: fileToPB(k.File)})
@@ -140,7 +141,7 @@ func imageFromPB(r *pb.EnsureImageRequest) (providers.Image, error) {
 	if err != nil {
 		return providers.Image{}, err
 	}
-	image := providers.Image{Release: attest.ReleaseDigest(release), Path: r.GetPath(), SHA256: sum, Bytes: r.GetBytes()}
+	image := providers.Image{Release: attest.ReleaseDigest(release), Path: r.GetPath(), SHA256: sum, Bytes: r.GetBytes(), Architecture: r.GetArchitecture()}
 	for _, k := range r.GetSecureBoot() {
 		file, err := fileFromPB("secure_boot.sha256", k.GetFile())
 		if err != nil {

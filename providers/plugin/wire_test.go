@@ -29,6 +29,8 @@ func full(t *testing.T, v reflect.Value) {
 		}
 	case reflect.String:
 		v.SetString("x")
+	case reflect.Bool:
+		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
 		v.SetInt(7)
 	case reflect.Uint8, reflect.Uint64:

@@ -10,7 +10,7 @@ func firmwareToPB(f *providers.Firmware) *pb.Firmware {
 	if f == nil {
 		return nil
 	}
-	out := &pb.Firmware{Code: fileToPB(f.Code), Variables: fileToPB(f.Variables)}
+	out := &pb.Firmware{Code: fileToPB(f.Code), Variables: fileToPB(f.Variables), SecureBoot: f.SecureBoot}
 	for _, s := range f.Shapes {
 		out.Shapes = append(out.Shapes, &pb.Shape{Vcpus: int32(s.VCPUs), MemoryBytes: s.MemoryBytes}) //nolint:gosec // a shape has 64 at most
 	}
@@ -21,7 +21,7 @@ func firmwareFromPB(f *pb.Firmware) (*providers.Firmware, error) {
 	if f == nil {
 		return nil, nil //nolint:nilnil // no firmware is a value
 	}
-	var out providers.Firmware
+	out := providers.Firmware{SecureBoot: f.GetSecureBoot()}
 	var err error
 	if out.Code, err = fileFromPB("firmware.code.sha256", f.GetCode()); err != nil {
 		return nil, err

@@ -187,11 +187,11 @@ func (c *config) makeFile(path string, fill func(path string) error) (err error)
 
 // copyVariables gives each machine its own: the firmware writes into them.
 func (c *config) copyVariables(r record, path string) error {
-	_, pristine, err := c.firmware(r.Release)
+	firmware, err := c.firmware(r.Release)
 	if err != nil {
 		return err
 	}
-	variables, err := os.ReadFile(pristine)
+	variables, err := os.ReadFile(firmware.variables)
 	if err != nil {
 		return err
 	}

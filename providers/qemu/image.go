@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/sdk"
@@ -48,18 +49,30 @@ func (c *config) haveImage(release attest.ReleaseDigest) error {
 	return nil
 }
 
-// firmware answers the files that a machine of the release starts with: the
-// release's own, or this host's.
-func (c *config) firmware(release attest.ReleaseDigest) (code, variables string, err error) {
+// firmware is what a machine starts with, and on which board.
+type firmware struct {
+	code, variables string
+	model           board.Model
+}
+
+// firmware answers what a machine of the release starts with: the release's
+// own, or this host's.
+func (c *config) firmware(release attest.ReleaseDigest) (firmware, error) {
 	info, err := c.readImageInfo(release)
 	if err != nil {
-		return "", "", fmt.Errorf("looking for the firmware: %w", err)
+		return firmware{}, fmt.Errorf("looking for the firmware: %w", err)
 	}
-	if info == nil || info.Firmware == nil {
-		return c.tools.firmware, c.tools.variables, nil
+	switch {
+	case info == nil || info.Firmware == nil && info.Architecture == "":
+		return firmware{code: c.tools.firmware, variables: c.tools.variables}, nil
+	case info.Firmware == nil:
+		return firmware{}, fmt.Errorf("release %s for %s brings no firmware, and this host has none for it", release, info.Architecture)
 	}
 	dir := filepath.Dir(c.imagePath(release))
-	return filepath.Join(dir, codeFile), filepath.Join(dir, pristineFile), nil
+	return firmware{
+		code: filepath.Join(dir, codeFile), variables: filepath.Join(dir, pristineFile),
+		model: board.Model{Architecture: info.Architecture, SecureBoot: info.Firmware.SecureBoot},
+	}, nil
 }
 
 // EnsureImage copies disk and firmware and verifies what it copied: the
@@ -71,6 +84,9 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 	}
 	if progress == nil {
 		progress = func(int64, int64) {}
+	}
+	if err := c.checkArchitecture(image); err != nil {
+		return err
 	}
 	one := p.imageLock(image.Release)
 	one.Lock()
@@ -86,6 +102,27 @@ func (p *Provider) EnsureImage(ctx context.Context, image providers.Image, progr
 		return providers.Errorf(providers.CodeConflict, "release %s has another image or firmware here: sha256 %s", image.Release, known.SHA256)
 	}
 	progress(image.Bytes, image.Bytes)
+	return nil
+}
+
+// checkArchitecture refuses an image whose machines this host cannot run.
+func (c *config) checkArchitecture(image providers.Image) error {
+	switch image.Architecture {
+	case board.AMD64, "":
+		return nil
+	case board.ARM64:
+	default:
+		return providers.Errorf(providers.CodeInvalid, "release %s is for %q, and machines are made of %s and %s",
+			image.Release, image.Architecture, board.AMD64, board.ARM64)
+	}
+	program, debian := board.Model{Architecture: board.ARM64}.Program()
+	if c.tools.qemuARM64 == "" {
+		return providers.Errorf(providers.CodeInvalid, "release %s is for %s, and %s is missing: apt-get install %s",
+			image.Release, image.Architecture, program, debian)
+	}
+	if image.Firmware == nil {
+		return providers.Errorf(providers.CodeInvalid, "release %s is for %s and brings no firmware: build it with --shapes", image.Release, image.Architecture)
+	}
 	return nil
 }
 

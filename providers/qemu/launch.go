@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strconv"
 	"syscall"
@@ -119,7 +120,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 		defer card.Close()
 		extra = append(extra, card)
 	}
-	firmware, _, err := c.firmware(r.Release)
+	firmware, err := c.firmware(r.Release)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	if err != nil {
 		return nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, ended, err := m.start(exec.Command(c.tools.qemu, c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
+	qemu, ended, err := m.start(exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
@@ -215,14 +216,14 @@ func (c *config) swtpmArgs(r record) []string {
 }
 
 // qemuArgs puts behind the parts of the board what is this machine's own.
-func (c *config) qemuArgs(r record, firmware string) []string {
+func (c *config) qemuArgs(r record, f firmware) []string {
 	dir := c.machineDir(r.Machine)
 	in := func(name string) string { return filepath.Join(dir, name) }
 	args := []string{
 		"-name", r.tag(),
 		"-pidfile", in(pidFile),
 		"-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
-		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + firmware,
+		"-drive", "if=pflash,unit=0,format=raw,readonly=on,file=" + f.code,
 		"-drive", "if=pflash,unit=1,format=raw,file=" + in(variablesFile),
 		"-drive", "if=none,format=qcow2,discard=unmap,file=" + in(systemFile) + ",id=" + board.SystemDrive,
 		"-drive", "if=none,format=raw,discard=unmap,file=" + in(dataFile) + ",id=" + board.DataDrive,
@@ -235,15 +236,16 @@ func (c *config) qemuArgs(r record, firmware string) []string {
 		"-chardev", fmt.Sprintf("socket,id=monitor,server=on,wait=off,fd=%d", secondExtra),
 		"-mon", "chardev=monitor,mode=control",
 	}
-	return slices.Concat(args, r.shape().Args(), c.Accel.args())
+	return slices.Concat(args, f.model.Args(r.shape()), c.Accel.args(f.model))
 }
 
-// args is how QEMU is told.
-func (a accelerator) args() []string {
-	if a == accelKVM {
-		return board.Virtualised()
+// args is how QEMU is told. A guest of another architecture than the host's is
+// emulated.
+func (a accelerator) args(m board.Model) []string {
+	if a == accelKVM && m.IsARM64() == (runtime.GOARCH == board.ARM64) {
+		return m.Virtualised()
 	}
-	return board.Emulated()
+	return m.Emulated()
 }
 
 // endTPM waits for the TPM of the last run, which ends with its QEMU.

@@ -139,6 +139,7 @@ type owned struct {
 // The programs that machines are made of.
 const (
 	programQEMU  = "qemu-system-x86_64"
+	programARM64 = "qemu-system-aarch64"
 	programSWTPM = "swtpm"
 )
 
@@ -169,6 +170,9 @@ func (c *config) scan() ([]owned, error) {
 // claim reads from a command line whose process it is.
 func (c *config) claim(args []string) (owned, bool) {
 	o := owned{program: filepath.Base(args[0])}
+	if o.program == programARM64 {
+		o.program = programQEMU
+	}
 	if o.program != programQEMU && o.program != programSWTPM {
 		return owned{}, false
 	}

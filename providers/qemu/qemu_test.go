@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -154,7 +155,7 @@ func exampleRecord() record {
 
 func TestProcessesAreKnownByTheirCommandLine(t *testing.T) {
 	c, r := exampleConfig(), exampleRecord()
-	for program, args := range map[string][]string{programQEMU: c.qemuArgs(r, "/firmware"), programSWTPM: c.swtpmArgs(r)} {
+	for program, args := range map[string][]string{programQEMU: c.qemuArgs(r, firmware{code: "/firmware"}), programSWTPM: c.swtpmArgs(r)} {
 		o, ok := c.claim(append([]string{"/usr/bin/" + program}, args...))
 		if !ok || o.program != program || o.machine != r.Machine || o.installation != r.Installation {
 			t.Errorf("%s was taken for %+v, %t", program, o, ok)
@@ -176,7 +177,7 @@ func TestProcessesAreKnownByTheirCommandLine(t *testing.T) {
 // The machine has nothing that would run before the release, and nobody but
 // this host can reach it.
 func TestMachineHasOnlyWhatItNeeds(t *testing.T) {
-	args := strings.Join(exampleConfig().qemuArgs(exampleRecord(), "/firmware"), " ")
+	args := strings.Join(exampleConfig().qemuArgs(exampleRecord(), firmware{code: "/firmware"}), " ")
 	for _, needed := range []string{
 		"-nodefaults", "-no-user-config", "romfile=", "hostfwd=tcp:127.0.0.1:20000-:443", "-sandbox on",
 		"serial=shed-system", "serial=shed-data", "serial=shed-config", "tpm-crb",
@@ -194,9 +195,9 @@ func TestMachineHasOnlyWhatItNeeds(t *testing.T) {
 // made from now on.
 func TestMachineKeepsItsShape(t *testing.T) {
 	c, r := exampleConfig(), exampleRecord()
-	before := c.qemuArgs(r, "/firmware")
+	before := c.qemuArgs(r, firmware{code: "/firmware"})
 	c.VCPUs, c.MemoryBytes = 7, 7<<30
-	if after := c.qemuArgs(r, "/firmware"); !slices.Equal(after, before) {
+	if after := c.qemuArgs(r, firmware{code: "/firmware"}); !slices.Equal(after, before) {
 		t.Errorf("%v became %v", before, after)
 	}
 }
@@ -360,7 +361,7 @@ func TestFirmwareIsTheReleases(t *testing.T) {
 	plain := providers.Image{Release: attest.ReleaseDigest{1}, Path: disk.Path, SHA256: disk.SHA256, Bytes: disk.Bytes}
 	own := plain
 	own.Release = attest.ReleaseDigest{2}
-	own.Firmware = &providers.Firmware{Code: file("code"), Variables: file("vars"), Shapes: []board.Shape{c.shape()}}
+	own.Firmware = &providers.Firmware{Code: file("code"), Variables: file("vars"), SecureBoot: true, Shapes: []board.Shape{c.shape()}}
 	altered := own
 	altered.Release = attest.ReleaseDigest{3}
 	altered.Firmware = &providers.Firmware{Code: own.Firmware.Code, Variables: file("vars"), Shapes: own.Firmware.Shapes}
@@ -375,15 +376,15 @@ func TestFirmwareIsTheReleases(t *testing.T) {
 	if err := p.EnsureImage(t.Context(), altered, nil); providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(fmt.Sprint(err), "firmware has sha256") {
 		t.Errorf("altered firmware: %v", err)
 	}
-	code, variables, err := c.firmware(plain.Release)
-	if code != "/host/firmware" || variables != "/host/variables" || err != nil {
-		t.Errorf("without firmware: %s, %s, %v", code, variables, err)
+	f, err := c.firmware(plain.Release)
+	if f.code != "/host/firmware" || f.variables != "/host/variables" || f.model.SecureBoot || err != nil {
+		t.Errorf("without firmware: %+v, %v", f, err)
 	}
-	code, variables, err = c.firmware(own.Release)
-	if err != nil {
-		t.Fatal(err)
+	f, err = c.firmware(own.Release)
+	if err != nil || !f.model.SecureBoot {
+		t.Fatalf("its own firmware: %+v, %v", f, err)
 	}
-	for path, want := range map[string]string{code: "code", variables: "vars"} {
+	for path, want := range map[string]string{f.code: "code", f.variables: "vars"} {
 		if got, err := os.ReadFile(path); string(got) != want || err != nil {
 			t.Errorf("%s holds %q, %v", path, got, err)
 		}
@@ -446,4 +447,46 @@ func TestDataLimit(t *testing.T) {
 	if err := p.promise(c, m, 1<<40); err != nil {
 		t.Errorf("without a limit: %v", err)
 	}
+}
+
+// An image for arm64 is taken where QEMU for it is there, and runs on its board.
+func TestArchitectureIsTheImages(t *testing.T) {
+	c := exampleConfig()
+	image := providers.Image{Release: attest.ReleaseDigest{1}, Architecture: board.ARM64, Firmware: &providers.Firmware{}}
+	for name, change := range map[string]func(*config, *providers.Image){
+		"apt-get install qemu-system-arm": func(c *config, _ *providers.Image) { c.tools.qemuARM64 = "" },
+		"brings no firmware":              func(_ *config, i *providers.Image) { i.Firmware = nil },
+		`is for "riscv64"`:                func(_ *config, i *providers.Image) { i.Architecture = "riscv64" },
+	} {
+		host, asked := *c, image
+		host.tools.qemuARM64 = "/usr/bin/" + programARM64
+		if err := host.checkArchitecture(asked); err != nil {
+			t.Fatal(err)
+		}
+		change(&host, &asked)
+		if err := host.checkArchitecture(asked); providers.CodeOf(err) != providers.CodeInvalid || !strings.Contains(fmt.Sprint(err), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	arm := board.Model{Architecture: board.ARM64}
+	r := exampleRecord()
+	args := c.qemuArgs(r, firmware{code: "/firmware", model: arm})
+	if text := strings.Join(args, " "); !strings.Contains(text, "-machine virt-") || !strings.Contains(text, "tpm-tis-device") {
+		t.Errorf("arguments %s", text)
+	}
+	if o, ok := c.claim(append([]string{"/usr/bin/" + programARM64}, args...)); !ok || o.program != programQEMU || o.machine != r.Machine {
+		t.Errorf("it was taken for %+v, %t", o, ok)
+	}
+	for accel, model := range map[accelerator]board.Model{accelKVM: {Architecture: otherArchitecture()}, accelTCG: {}} {
+		if got := accel.args(model); !slices.Equal(got, model.Emulated()) {
+			t.Errorf("%s for %+v: %q", accel, model, got)
+		}
+	}
+}
+
+func otherArchitecture() string {
+	if runtime.GOARCH == board.ARM64 {
+		return board.AMD64
+	}
+	return board.ARM64
 }

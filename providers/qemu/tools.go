@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"strings"
 
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -12,6 +13,16 @@ import (
 type tools struct {
 	qemu, qemuImg, swtpm, swtpmSetup, swtpmLocalCA string
 	firmware, variables                            string
+	// qemuARM64 is empty where the host has none: then it runs no such machine.
+	qemuARM64 string
+}
+
+// qemuFor is QEMU's program for a board.
+func (t tools) qemuFor(m board.Model) string {
+	if m.IsARM64() {
+		return t.qemuARM64
+	}
+	return t.qemu
 }
 
 const (
@@ -43,6 +54,9 @@ func findTools() (tools, error) {
 			continue
 		}
 		*program.path = path
+	}
+	if path, err := exec.LookPath(programARM64); err == nil {
+		t.qemuARM64 = path
 	}
 	t.firmware, t.variables = firmwarePath, variablesPath
 	for _, file := range []string{firmwarePath, variablesPath} {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"maps"
 	"testing"
 	"time"
 
@@ -76,6 +77,21 @@ func (t *target) releases() []attack {
 		t.under("no Secure Boot above tier software", reason{kind: attest.ErrRegisters, says: "pcr7"}, func(p *verifier.Policy) {
 			p.TrustAnchors[0].Tier = attest.TierHardware
 		}),
+		t.under("Secure Boot off on firmware that has it on", reason{kind: attest.ErrRegisters, differs: []string{"pcr7"}}, lockedFirmware),
+	}
+}
+
+// lockedFirmware has each release bring firmware with Secure Boot on, with which
+// this machine would show another register 7.
+func lockedFirmware(p *verifier.Policy) {
+	none := attest.Digest{}.String()
+	for digest, m := range p.Releases {
+		locked := *m
+		locked.Firmware = &release.Firmware{SecureBoot: true, Shapes: []release.Shape{{SHA256: map[string]string{"0": none, "1": none}}}}
+		on := release.Boot{SecureBoot: true, SHA256: maps.Clone(m.Boots[0].SHA256)}
+		on.SHA256["7"] = attest.Sum([]byte("keys")).String()
+		locked.Boots = []release.Boot{m.Boots[0], on}
+		p.Releases[digest] = &locked
 	}
 }
 

@@ -14,12 +14,14 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/toolshed-cloud/shed/attest/board"
 )
 
 // defaultState is the programs' own.
 const defaultState = ".shed"
 
-const usage = `usage: local [--state DIR] [--provider qemu|libvirt] up|down|clean|demo|bench-boot`
+const usage = `usage: local [--state DIR] [--provider qemu|libvirt] [--arch amd64|arm64] [--secure-boot=false] up|down|clean|demo|bench-boot`
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == confinedCommand {
@@ -28,10 +30,12 @@ func main() {
 	}
 	state := flag.String("state", "", "state directory (default .shed; demo and bench-boot make one of their own)")
 	provider := flag.String("provider", onQEMU, "what demo makes machines with: qemu, or libvirt on two daemons of its own")
+	architecture := flag.String("arch", board.AMD64, "what demo's machine is: amd64 or arm64, whose programs are in bin/arm64")
+	secureBoot := flag.Bool("secure-boot", true, "have machines start with Secure Boot on, by keys made for this run")
 	flag.Usage = func() { fmt.Fprintln(os.Stderr, usage) }
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, flag.Arg(0), *state, *provider)
+	err := run(ctx, flag.Arg(0), place{root: *state, architecture: *architecture, plain: !*secureBoot}, *provider)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "local: %v\n", err)
@@ -39,21 +43,25 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, command, state, provider string) error {
+// run does a command on a place like the one asked for.
+func run(ctx context.Context, command string, like place, provider string) error {
 	if provider != onQEMU && (provider != onLibvirt || command != "demo") {
 		return fmt.Errorf("--provider %s is none, or not for %s", provider, command)
 	}
+	if like.architecture != board.AMD64 && (like.architecture != board.ARM64 || command != "demo" || provider != onQEMU) {
+		return fmt.Errorf("--arch %s is none, or not for %s on %s", like.architecture, command, provider)
+	}
 	switch command {
 	case "up":
-		return withPlace(state, defaultState, func(p place) error { return up(ctx, p) })
+		return withPlace(like, defaultState, func(p place) error { return up(ctx, p) })
 	case "down":
-		return withPlace(state, defaultState, func(p place) error { return down(ctx, p) })
+		return withPlace(like, defaultState, func(p place) error { return down(ctx, p) })
 	case "clean":
-		return withPlace(state, defaultState, func(p place) error { return clean(ctx, p) })
+		return withPlace(like, defaultState, func(p place) error { return clean(ctx, p) })
 	case "demo":
-		return withFreshPlace(state, func(p place) error { return demo(ctx, p, provider) })
+		return withFreshPlace(like, func(p place) error { return demo(ctx, p, provider) })
 	case "bench-boot":
-		return withFreshPlace(state, func(p place) error { return benchBoot(ctx, p) })
+		return withFreshPlace(like, func(p place) error { return benchBoot(ctx, p) })
 	default:
 		return errors.New(usage)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/providers/libvirttest"
 )
 
@@ -18,33 +19,40 @@ type place struct {
 	root, runtime string
 	// bin holds the programs, cache what the image builder fetched.
 	bin, cache string
+	// architecture is that of the machines, board.AMD64 where it is empty.
+	architecture string
+	// plain leaves Secure Boot off.
+	plain bool
 	// hosts run libvirt; none where machines are QEMU's on this one.
 	hosts []*libvirttest.Host
 	// cloud is a provider of a test's own; nil for those.
 	cloud *backend
 }
 
-func withPlace(state, fallback string, f func(place) error) error {
-	p, err := newPlace(first(state, os.Getenv("SHED_STATE"), fallback))
+// withPlace lays out a place as the one it is to be like, whose root may be
+// empty.
+func withPlace(like place, fallback string, f func(place) error) error {
+	p, err := newPlace(first(like.root, os.Getenv("SHED_STATE"), fallback))
 	if err != nil {
 		return err
 	}
+	p.architecture, p.plain = like.architecture, like.plain
 	return f(p)
 }
 
 // withFreshPlace uses a directory that nothing else does, so that two runs side
 // by side do not meet. A state that was asked for must not be there yet.
-func withFreshPlace(state string, f func(place) error) error {
+func withFreshPlace(like place, f func(place) error) error {
 	var err error
-	if state == "" {
-		state, err = os.MkdirTemp("", "shed-local-")
+	if like.root == "" {
+		like.root, err = os.MkdirTemp("", "shed-local-")
 	} else {
-		err = os.Mkdir(state, 0o700)
+		err = os.Mkdir(like.root, 0o700)
 	}
 	if err != nil {
 		return fmt.Errorf("making the state directory: %w", err)
 	}
-	return withPlace(state, "", f)
+	return withPlace(like, "", f)
 }
 
 func newPlace(state string) (place, error) {
@@ -81,6 +89,14 @@ func (p place) in(elements ...string) string {
 
 func (p place) program(name string) string { return filepath.Join(p.bin, name) }
 
+// measured is a program that goes into the image.
+func (p place) measured(name string) string {
+	if p.architecture == board.ARM64 {
+		return filepath.Join(p.bin, p.architecture, name)
+	}
+	return p.program(name)
+}
+
 func (p place) config() string     { return p.in("control", "shed.yaml") }
 func (p place) release() string    { return p.in("releases", "dev") }
 func (p place) client() string     { return p.in("client") }
@@ -88,6 +104,9 @@ func (p place) provider() string   { return p.in("provider", "qemu") }
 func (p place) pidFile() string    { return p.in("run.pid") }
 func (p place) serveLog() string   { return p.in("control", "serve.log") }
 func (p place) releaseKey() string { return p.in("keys", "dev-release.key") }
+
+// secureBootKeys are those of the release's machines.
+func (p place) secureBootKeys() string { return p.in("keys", "secure-boot") }
 
 // make makes the directories, each for nobody else to read.
 func (p place) make() error {

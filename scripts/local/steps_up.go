@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,11 +80,25 @@ func complaint(stderr []byte) string {
 	return said
 }
 
-// buildRelease builds the image and signs it with a key for development that
-// is labelled so.
+// buildRelease builds the image, for machines with Secure Boot on unless it is a
+// plain place, and signs it with keys for development that are labelled so or
+// made for this run.
 func (p place) buildRelease(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, p.program("shed"), "image", "build", "--output", p.release(), "--cache", p.cache,
-		"--agent", p.program("shed-agent"), "--toolshed", p.program("toolshed"), "--shapes", localShape.String())
+	if p.plain {
+		return p.buildAndSign(ctx, p.release())
+	}
+	if err := p.shed(ctx, nil, "image", "keys", p.secureBootKeys()); err != nil {
+		return err
+	}
+	return p.buildAndSign(ctx, p.release(), "--secure-boot-keys", p.secureBootKeys())
+}
+
+// buildAndSign builds a release into a directory and signs it; with is for
+// building and for signing.
+func (p place) buildAndSign(ctx context.Context, dir string, with ...string) error {
+	cmd := exec.CommandContext(ctx, p.program("shed"), append([]string{"image", "build", "--output", dir, "--cache", p.cache,
+		"--arch", cmp.Or(p.architecture, board.AMD64), "--agent", p.measured("shed-agent"), "--toolshed", p.measured("toolshed"),
+		"--shapes", localShape.String()}, with...)...)
 	if interactive() {
 		fmt.Println()
 		cmd.Stderr = os.Stderr
@@ -91,8 +106,8 @@ func (p place) buildRelease(ctx context.Context) error {
 	if err := cmd.Run(); err != nil {
 		return err
 	}
-	return p.shed(ctx, nil, "image", "sign", "--key", p.releaseKey(), "--generate-key",
-		"--public-key", p.releasePublicKey(), p.release())
+	return p.shed(ctx, nil, append([]string{"image", "sign", "--key", p.releaseKey(), "--generate-key",
+		"--public-key", p.releasePublicKey(), dir}, with...)...)
 }
 
 // demoUser is who signs up.

@@ -117,7 +117,7 @@ func (w *world) swapSystemDisk(release string) (restore func()) {
 	return func() { w.must(os.Rename(system+".own", system)) }
 }
 
-// buildOther builds and signs another release with the same key.
+// buildOther builds and signs another release with the same keys.
 func (w *world) buildOther() string {
 	w.t.Helper()
 	dir := w.place.in("releases", "other")
@@ -125,8 +125,9 @@ func (w *world) buildOther() string {
 	w.must(err)
 	ours := place{root: built.dir}
 	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", cache, "--version", "0.0.1-other",
-		"--agent", w.place.program("shed-agent"), "--toolshed", w.place.program("toolshed"), "--shapes", localShape.String()))
-	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", ours.releaseKey(), dir))
+		"--agent", w.place.program("shed-agent"), "--toolshed", w.place.program("toolshed"), "--shapes", localShape.String(),
+		"--secure-boot-keys", ours.secureBootKeys()))
+	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", ours.releaseKey(), "--secure-boot-keys", ours.secureBootKeys(), dir))
 	return dir
 }
 

@@ -17,7 +17,7 @@ const driverPath = "DRIVER.EFI"
 // in register 2 alone. A machine that was ready and claimed loses its URL, and
 // its data stays closed.
 func TestVMDriver(t *testing.T) {
-	w := newWorld(t)
+	w := newPlainWorld(t)
 	w.start()
 	w.signUp("ada")
 	i := w.ready("ada")

@@ -12,7 +12,7 @@ const hostFirmware = "/usr/share/OVMF/OVMF_CODE_4M.fd"
 // before everything: each change shows in registers 0 and 1 alone, and such a
 // machine is caught before anything is routed to it.
 func TestVMAddedTable(t *testing.T) {
-	w := newWorld(t)
+	w := newPlainWorld(t)
 	table := w.place.in("ssdt.aml")
 	w.must(os.WriteFile(table, emptySSDT(), 0o600))
 	w.wrapQEMU("", "-acpitable", "file="+table)
@@ -23,7 +23,7 @@ func TestVMAddedTable(t *testing.T) {
 
 // The tables' maker is in each of them.
 func TestVMChangedTable(t *testing.T) {
-	w := newWorld(t)
+	w := newPlainWorld(t)
 	w.wrapQEMU("*,smm=off,*) argument=$argument,x-oem-id=OTHERS ;;")
 	w.start()
 	w.signUp("ada")
@@ -32,7 +32,7 @@ func TestVMChangedTable(t *testing.T) {
 
 // A machine with more memory than any that the release was built for.
 func TestVMAnotherShape(t *testing.T) {
-	w := newWorld(t)
+	w := newPlainWorld(t)
 	w.wrapQEMU("512) argument=640 ;;")
 	w.start()
 	w.signUp("ada")
@@ -42,7 +42,7 @@ func TestVMAnotherShape(t *testing.T) {
 // The host's firmware measures itself into 0, the tables nowhere, and says
 // otherwise than the release's that there are no keys.
 func TestVMAnotherFirmware(t *testing.T) {
-	w := newWorld(t)
+	w := newPlainWorld(t)
 	w.wrapQEMU("*/firmware.fd) argument=${argument%%file=*}file=" + hostFirmware + " ;;")
 	w.start()
 	w.signUp("ada")

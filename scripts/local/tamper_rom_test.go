@@ -14,7 +14,7 @@ const optionROM = "/usr/lib/ipxe/qemu/efi-virtio.rom"
 
 // An option ROM runs before the image and shows in register 2 alone.
 func TestVMOptionROM(t *testing.T) {
-	w := newWorld(t)
+	w := newPlainWorld(t)
 	w.fitOptionROM()
 	w.start()
 	w.signUp("ada")

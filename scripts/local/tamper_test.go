@@ -115,7 +115,7 @@ func TestVMAlteredByte(t *testing.T) {
 		{"payload", alterPayload, []string{"pcr4", "pcr9", "pcr11"}},
 	} {
 		t.Run(part.name, func(t *testing.T) {
-			w := newWorld(t)
+			w := newPlainWorld(t)
 			w.start()
 			w.importImage()
 			w.replaceImage(disk.File{Path: bootPath, Data: part.alter(t, w.image())})

@@ -43,12 +43,15 @@ func needVM(t *testing.T) {
 	}
 }
 
-// built are the programs and the signed release that all tests share. The
+// built are the programs and the signed releases that all tests share. The
 // programs have failpoints, which do nothing unless a test asks.
 var built struct {
 	once       sync.Once
 	dir, cache string
 	err        error
+	// plain builds the release without Secure Boot.
+	plain    sync.Once
+	plainErr error
 }
 
 // world is a control plane, its provider and an owner, of one test's own.
@@ -98,6 +101,30 @@ func newWorld(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	return w
+}
+
+// newPlainWorld is one whose release has firmware without Secure Boot: where a
+// test changes what is booted, registers alone must catch it. What the firmware
+// refuses with Secure Boot on, TestVMFirmwareRefuses shows.
+func newPlainWorld(t *testing.T) *world {
+	t.Helper()
+	w := newWorld(t)
+	plain := filepath.Join(built.dir, "releases", "plain")
+	built.plain.Do(func() {
+		p := w.place
+		p.root = built.dir
+		built.plainErr = p.buildAndSign(context.Background(), plain)
+	})
+	w.must(built.plainErr)
+	w.use(plain)
+	return w
+}
+
+// use has the world's release be one that was built into a directory.
+func (w *world) use(dir string) {
+	w.t.Helper()
+	w.must(os.Remove(w.place.release()))
+	w.must(os.Symlink(dir, w.place.release()))
 }
 
 // buildWorld builds the programs, an image of them and its signature.
@@ -277,7 +304,7 @@ func (w *world) processes(program string) []int {
 // nothingLeft fails the test where a process or a file of a machine is left.
 func (w *world) nothingLeft() {
 	w.t.Helper()
-	for _, program := range []string{"qemu-system-x86_64", "swtpm"} {
+	for _, program := range []string{"qemu-system-x86_64", "qemu-system-aarch64", "swtpm"} {
 		if pids := w.processes(program); len(pids) > 0 {
 			w.t.Errorf("%s still runs: %v", program, pids)
 		}
@@ -298,7 +325,7 @@ func (w *world) end() {
 		w.control.cmd.Process.Kill() //nolint:errcheck // it may have ended
 		<-w.control.ended
 	}
-	for _, program := range []string{"shed-provider-qemu", "qemu-system-x86_64", "swtpm"} {
+	for _, program := range []string{"shed-provider-qemu", "qemu-system-x86_64", "qemu-system-aarch64", "swtpm"} {
 		for _, pid := range w.processes(program) {
 			if p, err := os.FindProcess(pid); err == nil {
 				p.Kill() //nolint:errcheck // it may have ended

@@ -509,7 +509,9 @@ type EnsureImageRequest struct {
 	// Firmware is absent where the release leaves it to the provider.
 	Firmware *Firmware `protobuf:"bytes,5,opt,name=firmware,proto3" json:"firmware,omitempty"`
 	// Secure Boot's variables, for a cloud's firmware.
-	SecureBoot    []*Key `protobuf:"bytes,6,rep,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
+	SecureBoot []*Key `protobuf:"bytes,6,rep,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
+	// Architecture is "amd64" or "arm64".
+	Architecture  string `protobuf:"bytes,7,opt,name=architecture,proto3" json:"architecture,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +588,13 @@ func (x *EnsureImageRequest) GetSecureBoot() []*Key {
 	return nil
 }
 
+func (x *EnsureImageRequest) GetArchitecture() string {
+	if x != nil {
+		return x.Architecture
+	}
+	return ""
+}
+
 type Key struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -639,10 +648,13 @@ func (x *Key) GetFile() *File {
 }
 
 type Firmware struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Code          *File                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
-	Variables     *File                  `protobuf:"bytes,2,opt,name=variables,proto3" json:"variables,omitempty"`
-	Shapes        []*Shape               `protobuf:"bytes,3,rep,name=shapes,proto3" json:"shapes,omitempty"`
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	Code      *File                  `protobuf:"bytes,1,opt,name=code,proto3" json:"code,omitempty"`
+	Variables *File                  `protobuf:"bytes,2,opt,name=variables,proto3" json:"variables,omitempty"`
+	Shapes    []*Shape               `protobuf:"bytes,3,rep,name=shapes,proto3" json:"shapes,omitempty"`
+	// The variables have keys: the machine needs system management mode, in
+	// which alone they can be written.
+	SecureBoot    bool `protobuf:"varint,4,opt,name=secure_boot,json=secureBoot,proto3" json:"secure_boot,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -696,6 +708,13 @@ func (x *Firmware) GetShapes() []*Shape {
 		return x.Shapes
 	}
 	return nil
+}
+
+func (x *Firmware) GetSecureBoot() bool {
+	if x != nil {
+		return x.SecureBoot
+	}
+	return false
 }
 
 type File struct {
@@ -2292,7 +2311,7 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x0fmicros_per_hour\x18\x06 \x01(\x03R\rmicrosPerHour\x12\x1a\n" +
 	"\bcurrency\x18\a \x01(\tR\bcurrency\x127\n" +
 	"\tpriced_at\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\bpricedAt\x12\"\n" +
-	"\fconfidential\x18\t \x01(\tR\fconfidential\"\xe0\x01\n" +
+	"\fconfidential\x18\t \x01(\tR\fconfidential\"\x84\x02\n" +
 	"\x12EnsureImageRequest\x12\x18\n" +
 	"\arelease\x18\x01 \x01(\fR\arelease\x12\x12\n" +
 	"\x04path\x18\x02 \x01(\tR\x04path\x12\x16\n" +
@@ -2300,14 +2319,17 @@ const file_providers_plugin_pb_provider_proto_rawDesc = "" +
 	"\x05bytes\x18\x04 \x01(\x03R\x05bytes\x126\n" +
 	"\bfirmware\x18\x05 \x01(\v2\x1a.shed.provider.v2.FirmwareR\bfirmware\x126\n" +
 	"\vsecure_boot\x18\x06 \x03(\v2\x15.shed.provider.v2.KeyR\n" +
-	"secureBoot\"E\n" +
+	"secureBoot\x12\"\n" +
+	"\farchitecture\x18\a \x01(\tR\farchitecture\"E\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12*\n" +
-	"\x04file\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\x04file\"\x9d\x01\n" +
+	"\x04file\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\x04file\"\xbe\x01\n" +
 	"\bFirmware\x12*\n" +
 	"\x04code\x18\x01 \x01(\v2\x16.shed.provider.v2.FileR\x04code\x124\n" +
 	"\tvariables\x18\x02 \x01(\v2\x16.shed.provider.v2.FileR\tvariables\x12/\n" +
-	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v2.ShapeR\x06shapes\"H\n" +
+	"\x06shapes\x18\x03 \x03(\v2\x17.shed.provider.v2.ShapeR\x06shapes\x12\x1f\n" +
+	"\vsecure_boot\x18\x04 \x01(\bR\n" +
+	"secureBoot\"H\n" +
 	"\x04File\x12\x12\n" +
 	"\x04path\x18\x01 \x01(\tR\x04path\x12\x16\n" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +

@@ -191,7 +191,7 @@ func (g *guest) args(o Options) []string {
 	forward := func(address string, port int, to string) string {
 		return fmt.Sprintf("guestfwd=tcp:%s:%d-cmd:%s %s %s", address, port, o.Self, RelayCommand, to)
 	}
-	args := append(board.Emulated(),
+	args := append(board.Model{Architecture: board.AMD64}.Emulated(),
 		"-machine", "q35,smm=on,hpet=off,vmport=off", "-global", "driver=cfi.pflash01,property=secure,value=on", "-global", "ICH9-LPC.disable_s3=1",
 		"-smp", "1", "-m", "512", "-nodefaults", "-no-user-config", "-display", "none",
 		"-smbios", "type=1,manufacturer=Amazon EC2,product=m6a.large",

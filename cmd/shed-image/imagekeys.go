@@ -1,0 +1,105 @@
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/toolshed-cloud/shed/cmd/internal/cli"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
+	"github.com/toolshed-cloud/shed/imagebuild/uki"
+)
+
+const imageKeysLong = `keys makes the keys with which firmware tells your images from others, in DIR:
+PK, who owns the machine, KEK, who may change the lists, and db, whose signature
+an image needs. Each has NAME.key, for nobody else to read, NAME.crt and NAME.esl.
+Those that are there stay as they are, and none is ever overwritten: for another
+db under the same owner, move db.key, db.crt and db.esl away and run it again.
+
+  shed image build --secure-boot-keys DIR --output RELEASE
+  shed image sign --secure-boot-keys DIR --key KEY RELEASE
+
+build needs the .esl files alone, and sign db.key and those. Keep PK.key and
+KEK.key apart, offline: nothing here asks for them.
+
+--revoke IMAGE adds the hash of an EFI program to dbx.esl: releases that are
+built from then on have machines refuse it, whoever signed it. Another db or dbx
+is another register 7: a new release, which its owners approve as any other.`
+
+func newImageKeysCommand() *cobra.Command {
+	var revoke []string
+	cmd := &cobra.Command{
+		Use:   "keys DIR",
+		Short: "make the keys of Secure Boot: PK, KEK and db",
+		Long:  imageKeysLong,
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			made, err := secureboot.Generate(rand.Reader, args[0])
+			if err != nil {
+				return explainKeys(err)
+			}
+			for _, name := range revoke {
+				if err := revokeImage(args[0], name); err != nil {
+					return explainKeys(err)
+				}
+			}
+			return printKeys(cmd, args[0], made, revoke)
+		},
+	}
+	cmd.Flags().StringSliceVar(&revoke, "revoke", nil, "EFI programs whose hashes are added to dbx.esl")
+	return cmd
+}
+
+// maxProgram is above every image that a disk of ours holds.
+const maxProgram = 288 << 20
+
+func revokeImage(dir, name string) error {
+	info, err := os.Stat(name)
+	if err == nil && info.Size() > maxProgram {
+		return fmt.Errorf("%w: %s has %d bytes, at most %d", uki.ErrFormat, name, info.Size(), maxProgram)
+	}
+	image, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the image to revoke: %w", err)
+	}
+	return secureboot.Revoke(dir, image)
+}
+
+func explainKeys(err error) error {
+	switch {
+	case errors.Is(err, fs.ErrExist):
+		return cli.Hinted(err, "a key is never overwritten, and this one's .key is missing: put it back, or move its .crt and .esl away")
+	case errors.Is(err, fs.ErrNotExist):
+		return cli.NotFound(err)
+	case errors.Is(err, uki.ErrFormat):
+		return cli.Usage(err)
+	}
+	return err
+}
+
+func printKeys(cmd *cobra.Command, dir string, made, revoked []string) error {
+	if made == nil {
+		made = []string{}
+	}
+	if revoked == nil {
+		revoked = []string{}
+	}
+	text := "all keys were there already"
+	if len(made) > 0 {
+		text = "made " + strings.Join(made, ", ")
+	}
+	if len(revoked) > 0 {
+		text += ", and revoked " + strings.Join(revoked, ", ")
+	}
+	return cli.PrintResult(cmd, struct {
+		Keys    string   `json:"keys"`
+		Made    []string `json:"made"`
+		Revoked []string `json:"revoked"`
+	}{dir, made, revoked}, "%s: %s\n", filepath.Clean(dir), text)
+}

@@ -1,0 +1,113 @@
+package imagebuild
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
+	"github.com/toolshed-cloud/shed/imagebuild/uki"
+)
+
+// ErrSigning says that an image cannot be signed for Secure Boot, or a release
+// without such a signature not be given out.
+var ErrSigning = errors.New("image not signed for Secure Boot")
+
+// SignImage signs the image of a release that Build wrote for Secure Boot: it
+// attaches the signature to the image, on the disk too, and writes it beside
+// them, with a manifest that has it as an input. The same release and key give
+// the same bytes, also where it was signed before. archive, where not empty,
+// gets the signature as Build's gets the other inputs. Whoever signs the
+// manifest does so after this. Errors match ErrSigning or uki.ErrFormat, are
+// ParseManifest's or the files'.
+func SignImage(dir, archive string, signer *secureboot.Signer) error {
+	original, _, err := readRelease(dir)
+	if err != nil {
+		return err
+	}
+	m, err := release.ParseManifest(original)
+	if err != nil {
+		return err
+	}
+	if err := acceptedBy(m, signer); err != nil {
+		return err
+	}
+	signed, err := os.ReadFile(filepath.Join(dir, UKIName))
+	if err != nil {
+		return fmt.Errorf("reading the image: %w", err)
+	}
+	if attest.Sum(signed) != m.UKI.SHA256 {
+		return fmt.Errorf("%w: %s is not the one whose digest the manifest states", ErrSigning, UKIName)
+	}
+	bare, err := uki.Detach(signed)
+	if err != nil {
+		return err
+	}
+	signature, err := signer.Sign(bare)
+	if err != nil {
+		return err
+	}
+	if signed, err = uki.Attach(bare, signature); err != nil {
+		return err
+	}
+	if err := (&builder{Options: Options{Archive: archive}}).keep(attest.Sum(signature), signature); err != nil {
+		return err
+	}
+	return rewrite(dir, m, signed, signature)
+}
+
+// acceptedBy refuses a release that is not for the key: register 7 in its
+// manifest is that of other ones.
+func acceptedBy(m *release.Manifest, signer *secureboot.Signer) error {
+	n := slices.IndexFunc(m.Inputs, func(in release.Input) bool { return in.Name == "db.esl" })
+	if n < 0 {
+		return fmt.Errorf("%w: the release was built without keys", ErrSigning)
+	}
+	if db := signer.DB(); m.Inputs[n].SHA256 != attest.Sum(db) {
+		return fmt.Errorf("%w: the release was built with another db.esl than this key's", ErrSigning)
+	}
+	return nil
+}
+
+// rewrite removes the manifest first, so that none ever stands beside files that
+// it does not describe.
+func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
+	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
+		return fmt.Errorf("removing the earlier manifest: %w", err)
+	}
+	for name, data := range map[string][]byte{UKIName: image, SignatureName: signature} {
+		if err := statefile.Write(filepath.Join(dir, name), 0o644, data); err != nil {
+			return err
+		}
+	}
+	var err error
+	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), m.Architecture, image); err != nil {
+		return err
+	}
+	m.UKI = fileOf(UKIName, image)
+	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
+	m.Inputs = append(m.Inputs, release.Input{Name: SignatureName, SHA256: attest.Sum(signature), Bytes: int64(len(signature))})
+	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
+	encoded, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return statefile.Write(filepath.Join(dir, ManifestName), 0o644, encoded)
+}
+
+// CheckSigned refuses a release whose machines would not start its image: those
+// with Secure Boot on, where the image has no signature. The error matches
+// ErrSigning.
+func CheckSigned(m *release.Manifest) error {
+	signed := slices.ContainsFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
+	if m.SecureBootOnly() && !signed {
+		return fmt.Errorf("%w: its machines start with Secure Boot on and would refuse it", ErrSigning)
+	}
+	return nil
+}
