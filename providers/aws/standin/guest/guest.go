@@ -72,9 +72,13 @@ func New(o Options) *Guests { return &Guests{o: o, guests: map[string]*guest{}} 
 
 type guest struct {
 	standin.Instance
-	dir       string
-	key       []byte
-	imds      *imds
+	dir  string
+	key  []byte
+	imds *imds
+
+	// power lets one thing happen to it at a time.
+	power sync.Mutex
+	// processes are its TPM and QEMU. Guarded by power.
 	processes []*exec.Cmd
 }
 
@@ -109,7 +113,10 @@ func (g *Guests) Launch(i standin.Instance) (err error) {
 	if made.imds, err = serveMetadata(i.UserData); err != nil {
 		return err
 	}
-	if err := made.powerOn(g.o); err != nil {
+	made.power.Lock()
+	err = made.powerOn(g.o)
+	made.power.Unlock()
+	if err != nil {
 		return err
 	}
 	g.mu.Lock()
@@ -144,7 +151,7 @@ func (g *guest) disks() error {
 	return nil
 }
 
-// powerOn starts the TPM and then QEMU, which ends it.
+// powerOn starts the TPM and then QEMU, which ends it. The caller holds power.
 func (g *guest) powerOn(o Options) error {
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: g.in("tpm.sock"), Net: "unix"})
 	if err != nil {
@@ -214,7 +221,7 @@ func (g *guest) args(o Options) []string {
 // stopWait is how long a killed process may take to be gone.
 const stopWait = 10 * time.Second
 
-// powerOff cuts the power.
+// powerOff cuts the power. The caller holds power.
 func (g *guest) powerOff() error {
 	var errs []error
 	for _, cmd := range g.processes {
@@ -232,6 +239,8 @@ func (g *guest) powerOff() error {
 }
 
 func (g *guest) end() error {
+	g.power.Lock()
+	defer g.power.Unlock()
 	err := g.powerOff()
 	if g.imds != nil {
 		err = errors.Join(err, g.imds.server.Close())
@@ -257,6 +266,8 @@ func (g *Guests) Stop(instance string) error {
 	if err != nil {
 		return err
 	}
+	found.power.Lock()
+	defer found.power.Unlock()
 	return found.powerOff()
 }
 
@@ -266,6 +277,8 @@ func (g *Guests) Start(instance string) error {
 	if err != nil {
 		return err
 	}
+	found.power.Lock()
+	defer found.power.Unlock()
 	return errors.Join(found.powerOff(), found.powerOn(g.o))
 }
 
