@@ -9,7 +9,7 @@ import (
 )
 
 // volumeHeader is the header of a data disk as an attacker reads and writes it,
-// of package seal's form: magic, length, canonical CBOR.
+// of package seal's form: magic, length, canonical CBOR, SHA-256 of these.
 type volumeHeader struct {
 	Version        uint64        `cbor:"1,keyasint"`
 	Volume         [16]byte      `cbor:"2,keyasint"`
@@ -17,6 +17,7 @@ type volumeHeader struct {
 	Sealed         sealedKey     `cbor:"4,keyasint"`
 	Authorizations []byte        `cbor:"5,keyasint"`
 	Recovery       []byte        `cbor:"6,keyasint"`
+	Sequence       uint64        `cbor:"7,keyasint"`
 }
 
 // sealedKey is TPM2B_PUBLIC, TPM2B_PRIVATE, TPMS_CREATION_DATA and
@@ -50,6 +51,8 @@ func (o *owned) writeHeader(h volumeHeader) {
 	body, err := canon.Marshal(h)
 	o.must(err)
 	b := append(binary.BigEndian.AppendUint32([]byte(volumeMagic), uint32(len(body))), body...)
+	sum := attest.Sum(b)
+	b = append(b, sum[:]...)
 	disk, err := os.OpenFile(o.volume.Disk, os.O_RDWR, 0)
 	o.must(err)
 	defer disk.Close()
