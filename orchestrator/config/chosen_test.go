@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -52,7 +53,8 @@ func TestAContradictionOfTheChosenProviderIsRefused(t *testing.T) {
 		},
 	} {
 		_, _, err := config.Load(config.Sources{File: write(t, c.content), Env: none, Provider: "aws"})
-		if !errors.Is(err, config.ErrConfig) || !strings.Contains(err.Error(), "contradicts --provider aws") || !strings.Contains(err.Error(), c.says) {
+		said := fmt.Sprint(err)
+		if !errors.Is(err, config.ErrConfig) || !strings.Contains(said, "contradicts --provider aws") || !strings.Contains(said, c.says) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
