@@ -66,6 +66,9 @@ func (p *Provider) beginDelete(c *config, m *machine) *task {
 		if err := c.endStrays(ctx, r.Machine); err != nil {
 			return err
 		}
+		if err := c.removeGroup(ctx, r.Machine); err != nil {
+			return err
+		}
 		if r.KeepData {
 			if err := c.keepData(r); err != nil {
 				return fmt.Errorf("keeping the data disk: %w", err)
@@ -133,7 +136,7 @@ func (c *config) deleteLeftovers(ctx context.Context, id providers.MachineID, ke
 	if err := c.endStrays(ctx, id); err != nil {
 		return err
 	}
-	if err := removeFile(c.socket(id)); err != nil {
+	if err := errors.Join(c.removeGroup(ctx, id), removeFile(c.socket(id))); err != nil {
 		return err
 	}
 	if keepData {

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -128,13 +127,20 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	if err := boundLog(filepath.Join(dir, consoleFile)); err != nil {
 		return nil, err
 	}
+	group, err := c.openGroup(r)
+	if err != nil {
+		return nil, err
+	}
+	if group != nil {
+		defer group.Close()
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	swtpm, _, err := m.start(exec.Command(c.tools.swtpm, c.swtpmArgs(r)...), filepath.Join(dir, swtpmLogFile), tpmEnd)
+	swtpm, _, err := m.start(group, exec.Command(c.tools.swtpm, c.swtpmArgs(r)...), filepath.Join(dir, swtpmLogFile), tpmEnd)
 	if err != nil {
 		return nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, ended, err := m.start(exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
+	qemu, ended, err := m.start(group, exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
@@ -148,7 +154,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 
 // start runs a program in a session of its own, so that neither the plugin's
 // end nor a terminal's signals reach it. The caller holds m.mu.
-func (m *machine) start(cmd *exec.Cmd, logPath string, extra ...*os.File) (*proc.Process, <-chan struct{}, error) {
+func (m *machine) start(group *os.File, cmd *exec.Cmd, logPath string, extra ...*os.File) (*proc.Process, <-chan struct{}, error) {
 	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, nil, err
@@ -158,7 +164,7 @@ func (m *machine) start(cmd *exec.Cmd, logPath string, extra ...*os.File) (*proc
 	cmd.ExtraFiles = extra
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/usr/bin:/bin"}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.SysProcAttr = process(group)
 	if err := cmd.Start(); err != nil {
 		return nil, nil, err
 	}

@@ -1,10 +1,8 @@
 package qemu_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -35,16 +33,10 @@ func (s *site) inNamespace(t *testing.T, more map[string]any) (name string) {
 	name = fmt.Sprintf("shed-test-%d-%d", os.Getpid(), time.Now().UnixNano())
 	run(t, "ip", "netns", "add", name)
 	t.Cleanup(func() { run(t, "ip", "netns", "del", name) })
-	var settings map[string]any
-	if err := json.Unmarshal(s.settings, &settings); err != nil {
-		t.Fatal(err)
+	for key, value := range more {
+		s.with(t, key, value)
 	}
-	maps.Copy(settings, more)
-	settings["network"] = map[string]any{"namespace": name, "range": "10.78.0.0/29", "gateway": "10.78.0.1"}
-	var err error
-	if s.settings, err = json.Marshal(settings); err != nil {
-		t.Fatal(err)
-	}
+	s.with(t, "network", map[string]any{"namespace": name, "range": "10.78.0.0/29", "gateway": "10.78.0.1"})
 	return name
 }
 

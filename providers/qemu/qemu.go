@@ -199,6 +199,9 @@ func newConfig(raw []byte) (*config, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.limitsReady(); err != nil {
+		return nil, err
+	}
 	if n := s.Network; n != nil {
 		if err := n.Ready(); err != nil {
 			e := providers.Errorf(providers.CodeInvalid, "settings: %s", err)

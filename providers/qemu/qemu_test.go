@@ -33,6 +33,7 @@ func TestSettingsNameWhatIsWrong(t *testing.T) {
 		"port_first":   80,
 		"port_last":    19999,
 		"network":      map[string]any{"namespace": "../n", "range": "10.7.0.0/24", "gateway": "10.7.0.1"},
+		"limits":       map[string]any{"cgroup": "relative"},
 		"other":        1,
 	} {
 		settings := map[string]any{field: value}

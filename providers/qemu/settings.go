@@ -56,6 +56,9 @@ type settings struct {
 	// Network is where machines made from now on get an address of; nil for
 	// QEMU's own network, and a port on loopback.
 	Network *tap.Network `json:"network"`
+	// Limits bound the processes of machines that are started from now on; nil
+	// for no bounds.
+	Limits *limits `json:"limits"`
 }
 
 func parseSettings(b []byte) (settings, error) {
@@ -106,6 +109,8 @@ func (s settings) check() error {
 		return fmt.Errorf("machine_limit is %d", s.MachineLimit)
 	case s.Network != nil && s.Network.Check() != nil:
 		return s.Network.Check()
+	case s.Limits != nil && s.Limits.check() != nil:
+		return s.Limits.check()
 	case s.PortFirst < 1024 || s.PortLast > 65535 || s.PortFirst > s.PortLast:
 		return fmt.Errorf("port_first to port_last is %d to %d, want a range within 1024 to 65535", s.PortFirst, s.PortLast)
 	}

@@ -16,8 +16,10 @@ const blockBytes = 512 << 10
 
 // snapshot is one that is written by EBS direct.
 type snapshot struct {
-	size      string
-	blocks    map[int][]byte
+	size   string
+	blocks map[int][]byte
+	// sums are those of the blocks, as they were checked when they were put.
+	sums      map[int][sha256.Size]byte
 	completed bool
 }
 
@@ -92,7 +94,7 @@ func (c *Cloud) startSnapshot(in *call) (answer, *refusal) {
 	out.body = body
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.snapshots[id] = &snapshot{size: strconv.FormatInt(asked.VolumeSize, 10), blocks: map[int][]byte{}}
+	c.snapshots[id] = &snapshot{size: strconv.FormatInt(asked.VolumeSize, 10), blocks: map[int][]byte{}, sums: map[int][sha256.Size]byte{}}
 	c.tokens[name] = token{string(in.body), out}
 	return out, nil
 }
@@ -126,7 +128,7 @@ func (c *Cloud) putBlock(in *call, id, index string) (answer, *refusal) {
 	c.mu.Lock()
 	s, refused := c.pending(id)
 	if refused == nil {
-		s.blocks[n] = in.body
+		s.blocks[n], s.sums[n] = in.body, sum
 	}
 	c.mu.Unlock()
 	if refused != nil {
@@ -161,7 +163,7 @@ func (s *snapshot) check(h http.Header) *refusal {
 	slices.Sort(indexes)
 	all := sha256.New()
 	for _, i := range indexes {
-		sum := sha256.Sum256(s.blocks[i])
+		sum := s.sums[i]
 		all.Write(sum[:])
 	}
 	switch {
