@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -55,7 +57,7 @@ func (r *Reconciler) sweep(ctx context.Context, name string, provider providers.
 		return err
 	}
 	found := make(map[providers.MachineID]bool)
-	for _, id := range listed {
+	for _, id := range slices.Sorted(maps.Keys(listed)) {
 		kind, i, err := r.ownership(ctx, name, id)
 		if err != nil {
 			return err
@@ -68,7 +70,7 @@ func (r *Reconciler) sweep(ctx context.Context, name string, provider providers.
 			}
 		case unknown:
 			r.Logger.Warn("the provider lists a machine of this installation that the store has never heard of",
-				zap.String("provider", name), zap.String("machine", string(id)))
+				zap.String("provider", name), zap.String("machine", string(id)), zap.Strings("resources", named(listed[id])))
 		}
 	}
 	r.mu.Lock()
@@ -81,10 +83,9 @@ func (r *Reconciler) sweep(ctx context.Context, name string, provider providers.
 	return nil
 }
 
-// listed are the machines that any resource at the provider belongs to.
-func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) ([]providers.MachineID, error) {
-	var ids []providers.MachineID
-	seen := make(map[providers.MachineID]bool)
+// listed are the resources at the provider, by the machines that they belong to.
+func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) (map[providers.MachineID][]providers.Resource, error) {
+	all := make(map[providers.MachineID][]providers.Resource)
 	page := ""
 	for range maxPages {
 		p, err := provider.List(ctx, r.Policy.Installation, page)
@@ -93,17 +94,13 @@ func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) ([
 		}
 		for _, resource := range p.Resources {
 			if resource.Machine == "" {
-				r.Logger.Warn("the provider lists a resource that belongs to no machine",
-					zap.String("kind", string(resource.Kind)), zap.String("resource", resource.ID))
+				r.Logger.Warn("the provider lists a resource that belongs to no machine", zap.Strings("resources", named([]providers.Resource{resource})))
 				continue
 			}
-			if !seen[resource.Machine] {
-				seen[resource.Machine] = true
-				ids = append(ids, resource.Machine)
-			}
+			all[resource.Machine] = append(all[resource.Machine], resource)
 		}
 		if p.Next == "" {
-			return ids, nil
+			return all, nil
 		}
 		page = p.Next
 	}

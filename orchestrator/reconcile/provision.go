@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 
+	"go.uber.org/zap"
+
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/orchestrator"
@@ -234,7 +236,22 @@ func (r *Reconciler) created(ctx context.Context, t *step, m providers.Machine) 
 	// What it is to have is another's disk, which it gets while it is off.
 	t.Cycling = t.DataOf != ""
 	t.enter(orchestrator.StateBooting, "the provider has accepted it")
+	r.Logger.Info("the provider has the machine", zap.String("instance", string(t.ID)), zap.String("machine", string(t.Machine)),
+		zap.Time("created_at", m.CreatedAt), zap.Strings("resources", named(m.Resources)))
 	return nil
+}
+
+// named are resources as an operator finds them in the cloud's own console.
+func named(all []providers.Resource) []string {
+	names := make([]string, 0, len(all))
+	for _, r := range all {
+		name := fmt.Sprintf("%s %s", r.Kind, r.ID)
+		if r.Bytes > 0 {
+			name += fmt.Sprintf(" of %d bytes", r.Bytes)
+		}
+		names = append(names, name)
+	}
+	return names
 }
 
 // another refuses a provider's answer about a machine that is not the one that
