@@ -1,5 +1,7 @@
 // Command guest is the machine whose power is cut: as PID 1 it fills a data
-// volume as a toolshed does, or says what volumes hold after a cut.
+// volume as a toolshed does, or says what volumes hold after a cut. It also makes
+// and opens volumes of any size, and says how large they are and how long that
+// took.
 //
 // Invariants: the number of what was acknowledged goes to the disk itself, by no
 // flush of its own, so that the log has it in its place; each line that it
@@ -61,6 +63,10 @@ func run() error {
 			return record(context.Background(), n)
 		case task == "check":
 			return check(context.Background(), n)
+		case task == "make":
+			return makeVolume(context.Background())
+		case task == "open":
+			return openVolume()
 		}
 	}
 	return fmt.Errorf("the command line %q names no task", words)
