@@ -93,9 +93,12 @@ func volumeOf(left *channel.Left) Volume {
 	return Volume{Claim: left.Claim, Wrapped: attest.Sum(left.Wrapped)}
 }
 
-// RememberVolume keeps what is on a machine's disk, for the day when the machine
-// is lost. Errors are the file's.
+// RememberVolume keeps a volume that its machine vouches for, for the day when the
+// machine is lost. The error is ErrUnknownVolume for any other, or the file's.
 func (h ClientState) RememberVolume(left *channel.Left) error {
+	if !left.Vouched {
+		return ErrUnknownVolume
+	}
 	return h.change(func(a *accepted) {
 		if a.Volumes == nil {
 			a.Volumes = map[string]Volume{}
@@ -104,13 +107,14 @@ func (h ClientState) RememberVolume(left *channel.Left) error {
 	})
 }
 
-// KnowsVolume returns ErrUnknownVolume for what RememberVolume was never told.
+// KnowsVolume returns ErrUnknownVolume for what RememberVolume was never told and
+// no machine vouches for.
 func (h ClientState) KnowsVolume(left *channel.Left) error {
 	a, err := h.accepted()
 	if err != nil {
 		return err
 	}
-	if a.Volumes[volumeName(left)] != volumeOf(left) {
+	if !left.Vouched && a.Volumes[volumeName(left)] != volumeOf(left) {
 		return ErrUnknownVolume
 	}
 	return nil

@@ -82,12 +82,14 @@ func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, unknown 
 }
 
 // rememberVolume keeps what the owner needs on the day when the machine is lost.
+// What only stands on the disk, of a machine that waits for its owner, is no reason
+// to trust it later.
 func (c *relyingParty) rememberVolume(ctx context.Context, session *client.Session, keys client.Keys) error {
 	left, err := session.Left(ctx, keys)
 	if errors.Is(err, client.ErrNothingLeft) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || !left.Vouched {
 		return err
 	}
 	return c.state.RememberVolume(left)
