@@ -144,6 +144,46 @@ func TestRecoveryThatBreaksOff(t *testing.T) {
 	}
 }
 
+// A volume that the owner's key opens, and that does not mount, can be tried again
+// without a restart of the machine.
+func TestRecoveryThatDoesNotMount(t *testing.T) {
+	m, keys := replaced(t)
+	s := m.connect()
+	left, err := s.Left(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.data.broken = errors.New("the disk does not answer")
+	if err := s.Recover(t.Context(), keys, left); status(err) != http.StatusInternalServerError {
+		t.Fatal(err)
+	}
+	m.data.broken = nil
+	again := m.connect()
+	if left, err = again.Left(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := (client.ClientState{Dir: t.TempDir()}).KnowsVolume(left); err != nil {
+		t.Errorf("the machine does not vouch for the volume that it took over: %v", err)
+	}
+	if err := again.Recover(t.Context(), keys, left); err != nil {
+		t.Fatal(err)
+	}
+	if m.Awaiting() {
+		t.Error("the data still waits")
+	}
+}
+
+// A machine whose key opened the volume does not ask its owner for the key: what
+// does not mount, or does not start, no key mends.
+func TestVolumeThatDoesNotMountAwaitsNobody(t *testing.T) {
+	m, _, _ := claimed(t)
+	m.broken = errors.New("bad superblock")
+	m.reboot()
+	if m.Awaiting() {
+		t.Error("it asks for a key that it has")
+	}
+}
+
 // A machine without anything on its disk has nothing to recover, and one with
 // something else does not touch it.
 func TestNothingToRecover(t *testing.T) {
