@@ -233,7 +233,7 @@ func TestHeaderThatTheHostPlants(t *testing.T) {
 		t.Fatalf("%+v, %v", left, err)
 	}
 	state := client.ClientState{Dir: t.TempDir()}
-	for name, err := range map[string]error{"remembered": state.RememberVolume(left), "known": state.KnowsVolume(left)} {
+	for name, err := range map[string]error{"remembered": state.RememberVolume(left, s.Result.Tiers), "known": state.KnowsVolume(left)} {
 		if !errors.Is(err, client.ErrUnknownVolume) {
 			t.Errorf("%s: %v", name, err)
 		}
