@@ -30,7 +30,7 @@ your data again too on your own machine whose TPM no longer does, for example
 under another firmware. What was written last on the disk is what you get: who
 runs the machine may have put an older copy there.
 
-The volume has to be one that this client has seen, at claim or verify: a disk
+The volume has to be one that this client has seen, at claim or recover: a disk
 that somebody else has made could have a key that they know. --unknown-volume
 takes it all the same. And the machine has to show no less than the one that had
 the data: who runs a lesser one may learn the key. --lower-tier takes it all the
