@@ -134,12 +134,14 @@ func (m *Machine) OpenData(ctx context.Context) error {
 	if err := m.tpm.Extend(attest.RegisterClaim, state.Claim.Digest()); err != nil {
 		return err
 	}
-	if openErr == nil {
-		openErr = m.startOn(path)
-	}
 	if openErr != nil {
 		m.log.Error("the owner's data stays closed", zap.Error(openErr))
 		m.await(state)
+		return nil
+	}
+	// What does not mount, or does not start, waits for no key.
+	if err := m.startOn(path); err != nil {
+		m.log.Error("nothing runs on the owner's data", zap.Error(err))
 	}
 	return nil
 }
@@ -167,7 +169,9 @@ func (m *Machine) startOn(device string) error {
 }
 
 // Close stops the payload and closes its data.
-func (m *Machine) Close() error {
+func (m *Machine) Close() error { return m.closeData() }
+
+func (m *Machine) closeData() error {
 	m.payload.Stop()
 	if err := m.data.Unmount(); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -97,12 +98,24 @@ func (d *directory) Device(path string) error { d.mounted = append(d.mounted, pa
 func (d *directory) Memory() error            { d.mounted = append(d.mounted, "memory"); return nil }
 func (d *directory) Unmount() error           { return nil }
 
-// plainMapper stands where device mapper is, for the same reason.
-type plainMapper struct{}
+// plainMapper stands where device mapper is, for the same reason, and like it
+// makes no mapping twice.
+type plainMapper struct{ mapped bool }
 
-func (plainMapper) Make(disk string, _ []byte) (string, error) { return disk, nil }
-func (plainMapper) Map(disk string, _ []byte) (string, error)  { return disk, nil }
-func (plainMapper) Unmap() error                               { return nil }
+func (p *plainMapper) Make(disk string, key []byte) (string, error) { return p.Map(disk, key) }
+
+func (p *plainMapper) Map(disk string, _ []byte) (string, error) {
+	if p.mapped {
+		return "", syscall.EBUSY
+	}
+	p.mapped = true
+	return disk, nil
+}
+
+func (p *plainMapper) Unmap() error {
+	p.mapped = false
+	return nil
+}
 
 // machine is the whole agent on a real software TPM, behind a real TLS port.
 type machine struct {
@@ -191,7 +204,7 @@ func (m *machine) boot() {
 	m.Machine = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
 		Volume: &seal.DataVolume{
-			Device: tpm, Mapper: plainMapper{}, Rand: rand.Reader, Disk: m.disk, Epoch: 1,
+			Device: tpm, Mapper: new(plainMapper), Rand: rand.Reader, Disk: m.disk, Epoch: 1,
 			Format: func(context.Context, string) error { return nil },
 		},
 	})

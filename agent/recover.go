@@ -97,6 +97,10 @@ func (m *Machine) takeOver(ctx context.Context, id seal.VolumeID, key []byte) er
 	if err != nil {
 		return err
 	}
+	// A try before this one may have come as far as the mapping.
+	if err := m.closeData(); err != nil {
+		return err
+	}
 	path, err := m.volume.Adopt(state, id, key)
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package agent_test
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"net/http"
 	"os"
@@ -142,6 +144,46 @@ func TestRecoveryThatBreaksOff(t *testing.T) {
 	}
 }
 
+// A volume that the owner's key opens, and that does not mount, can be tried again
+// without a restart of the machine.
+func TestRecoveryThatDoesNotMount(t *testing.T) {
+	m, keys := replaced(t)
+	s := m.connect()
+	left, err := s.Left(t.Context(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.data.broken = errors.New("the disk does not answer")
+	if err := s.Recover(t.Context(), keys, left); status(err) != http.StatusInternalServerError {
+		t.Fatal(err)
+	}
+	m.data.broken = nil
+	again := m.connect()
+	if left, err = again.Left(t.Context(), keys); err != nil {
+		t.Fatal(err)
+	}
+	if err := (client.ClientState{Dir: t.TempDir()}).KnowsVolume(left); err != nil {
+		t.Errorf("the machine does not vouch for the volume that it took over: %v", err)
+	}
+	if err := again.Recover(t.Context(), keys, left); err != nil {
+		t.Fatal(err)
+	}
+	if m.Awaiting() {
+		t.Error("the data still waits")
+	}
+}
+
+// A machine whose key opened the volume does not ask its owner for the key: what
+// does not mount, or does not start, no key mends.
+func TestVolumeThatDoesNotMountAwaitsNobody(t *testing.T) {
+	m, _, _ := claimed(t)
+	m.broken = errors.New("bad superblock")
+	m.reboot()
+	if m.Awaiting() {
+		t.Error("it asks for a key that it has")
+	}
+}
+
 // A machine without anything on its disk has nothing to recover, and one with
 // something else does not touch it.
 func TestNothingToRecover(t *testing.T) {
@@ -160,4 +202,66 @@ func TestNothingToRecover(t *testing.T) {
 	if m.Awaiting() {
 		t.Error("a foreign disk waits for an owner of ours")
 	}
+}
+
+// The host, which can write the disk at any time, has the owner's client remember
+// no volume but the one that the machine has opened: to a volume that the host has
+// made, and knows the key of, the owner would hand that key one day.
+func TestHeaderThatTheHostPlants(t *testing.T) {
+	m, keys, pin := claimed(t)
+	mine, err := m.connect().Left(t.Context(), keys)
+	if err != nil || !mine.Vouched {
+		t.Fatalf("%+v, %v", mine, err)
+	}
+	hosts, _, _ := claimed(t)
+	own, planted := readDisk(t, m.disk), readDisk(t, hosts.disk)
+	writeDisk(t, m.disk, planted)
+	if left, err := m.connect().Left(t.Context(), keys); err != nil || left.Volume != mine.Volume || left.Claim != mine.Claim {
+		t.Errorf("%+v, %v, want %+v", left, err, mine)
+	}
+	// Under the volume's own id the machine waits for its owner, who may ask.
+	writeDisk(t, m.disk, bytes.ReplaceAll(own, mine.Wrapped, bytes.Repeat([]byte{1}, len(mine.Wrapped))))
+	rehash(t, m.disk)
+	m.reboot()
+	s, err := m.trust().Connect(t.Context(), m.url, &pin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	left, err := s.Left(t.Context(), keys)
+	if err != nil || left.Vouched || bytes.Equal(left.Wrapped, mine.Wrapped) {
+		t.Fatalf("%+v, %v", left, err)
+	}
+	state := client.ClientState{Dir: t.TempDir()}
+	for name, err := range map[string]error{"remembered": state.RememberVolume(left, s.Result.Tiers), "known": state.KnowsVolume(left)} {
+		if !errors.Is(err, client.ErrUnknownVolume) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func readDisk(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func writeDisk(t *testing.T, path string, b []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// rehash makes a changed header whole again: the sum behind it is no secret.
+func rehash(t *testing.T, path string) {
+	t.Helper()
+	b := readDisk(t, path)
+	end := 12 + int(binary.BigEndian.Uint32(b[8:]))
+	sum := attest.Sum(b[:end])
+	copy(b[end:], sum[:])
+	writeDisk(t, path, b)
 }

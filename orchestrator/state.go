@@ -129,7 +129,7 @@ func (i *Instance) Retry(now time.Time, limits Limits) (Event, error) {
 		return Event{}, fmt.Errorf("instance %s is %s, neither failed nor quarantined: %w", i.ID, i.State, ErrConflict)
 	}
 	i.Repairs = 0
-	if !i.Created && i.DataOf != "" {
+	if i.DataOf != "" && (!i.Created || i.DataOf == i.Machine) {
 		return i.Enter(StateReplacing, reason, now, limits), nil
 	}
 	if !i.Created {
@@ -163,6 +163,8 @@ func (i *Instance) Restore(s providers.SnapshotID, now time.Time, limits Limits)
 		return Event{}, fmt.Errorf("instance %s is being deleted: %w", i.ID, ErrConflict)
 	case !i.Created || i.State == StateDeleted:
 		return Event{}, fmt.Errorf("instance %s has no machine yet: %w", i.ID, ErrConflict)
+	case i.DataOf != "":
+		return Event{}, fmt.Errorf("instance %s gets another machine: %w", i.ID, ErrConflict)
 	case i.Restoring != "" && i.Restoring != s:
 		return Event{}, fmt.Errorf("instance %s is being set back to another snapshot: %w", i.ID, ErrConflict)
 	}

@@ -35,7 +35,7 @@ func (d *Ingress) left(w http.ResponseWriter, _ *http.Request) {
 		refuse(w, http.StatusNotFound, "nothing-left", seal.ErrNothingLeft.Error())
 		return
 	}
-	b, err := canon.Marshal(channel.Left{Claim: left.Claim, Volume: left.Volume, Wrapped: left.Recovery})
+	b, err := canon.Marshal(channel.Left{Claim: left.Claim, Volume: left.Volume, Wrapped: left.Recovery, Vouched: left.Vouched})
 	if err != nil {
 		refuse(w, http.StatusInternalServerError, "data-disk", "what is on the data disk cannot be said")
 		return

@@ -49,7 +49,7 @@ type header struct {
 	// Recovery is data key and authorizations, encrypted to the claim's
 	// recovery recipient.
 	Recovery []byte `cbor:"6,keyasint"`
-	// Sequence counts the headers of the disk: the higher of two copies holds.
+	// Sequence counts the headers of the disk: the later of two copies holds.
 	Sequence uint64 `cbor:"7,keyasint"`
 }
 
@@ -118,11 +118,15 @@ func decodeHeader(b []byte) (header, error) {
 func readHeader(disk io.ReaderAt) (header, error) {
 	first, firstErr := readCopy(disk, 0)
 	second, secondErr := readCopy(disk, secondHeader)
-	if secondErr != nil || firstErr == nil && first.Sequence >= second.Sequence {
+	if secondErr != nil || firstErr == nil && !first.before(second) {
 		return first, firstErr
 	}
 	return second, secondErr
 }
+
+// before compares by the distance, so that the count may go round: the host, which
+// can write any, could else have a header that is never followed.
+func (h header) before(other header) bool { return int64(h.Sequence-other.Sequence) < 0 }
 
 func readCopy(disk io.ReaderAt, at int64) (header, error) {
 	b := make([]byte, headerBytes)

@@ -8,19 +8,31 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 )
 
-// Left is what a disk says of the volume on it that this machine cannot open.
-// Its owner makes sense of it; none of it is proof.
+// Left is the volume on a disk, as its owner has to know it on the day when the
+// machine is lost.
 type Left struct {
 	// Claim is the digest of the claim that the volume was made under.
 	Claim  attest.Digest
 	Volume VolumeID
 	// Recovery is the key, encrypted to that claim's recovery recipient.
 	Recovery []byte
+	// Vouched says that this machine has made or opened the volume since it
+	// booted. All else is the disk's word, which its host can write at any time.
+	Vouched bool
 }
 
-// Left is what is on the data disk; nil where no volume of ours is. Errors are
+func (h header) left() *Left { return &Left{Claim: h.Claim, Volume: h.Volume, Recovery: h.Recovery} }
+
+// Left is what this machine has opened, whatever the disk says by now, and
+// otherwise what is on the data disk; nil where no volume of ours is. Errors are
 // the disk's, and attest.ErrMalformed.
 func (v *DataVolume) Left() (*Left, error) {
+	v.mu.Lock()
+	vouched := v.vouched
+	v.mu.Unlock()
+	if vouched != nil {
+		return vouched, nil
+	}
 	disk, err := os.Open(v.Disk)
 	if err != nil {
 		return nil, fmt.Errorf("opening data disk: %w", err)
@@ -33,7 +45,7 @@ func (v *DataVolume) Left() (*Left, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Left{Claim: h.Claim, Volume: h.Volume, Recovery: h.Recovery}, nil
+	return h.left(), nil
 }
 
 // CheckKey returns ErrForeign where key is not that of the volume with this id
@@ -101,7 +113,7 @@ func (v *DataVolume) Adopt(s State, id VolumeID, key []byte) (string, error) {
 	if err := v.replaceHeader(h); err != nil {
 		return "", err
 	}
-	if err := v.own(s.Claim, id, auths); err != nil {
+	if err := v.own(s.Claim, h, auths); err != nil {
 		return "", err
 	}
 	path, err := v.Mapper.Map(v.Disk, key)

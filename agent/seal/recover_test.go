@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"crypto/ecdh"
 	"errors"
+	"math"
+	"os"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -197,5 +199,57 @@ func TestNothingLeft(t *testing.T) {
 	}
 	if _, err := m.volume.Adopt(State{}, VolumeID{}, nil); err == nil {
 		t.Error("an unclaimed machine takes a disk over")
+	}
+}
+
+// What the disk's host has made of the count of headers, which nothing
+// authenticates, the one that is written next is the one that holds.
+func TestHeaderAfterAnyCount(t *testing.T) {
+	for _, count := range []uint64{math.MaxUint64, math.MaxInt64} {
+		disk, left, key := lost(t)
+		h := readHeaderOf(t, disk)
+		h.Sequence = count
+		b, err := h.encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeAt(t, disk, b, 0)
+		writeAt(t, disk, b, secondHeader)
+		m := another(t, disk)
+		if err := m.commit(); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.adopt(left.Volume, key); err != nil {
+			t.Fatal(err)
+		}
+		m.reboot()
+		if _, err := m.openVolume(); err != nil {
+			t.Errorf("after header %d: %v", count, err)
+		}
+	}
+}
+
+func readHeaderOf(t *testing.T, disk string) header {
+	t.Helper()
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	h, err := readHeader(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func writeAt(t *testing.T, disk string, b []byte, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(disk, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = f.WriteAt(b, at); errors.Join(err, f.Close()) != nil {
+		t.Fatal(err)
 	}
 }

@@ -41,10 +41,12 @@ type DataVolume struct {
 	// is sealed to its registers too.
 	Firmware bool
 
-	// mu guards auths.
+	// mu guards auths and vouched.
 	mu sync.Mutex
 	// auths are the TPM's authorizations, once the volume is open.
 	auths authorizations
+	// vouched is what the header said when the volume was opened.
+	vouched *Left
 }
 
 // CheckBlank returns ErrNotBlank where a claim would destroy something.
@@ -147,7 +149,7 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := v.own(s.Claim, h.Volume, auths); err != nil {
+	if err := v.own(s.Claim, h, auths); err != nil {
 		return "", err
 	}
 	path, err := v.Mapper.Map(v.Disk, key)
@@ -159,13 +161,13 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 
 // own closes the TPM to other images. Whatever they may have put in the place
 // of what the claim wrote, as long as they could, is put right first.
-func (v *DataVolume) own(c *ownership.Claim, id VolumeID, auths authorizations) error {
+func (v *DataVolume) own(c *ownership.Claim, h header, auths authorizations) error {
 	err := v.Device.Do(func(device transport.TPM) error {
 		return takeOwnership(device, auths, func(device transport.TPM) error {
 			return errors.Join(
 				ensureNV(device, indexDocument, rewritable, c.Encode()),
 				ensureNV(device, indexEpoch, rewritable, encodeEpoch(v.Epoch)),
-				ensureLockedNV(device, indexVolume, id[:]),
+				ensureLockedNV(device, indexVolume, h.Volume[:]),
 			)
 		})
 	})
@@ -174,7 +176,8 @@ func (v *DataVolume) own(c *ownership.Claim, id VolumeID, auths authorizations) 
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.auths = auths
+	v.auths, v.vouched = auths, h.left()
+	v.vouched.Vouched = true
 	return nil
 }
 
@@ -237,7 +240,7 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if err := v.record(h.Volume); err != nil {
 		return "", errors.Join(err, v.Mapper.Unmap())
 	}
-	if err := v.own(s.Claim, h.Volume, auths); err != nil {
+	if err := v.own(s.Claim, h, auths); err != nil {
 		return "", errors.Join(err, v.Mapper.Unmap())
 	}
 	return path, nil

@@ -60,13 +60,16 @@ type ActivationRequest struct {
 	EncryptedSecret []byte `cbor:"2,keyasint"`
 }
 
-// Left is what stands on a machine's data disk. It proves nothing: who opens
-// Wrapped with the claim's recovery key and the context of the other two has the
-// volume's key, or one that whoever made the disk knows.
+// Left is the volume on a machine's data disk. Who opens Wrapped with the claim's
+// recovery key and the context of the other two has the volume's key; where it is
+// not vouched for, that is a key which whoever wrote the disk may know.
 type Left struct {
 	Claim   attest.Digest `cbor:"1,keyasint"`
 	Volume  [16]byte      `cbor:"2,keyasint"`
 	Wrapped []byte        `cbor:"3,keyasint"`
+	// Vouched says that the machine has made or opened this volume itself since
+	// it booted, so that it does not repeat what its host put on the disk.
+	Vouched bool `cbor:"4,keyasint,omitempty"`
 }
 
 // Recovery hands a machine the key of the volume on its disk, and with it the

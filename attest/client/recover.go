@@ -20,6 +20,8 @@ type Volume struct {
 	// Wrapped is the SHA-256 of its key as the machine wrapped it to the owner:
 	// what anybody else wrapped is another.
 	Wrapped attest.Digest `json:"wrapped"`
+	// Tiers are what the machine that had it has shown.
+	Tiers attest.Tiers `json:"tiers"`
 }
 
 var (
@@ -28,6 +30,9 @@ var (
 	// ErrUnknownVolume says that this client has never seen the volume:
 	// whoever made it may know the key that its owner is asked to hand over.
 	ErrUnknownVolume = fmt.Errorf("%w: this client has never seen the data on this machine", attest.ErrClaim)
+	// ErrLowerTier says that a machine shows less than the one that had the data:
+	// whoever runs it could be who the other one kept the key from.
+	ErrLowerTier = fmt.Errorf("%w: this machine shows less than the one that had the data", attest.ErrClaim)
 )
 
 // Left is what stands on the machine's data disk. The error is ErrNothingLeft
@@ -89,29 +94,59 @@ func (s *Session) Recover(ctx context.Context, keys Keys, left *channel.Left) er
 
 func volumeName(left *channel.Left) string { return hex.EncodeToString(left.Volume[:]) }
 
-func volumeOf(left *channel.Left) Volume {
-	return Volume{Claim: left.Claim, Wrapped: attest.Sum(left.Wrapped)}
-}
-
-// RememberVolume keeps what is on a machine's disk, for the day when the machine
-// is lost. Errors are the file's.
-func (h ClientState) RememberVolume(left *channel.Left) error {
+// RememberVolume keeps a volume that its machine vouches for, for the day when the
+// machine, of these tiers, is lost. The error is ErrUnknownVolume for any other, or
+// the file's.
+func (h ClientState) RememberVolume(left *channel.Left, tiers attest.Tiers) error {
+	if !left.Vouched {
+		return ErrUnknownVolume
+	}
 	return h.change(func(a *accepted) {
 		if a.Volumes == nil {
 			a.Volumes = map[string]Volume{}
 		}
-		a.Volumes[volumeName(left)] = volumeOf(left)
+		a.Volumes[volumeName(left)] = Volume{Claim: left.Claim, Wrapped: attest.Sum(left.Wrapped), Tiers: tiers}
 	})
 }
 
-// KnowsVolume returns ErrUnknownVolume for what RememberVolume was never told.
+// KnowsVolume returns ErrUnknownVolume for what RememberVolume was never told and
+// no machine vouches for.
 func (h ClientState) KnowsVolume(left *channel.Left) error {
-	a, err := h.accepted()
+	known, err := h.volume(left)
 	if err != nil {
 		return err
 	}
-	if a.Volumes[volumeName(left)] != volumeOf(left) {
+	if !left.Vouched && (known.Claim != left.Claim || known.Wrapped != attest.Sum(left.Wrapped)) {
 		return ErrUnknownVolume
 	}
 	return nil
+}
+
+// MayHaveVolume returns ErrLowerTier for a machine that shows less, in any of its
+// tiers, than the one did that the volume was remembered of, under whatever claim.
+// One that vouches for the volume has its key already.
+func (h ClientState) MayHaveVolume(left *channel.Left, shown attest.Tiers) error {
+	known, err := h.volume(left)
+	if err != nil || left.Vouched {
+		return err
+	}
+	for _, t := range []struct {
+		name      string
+		was, here attest.Tier
+	}{
+		{"memory", known.Tiers.Memory, shown.Memory},
+		{"identity", known.Tiers.Identity, shown.Identity},
+		{"storage", known.Tiers.Storage, shown.Storage},
+	} {
+		if t.here < t.was {
+			return fmt.Errorf("%w: %s %s, and it was %s", ErrLowerTier, t.name, t.here, t.was)
+		}
+	}
+	return nil
+}
+
+// volume is what was last remembered under a volume's id.
+func (h ClientState) volume(left *channel.Left) (Volume, error) {
+	a, err := h.accepted()
+	return a.Volumes[volumeName(left)], err
 }

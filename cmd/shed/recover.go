@@ -14,9 +14,12 @@ import (
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
+// recoverOptions are what is accepted beside what is safe.
+type recoverOptions struct{ unknownVolume, lowerTier bool }
+
 func newRecoverCommand() *cobra.Command {
 	var flags clientFlags
-	var unknown bool
+	var accept recoverOptions
 	cmd := &cobra.Command{
 		Use:   "recover URL",
 		Short: "get your data back on a machine that stands in for a lost one",
@@ -27,24 +30,27 @@ your data again too on your own machine whose TPM no longer does, for example
 under another firmware. What was written last on the disk is what you get: who
 runs the machine may have put an older copy there.
 
-The volume has to be one that this client has seen, at claim or verify: a disk
+The volume has to be one that this client has seen, at claim or recover: a disk
 that somebody else has made could have a key that they know. --unknown-volume
-takes it all the same.
+takes it all the same. And the machine has to show no less than the one that had
+the data: who runs a lesser one may learn the key. --lower-tier takes it all the
+same.
 ` + clientHelp + `
 
 Exits with 4 where the machine is refused, the volume is not yours, or none
 waits there.`,
 		Args: cobra.ExactArgs(1),
 		RunE: flags.run(func(c *relyingParty, ctx context.Context, cmd *cobra.Command) error {
-			return c.recover(ctx, cmd, unknown)
+			return c.recover(ctx, cmd, accept)
 		}),
 	}
-	cmd.Flags().BoolVar(&unknown, "unknown-volume", false, "take a volume that this client has never seen")
+	cmd.Flags().BoolVar(&accept.unknownVolume, "unknown-volume", false, "take a volume that this client has never seen")
+	cmd.Flags().BoolVar(&accept.lowerTier, "lower-tier", false, "take a machine that shows less than the one that had the data")
 	flags.register(cmd)
 	return cmd
 }
 
-func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, unknown bool) error {
+func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, accept recoverOptions) error {
 	keys, err := c.state.Keys(rand.Reader)
 	if err != nil {
 		return err
@@ -59,12 +65,8 @@ func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, unknown 
 	if err != nil {
 		return refusedByMachine(err)
 	}
-	err = c.state.KnowsVolume(left)
-	if unknown && errors.Is(err, client.ErrUnknownVolume) {
-		err = nil
-	}
-	if err != nil {
-		return cli.Hinted(err, "if the disk is yours and this client is new: shed recover --unknown-volume %s", c.machine)
+	if err := c.trusts(session, left, accept); err != nil {
+		return err
 	}
 	if err := session.Recover(ctx, keys, left); err != nil {
 		return refusedByMachine(err)
@@ -81,16 +83,32 @@ func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, unknown 
 	return showRecovery(cmd, c.machine.String(), session, left)
 }
 
+// trusts refuses a volume that the owner should not be given, or a machine that the
+// owner should not give it to.
+func (c *relyingParty) trusts(session *client.Session, left *channel.Left, accept recoverOptions) error {
+	err := c.state.KnowsVolume(left)
+	if err != nil && !(accept.unknownVolume && errors.Is(err, client.ErrUnknownVolume)) {
+		return cli.Hinted(err, "if the disk is yours and this client is new: shed recover --unknown-volume %s", c.machine)
+	}
+	err = c.state.MayHaveVolume(left, session.Result.Tiers)
+	if err != nil && !(accept.lowerTier && errors.Is(err, client.ErrLowerTier)) {
+		return cli.Hinted(err, "if you moved to such machines yourself: shed recover --lower-tier %s", c.machine)
+	}
+	return nil
+}
+
 // rememberVolume keeps what the owner needs on the day when the machine is lost.
+// What only stands on the disk, of a machine that waits for its owner, is no reason
+// to trust it later.
 func (c *relyingParty) rememberVolume(ctx context.Context, session *client.Session, keys client.Keys) error {
 	left, err := session.Left(ctx, keys)
 	if errors.Is(err, client.ErrNothingLeft) {
 		return nil
 	}
-	if err != nil {
+	if err != nil || !left.Vouched {
 		return err
 	}
-	return c.state.RememberVolume(left)
+	return c.state.RememberVolume(left, session.Result.Tiers)
 }
 
 func showRecovery(cmd *cobra.Command, url string, session *client.Session, left *channel.Left) error {

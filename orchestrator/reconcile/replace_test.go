@@ -192,3 +192,49 @@ func TestDataThatDoesNotOpen(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 }
+
+// A snapshot is of a machine's own disk: an instance whose machine is being
+// replaced is not set back meanwhile, and still gets its other machine.
+func TestRestoringWhileReplaced(t *testing.T) {
+	for looks := range 2 {
+		w, id, lost := toReplace(t)
+		if err := w.replace(id); err != nil {
+			t.Fatal(err)
+		}
+		for range looks {
+			w.look(id)
+		}
+		if w.instance(id).DataOf != lost {
+			t.Fatalf("after %d looks the disk is moved already", looks)
+		}
+		restore := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Restore("before", w.now, w.policy.Limits) }
+		if err := w.move(id, restore); !errors.Is(err, orchestrator.ErrConflict) {
+			t.Errorf("after %d looks: %v", looks, err)
+		}
+		w.reach(id, orchestrator.StateAwaitingOwner)
+	}
+}
+
+// What keeps a machine from being replaced is mended, and then it is.
+func TestReplacingIsTriedAgain(t *testing.T) {
+	w, id, lost := toReplace(t)
+	w.cloud.fail = func(call string) error {
+		if call == "Delete" {
+			return providers.Errorf(providers.CodeUnimplemented, "not like this")
+		}
+		return nil
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateFailed)
+	w.cloud.fail = nil
+	retry := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(w.now, w.policy.Limits) }
+	if err := w.move(id, retry); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateAwaitingOwner)
+	if i := w.instance(id); i.Machine == lost || i.DataOf != "" {
+		t.Errorf("%+v", i)
+	}
+}
