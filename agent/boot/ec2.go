@@ -82,7 +82,10 @@ var ErrManyDisks = errors.New("more than one disk could be it")
 // decides: fits may read a disk and must not write to it. The error is ErrNoDisk
 // where none has appeared within the limit, and ErrManyDisks where several fit.
 func FindVolume(fits func(device string) (bool, error), limit time.Duration) (string, error) {
-	root := os.DirFS("/")
+	return findVolume(os.DirFS("/"), fits, limit)
+}
+
+func findVolume(root fs.FS, fits func(device string) (bool, error), limit time.Duration) (string, error) {
 	for deadline := time.Now().Add(limit); ; {
 		all, settled, err := volumes(root)
 		if err != nil {
@@ -110,8 +113,11 @@ type volume struct{ device, serial string }
 var volumeID = regexp.MustCompile(`^vol[0-9a-f]{8,17}$`)
 
 // volumes are those that are there; settled says that no more are to come: every
-// NVMe controller has shown its disks.
+// NVMe controller had shown its disks before.
 func volumes(root fs.FS) (all []volume, settled bool, err error) {
+	if settled, err = shown(root); err != nil {
+		return nil, false, err
+	}
 	paths, err := fs.Glob(root, "sys/block/nvme*")
 	if err != nil {
 		return nil, false, fmt.Errorf("looking for volumes: %w", err)
@@ -123,17 +129,22 @@ func volumes(root fs.FS) (all []volume, settled bool, err error) {
 			all = append(all, volume{"/dev/" + path.Base(p), serial})
 		}
 	}
+	return all, settled, nil
+}
+
+// shown reports whether every NVMe controller shows a disk.
+func shown(root fs.FS) (bool, error) {
 	controllers, err := pciDevices(root, "", pciNVMe)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	for _, c := range controllers {
 		disks, err := fs.Glob(root, path.Join(c, "nvme/nvme*/nvme*n*"))
 		if err != nil || len(disks) == 0 {
-			return all, false, err
+			return false, err
 		}
 	}
-	return all, true, nil
+	return true, nil
 }
 
 func choose(all []volume, fits func(device string) (bool, error)) (string, error) {

@@ -19,7 +19,7 @@ import (
 type service struct {
 	userData string
 	// trouble are status codes for the first requests; 0 is a connection that is
-	// cut, 1 no answer at all.
+	// cut, 1 no answer at all, 2 a token that is too long, 200 what is asked for.
 	trouble []int
 	asked   []string
 }
@@ -35,18 +35,26 @@ func (s *service) RoundTrip(r *http.Request) (*http.Response, error) {
 		case 1:
 			<-r.Context().Done()
 			return nil, r.Context().Err()
+		case 2:
+			return answer(http.StatusOK, strings.Repeat("t", 1<<10+1)), nil
+		case http.StatusOK:
+			return s.serve(r), nil
 		}
 		return answer(code, "no"), nil
 	}
+	return s.serve(r), nil
+}
+
+func (s *service) serve(r *http.Request) *http.Response {
 	switch {
 	case r.Method == http.MethodPut && r.URL.Path == "/latest/api/token" && r.Header.Get("X-aws-ec2-metadata-token-ttl-seconds") == "60":
-		return answer(http.StatusOK, "a-token"), nil
+		return answer(http.StatusOK, "a-token")
 	case r.Header.Get("X-aws-ec2-metadata-token") != "a-token":
-		return answer(http.StatusUnauthorized, ""), nil
+		return answer(http.StatusUnauthorized, "")
 	case r.URL.Path != "/latest/user-data" || s.userData == "absent":
-		return answer(http.StatusNotFound, ""), nil
+		return answer(http.StatusNotFound, "")
 	}
-	return answer(http.StatusOK, s.userData), nil
+	return answer(http.StatusOK, s.userData)
 }
 
 func answer(code int, body string) *http.Response {
@@ -100,6 +108,34 @@ func TestTriesAgain(t *testing.T) {
 				t.Errorf("%s: asked %s", name, asked)
 			}
 		}
+	}
+}
+
+// A service that has a token to give and then fails passes too, and a token that
+// is too long is not kept.
+func TestTriesAgainFromTheToken(t *testing.T) {
+	for name, c := range map[string]struct {
+		trouble []int
+		asked   string
+	}{
+		"user data that fails":   {[]int{200, 500}, "PUT GET PUT GET"},
+		"a token without an end": {[]int{2}, "PUT PUT GET"},
+	} {
+		s := &service{userData: "u", trouble: c.trouble}
+		data, failures, _, err := read(t, s)
+		methods := make([]string, len(s.asked))
+		for i, asked := range s.asked {
+			methods[i], _, _ = strings.Cut(asked, " ")
+		}
+		if err != nil || string(data) != "u" || failures != 1 || strings.Join(methods, " ") != c.asked {
+			t.Errorf("%s: %q, %v after %d failures, asked %v", name, data, err, failures, methods)
+		}
+	}
+}
+
+func TestNoProxyIsAsked(t *testing.T) {
+	if imds.Transport().(*http.Transport).Proxy != nil {
+		t.Error("a proxy of the environment's is asked")
 	}
 }
 

@@ -95,7 +95,7 @@ func TestVouches(t *testing.T) {
 		if err != nil || ek.ID != attest.Sum(der) {
 			t.Fatalf("%s: %v", name, err)
 		}
-		for _, at := range []time.Time{now, now.AddDate(30, 0, 0)} {
+		for _, at := range []time.Time{now.Add(-30 * time.Minute), now, now.AddDate(30, 0, 0)} {
 			if _, err := ek.Path(nil, v.Anchor().Certificate, at); err != nil {
 				t.Errorf("%s at %s: %v", name, at, err)
 			}
@@ -133,6 +133,13 @@ func TestDoesNotVouch(t *testing.T) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
 			}
 		}
+	}
+	v := newVoucher(t, &cloud{keys: map[providers.MachineID][]byte{"m": named}})
+	if _, err := v.Vouch(t.Context(), "m", attest.Sum(named)); err != nil {
+		t.Fatal(err)
+	}
+	if certificate, err := v.Vouch(t.Context(), "m", attest.Sum(other)); !errors.Is(err, attest.ErrIdentity) || certificate != nil {
+		t.Errorf("another key than the one that is known: %v", err)
 	}
 	// An empty answer to what was never asked is no match for nothing shown.
 	if certificate, err := newVoucher(t, &cloud{}).Vouch(t.Context(), "m", attest.Digest{}); err == nil || certificate != nil {

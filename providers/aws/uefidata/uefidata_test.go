@@ -2,6 +2,7 @@ package uefidata_test
 
 import (
 	"bytes"
+	"compress/zlib"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -93,12 +94,78 @@ func TestDecodeRefuses(t *testing.T) {
 		"another version": spoilt(t, func(b []byte) []byte { b[12]++; return b }),
 		"cut off":         spoilt(t, func(b []byte) []byte { return b[:len(b)-9] }),
 		"no compression":  spoilt(t, func(b []byte) []byte { return append(b[:16], "variables"...) }),
-		"a bad checksum":  strings.Replace(whole, whole[40:44], "AAAA", 1),
+		"a bad checksum":  whole[:12] + "AAAA" + whole[16:],
 	} {
 		if all, err := uefidata.Decode(text, nil); !errors.Is(err, uefidata.ErrData) || all != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// packed is a text of bytes that may be no variables.
+func packed(t *testing.T, raw []byte) string {
+	t.Helper()
+	var b bytes.Buffer
+	w := zlib.NewWriter(&b)
+	if _, err := w.Write(raw); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return spoilt(t, func(head []byte) []byte { return append(head[:16], b.Bytes()...) })
+}
+
+// unpacked is the bytes of one variable with so much data, n times.
+func unpacked(n, data int) []byte {
+	var one []byte
+	one = append(binary.LittleEndian.AppendUint64(one, 1), 'n')
+	one = append(binary.LittleEndian.AppendUint64(one, uint64(data)), make([]byte, data)...)
+	one = append(one, make([]byte, 16+4)...)
+	return append(binary.LittleEndian.AppendUint64(nil, uint64(n)), bytes.Repeat(one, n)...)
+}
+
+// A small text can hold much: what is read has bounds of its own, and no bytes
+// but the variables'.
+func TestWhatIsPackedIsBounded(t *testing.T) {
+	const most = 1 << 20
+	fixed := len(unpacked(1, 0))
+	for name, c := range map[string]struct {
+		raw []byte
+		ok  bool
+	}{
+		"as many as there may be": {unpacked(1<<10, 0), true},
+		"one more":                {unpacked(1<<10+1, 0), false},
+		"as large as they may be": {unpacked(1, most-fixed), true},
+		"a byte more":             {unpacked(1, most-fixed+1), false},
+		"a byte behind them":      {append(unpacked(1, 0), 0), false},
+		"a byte is missing":       {unpacked(1, 0)[:fixed-1], false},
+		"a count of none":         {nil, false},
+		"more than there are":     {append([]byte{2}, unpacked(1, 0)[1:]...), false},
+		"a length that overflows": {append(unpacked(1, 0)[:8], bytes.Repeat([]byte{0xff}, 40)...), false},
+	} {
+		all, err := uefidata.Decode(packed(t, c.raw), nil)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, uefidata.ErrData) {
+			t.Errorf("%s: %d variables, %v", name, len(all), err)
+		}
+	}
+}
+
+// Bytes have one text: the bits behind the last byte are zero.
+func TestBitsBehindTheLastByte(t *testing.T) {
+	for n := range 3 {
+		text := encode(t, []uefidata.Variable{{Name: strings.Repeat("n", n+1)}})
+		body := strings.TrimRight(text, "=")
+		if body == text {
+			continue
+		}
+		last := body[len(body)-1] + 1 // The ones that end so have zero bits: another letter or digit follows.
+		if _, err := uefidata.Decode(body[:len(body)-1]+string(last)+text[len(body):], nil); !errors.Is(err, uefidata.ErrData) {
+			t.Errorf("%d: %v", n, err)
+		}
+		return
+	}
+	t.Error("no text ends in padding")
 }
 
 func FuzzDecode(f *testing.F) {

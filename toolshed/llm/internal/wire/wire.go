@@ -108,7 +108,12 @@ func (e *events) Read(p []byte) (int, error) {
 // answer is whole.
 func (e *events) next() error {
 	for e.lines.Scan() {
-		line := e.lines.Bytes()
+		line := bytes.TrimSpace(e.lines.Bytes())
+		if len(line) == 0 {
+			// The name of an event without data is no other's.
+			e.name = nil
+			continue
+		}
 		if name, ok := bytes.CutPrefix(line, []byte("event:")); ok {
 			e.name = bytes.Clone(bytes.TrimSpace(name))
 			continue

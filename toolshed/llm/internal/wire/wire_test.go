@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -45,6 +46,7 @@ func TestWhatClientsSee(t *testing.T) {
 		"OpenAI's":      {": wait\n\ndata: {\"a\":1}\n\n\n: wait\r\n\r\ndata:[DONE]\r\n\r\ndata: {\"b\":1}\n\n", "data: {\"a\":1}\n\ndata: [DONE]\n\n"},
 		"Anthropic's":   {"event: ping\ndata:\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\nevent: x\ndata: {}\n\n", "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"},
 		"no empty line": {"data: {\"a\":1}\ndata: {\"b\":2}\ndata: [DONE]\n", "data: {\"a\":1}\n\ndata: {\"b\":2}\n\ndata: [DONE]\n\n"},
+		"one name":      {"event: x\ndata: {}\n\ndata: {\"a\":1}\n\nevent: y\n\ndata: [DONE]\n\n", "event: x\ndata: {}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n"},
 		"no error":      {"data: {\"error\":null}\n\ndata: [DONE]\n\n", "data: {\"error\":null}\n\ndata: [DONE]\n\n"},
 	} {
 		if got, err := ask(t, c.answer); err != nil || got != c.want {
@@ -73,6 +75,20 @@ func TestWhatIsNoAnswer(t *testing.T) {
 		if !errors.As(Fault(t.Context(), err), &fault) || fault.Kind != c.kind || !strings.Contains(fault.Error(), c.said) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Whoever went away hears that they did, whatever the connection said of it.
+func TestFaultOfWhoWentAway(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	for _, err := range []error{errors.New("closed"), upstream.Breaks("cut off"), &upstream.RequestError{Field: "x", Err: errors.New("no")}} {
+		if got := Fault(ctx, err); !errors.Is(got, context.Canceled) {
+			t.Errorf("%v became %v", err, got)
+		}
+	}
+	if err := Fault(ctx, nil); err != nil {
+		t.Errorf("what was whole became %v", err)
 	}
 }
 
