@@ -122,8 +122,9 @@ func (h ClientState) KnowsVolume(left *channel.Left) error {
 	return nil
 }
 
-// MayHaveVolume returns ErrLowerTier for a machine that shows less, in any of its
-// tiers, than the one did that the volume was remembered of, under whatever claim.
+// MayHaveVolume returns ErrLowerTier for a machine that shows less of its memory or
+// its identity than the one did that the volume was remembered of, under whatever
+// claim. A machine without an owner has no data whose tier it could show.
 // One that vouches for the volume has its key already.
 func (h ClientState) MayHaveVolume(left *channel.Left, shown attest.Tiers) error {
 	known, err := h.volume(left)
@@ -136,7 +137,6 @@ func (h ClientState) MayHaveVolume(left *channel.Left, shown attest.Tiers) error
 	}{
 		{"memory", known.Tiers.Memory, shown.Memory},
 		{"identity", known.Tiers.Identity, shown.Identity},
-		{"storage", known.Tiers.Storage, shown.Storage},
 	} {
 		if t.here < t.was {
 			return fmt.Errorf("%w: %s %s, and it was %s", ErrLowerTier, t.name, t.here, t.was)
