@@ -81,7 +81,8 @@ func (r *Reconciler) sweep(ctx context.Context, name string, provider providers.
 	return nil
 }
 
-// listed are the machines that any resource at the provider belongs to.
+// listed are the machines that any resource at the provider belongs to, but for
+// snapshots.
 func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) ([]providers.MachineID, error) {
 	var ids []providers.MachineID
 	seen := make(map[providers.MachineID]bool)
@@ -92,6 +93,10 @@ func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) ([
 			return nil, fmt.Errorf("listing what the provider has: %w", err)
 		}
 		for _, resource := range p.Resources {
+			// A snapshot outlives its machine, and is deleted by whoever took it.
+			if resource.Kind == providers.ResourceSnapshot {
+				continue
+			}
 			if resource.Machine == "" {
 				r.Logger.Warn("the provider lists a resource that belongs to no machine",
 					zap.String("kind", string(resource.Kind)), zap.String("resource", resource.ID))

@@ -238,3 +238,32 @@ func TestReplacingIsTriedAgain(t *testing.T) {
 		t.Errorf("%+v", i)
 	}
 }
+
+// A snapshot of the machine before outlives it, and is nothing to clean up, however
+// often one looks.
+func TestSnapshotOfAReplacedMachineIsNoLeftover(t *testing.T) {
+	w, id, lost := toReplace(t)
+	if _, err := w.cloud.Provider.Snapshot(t.Context(), lost, providers.SnapshotID(strings.Repeat("s", 26))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateAwaitingOwner)
+	deleted := 0
+	w.cloud.fail = func(call string) error {
+		if call == "Delete" {
+			deleted++
+		}
+		return nil
+	}
+	for range 4 {
+		w.sleep(w.policy.OrphanGrace)
+		if err := w.rec.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if deleted != 0 {
+		t.Errorf("%d deletions of a machine that is gone", deleted)
+	}
+}
