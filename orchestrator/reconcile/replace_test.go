@@ -267,3 +267,28 @@ func TestSnapshotOfAReplacedMachineIsNoLeftover(t *testing.T) {
 		t.Errorf("%d deletions of a machine that is gone", deleted)
 	}
 }
+
+// A snapshot that is not of the machine, as one of the machine before, is refused
+// once: the instance fails, and a retry has it serve again.
+func TestSnapshotOfAnotherMachineIsNotRestored(t *testing.T) {
+	w, id, lost := toReplace(t)
+	before := providers.SnapshotID(strings.Repeat("s", 26))
+	if _, err := w.cloud.Provider.Snapshot(t.Context(), lost, before); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.locked = nil
+	w.reach(id, orchestrator.StateReady)
+	restore := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Restore(before, w.now, w.policy.Limits) }
+	if err := w.move(id, restore); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateFailed)
+	retry := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(w.now, w.policy.Limits) }
+	if err := w.move(id, retry); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateReady)
+}
