@@ -207,7 +207,9 @@ func TestRestoringWhileReplaced(t *testing.T) {
 		if w.instance(id).DataOf != lost {
 			t.Fatalf("after %d looks the disk is moved already", looks)
 		}
-		restore := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Restore("before", w.now, w.policy.Limits) }
+		restore := func(i *orchestrator.Instance) (orchestrator.Event, error) {
+			return i.Restore("before", w.now, w.policy.Limits)
+		}
 		if err := w.move(id, restore); !errors.Is(err, orchestrator.ErrConflict) {
 			t.Errorf("after %d looks: %v", looks, err)
 		}
@@ -243,7 +245,7 @@ func TestReplacingIsTriedAgain(t *testing.T) {
 // often one looks.
 func TestSnapshotOfAReplacedMachineIsNoLeftover(t *testing.T) {
 	w, id, lost := toReplace(t)
-	if _, err := w.cloud.Provider.Snapshot(t.Context(), lost, providers.SnapshotID(strings.Repeat("s", 26))); err != nil {
+	if _, err := w.cloud.Snapshot(t.Context(), lost, providers.SnapshotID(strings.Repeat("s", 26))); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.replace(id); err != nil {
@@ -273,7 +275,7 @@ func TestSnapshotOfAReplacedMachineIsNoLeftover(t *testing.T) {
 func TestSnapshotOfAnotherMachineIsNotRestored(t *testing.T) {
 	w, id, lost := toReplace(t)
 	before := providers.SnapshotID(strings.Repeat("s", 26))
-	if _, err := w.cloud.Provider.Snapshot(t.Context(), lost, before); err != nil {
+	if _, err := w.cloud.Snapshot(t.Context(), lost, before); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.replace(id); err != nil {
@@ -281,7 +283,9 @@ func TestSnapshotOfAnotherMachineIsNotRestored(t *testing.T) {
 	}
 	w.locked = nil
 	w.reach(id, orchestrator.StateReady)
-	restore := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Restore(before, w.now, w.policy.Limits) }
+	restore := func(i *orchestrator.Instance) (orchestrator.Event, error) {
+		return i.Restore(before, w.now, w.policy.Limits)
+	}
 	if err := w.move(id, restore); err != nil {
 		t.Fatal(err)
 	}
