@@ -49,6 +49,10 @@ func TestVolumeOfAMachineThatShowedMore(t *testing.T) {
 	if err := state.RememberVolume(left, had); err != nil {
 		t.Fatal(err)
 	}
+	// A host that withholds proofs for a while makes nothing of it.
+	if err := state.RememberVolume(left, attest.Tiers{Identity: attest.TierSoftware}); err != nil {
+		t.Fatal(err)
+	}
 	left.Vouched = false
 	for name, lower := range map[string]func(*attest.Tiers){
 		"memory":   func(s *attest.Tiers) { s.Memory = attest.TierNone },
