@@ -23,6 +23,7 @@ func TestFits(t *testing.T) {
 		"a file system's magic":   {1080, "\x53\xef", false},
 		"data behind a megabyte":  {payloadOffset + 7, "x", false},
 		"a header that is no one": {0, "SHEDVOL", false},
+		"a table kept at the end": {4<<20 - 512, "EFI PART", false},
 	} {
 		b := make([]byte, 4<<20)
 		copy(b[c.at:], c.bytes)

@@ -165,26 +165,38 @@ func writeHeader(disk *os.File, h header) error {
 
 // blankProbe is how much at the start of a disk has to be zero for it to count
 // as blank: the header's part and as much again, where every file system and
-// partition table begins.
-const blankProbe = 2 * payloadOffset
+// partition table begins. lastProbe is how much at its end: the second copy of a
+// partition table and what tells the members of an array are there.
+const (
+	blankProbe = 2 * payloadOffset
+	lastProbe  = 1 << 20
+)
 
 // minDiskBytes is what a header, a journal and the least file system take.
 const minDiskBytes = 16 << 20
 
-// blank reports whether nothing was ever written at the start of the disk.
-func blank(disk io.ReaderAt) (bool, error) { return blankFrom(disk, 0) }
+// blank reports whether nothing was ever written where a disk says what it is.
+func blank(disk *os.File) (bool, error) { return blankFrom(disk, 0) }
 
 // blankFrom is blank but for what stands before from.
-func blankFrom(disk io.ReaderAt, from int) (bool, error) {
-	b := make([]byte, blankProbe)
-	n, err := disk.ReadAt(b, 0)
-	if err != nil && !errors.Is(err, io.EOF) {
-		return false, fmt.Errorf("reading data disk: %w", err)
+func blankFrom(disk *os.File, from int64) (bool, error) {
+	size, err := disk.Seek(0, io.SeekEnd)
+	if err != nil {
+		return false, fmt.Errorf("measuring data disk: %w", err)
 	}
-	for _, c := range b[min(from, n):n] {
-		if c != 0 {
-			return false, nil
+	for _, part := range []struct{ from, to int64 }{{from, min(blankProbe, size)}, {max(from, size-lastProbe), size}} {
+		empty, err := zero(io.NewSectionReader(disk, part.from, part.to-part.from))
+		if err != nil || !empty {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+func zero(part io.Reader) (bool, error) {
+	b, err := io.ReadAll(part)
+	if err != nil {
+		return false, fmt.Errorf("reading data disk: %w", err)
+	}
+	return len(bytes.Trim(b, "\x00")) == 0, nil
 }

@@ -117,7 +117,7 @@ func (v *DataVolume) Open(ctx context.Context, s State) (string, error) {
 
 // unwritten is how much at the start of the disk may be something although no
 // header was ever there whole; negative where one was.
-func unwritten(err error) int {
+func unwritten(err error) int64 {
 	switch {
 	case errors.Is(err, errNoHeader):
 		return 0

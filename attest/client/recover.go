@@ -20,7 +20,7 @@ type Volume struct {
 	// Wrapped is the SHA-256 of its key as the machine wrapped it to the owner:
 	// what anybody else wrapped is another.
 	Wrapped attest.Digest `json:"wrapped"`
-	// Tiers are what the machine that had it has shown.
+	// Tiers are the most that machines which had it have shown.
 	Tiers attest.Tiers `json:"tiers"`
 }
 
@@ -105,7 +105,12 @@ func (h ClientState) RememberVolume(left *channel.Left, tiers attest.Tiers) erro
 		if a.Volumes == nil {
 			a.Volumes = map[string]Volume{}
 		}
-		a.Volumes[volumeName(left)] = Volume{Claim: left.Claim, Wrapped: attest.Sum(left.Wrapped), Tiers: tiers}
+		before := a.Volumes[volumeName(left)].Tiers
+		a.Volumes[volumeName(left)] = Volume{
+			Claim: left.Claim, Wrapped: attest.Sum(left.Wrapped), Tiers: attest.Tiers{
+				Memory: max(before.Memory, tiers.Memory), Identity: max(before.Identity, tiers.Identity),
+			},
+		}
 	})
 }
 
@@ -123,7 +128,7 @@ func (h ClientState) KnowsVolume(left *channel.Left) error {
 }
 
 // MayHaveVolume returns ErrLowerTier for a machine that shows less of its memory or
-// its identity than the one did that the volume was remembered of, under whatever
+// its identity than one did that the volume was remembered of, under whatever
 // claim. A machine without an owner has no data whose tier it could show.
 // One that vouches for the volume has its key already.
 func (h ClientState) MayHaveVolume(left *channel.Left, shown attest.Tiers) error {

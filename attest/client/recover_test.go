@@ -49,11 +49,14 @@ func TestVolumeOfAMachineThatShowedMore(t *testing.T) {
 	if err := state.RememberVolume(left, had); err != nil {
 		t.Fatal(err)
 	}
+	// A host that withholds proofs for a while makes nothing of it.
+	if err := state.RememberVolume(left, attest.Tiers{Identity: attest.TierSoftware}); err != nil {
+		t.Fatal(err)
+	}
 	left.Vouched = false
 	for name, lower := range map[string]func(*attest.Tiers){
 		"memory":   func(s *attest.Tiers) { s.Memory = attest.TierNone },
 		"identity": func(s *attest.Tiers) { s.Identity = attest.TierSoftware },
-		"storage":  func(s *attest.Tiers) { s.Storage = attest.TierSoftware },
 	} {
 		shown := had
 		lower(&shown)
@@ -66,9 +69,11 @@ func TestVolumeOfAMachineThatShowedMore(t *testing.T) {
 	if err := state.MayHaveVolume(&rewritten, attest.Tiers{Memory: attest.TierHardware}); !errors.Is(err, client.ErrLowerTier) {
 		t.Errorf("under another header: %v", err)
 	}
+	unclaimed := had
+	unclaimed.Storage = attest.TierNone
 	more := had
 	more.Identity = attest.TierHardware
-	for _, shown := range []attest.Tiers{had, more} {
+	for _, shown := range []attest.Tiers{had, unclaimed, more} {
 		if err := state.MayHaveVolume(left, shown); err != nil {
 			t.Error(err)
 		}

@@ -87,11 +87,17 @@ func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, accept r
 // owner should not give it to.
 func (c *relyingParty) trusts(session *client.Session, left *channel.Left, accept recoverOptions) error {
 	err := c.state.KnowsVolume(left)
-	if err != nil && !(accept.unknownVolume && errors.Is(err, client.ErrUnknownVolume)) {
+	if accept.unknownVolume && errors.Is(err, client.ErrUnknownVolume) {
+		err = nil
+	}
+	if err != nil {
 		return cli.Hinted(err, "if the disk is yours and this client is new: shed recover --unknown-volume %s", c.machine)
 	}
 	err = c.state.MayHaveVolume(left, session.Result.Tiers)
-	if err != nil && !(accept.lowerTier && errors.Is(err, client.ErrLowerTier)) {
+	if accept.lowerTier && errors.Is(err, client.ErrLowerTier) {
+		err = nil
+	}
+	if err != nil {
 		return cli.Hinted(err, "if you moved to such machines yourself: shed recover --lower-tier %s", c.machine)
 	}
 	return nil

@@ -75,11 +75,11 @@ func newOperator(t *testing.T) *operator {
 	return d
 }
 
-// provider is one that has consoles and makes snapshots.
+// provider is one that has consoles, makes snapshots and attaches kept disks.
 func provider() func(string) api.Provider {
 	cloud := memory.New(time.Now)
 	return func(string) api.Provider {
-		return api.Provider{Catalog: cloud, Info: memory.Describe(), Consoler: consoles{}, Snapshotter: cloud}
+		return api.Provider{Catalog: cloud, Info: memory.Describe(), Consoler: consoles{}, Snapshotter: cloud, AttachesData: true}
 	}
 }
 

@@ -3,6 +3,8 @@ package api_test
 import (
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,4 +79,32 @@ func TestWishesAreChecked(t *testing.T) {
 	d.want(http.StatusUnprocessableEntity, "wish-invalid", "POST", "/v1/instances", `{"user_id":"amara","plan":"Gold!"}`)
 	d.want(http.StatusUnprocessableEntity, "wish-invalid", "POST", "/v1/instances", `{"user_id":"amara","region":"../x"}`)
 	d.want(http.StatusCreated, "", "POST", "/v1/instances", `{"user_id":"amara","plan":"gold","region":"eu-central-1"}`)
+}
+
+// However many ask at once, one machine is replaced, once; and its instance is not
+// set back meanwhile.
+func TestReplacingByManyAtOnce(t *testing.T) {
+	d := newOperator(t)
+	path := d.made("amara", orchestrator.StateReady)
+	var asking sync.WaitGroup
+	var taken, refused atomic.Int64
+	for range 64 {
+		asking.Go(func() {
+			switch status, text := d.do("POST", path+"/replace", ""); status {
+			case http.StatusAccepted:
+				taken.Add(1)
+			case http.StatusConflict:
+				refused.Add(1)
+			default:
+				t.Errorf("%d: %s", status, text)
+			}
+		})
+	}
+	asking.Wait()
+	if taken.Load() != 1 || refused.Load() != 63 {
+		t.Errorf("%d taken, %d refused", taken.Load(), refused.Load())
+	}
+	d.want(http.StatusConflict, "conflict", "POST", path+"/snapshots/bbbbbbbbbbbbbbbbbbbbbbbbbb/restore", "")
+	d.want(http.StatusAccepted, "", "DELETE", path, "")
+	d.want(http.StatusConflict, "conflict", "POST", path+"/replace", "")
 }

@@ -83,7 +83,8 @@ func (r *Reconciler) sweep(ctx context.Context, name string, provider providers.
 	return nil
 }
 
-// listed are the resources at the provider, by the machines that they belong to.
+// listed are the resources at the provider, by the machines that they belong to,
+// but for snapshots.
 func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) (map[providers.MachineID][]providers.Resource, error) {
 	all := make(map[providers.MachineID][]providers.Resource)
 	page := ""
@@ -93,6 +94,10 @@ func (r *Reconciler) listed(ctx context.Context, provider providers.Machines) (m
 			return nil, fmt.Errorf("listing what the provider has: %w", err)
 		}
 		for _, resource := range p.Resources {
+			// A snapshot outlives its machine, and is deleted by whoever took it.
+			if resource.Kind == providers.ResourceSnapshot {
+				continue
+			}
 			if resource.Machine == "" {
 				r.Logger.Warn("the provider lists a resource that belongs to no machine", zap.Strings("resources", named([]providers.Resource{resource})))
 				continue

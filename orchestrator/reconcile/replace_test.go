@@ -207,7 +207,9 @@ func TestRestoringWhileReplaced(t *testing.T) {
 		if w.instance(id).DataOf != lost {
 			t.Fatalf("after %d looks the disk is moved already", looks)
 		}
-		restore := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Restore("before", w.now, w.policy.Limits) }
+		restore := func(i *orchestrator.Instance) (orchestrator.Event, error) {
+			return i.Restore("before", w.now, w.policy.Limits)
+		}
 		if err := w.move(id, restore); !errors.Is(err, orchestrator.ErrConflict) {
 			t.Errorf("after %d looks: %v", looks, err)
 		}
@@ -237,4 +239,60 @@ func TestReplacingIsTriedAgain(t *testing.T) {
 	if i := w.instance(id); i.Machine == lost || i.DataOf != "" {
 		t.Errorf("%+v", i)
 	}
+}
+
+// A snapshot of the machine before outlives it, and is nothing to clean up, however
+// often one looks.
+func TestSnapshotOfAReplacedMachineIsNoLeftover(t *testing.T) {
+	w, id, lost := toReplace(t)
+	if _, err := w.cloud.Snapshot(t.Context(), lost, providers.SnapshotID(strings.Repeat("s", 26))); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateAwaitingOwner)
+	deleted := 0
+	w.cloud.fail = func(call string) error {
+		if call == "Delete" {
+			deleted++
+		}
+		return nil
+	}
+	for range 4 {
+		w.sleep(w.policy.OrphanGrace)
+		if err := w.rec.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if deleted != 0 {
+		t.Errorf("%d deletions of a machine that is gone", deleted)
+	}
+}
+
+// A snapshot that is not of the machine, as one of the machine before, is refused
+// once: the instance fails, and a retry has it serve again.
+func TestSnapshotOfAnotherMachineIsNotRestored(t *testing.T) {
+	w, id, lost := toReplace(t)
+	before := providers.SnapshotID(strings.Repeat("s", 26))
+	if _, err := w.cloud.Snapshot(t.Context(), lost, before); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.locked = nil
+	w.reach(id, orchestrator.StateReady)
+	restore := func(i *orchestrator.Instance) (orchestrator.Event, error) {
+		return i.Restore(before, w.now, w.policy.Limits)
+	}
+	if err := w.move(id, restore); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateFailed)
+	retry := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(w.now, w.policy.Limits) }
+	if err := w.move(id, retry); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateReady)
 }

@@ -173,7 +173,9 @@ func (r *Reconciler) restore(ctx context.Context, t *step) error {
 	case "":
 		t.Restoring = ""
 		return nil
-	case providers.CodeNotFound:
+	case providers.CodeNotFound, providers.CodeConflict, providers.CodeInvalid, providers.CodeUnimplemented:
+		// Another try would be refused as well: a retry goes on with the disk as
+		// it is.
 		t.Restoring = ""
 		t.enter(orchestrator.StateFailed, fmt.Sprintf("restoring the snapshot: %v", err))
 		return nil

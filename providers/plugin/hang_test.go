@@ -49,6 +49,27 @@ func TestHangingPluginIsReplaced(t *testing.T) {
 	}
 }
 
+// Settings that a hanging plugin does not take in are given up too: nobody waits
+// for it for ever.
+func TestHangingPluginIsNotConfigured(t *testing.T) {
+	opts := options(t)
+	opts.CallTimeout = 2 * time.Second
+	s := open(t, opts)
+	first := s.Pid()
+	freeze(t, first)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Configure(t.Context(), []byte("{}")) }()
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("Configure answered %v, want that of a deadline", err)
+		}
+	case <-time.After(30 * time.Second):
+		t.Error("Configure hangs with the plugin")
+	}
+	exited(t, first, 10*time.Second)
+}
+
 // One call that hangs is given up; the plugin, which answers others, stays.
 func TestHangingCallLeavesThePlugin(t *testing.T) {
 	opts := options(t)

@@ -49,8 +49,8 @@ type Options struct {
 	Backoff, BackoffLimit time.Duration
 	// StartTimeout bounds one start. Zero is 10 s.
 	StartTimeout time.Duration
-	// CallTimeout bounds one call, but for those that stream or configure: the
-	// contract has calls return when the cloud has accepted. Zero is 1 min.
+	// CallTimeout bounds one call, but for those that stream: the contract has
+	// calls return when the cloud has accepted. Zero is 1 min.
 	CallTimeout time.Duration
 	Log         *zap.Logger
 }

@@ -237,13 +237,16 @@ func (s *Supervisor) Info(ctx context.Context) (providers.Info, error) {
 // Configure hands settings to the plugin and, once it accepted them, to every
 // process that takes its place.
 func (s *Supervisor) Configure(ctx context.Context, settings []byte) error {
-	p, err := s.live(ctx)
-	if err != nil {
-		return err
-	}
-	if err := p.Configure(ctx, settings); err != nil {
-		return err
-	}
+	_, err := bounded(ctx, s, func(ctx context.Context, p *process) (struct{}, error) {
+		if err := p.Configure(ctx, settings); err != nil {
+			return struct{}{}, err
+		}
+		return done(s.configured(p, settings))
+	})
+	return err
+}
+
+func (s *Supervisor) configured(p *process, settings []byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.process != p {
