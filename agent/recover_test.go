@@ -3,6 +3,7 @@ package agent_test
 import (
 	"bytes"
 	"encoding/binary"
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/channel"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
 // replaced is a machine that stands in for a claimed one, with its disk.
@@ -181,6 +183,87 @@ func TestVolumeThatDoesNotMountAwaitsNobody(t *testing.T) {
 	m.reboot()
 	if m.Awaiting() {
 		t.Error("it asks for a key that it has")
+	}
+}
+
+// keyOf is the key of what stands on the machine's disk, as its owner finds it.
+func (m *machine) keyOf(keys client.Keys) (*seal.Left, []byte) {
+	m.t.Helper()
+	left, err := m.Left()
+	if err != nil || left == nil {
+		m.t.Fatalf("%v, %v", left, err)
+	}
+	opened, err := ownership.OpenRecovery(keys.Recovery, ownership.RecoveryContext(left.Volume, left.Claim), left.Recovery)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return left, opened.VolumeKey
+}
+
+// A claim that came with a key and was not followed through is the machine's:
+// another that comes with the key is refused, and the key alone goes on from it.
+func TestRecoveryAfterAClaimThatIsNotInTheRegister(t *testing.T) {
+	m, keys := replaced(t)
+	device := &failing{codes: []tpm2.TPMCC{tpm2.TPMCCPCRExtend}}
+	m.wrap = func(under transport.TPM) transport.TPM {
+		device.TPM = under
+		return device
+	}
+	m.reboot()
+	left, key := m.keyOf(keys)
+	own, another := sign(t, keys, m.akName()), sign(t, newKeys(t), m.akName())
+	device.broken = true
+	if err := m.Recover(t.Context(), own, left.Volume, key); err == nil || m.Owner() != nil {
+		t.Fatalf("taken over without the register: %v", err)
+	}
+	device.broken = false
+	if err := m.Recover(t.Context(), another, left.Volume, key); !errors.Is(err, seal.ErrClaimed) || !m.Awaiting() {
+		t.Errorf("another claim: %v, awaiting %t", err, m.Awaiting())
+	}
+	if m.Owner() == nil || m.Owner().Digest() != own.Digest() {
+		t.Fatal("the machine is not the first claim's")
+	}
+	if err := m.Recover(t.Context(), nil, left.Volume, key); err != nil || m.Awaiting() {
+		t.Errorf("the key alone: %v, awaiting %t", err, m.Awaiting())
+	}
+}
+
+// An owner who leaves once the key is handed over does not stop the rest.
+func TestRecoveryGoesOnWithoutItsClient(t *testing.T) {
+	m, keys := replaced(t)
+	left, key := m.keyOf(keys)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Recover(ctx, sign(t, keys, m.akName()), left.Volume, key); err != nil {
+		t.Error(err)
+	}
+	if m.Awaiting() || strings.Join(m.data.mounted, " ") != m.disk {
+		t.Errorf("awaiting %t, mounted %v", m.Awaiting(), m.data.mounted)
+	}
+}
+
+// The key of the data makes nobody the owner by another machine's claim, or by
+// none.
+func TestRecoveryTakesThisMachinesClaim(t *testing.T) {
+	m, keys := replaced(t)
+	left, key := m.keyOf(keys)
+	foreign := bytes.Clone(m.akName())
+	foreign[10]++
+	for name, c := range map[string]*ownership.Claim{"none": nil, "another machine's": sign(t, keys, foreign)} {
+		if err := m.Recover(t.Context(), c, left.Volume, key); !errors.Is(err, attest.ErrClaim) || m.Owner() != nil || !m.Awaiting() {
+			t.Errorf("%s: %v, owner %v, awaiting %t", name, err, m.Owner(), m.Awaiting())
+		}
+	}
+}
+
+// A machine with a volume of its own does not wait for the owner of another.
+func TestAnothersDiskDoesNotWait(t *testing.T) {
+	another, _, _ := claimed(t)
+	m, _, _ := claimed(t)
+	m.disk = another.disk
+	m.reboot()
+	if m.Awaiting() {
+		t.Error("another machine's data waits for this one's owner")
 	}
 }
 

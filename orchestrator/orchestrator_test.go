@@ -134,6 +134,15 @@ func TestAdvance(t *testing.T) {
 	}
 }
 
+// A machine that is taken away is neither set back nor switched off and on first.
+func TestReplaceEndsWhatWasUnderWay(t *testing.T) {
+	i := orchestrator.Instance{ID: "x", State: orchestrator.StateBooting, Machine: "m", Created: true, Restoring: "s", Cycling: true}
+	e, err := i.Replace(time.Now(), orchestrator.Limits{})
+	if err != nil || e.To != orchestrator.StateReplacing || i.DataOf != "m" || i.Restoring != "" || i.Cycling {
+		t.Errorf("%+v, %+v, %v", e, i, err)
+	}
+}
+
 // A machine that waits for its owner is routed to as well: nobody else unlocks it.
 func TestURLIsForMachinesOfTheirOwners(t *testing.T) {
 	for _, s := range orchestrator.States {

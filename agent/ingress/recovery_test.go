@@ -19,11 +19,11 @@ import (
 // recovering is an unclaimed machine whose data waits for its owner.
 type recovering struct {
 	still
-	recover func(*ownership.Claim) error
+	recover func(context.Context) error
 }
 
-func (m recovering) Recover(_ context.Context, c *ownership.Claim, _ seal.VolumeID, _ []byte) error {
-	return m.recover(c)
+func (m recovering) Recover(ctx context.Context, _ *ownership.Claim, _ seal.VolumeID, _ []byte) error {
+	return m.recover(ctx)
 }
 
 func recoverOn(t *testing.T, conn *channel.Conn, claim []byte) string {
@@ -40,7 +40,7 @@ func recoverOn(t *testing.T, conn *channel.Conn, claim []byte) string {
 // any other.
 func TestNonceOfAClaimWithAKey(t *testing.T) {
 	taken := 0
-	address := openOn(t, recovering{recover: func(*ownership.Claim) error {
+	address := openOn(t, recovering{recover: func(context.Context) error {
 		taken++
 		return seal.ErrForeign
 	}}, time.Minute)
@@ -69,7 +69,7 @@ func TestWhyARecoveryIsRefused(t *testing.T) {
 		"nothing-left": seal.ErrNothingLeft, "claimed": seal.ErrClaimed, "wrong-key": seal.ErrForeign,
 		"refused": fmt.Errorf("%w: of another machine", attest.ErrClaim), "recovery-failed": errors.New("of the machine's own"),
 	} {
-		address := openOn(t, recovering{recover: func(*ownership.Claim) error { return fmt.Errorf("recovering: %w", err) }}, time.Minute)
+		address := openOn(t, recovering{recover: func(context.Context) error { return fmt.Errorf("recovering: %w", err) }}, time.Minute)
 		if code := recoverOn(t, dial(t, address), nil); code != want {
 			t.Errorf("%v: %q", err, code)
 		}
@@ -79,9 +79,12 @@ func TestWhyARecoveryIsRefused(t *testing.T) {
 // A recovery takes as long as it takes, though its bearer is nobody's owner yet.
 func TestRecoveriesAreNotCutOff(t *testing.T) {
 	stranger := make(chan string, 1)
-	address := openOn(t, recovering{recover: func(*ownership.Claim) error {
+	address := openOn(t, recovering{recover: func(ctx context.Context) error {
 		// One that came later is over.
 		io.Copy(io.Discard, slow(t, <-stranger, channel.ClaimPath)) //nolint:errcheck // it is cut off
+		if err := ctx.Err(); err != nil {
+			t.Errorf("cut off: %v", err)
+		}
 		return seal.ErrForeign
 	}}, 50*time.Millisecond)
 	stranger <- address

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"os"
+	"reflect"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -85,6 +86,38 @@ func TestVolumeOfALostMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	openRecovery(t, m.recovery, left, key)
+}
+
+// A machine that takes a volume over draws authorizations of its own: those of the
+// lost one's TPM are in other hands. On the machine that they are of they stay.
+func TestAuthorizationsOfALostMachine(t *testing.T) {
+	of := func(m *machine, key []byte) authorizations {
+		t.Helper()
+		auths, err := decryptAuthorizations(key, m.header())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return auths
+	}
+	first, key := claimed(t)
+	key = bytes.Clone(key)
+	id, before := first.header().Volume, of(first, key)
+	if err := first.adopt(id, key); err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(of(first, key), before) {
+		t.Error("its own machine drew others")
+	}
+	m := another(t, first.volume.Disk)
+	if err := m.commit(); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.adopt(id, key); err != nil {
+		t.Fatal(err)
+	}
+	if reflect.DeepEqual(of(m, key), before) {
+		t.Error("another machine has those of the lost one")
+	}
 }
 
 // A key that is not the volume's changes nothing.

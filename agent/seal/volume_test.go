@@ -276,6 +276,35 @@ func TestHeaderOfAnotherVersion(t *testing.T) {
 	}
 }
 
+// A header says its own length, which never leads past the copy's end.
+func TestLengthOfAHeader(t *testing.T) {
+	for _, n := range []uint32{0, headerBytes - 12 - 32, headerBytes - 12 - 31, headerBytes - 12, headerBytes, 1 << 31, 1<<32 - 1} {
+		b := binary.BigEndian.AppendUint32(bytes.Clone(headerMagic[:]), n)
+		b = append(b, make([]byte, headerBytes-len(b))...)
+		if _, err := decodeHeader(b); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("length %d: %v", n, err)
+		}
+	}
+}
+
+// A header that a power cut interrupted says nothing of a volume, and a damaged
+// one that is not the first says so.
+func TestLeftOfATornHeader(t *testing.T) {
+	m := newMachine(t)
+	b, err := header{Version: headerVersion, Volume: VolumeID{1}}.encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.write(0, b[:30])
+	if left, err := m.volume.Left(); left != nil || err != nil {
+		t.Errorf("%+v, %v", left, err)
+	}
+	m.write(0, append(bytes.Clone(headerMagic[:]), 0xff, 0xff, 0xff, 0xff))
+	if left, err := m.volume.Left(); left != nil || !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a length of no header: %+v, %v", left, err)
+	}
+}
+
 // A power cut while one copy of the header is written leaves the other.
 func TestHeaderIsWrittenTwice(t *testing.T) {
 	disk, err := os.OpenFile(newDisk(t), os.O_RDWR, 0)

@@ -3,11 +3,15 @@ package secureboot
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"hash"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
@@ -75,6 +79,21 @@ func TestSignatureIsTheSameEachTime(t *testing.T) {
 	}
 	if _, err := signer.Sign([]byte("MZ")); err == nil {
 		t.Error("half a program was signed")
+	}
+}
+
+// SpcIndirectDataContent is as Authenticode's specification has it, byte for byte
+// (section "SpcPeImageData": flags of no bit, and the file that is obsolete).
+func TestWhatIsSigned(t *testing.T) {
+	got, err := build(func(b *cryptobyte.Builder) { indirectData(b, make([]byte, 32)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = "3068" +
+		"3033" + "060a2b06010401823702010f" + "3025" + "030100" + "a020" + "a21e" + "801c" + "003c003c003c004f00620073006f006c006500740065003e003e003e" +
+		"3031" + "300d" + "0609608648016503040201" + "0500" + "0420"
+	if text := hex.EncodeToString(got); text != want+strings.Repeat("00", 32) {
+		t.Errorf("got %s", text)
 	}
 }
 

@@ -155,6 +155,63 @@ func TestRevokedHashesAreListedOnce(t *testing.T) {
 	}
 }
 
+// dbx takes as many hashes as firmware does, and stays as it was when it is full;
+// a list that we would not have written is not added to.
+func TestRevokedHashesAreBounded(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "dbx.esl")
+	full := make([][32]byte, (maxVariable-listHead)/(len(owner)+32))
+	list := digestList(full)
+	for what, bad := range map[string][]byte{
+		"full":           list,
+		"too long":       append(list, make([]byte, maxVariable)...),
+		"another owner":  func() []byte { b := digestList(full[:2]); b[listHead]++; return b }(),
+		"another kind":   func() []byte { b := digestList(full[:2]); b[0]++; return b }(),
+		"a header":       func() []byte { b := digestList(full[:2]); b[20]++; return b }(),
+		"another length": func() []byte { b := digestList(full[:2]); b[16]++; return b }(),
+	} {
+		if err := os.WriteFile(name, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := Revoke(dir, testProgram(1)); !errors.Is(err, ErrKeys) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if got, err := os.ReadFile(name); err != nil || !bytes.Equal(got, bad) {
+			t.Errorf("%s: the list has changed, %v", what, err)
+		}
+	}
+	if err := os.WriteFile(name, digestList(full[1:]), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Revoke(dir, testProgram(1)); err != nil {
+		t.Errorf("the last that there is room for: %v", err)
+	}
+}
+
+// A serial number is positive and has at most 20 octets (RFC 5280, section
+// 4.1.2.2).
+func TestSerialNumbersFit(t *testing.T) {
+	signer, err := ReadSigner(keysDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := signer.certificate.SerialNumber; n.Sign() <= 0 || n.BitLen() > 20*8-1 {
+		t.Errorf("serial number %x", n)
+	}
+}
+
+func TestFilesAreCapped(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "file")
+	for size, want := range map[int]error{maxFile: nil, maxFile + 1: ErrKeys} {
+		if err := os.WriteFile(name, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := readCapped(name); !errors.Is(err, want) || err == nil && len(data) != size {
+			t.Errorf("%d bytes: %d, %v", size, len(data), err)
+		}
+	}
+}
+
 func hashOf(t *testing.T, image []byte) [32]byte {
 	t.Helper()
 	h := sha256.New()

@@ -60,6 +60,47 @@ func TestEnrollingLeavesTheRest(t *testing.T) {
 	}
 }
 
+// What is written is what EDK II's AUTHENTICATED_VARIABLE_HEADER says, one after
+// another from four-byte bounds on; there is room for it to the last byte.
+func TestVariablesAreLaidOut(t *testing.T) {
+	keys := &Keys{PK: sized(41), KEK: sized(42), DB: sized(43), DBX: digestList([][32]byte{{7}})}
+	enrolled, err := keys.Enroll(emptyStore())
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin, at := testHeader+storeHead, testHeader+storeHead
+	for _, want := range []variable{
+		{globalVariable, "PK", 0x27, keys.PK}, {globalVariable, "KEK", 0x27, keys.KEK}, {imageSecurity, "db", 0x27, keys.DB},
+		{imageSecurity, "dbx", 0x27, keys.DBX}, {secureBootEnable, "SecureBootEnable", 0x03, []byte{1}},
+	} {
+		at = begin + (at-begin+3)/4*4
+		b := enrolled[at:]
+		var wide []byte
+		for _, c := range []byte(want.name + "\x00") {
+			wide = append(wide, c, 0)
+		}
+		year := []byte{0xd0, 7, 1, 1}
+		if want.attributes&authenticated == 0 {
+			year = make([]byte, 4)
+		}
+		if binary.LittleEndian.Uint16(b) != variableID || b[2] != variableAdded || binary.LittleEndian.Uint32(b[4:]) != want.attributes ||
+			!bytes.Equal(b[16:20], year) || int(binary.LittleEndian.Uint32(b[36:])) != len(wide) || int(binary.LittleEndian.Uint32(b[40:])) != len(want.data) {
+			t.Fatalf("%s at %d: % x", want.name, at, b[:variableHead])
+		}
+		if !bytes.Equal(b[44:60], want.namespace[:]) || !bytes.HasPrefix(b[variableHead:], append(wide, want.data...)) {
+			t.Errorf("%s: % x", want.name, b[44:variableHead+len(wide)])
+		}
+		at += variableHead + len(wide) + len(want.data)
+	}
+	for short, want := range map[int]error{0: nil, 1: ErrStore} {
+		store := emptyStore()
+		binary.LittleEndian.PutUint32(store[testHeader+storeSize:], uint32(at-testHeader-short))
+		if _, err := keys.Enroll(store); !errors.Is(err, want) {
+			t.Errorf("%d bytes too few: %v", short, err)
+		}
+	}
+}
+
 func TestOtherStoresAreRefused(t *testing.T) {
 	keys, err := Read(keysDir(t))
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -392,6 +393,20 @@ func TestHeartbeatsAreWrittenTogether(t *testing.T) {
 	}
 }
 
+// Each thing that a heartbeat says is news where it alone has changed.
+func TestWhatAHeartbeatSaysIsWritten(t *testing.T) {
+	g := newGate(t)
+	a := g.dial()
+	a.enrol()
+	for _, beat := range []api.Heartbeat{{Running: true}, {Running: true, AwaitingOwner: true}, {Running: true}, {Running: true, Healthy: true}, {Running: true}} {
+		beat.Machine = machineID
+		a.call(api.HeartbeatPath, beat, nil)
+		if e := g.instance().Enrolment; e.Running != beat.Running || e.Healthy != beat.Healthy || e.AwaitingOwner != beat.AwaitingOwner {
+			t.Errorf("said %+v, written %+v", beat, e)
+		}
+	}
+}
+
 func TestHeartbeatOfAKeyThatDidNotEnrolIsRefused(t *testing.T) {
 	g := newGate(t)
 	g.dial().enrol()
@@ -668,6 +683,9 @@ func TestCertificateKeepsItsKey(t *testing.T) {
 	_, first, err := enrol.LoadCertificate(path, rand.Reader)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("others may read it: %v, %v", info.Mode(), err)
 	}
 	_, second, err := enrol.LoadCertificate(path, rand.Reader)
 	if err != nil || first != second {

@@ -28,10 +28,15 @@ type cloud struct {
 	key   []byte
 	err   error
 	asked int
+	// during is what happens while it is asked; nil for nothing.
+	during func()
 }
 
 func (c *cloud) EndorsementKey(_ context.Context, id providers.MachineID) ([]byte, error) {
 	c.asked++
+	if c.during != nil {
+		c.during()
+	}
 	if id != machineID {
 		return nil, providers.Errorf(providers.CodeNotFound, "machine %s is not here", id)
 	}
@@ -184,6 +189,38 @@ func TestNamingFails(t *testing.T) {
 	c.err = nil
 	if r := g.dial().enrol(); !r.Accepted {
 		t.Errorf("afterwards: %s", r.Reason)
+	}
+}
+
+// Whoever shows a machine's key without its token writes nothing, also where the
+// provider does not say whose it is.
+func TestNamingFailsForAStranger(t *testing.T) {
+	g, c := named(t)
+	if r := g.dial().enrol(); !r.Accepted {
+		t.Fatal(r.Reason)
+	}
+	before := g.instance()
+	c.err = providers.Errorf(providers.CodeUnavailable, "not now")
+	g.voucher = newVoucher(t, c)
+	a := g.dial()
+	if got := a.call(api.EnrolBeginPath, a.introduction(), nil); got != http.StatusServiceUnavailable {
+		t.Errorf("%d", got)
+	}
+	if after := g.instance(); after.Version != before.Version || after.Reason != before.Reason {
+		t.Errorf("the row says %q, said %q", after.Reason, before.Reason)
+	}
+}
+
+// An instance that is to go while its machine introduces itself learns nothing.
+func TestDeletedWhileItsKeyIsNamed(t *testing.T) {
+	g, c := named(t)
+	c.during = func() { g.change(func(i *orchestrator.Instance) { i.Desired = orchestrator.Absent }) }
+	a := g.dial()
+	if got := a.call(api.EnrolBeginPath, a.introduction(), nil); got != http.StatusForbidden {
+		t.Errorf("%d", got)
+	}
+	if i := g.instance(); !i.Enrolment.ChallengedAt.IsZero() {
+		t.Errorf("challenged at %s", i.Enrolment.ChallengedAt)
 	}
 }
 

@@ -15,7 +15,12 @@ import (
 func (r *Reconciler) replacing(ctx context.Context, t *step) error {
 	machines := r.machines(t.Plan.Provider)
 	if err := machines.Delete(ctx, t.DataOf, true); err != nil {
-		return r.refused(ctx, t, "taking the machine away from its disk", err)
+		err = r.refused(ctx, t, "taking the machine away from its disk", err)
+		if t.State == orchestrator.StateFailed && t.DataOf == t.Machine {
+			// It is not taken away: a retry is of this machine.
+			t.DataOf = ""
+		}
+		return err
 	}
 	_, err := machines.Get(ctx, t.DataOf)
 	switch {

@@ -3,6 +3,7 @@ package reconcile_test
 import (
 	"context"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -101,6 +102,85 @@ func TestLostMachineIsReplaced(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
+}
+
+// The machine that takes another's place has proved nothing yet.
+func TestReplacementHasProvedNothing(t *testing.T) {
+	w, id, lost := toReplace(t)
+	before := w.instance(id)
+	if err := w.move(id, func(i *orchestrator.Instance) (orchestrator.Event, error) {
+		i.Repairs = 1
+		return i.Replace(w.now, w.policy.Limits)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.cloud.fail = func(call string) error {
+		if call == "Create" {
+			return providers.Errorf(providers.CodeUnavailable, "not now")
+		}
+		return nil
+	}
+	w.until("another machine is planned", func() bool { return w.instance(id).Machine != lost })
+	i := w.instance(id)
+	if !reflect.DeepEqual(i.Enrolment, orchestrator.Enrolment{}) || i.Endpoint != "" || i.Created || i.Repairs != 0 {
+		t.Errorf("it begins with %+v", i)
+	}
+	if i.Plan.TokenHash.IsZero() || i.Plan.TokenHash == before.Plan.TokenHash || i.Plan.Provider != before.Plan.Provider {
+		t.Errorf("planned as %+v, before %+v", i.Plan, before.Plan)
+	}
+}
+
+// A machine that the provider does not take from its disk stays the instance's:
+// it serves again after a retry, and can be replaced once that works.
+func TestMachineThatCannotBeReplaced(t *testing.T) {
+	w, id, lost := toReplace(t)
+	w.cloud.fail = func(call string) error {
+		if call == "Delete" {
+			return providers.Errorf(providers.CodeUnimplemented, "disks are not kept here")
+		}
+		return nil
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateFailed)
+	if i := w.instance(id); !strings.Contains(i.Reason, "disks are not kept here") {
+		t.Errorf("it says %q", i.Reason)
+	}
+	retry := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(w.now, w.policy.Limits) }
+	if err := w.move(id, retry); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateReady)
+	if i := w.instance(id); i.Machine != lost || i.DataOf != "" {
+		t.Errorf("after a retry %+v", i)
+	}
+	w.cloud.fail = nil
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateAwaitingOwner)
+}
+
+// While a provider does not say whether the machine is gone, that is what the
+// instance waits for, less and less often.
+func TestMachineThatMayBeThereStill(t *testing.T) {
+	w, id, lost := toReplace(t)
+	w.cloud.fail = func(call string) error {
+		if call == "Get" {
+			return providers.Errorf(providers.CodeUnavailable, "not now")
+		}
+		return nil
+	}
+	if err := w.replace(id); err != nil {
+		t.Fatal(err)
+	}
+	w.until("it was asked for several times", func() bool { return w.instance(id).Attempts > 2 })
+	if i := w.instance(id); i.State != orchestrator.StateReplacing || i.Machine != lost || !strings.Contains(i.Reason, "seeing that the machine is gone") {
+		t.Errorf("%+v", i)
+	}
+	w.cloud.fail = nil
+	w.reach(id, orchestrator.StateAwaitingOwner)
 }
 
 // What is asked for twice, or of an instance without a machine, is refused.
@@ -217,7 +297,8 @@ func TestRestoringWhileReplaced(t *testing.T) {
 	}
 }
 
-// What keeps a machine from being replaced is mended, and then it is.
+// What keeps a machine from being replaced is mended, and then it is: until then
+// it goes on serving.
 func TestReplacingIsTriedAgain(t *testing.T) {
 	w, id, lost := toReplace(t)
 	w.cloud.fail = func(call string) error {
@@ -233,6 +314,10 @@ func TestReplacingIsTriedAgain(t *testing.T) {
 	w.cloud.fail = nil
 	retry := func(i *orchestrator.Instance) (orchestrator.Event, error) { return i.Retry(w.now, w.policy.Limits) }
 	if err := w.move(id, retry); err != nil {
+		t.Fatal(err)
+	}
+	w.reach(id, orchestrator.StateReady)
+	if err := w.replace(id); err != nil {
 		t.Fatal(err)
 	}
 	w.reach(id, orchestrator.StateAwaitingOwner)

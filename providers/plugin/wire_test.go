@@ -15,45 +15,52 @@ import (
 	"github.com/toolshed-cloud/shed/providers/plugin/pb"
 )
 
-// full sets every field of a value, so that one forgotten on the wire shows.
-func full(t *testing.T, v reflect.Value) {
-	t.Helper()
+// filler sets every field of a value, each to another, so that one that is
+// forgotten on the wire shows, and one that is taken for another.
+type filler struct {
+	t *testing.T
+	n uint64
+}
+
+func (f *filler) fill(v reflect.Value) {
+	f.t.Helper()
+	f.n++
 	switch v.Kind() {
 	case reflect.Struct:
 		if v.Type() == reflect.TypeFor[time.Time]() {
-			v.Set(reflect.ValueOf(time.Unix(1, 2).UTC()))
+			v.Set(reflect.ValueOf(time.Unix(1, int64(f.n)).UTC()))
 			return
 		}
 		for i := range v.NumField() {
-			full(t, v.Field(i))
+			f.fill(v.Field(i))
 		}
 	case reflect.String:
-		v.SetString("x")
+		v.SetString(fmt.Sprint("x", f.n))
 	case reflect.Bool:
 		v.SetBool(true)
 	case reflect.Int, reflect.Int64:
-		v.SetInt(7)
+		v.SetInt(int64(f.n))
 	case reflect.Uint8, reflect.Uint64:
-		v.SetUint(7)
+		v.SetUint(f.n % (1 << 8))
 	case reflect.Array:
 		for i := range v.Len() {
-			full(t, v.Index(i))
+			f.fill(v.Index(i))
 		}
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
-		full(t, v.Index(0))
+		f.fill(v.Index(0))
 	case reflect.Pointer:
 		v.Set(reflect.New(v.Type().Elem()))
-		full(t, v.Elem())
+		f.fill(v.Elem())
 	default:
-		t.Fatalf("no value for a %s", v.Type())
+		f.t.Fatalf("no value for a %s", v.Type())
 	}
 }
 
 func filled[T any](t *testing.T) T {
 	t.Helper()
 	var v T
-	full(t, reflect.ValueOf(&v).Elem())
+	(&filler{t: t}).fill(reflect.ValueOf(&v).Elem())
 	return v
 }
 

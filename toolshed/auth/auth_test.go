@@ -10,7 +10,9 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -375,6 +377,90 @@ func TestTokensEndWithTheirMaker(t *testing.T) {
 	if _, _, err := w.tokens.Mint(t.Context(), id, "n", Scopes{"*"}, time.Time{}); !errors.Is(err, ErrNoToken) {
 		t.Errorf("made with one that has ended: %v", err)
 	}
+}
+
+// A token ends itself and what came of it, and neither its maker nor a stranger.
+func TestWhoEndsATokenWithoutEveryScope(t *testing.T) {
+	w := newWorld(t)
+	mint := func(by string) string {
+		t.Helper()
+		_, made, err := w.tokens.Mint(t.Context(), by, "n", Scopes{"auth:*"}, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made.ID
+	}
+	maker, stranger := mint(""), mint("")
+	token := mint(maker)
+	child := mint(token)
+	grandchild := mint(child)
+	for name, id := range map[string]string{"its maker": maker, "a stranger": stranger} {
+		if err := w.tokens.Revoke(t.Context(), token, id); !errors.Is(err, ErrNotOurs) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := w.tokens.Revoke(t.Context(), token, grandchild); err != nil {
+		t.Errorf("what came of it: %v", err)
+	}
+	if err := w.tokens.Revoke(t.Context(), child, child); err != nil {
+		t.Errorf("itself: %v", err)
+	}
+	if n := len(w.tokens.List()); n != 3 {
+		t.Errorf("%d tokens are left", n)
+	}
+}
+
+// What lasts ends with its token: as it is revoked or expires, at once where it
+// was, and not after it was left.
+func TestWhatLastsEndsWithItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.tokens.now = time.Now
+		mint := func(expires time.Time) string {
+			t.Helper()
+			_, made, err := w.tokens.Mint(t.Context(), "", "n", Scopes{"kv:read"}, expires)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return made.ID
+		}
+		ended := map[string]*atomic.Bool{}
+		follow := func(name, id string) (leave func()) {
+			ended[name] = new(atomic.Bool)
+			return w.tokens.follow(id, func() { ended[name].Store(true) })
+		}
+		want := func(names ...string) {
+			t.Helper()
+			synctest.Wait()
+			for name, b := range ended {
+				if b.Load() != slices.Contains(names, name) {
+					t.Errorf("%s has ended: %t", name, b.Load())
+				}
+			}
+		}
+		revoked, expires, stays := mint(time.Time{}), mint(time.Now().Add(time.Minute)), mint(time.Time{})
+		follow("one", revoked)
+		follow("another of the same token", revoked)
+		follow("one that expires", expires)
+		follow("one that stays", stays)
+		follow("one that was left", revoked)()
+		follow("one that was left before it expired", expires)()
+		want()
+		if err := w.tokens.Revoke(t.Context(), "", revoked); err != nil {
+			t.Fatal(err)
+		}
+		want("one", "another of the same token")
+		follow("one that came too late", revoked)
+		want("one", "another of the same token", "one that came too late")
+		<-time.After(time.Minute - 1)
+		want("one", "another of the same token", "one that came too late")
+		<-time.After(1)
+		want("one", "another of the same token", "one that came too late", "one that expires")
+		if err := w.tokens.Revoke(t.Context(), "", expires); err != nil {
+			t.Fatal(err)
+		}
+		want("one", "another of the same token", "one that came too late", "one that expires")
+	})
 }
 
 func TestTokensAreCapped(t *testing.T) {

@@ -123,6 +123,61 @@ func TestSchema(t *testing.T) {
 	}
 }
 
+// Two calls are told apart by their places among the calls, whatever stands
+// between them, and what is used counts what is written to the cache too.
+func TestSeveralTools(t *testing.T) {
+	p, asked := standIn(t, events(
+		`{"type":"message_start","message":{"usage":{"input_tokens":10,"cache_read_input_tokens":5,"cache_creation_input_tokens":3}}}`,
+		`{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t1","name":"one","input":{}}}`,
+		`{"type":"content_block_start","index":3,"content_block":{"type":"tool_use","id":"t2","name":"two","input":{}}}`,
+		`{"type":"content_block_delta","index":1,"delta":{"type":"input_json_delta","partial_json":"1"}}`,
+		`{"type":"content_block_delta","index":3,"delta":{"type":"input_json_delta","partial_json":"2"}}`,
+		`{"type":"content_block_delta","index":4,"delta":{"type":"thinking_delta","thinking":"hm"}}`,
+		ended("tool_use"), stop))
+	all, err := collect(p, t, llm.Request{Model: "m", Messages: []llm.Message{
+		{Role: llm.User, Parts: []llm.Part{{Text: "go"}, {Text: ""}}},
+		{Role: llm.Assistant, ToolCalls: []llm.ToolCall{{ID: "t0", Name: "now"}}},
+		{Role: llm.User, Parts: []llm.Part{{Image: &llm.Image{URL: "https://example.com/a.png"}}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, thought := map[int]string{}, ""
+	for _, e := range all {
+		thought += e.Reasoning
+		if e.Tool != nil {
+			parts[e.Tool.Index] += e.Tool.ID + e.Tool.Name + e.Tool.Arguments
+		}
+		if e.Usage != nil && *e.Usage != (llm.Usage{Input: 18, Output: 7, Cached: 5}) {
+			t.Errorf("used %+v", *e.Usage)
+		}
+	}
+	if len(parts) != 2 || parts[0] != "t1one1" || parts[1] != "t2two2" || thought != "hm" {
+		t.Errorf("called %v, thought %q", parts, thought)
+	}
+	encoded, _ := json.Marshal((*asked)["messages"])
+	for _, want := range []string{
+		`[{"content":[{"text":"go","type":"text"}],"role":"user"}`, `"input":{}`, `{"type":"url","url":"https://example.com/a.png"}`,
+	} {
+		if !strings.Contains(string(encoded), want) {
+			t.Errorf("no %s in %s", want, encoded)
+		}
+	}
+}
+
+func TestWhyAnswersEnd(t *testing.T) {
+	for reason, want := range map[string]llm.Finish{
+		"end_turn": llm.FinishStop, "stop_sequence": llm.FinishStop, "max_tokens": llm.FinishLength,
+		"model_context_window_exceeded": llm.FinishLength, "tool_use": llm.FinishTools, "refusal": llm.FinishFilter,
+	} {
+		p, _ := standIn(t, events(start, ended(reason), stop))
+		all, err := collect(p, t, llm.Request{Model: "m", Messages: []llm.Message{{Role: llm.User, Parts: []llm.Part{{Text: "hello"}}}}})
+		if err != nil || all[len(all)-1].Finish != want {
+			t.Errorf("%s: %+v, %v", reason, all, err)
+		}
+	}
+}
+
 func TestWhatIsRefused(t *testing.T) {
 	hello := []llm.Message{{Role: llm.User, Parts: []llm.Part{{Text: "hello"}}}}
 	for name, c := range map[string]struct {
@@ -139,6 +194,7 @@ func TestWhatIsRefused(t *testing.T) {
 		"a seed":        {"", llm.Request{Messages: hello, Seed: new(int64)}, "", "seed"},
 		"another field": {"", llm.Request{Messages: hello, Extra: map[string]json.RawMessage{"logprobs": nil}}, "", "logprobs"},
 		"both forms":    {"", llm.Request{Messages: hello, Output: &llm.Output{Name: "a"}, Tools: []llm.Tool{{Name: "b"}}}, "", "tools"},
+		"no content":    {"", llm.Request{Messages: []llm.Message{{Role: llm.User, Parts: []llm.Part{{}}}}}, "", "messages[0]"},
 		"bad arguments": {"", llm.Request{Messages: []llm.Message{{Role: llm.Assistant, ToolCalls: []llm.ToolCall{{Arguments: "{"}}}}}, "", "messages[0]"},
 	} {
 		p, _ := standIn(t, c.answer)

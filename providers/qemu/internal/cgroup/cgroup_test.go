@@ -38,6 +38,67 @@ func TestADirectoryThatIsNoGroupIsRefused(t *testing.T) {
 	}
 }
 
+// A group that is there gets the limits that are wanted, each in its file, and no
+// other; a limit that has no file is an error. The files are the kernel's in
+// TestVMLimitsBite.
+func TestLimitsAreWritten(t *testing.T) {
+	all := []string{"cpu.weight", "cpu.max", "io.weight", "memory.oom.group", "memory.max", "pids.max"}
+	for name, c := range map[string]struct {
+		limits cgroup.Limits
+		want   []string
+	}{
+		"none":   {cgroup.Limits{}, []string{"", "", "", "", "", ""}},
+		"memory": {cgroup.Limits{MemoryBytes: 4096}, []string{"", "", "", "1", "4096", ""}},
+		"all": {
+			cgroup.Limits{CPUWeight: 50, CPUPercent: 150, IOWeight: 20, MemoryBytes: 4096, Pids: 32},
+			[]string{"50", "150000 100000", "20", "1", "4096", "32"},
+		},
+	} {
+		parent := t.TempDir()
+		if err := os.Mkdir(filepath.Join(parent, "g"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range all {
+			if err := os.WriteFile(filepath.Join(parent, "g", file), nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f, err := cgroup.Parent(parent).Make("g", c.limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+		for i, file := range all {
+			if b, err := os.ReadFile(filepath.Join(parent, "g", file)); err != nil || string(b) != c.want[i] {
+				t.Errorf("%s: %s holds %q, %v", name, file, b, err)
+			}
+		}
+	}
+	if f, err := cgroup.Parent(t.TempDir()).Make("g", cgroup.Limits{Pids: 1}); !errors.Is(err, cgroup.ErrGroup) || f != nil {
+		t.Errorf("without its file: %v", err)
+	}
+}
+
+func TestRemoving(t *testing.T) {
+	parent := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(parent, "empty"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"empty", "empty", "absent"} {
+		if err := cgroup.Parent(parent).Remove(t.Context(), name); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(parent, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := cgroup.Parent(parent).Remove(t.Context(), "file"); !errors.Is(err, cgroup.ErrGroup) {
+		t.Errorf("no group: %v", err)
+	}
+}
+
 // patience is several times what software emulation takes.
 const patience = 5 * time.Minute
 

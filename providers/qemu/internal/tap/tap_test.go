@@ -226,6 +226,26 @@ func (g *guest) answerARP() {
 	g.send(0x0806, g.host, append(answer, asked[8:18]...))
 }
 
+// The kernel has no address on a card but the one that it is given.
+func TestACardHasNoAddressOfItsOwn(t *testing.T) {
+	n := namespace(t)
+	boot(t, n, "shedguest1", "10.77.0.2")
+	err := n.inside(func() error {
+		link, err := net.InterfaceByName("shedguest1")
+		if err != nil {
+			return err
+		}
+		all, err := link.Addrs()
+		if len(all) != 1 || !strings.HasPrefix(fmt.Sprint(all), "[10.77.0.1/") {
+			t.Errorf("it has %v", all)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestACardIsGoneWithItsFile(t *testing.T) {
 	n := namespace(t)
 	g := boot(t, n, "shedguest1", "10.77.0.2")
@@ -276,11 +296,15 @@ func TestNetworksAreChecked(t *testing.T) {
 		t.Error(err)
 	}
 	for name, change := range map[string]func(*Network){
-		"path":            func(n *Network) { n.Namespace = "../shop" },
-		"no name":         func(n *Network) { n.Namespace = "" },
-		"IPv6":            func(n *Network) { n.Range = netip.MustParsePrefix("fd00::/64") },
-		"host bits":       func(n *Network) { n.Range = netip.MustParsePrefix("10.7.0.1/24") },
-		"too small":       func(n *Network) { n.Range = netip.MustParsePrefix("10.7.0.0/31") },
+		"path":      func(n *Network) { n.Namespace = "../shop" },
+		"no name":   func(n *Network) { n.Namespace = "" },
+		"IPv6":      func(n *Network) { n.Range = netip.MustParsePrefix("fd00::/64") },
+		"host bits": func(n *Network) { n.Range = netip.MustParsePrefix("10.7.0.1/24") },
+		"too small": func(n *Network) { n.Range = netip.MustParsePrefix("10.7.0.0/31") },
+		"one address": func(n *Network) {
+			n.Range, n.Gateway = netip.MustParsePrefix("10.7.0.1/32"), netip.MustParseAddr("10.7.0.1")
+		},
+		"too large":       func(n *Network) { n.Range = netip.MustParsePrefix("10.0.0.0/7") },
 		"none":            func(n *Network) { n.Range = netip.Prefix{} },
 		"gateway outside": func(n *Network) { n.Gateway = netip.MustParseAddr("10.8.0.1") },
 		"gateway first":   func(n *Network) { n.Gateway = netip.MustParseAddr("10.7.0.0") },
