@@ -32,6 +32,13 @@ func (r *Root) fresh(ctx context.Context) error {
 	if len(crons) > 0 {
 		return fmt.Errorf("%w: queue has %d schedules", backup.ErrNotFresh, len(crons))
 	}
+	uploads, err := r.blobs.Pending(ctx)
+	if err != nil {
+		return fmt.Errorf("asking blobs what it keeps: %w", err)
+	}
+	if uploads > 0 {
+		return fmt.Errorf("%w: blobs has %d uploads that have not ended", backup.ErrNotFresh, uploads)
+	}
 	return nil
 }
 

@@ -59,6 +59,7 @@ func (r *Root) openBlobs(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.blobs = kept
 	r.folders = append(r.folders, blobs.Folder)
 	r.sweepBlobs(kept)
 	m := r.mount("blobs", blobs.Limits)

@@ -1,6 +1,7 @@
 package toolshed_test
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/toolshed-cloud/shed/toolshed/backup"
 )
 
 // What was acknowledged is on the disk, and not only in the system's memory: a
@@ -41,15 +44,7 @@ func TestPowerIsLost(t *testing.T) {
 	upload := h.Get("Location")
 	p.want(204, "PATCH", upload, half, append(tus, "Upload-Offset", "0")...)
 
-	left, err := os.ReadFile(image)
-	if err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(t.TempDir(), "left")
-	if err := os.WriteFile(copied, left, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	p = start(t, mount(t, copied, "-o", "loop"))
+	p = start(t, mount(t, copyOf(t, image), "-o", "loop"))
 	for path, want := range map[string]string{
 		"/api/kv/key":                            "kept",
 		"/api/queue/q":                           `"text":"message"`,
@@ -76,3 +71,36 @@ func TestPowerIsLost(t *testing.T) {
 }
 
 func sum[T string | []byte](content T) [sha256.Size]byte { return sha256.Sum256([]byte(content)) }
+
+// What was restored is there after a loss of power too: whoever is told that a
+// backup was taken may delete it.
+func TestPowerIsLostAfterARestore(t *testing.T) {
+	image := ext4Image(t)
+	content := keptBy(t, "")
+	known := func(string) bool { return true }
+	fit := func(string) error { return nil }
+	if err := backup.Stage(t.Context(), mount(t, image, "-o", "loop"), bytes.NewReader(archived(t, "kv.db", content)), known, fit); err != nil {
+		t.Fatal(err)
+	}
+	dir := mount(t, copyOf(t, image), "-o", "loop")
+	if err := backup.PutInPlace(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, "kv.db")); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("%d bytes of %d are left: %v", len(got), len(content), err)
+	}
+}
+
+// copyOf is what is left of a disk when the power goes.
+func copyOf(t *testing.T, image string) string {
+	t.Helper()
+	left, err := os.ReadFile(image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(t.TempDir(), "left")
+	if err := os.WriteFile(copied, left, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return copied
+}

@@ -226,6 +226,27 @@ func TestRestoreOverAHint(t *testing.T) {
 	}
 }
 
+// What has arrived of an upload was acknowledged, and is kept until it expires
+// or is ended.
+func TestRestoreOverAnUpload(t *testing.T) {
+	s := serve(t)
+	tus := []string{"Tus-Resumable", "1.0.0"}
+	_, _, h := ask(t, s, "POST", "/api/blobs/uploads", "half", append(tus, "Upload-Length", "8", "Content-Type", "application/offset+octet-stream")...)
+	restore := func() (int, string) {
+		status, text, _ := ask(t, s, "POST", "/api/restore", string(archived(t, "kv.db", keptBy(t, ""))), "Content-Type", "application/x-tar")
+		return status, text
+	}
+	if status, text := restore(); status != http.StatusConflict || !strings.Contains(text, "blobs has 1") {
+		t.Errorf("%d %s", status, text)
+	}
+	if status, text, _ := ask(t, s, "DELETE", h.Get("Location"), "", tus...); status != http.StatusNoContent {
+		t.Fatal(status, text)
+	}
+	if status, text := restore(); status != http.StatusAccepted {
+		t.Errorf("without it: %d %s", status, text)
+	}
+}
+
 // A backup brings tokens: who may not do everything could give themselves more.
 func TestRestoreIsForWhoMayDoEverything(t *testing.T) {
 	s := serve(t)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/backup"
+	"github.com/toolshed-cloud/shed/toolshed/blobs"
 	"github.com/toolshed-cloud/shed/toolshed/config"
 	"github.com/toolshed-cloud/shed/toolshed/fetch"
 	"github.com/toolshed-cloud/shed/toolshed/live"
@@ -68,6 +69,7 @@ type Root struct {
 	fetch     *fetch.Fetcher
 	live      *live.Hub
 	queue     *queue.Queue
+	blobs     *blobs.Store
 	// origins serve what has hosts of its own.
 	origins []originOf
 	// watchers are told of each request.

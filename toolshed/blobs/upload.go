@@ -109,6 +109,17 @@ func (s *Store) Upload(ctx context.Context, id string) (u Upload, err error) {
 	return u, nil
 }
 
+// Pending counts the uploads that wait for more of them.
+func (s *Store) Pending(ctx context.Context) (n int, err error) {
+	err = s.DB.View(ctx, func(tx *store.Tx) error {
+		return tx.QueryRow("SELECT count(*) FROM uploads WHERE sha256 IS NULL AND expires_at > ?", s.Now().UnixMilli()).Scan(&n)
+	})
+	if err != nil {
+		return 0, fmt.Errorf("counting uploads: %w", err)
+	}
+	return n, nil
+}
+
 // Append adds what the body has to an upload, and makes a blob of it once it is
 // whole. Without a checksum what arrives of a body that is cut off counts, with
 // one it does not. Errors are ErrNoUpload, ErrBusy, ErrOffset, ErrCut,
