@@ -2,8 +2,8 @@ package agent_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"context"
+	"encoding/binary"
 	"errors"
 	"net/http"
 	"os"
