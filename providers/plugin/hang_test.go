@@ -109,3 +109,26 @@ func TestHangingPluginIsClosed(t *testing.T) {
 	}
 	exited(t, pid, 10*time.Second)
 }
+
+// A caller who is less patient than that says nothing of the plugin.
+func TestImpatientCallerLeavesThePlugin(t *testing.T) {
+	opts := options(t)
+	path := filepath.Join(opts.RuntimeDir, "s")
+	listener, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	opts.Env = append(opts.Env, signalEnv+"="+path)
+	s := open(t, opts)
+	before := s.Pid()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	_, err = s.Create(ctx, providers.CreateRequest{Machine: hang})
+	if providers.CodeOf(err) != providers.CodeOutcomeUnknown {
+		t.Errorf("Create answered %v", err)
+	}
+	if _, err := s.Info(t.Context()); err != nil || s.Pid() != before {
+		t.Errorf("Info: %v; plugin has pid %d, had %d", err, s.Pid(), before)
+	}
+}

@@ -59,6 +59,25 @@ func TestMemoryOfAMachineIsBounded(t *testing.T) {
 	if got.MemoryBytes != 1<<30+64<<20 || got.CPUWeight != 50 || got.CPUPercent != 150 || got.IOWeight != 20 || got.Pids != 32 {
 		t.Errorf("%+v", got)
 	}
+	c, r := exampleConfig(), exampleRecord()
+	c.Limits, c.MemoryBytes, r.MemoryBytes = &limits{Cgroup: t.TempDir(), MemoryExtraBytes: 1}, 1<<30, 2<<30
+	group := filepath.Join(c.Limits.Cgroup, groupName(r.Machine))
+	if err := os.Mkdir(group, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range []string{"memory.max", "memory.oom.group"} {
+		if err := os.WriteFile(filepath.Join(group, file), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := c.openGroup(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if b, err := os.ReadFile(filepath.Join(group, "memory.max")); string(b) != "2147483649" || err != nil {
+		t.Errorf("memory.max is %q, %v", b, err)
+	}
 	l.MemoryExtraBytes = 0
 	if got := l.of(1 << 30); got.MemoryBytes != 0 {
 		t.Errorf("without a bound: %+v", got)

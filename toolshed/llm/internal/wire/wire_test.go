@@ -43,11 +43,12 @@ func ask(t *testing.T, answer string) (string, error) {
 // the last: they see neither.
 func TestWhatClientsSee(t *testing.T) {
 	for name, c := range map[string]struct{ answer, want string }{
-		"OpenAI's":      {": wait\n\ndata: {\"a\":1}\n\n\n: wait\r\n\r\ndata:[DONE]\r\n\r\ndata: {\"b\":1}\n\n", "data: {\"a\":1}\n\ndata: [DONE]\n\n"},
-		"Anthropic's":   {"event: ping\ndata:\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\nevent: x\ndata: {}\n\n", "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"},
-		"no empty line": {"data: {\"a\":1}\ndata: {\"b\":2}\ndata: [DONE]\n", "data: {\"a\":1}\n\ndata: {\"b\":2}\n\ndata: [DONE]\n\n"},
-		"one name":      {"event: x\ndata: {}\n\ndata: {\"a\":1}\n\nevent: y\n\ndata: [DONE]\n\n", "event: x\ndata: {}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n"},
-		"no error":      {"data: {\"error\":null}\n\ndata: [DONE]\n\n", "data: {\"error\":null}\n\ndata: [DONE]\n\n"},
+		"OpenAI's":              {": wait\n\ndata: {\"a\":1}\n\n\n: wait\r\n\r\ndata:[DONE]\r\n\r\ndata: {\"b\":1}\n\n", "data: {\"a\":1}\n\ndata: [DONE]\n\n"},
+		"Anthropic's":           {"event: ping\ndata:\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\nevent: x\ndata: {}\n\n", "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n"},
+		"no empty line":         {"data: {\"a\":1}\ndata: {\"b\":2}\ndata: [DONE]\n", "data: {\"a\":1}\n\ndata: {\"b\":2}\n\ndata: [DONE]\n\n"},
+		"one name":              {"event: x\ndata: {}\n\ndata: {\"a\":1}\n\nevent: y\n\ndata: [DONE]\n\n", "event: x\ndata: {}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n"},
+		"a name, no empty line": {"event: x\ndata: {}\ndata: {\"a\":1}\ndata: [DONE]\n", "event: x\ndata: {}\n\ndata: {\"a\":1}\n\ndata: [DONE]\n\n"},
+		"no error":              {"data: {\"error\":null}\n\ndata: [DONE]\n\n", "data: {\"error\":null}\n\ndata: [DONE]\n\n"},
 	} {
 		if got, err := ask(t, c.answer); err != nil || got != c.want {
 			t.Errorf("%s: %q, %v", name, got, err)
