@@ -141,3 +141,32 @@ func TestHealthAndDocument(t *testing.T) {
 		}
 	}
 }
+
+// Each form that an answer may have is in the OpenAPI document.
+func TestFormsOfAnswersAreDocumented(t *testing.T) {
+	_, text, _ := ask(t, serve(t), "GET", "/openapi.json", "")
+	var document struct {
+		Paths map[string]map[string]struct {
+			Responses map[string]struct {
+				Content map[string]struct{ Schema map[string]any }
+			}
+		}
+	}
+	fromJSON(t, text, &document)
+	for _, answer := range [][]string{
+		{"/api/ai/transcribe", "post", "200", "application/json", "text/plain", "application/x-subrip", "text/vtt"},
+		{"/api/ai/url2text", "get", "200", "application/json", "text/markdown", "text/plain"},
+		{"/api/ai/llm/v1/chat/completions", "post", "200", "application/json", "text/event-stream"},
+		{"/api/ai/llm/v1/chat/completions", "post", "default", "application/json", "application/problem+json"},
+	} {
+		content := document.Paths[answer[0]][answer[1]].Responses[answer[2]].Content
+		for _, form := range answer[3:] {
+			if len(content[form].Schema) == 0 {
+				t.Errorf("%v has no schema of %s", answer[:3], form)
+			}
+		}
+		if kind := content["application/json"].Schema["type"]; kind == "string" {
+			t.Errorf("%v: JSON is a %v", answer[:3], kind)
+		}
+	}
+}

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"reflect"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/mount"
+	"github.com/toolshed-cloud/shed/toolshed/problem"
 	"github.com/toolshed-cloud/shed/toolshed/stream"
 	"github.com/toolshed-cloud/shed/toolshed/upstream"
 )
@@ -21,12 +23,23 @@ const CacheHeader = "Shed-Cache"
 // registerCompat puts what OpenAI's clients ask on the API's place.
 func (h handlers) registerCompat(m *mount.Mount) {
 	const base = "/api/ai/llm/v1"
-	anything := map[string]*huma.MediaType{"application/json": {Schema: &huma.Schema{Type: "object", AdditionalProperties: true}}}
+	schemas := m.API.OpenAPI().Components.Schemas
+	object := func() *huma.MediaType {
+		return &huma.MediaType{Schema: &huma.Schema{Type: "object", AdditionalProperties: true}}
+	}
 	huma.Register(m.API, mount.Lasting(huma.Operation{
 		OperationID: "llm-completions", Method: http.MethodPost, Path: base + "/chat/completions", Tags: []string{"llm"},
 		Summary: "Ask a language model by OpenAI's protocol", Security: auth.Needs(ScopeChat),
-		RequestBody: &huma.RequestBody{Content: anything, Required: true}, SkipValidateBody: true,
-		Responses: map[string]*huma.Response{"200": {Description: "A chat completion, or its chunks as server-sent events", Content: anything}},
+		RequestBody: &huma.RequestBody{Content: map[string]*huma.MediaType{"application/json": object()}, Required: true}, SkipValidateBody: true,
+		Responses: map[string]*huma.Response{
+			"200": {Description: "A chat completion, or its chunks as server-sent events", Content: map[string]*huma.MediaType{
+				"application/json": object(), "text/event-stream": {Schema: &huma.Schema{Type: "string"}},
+			}},
+			"default": {Description: "A refusal, in OpenAI's form but for the toolshed's own", Content: map[string]*huma.MediaType{
+				"application/json":  {Schema: schemas.Schema(reflect.TypeFor[wireError](), true, "")},
+				problem.ContentType: {Schema: schemas.Schema(reflect.TypeFor[problem.Problem](), true, "Problem")},
+			}},
+		},
 	}), h.completions)
 	huma.Register(m.API, huma.Operation{
 		OperationID: "llm-completions-models", Method: http.MethodGet, Path: base + "/models", Tags: []string{"llm"},

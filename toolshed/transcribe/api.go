@@ -7,6 +7,7 @@ import (
 	"maps"
 	"mime"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -42,6 +43,15 @@ func Register(m *mount.Mount, engines map[string]Engine, first string) {
 			http.StatusNotFound, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity,
 			http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout,
 		},
+		Responses: map[string]*huma.Response{"200": {
+			Description: "The transcript, as format says",
+			Content: map[string]*huma.MediaType{
+				"application/json":     {Schema: m.API.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[shown](), true, "")},
+				"text/plain":           {Schema: &huma.Schema{Type: "string"}},
+				"application/x-subrip": {Schema: &huma.Schema{Type: "string"}},
+				"text/vtt":             {Schema: &huma.Schema{Type: "string"}},
+			},
+		}},
 	}), h.transcribe)
 	huma.Register(m.API, huma.Operation{
 		OperationID: "transcribe-engines", Method: http.MethodGet, Path: "/api/ai/transcribe/engines", Tags: []string{"transcribe"},

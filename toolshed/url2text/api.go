@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -37,7 +38,16 @@ func Register(m *mount.Mount, r *Reader) {
 		}
 	}
 	huma.Register(m.API, operation("url2text", http.MethodPost, "Read a page as clean Markdown, with what is known about it"), h.post)
-	huma.Register(m.API, operation("url2text-get", http.MethodGet, "Read a page; with Accept: text/markdown or text/plain the content alone"), h.get)
+	get := operation("url2text-get", http.MethodGet, "Read a page; with Accept: text/markdown or text/plain the content alone")
+	get.Responses = map[string]*huma.Response{"200": {
+		Description: "The page, or its content alone",
+		Content: map[string]*huma.MediaType{
+			"application/json": {Schema: m.API.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[Document](), true, "")},
+			"text/markdown":    {Schema: &huma.Schema{Type: "string"}},
+			"text/plain":       {Schema: &huma.Schema{Type: "string"}},
+		},
+	}}
+	huma.Register(m.API, get, h.get)
 }
 
 type handlers struct{ reader *Reader }
