@@ -169,9 +169,7 @@ func (m *Machine) startOn(device string) error {
 }
 
 // Close stops the payload and closes its data.
-func (m *Machine) Close() error { return m.closeData() }
-
-func (m *Machine) closeData() error {
+func (m *Machine) Close() error {
 	m.payload.Stop()
 	if err := m.data.Unmount(); err != nil {
 		return err
@@ -238,13 +236,7 @@ func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 	if err := m.volume.CheckBlank(); err != nil {
 		return err
 	}
-	if err := seal.Prepare(m.tpm); err != nil {
-		return err
-	}
-	if err := seal.Commit(m.tpm, c); err != nil {
-		return err
-	}
-	if err := m.hold(c); err != nil {
+	if err := m.commit(c); err != nil {
 		return err
 	}
 	// From here on the client's patience no longer counts.
@@ -253,6 +245,17 @@ func (m *Machine) Claim(ctx context.Context, c *ownership.Claim) error {
 		m.log.Error("a claim could not be carried out", zap.Error(err))
 	}
 	return err
+}
+
+// commit makes c the machine's claim for good.
+func (m *Machine) commit(c *ownership.Claim) error {
+	if err := seal.Prepare(m.tpm); err != nil {
+		return err
+	}
+	if err := seal.Commit(m.tpm, c); err != nil {
+		return err
+	}
+	return m.hold(c)
 }
 
 // adopt finishes a claim of this boot that is in the TPM and was not followed

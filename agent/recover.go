@@ -74,10 +74,7 @@ func (m *Machine) claimAwaiting(c *ownership.Claim) error {
 	if !bytes.Equal(c.Body.AKName, m.tpm.AKName()) {
 		return fmt.Errorf("%w: it was made for another machine", attest.ErrClaim)
 	}
-	if err := seal.Prepare(m.tpm); err != nil {
-		return err
-	}
-	err := seal.Commit(m.tpm, c)
+	err := m.commit(c)
 	if errors.Is(err, seal.ErrClaimed) {
 		// One of this boot that was not followed through.
 		state, err := seal.Load(m.tpm)
@@ -86,10 +83,7 @@ func (m *Machine) claimAwaiting(c *ownership.Claim) error {
 		}
 		return errors.Join(m.hold(state.Claim), seal.ErrClaimed)
 	}
-	if err != nil {
-		return err
-	}
-	return m.hold(c)
+	return err
 }
 
 func (m *Machine) takeOver(ctx context.Context, id seal.VolumeID, key []byte) error {
@@ -98,7 +92,7 @@ func (m *Machine) takeOver(ctx context.Context, id seal.VolumeID, key []byte) er
 		return err
 	}
 	// A try before this one may have come as far as the mapping.
-	if err := m.closeData(); err != nil {
+	if err := m.Close(); err != nil {
 		return err
 	}
 	path, err := m.volume.Adopt(state, id, key)

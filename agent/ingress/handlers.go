@@ -74,13 +74,8 @@ func (d *Ingress) evidence(w http.ResponseWriter, r *http.Request) {
 }
 
 func (d *Ingress) activation(w http.ResponseWriter, r *http.Request) {
-	body, ok := read(w, r)
-	if !ok {
-		return
-	}
 	var req channel.ActivationRequest
-	if err := canon.Unmarshal("activation request", body, channel.MaxRequestBytes, &req); err != nil {
-		refuse(w, http.StatusBadRequest, "malformed", err.Error())
+	if !decode(w, r, "activation request", &req) {
 		return
 	}
 	ch, err := d.channel(r)
@@ -173,6 +168,21 @@ func (d *Ingress) claim(w http.ResponseWriter, r *http.Request) {
 func answersNonce(r *http.Request, c *ownership.Claim) bool {
 	nonce := r.Context().Value(sessionKey{}).(*session).take()
 	return nonce != (attest.Nonce{}) && c.Body.Nonce == nonce
+}
+
+// decode reads a capped body into what it is called, or answers 400, 413 or 408.
+// The body is wiped: a key may be in it.
+func decode[T any](w http.ResponseWriter, r *http.Request, called string, into *T) bool {
+	body, ok := read(w, r)
+	if !ok {
+		return false
+	}
+	defer clear(body)
+	if err := canon.Unmarshal(called, body, channel.MaxRequestBytes, into); err != nil {
+		refuse(w, http.StatusBadRequest, "malformed", err.Error())
+		return false
+	}
+	return true
 }
 
 // read returns a capped body, or answers 413 or 408.

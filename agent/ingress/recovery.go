@@ -44,14 +44,8 @@ func (d *Ingress) left(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (d *Ingress) recover(w http.ResponseWriter, r *http.Request) {
-	body, ok := read(w, r)
-	if !ok {
-		return
-	}
-	defer clear(body)
 	var given channel.Recovery
-	if err := canon.Unmarshal("recovery", body, channel.MaxRequestBytes, &given); err != nil {
-		refuse(w, http.StatusBadRequest, "malformed", err.Error())
+	if !decode(w, r, "recovery", &given) {
 		return
 	}
 	defer clear(given.Key)

@@ -168,8 +168,6 @@ func loadSealed(device transport.TPM, srk attester.Key, sealed Sealed) (tpm2.Nam
 	return tpm2.NamedHandle{Handle: rsp.ObjectHandle, Name: rsp.Name}, nil
 }
 
-// unseal encrypts the answer to a session salted with the storage key, so that
-// the key does not cross a bus in the clear.
 // unsealTries is how often a policy is tried that something came between.
 const unsealTries = 64
 
@@ -189,6 +187,8 @@ func unsealUnder(device transport.TPM, srk attester.Key, object tpm2.NamedHandle
 	}
 }
 
+// unseal encrypts the answer to a session salted with the storage key, so that
+// the key does not cross a bus in the clear.
 func unseal(device transport.TPM, srk attester.Key, object tpm2.NamedHandle, assert func(transport.TPM, tpm2.TPMISHPolicy) error) ([]byte, error) {
 	var key []byte
 	use := func(session tpm2.Session) error {

@@ -30,28 +30,16 @@ type Foreign struct {
 // Through stands for. What the cache has is taken without asking whether there
 // are newer ones: removing the cache asks. Errors match ErrLists or ErrDownload,
 // or are Concrete's.
-func FetchForeign(ctx context.Context, f Foreign, cache string) (_ []*Package, err error) {
+func FetchForeign(ctx context.Context, f Foreign, cache string) ([]*Package, error) {
 	note := filepath.Join(cache, fmt.Sprintf("%s_%s_%s.json", f.Through, f.Suite, f.Architecture))
 	if packages := f.known(note, cache); packages != nil {
 		return packages, nil
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return nil, fmt.Errorf("making the cache: %w", err)
-	}
-	dir, err := os.MkdirTemp(cache, ".lists-")
-	if err != nil {
-		return nil, fmt.Errorf("making the cache: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	lists, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("making the cache: %w", err)
-	}
-	a, err := updatedFor(ctx, f.Architecture, lists, fmt.Sprintf(sources, f.Suite)+fmt.Sprintf(securitySources, f.Suite))
-	if err != nil {
-		return nil, err
-	}
-	packages, err := f.fetchAll(ctx, a, cache)
+	var packages []*Package
+	err := withLists(ctx, f.Architecture, fmt.Sprintf(sources, f.Suite)+fmt.Sprintf(securitySources, f.Suite), cache, func(a apt) (err error) {
+		packages, err = f.fetchAll(ctx, a, cache)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -25,29 +25,16 @@ const securitySources = "deb [signed-by=/usr/share/keyrings/debian-archive-keyri
 // FetchFrom returns a package of a suite that need not be the host's, such as
 // "trixie". What the cache has of it is taken without asking whether there is a
 // newer one: removing the cache asks. Errors match ErrLists or ErrDownload.
-func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err error) {
+func FetchFrom(ctx context.Context, suite, name, cache string) (*Package, error) {
 	known := filepath.Join(cache, name+"_"+suite+".json")
 	if p, err := readKnown(known, cache); p != nil || err != nil {
 		return p, err
 	}
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return nil, fmt.Errorf("making the cache: %w", err)
-	}
-	dir, err := os.MkdirTemp(cache, ".lists-")
-	if err != nil {
-		return nil, fmt.Errorf("making the cache: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	// apt takes relative names as relative to its own.
-	lists, err := filepath.Abs(dir)
-	if err != nil {
-		return nil, fmt.Errorf("making the cache: %w", err)
-	}
-	a, err := updatedFor(ctx, "", lists, fmt.Sprintf(sources, suite))
-	if err != nil {
-		return nil, err
-	}
-	p, err := a.fetch(ctx, name, "", cache)
+	var p *Package
+	err := withLists(ctx, "", fmt.Sprintf(sources, suite), cache, func(a apt) (err error) {
+		p, err = a.fetch(ctx, name, "", cache)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -56,6 +43,29 @@ func FetchFrom(ctx context.Context, suite, name, cache string) (_ *Package, err 
 		return nil, fmt.Errorf("keeping %s: %w", known, err)
 	}
 	return p, statefile.Write(known, 0o644, b)
+}
+
+// withLists has use ask an apt as updatedFor makes it, whose lists are in the cache
+// for as long.
+func withLists(ctx context.Context, architecture, sources, cache string, use func(apt) error) (err error) {
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return fmt.Errorf("making the cache: %w", err)
+	}
+	dir, err := os.MkdirTemp(cache, ".lists-")
+	if err != nil {
+		return fmt.Errorf("making the cache: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	// apt takes relative names as relative to its own.
+	lists, err := filepath.Abs(dir)
+	if err != nil {
+		return fmt.Errorf("making the cache: %w", err)
+	}
+	a, err := updatedFor(ctx, architecture, lists, sources)
+	if err != nil {
+		return err
+	}
+	return use(a)
 }
 
 // updatedFor is an apt that knows the sources alone, with their lists in dir, for

@@ -3,8 +3,6 @@ package plugin_test
 import (
 	"context"
 	"errors"
-	"net"
-	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -74,16 +72,10 @@ func TestHangingPluginIsNotConfigured(t *testing.T) {
 func TestHangingCallLeavesThePlugin(t *testing.T) {
 	opts := options(t)
 	opts.CallTimeout = 2 * time.Second
-	path := filepath.Join(opts.RuntimeDir, "s")
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	opts.Env = append(opts.Env, signalEnv+"="+path)
+	signals(t, &opts)
 	s := open(t, opts)
 	before := s.Pid()
-	_, err = s.Create(t.Context(), providers.CreateRequest{Machine: hang})
+	_, err := s.Create(t.Context(), providers.CreateRequest{Machine: hang})
 	if providers.CodeOf(err) != providers.CodeOutcomeUnknown || !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Create answered %v, want OUTCOME_UNKNOWN of a deadline", err)
 	}
@@ -113,18 +105,12 @@ func TestHangingPluginIsClosed(t *testing.T) {
 // A caller who is less patient than that says nothing of the plugin.
 func TestImpatientCallerLeavesThePlugin(t *testing.T) {
 	opts := options(t)
-	path := filepath.Join(opts.RuntimeDir, "s")
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	opts.Env = append(opts.Env, signalEnv+"="+path)
+	signals(t, &opts)
 	s := open(t, opts)
 	before := s.Pid()
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
-	_, err = s.Create(ctx, providers.CreateRequest{Machine: hang})
+	_, err := s.Create(ctx, providers.CreateRequest{Machine: hang})
 	if providers.CodeOf(err) != providers.CodeOutcomeUnknown {
 		t.Errorf("Create answered %v", err)
 	}

@@ -235,15 +235,22 @@ func TestKilledPluginIsStartedAndConfiguredAgain(t *testing.T) {
 	}
 }
 
-func TestCreateInFlightMayHaveHappened(t *testing.T) {
-	opts := options(t)
+// signals has the plugin say on the listener that a call of it hangs.
+func signals(t *testing.T, opts *plugin.Options) net.Listener {
+	t.Helper()
 	path := filepath.Join(opts.RuntimeDir, "s")
 	listener, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer listener.Close()
+	t.Cleanup(func() { listener.Close() })
 	opts.Env = append(opts.Env, signalEnv+"="+path)
+	return listener
+}
+
+func TestCreateInFlightMayHaveHappened(t *testing.T) {
+	opts := options(t)
+	listener := signals(t, &opts)
 	s := open(t, opts)
 	failed := make(chan error, 1)
 	go func() {
@@ -265,13 +272,7 @@ func TestCreateInFlightMayHaveHappened(t *testing.T) {
 
 func TestGivingUpOnCreateSaysThatItMayHaveHappened(t *testing.T) {
 	opts := options(t)
-	path := filepath.Join(opts.RuntimeDir, "s")
-	listener, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	opts.Env = append(opts.Env, signalEnv+"="+path)
+	listener := signals(t, &opts)
 	s := open(t, opts)
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() {
@@ -280,7 +281,7 @@ func TestGivingUpOnCreateSaysThatItMayHaveHappened(t *testing.T) {
 		}
 		cancel()
 	}()
-	_, err = s.Create(ctx, providers.CreateRequest{Machine: hang})
+	_, err := s.Create(ctx, providers.CreateRequest{Machine: hang})
 	if providers.CodeOf(err) != providers.CodeOutcomeUnknown || !errors.Is(err, context.Canceled) {
 		t.Errorf("Create answered %v, want OUTCOME_UNKNOWN of a canceled context", err)
 	}
