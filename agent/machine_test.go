@@ -199,7 +199,7 @@ func (m *machine) boot() {
 	}
 	m.data = &directory{broken: m.broken}
 	payload := supervise.New(supervise.Payload{
-		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
+		Command: []string{self}, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
 	})
 	m.Machine = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
