@@ -66,14 +66,15 @@ func (e endpoint) encode() []byte {
 	return binary.BigEndian.AppendUint16(b[:], e.port)
 }
 
-// New loads a filter for a right, with all of payload.Never refused. It holds
-// nothing until Attach. Errors are the kernel's.
+// New loads a filter for a right. It lets nothing pass but loopback until a Keeper
+// has told it what to refuse besides payload.Never, and holds nobody until Attach.
+// Errors are the kernel's.
 func New(right payload.Right) (*Filter, error) {
 	f := &Filter{right: right, until: map[endpoint]time.Time{}}
 	if err := f.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("loading the payload's filter: %w", err), f.Close())
 	}
-	if err := f.Refuse(payload.Never()...); err != nil {
+	if err := f.Refuse(append(payload.Never(), all)...); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return f, nil

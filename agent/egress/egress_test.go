@@ -2,6 +2,7 @@ package egress_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -228,14 +229,69 @@ func newGroup(t *testing.T) string {
 	return group
 }
 
+// controlPlane is by its two addresses and by its name, which has a third.
+var controlPlane = []string{"203.0.113.7", "2001:db8:7::1", "control.example"}
+
 // held makes a filter as a machine does, and puts it on the payload's group.
-func (w *world) held(right payload.Right) *egress.Filter {
-	w.t.Helper()
+func (w *world) held(t *testing.T, right payload.Right) *egress.Filter {
+	t.Helper()
 	f, err := egress.New(right)
-	must(w.t, err)
-	w.t.Cleanup(func() { must(w.t, f.Close()) })
-	must(w.t, f.Refuse(machine4.Masked(), machine6.Masked()), f.Attach(w.group))
+	must(t, err, f.Attach(w.group))
+	for _, text := range []string{"198.51.100.1", "2001:db8::1", "10.0.2.2"} {
+		if refused, err := f.Refused(netip.MustParseAddr(text)); err != nil || !refused {
+			t.Errorf("%s is open before anything is known of the machine, error %v", text, err)
+		}
+	}
+	k := &egress.Keeper{
+		Filter: f, Hosts: controlPlane, Report: func(err error) { t.Error(err) },
+		Lookup: func(_ context.Context, host string) ([]netip.Addr, error) {
+			if host != "control.example" {
+				return nil, errors.New("no such host")
+			}
+			return []netip.Addr{netip.MustParseAddr("203.0.113.8")}, nil
+		},
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error)
+	go func() {
+		// It ends with this thread, which is the machine's.
+		runtime.LockOSThread()
+		ns, err := os.Open(w.machine.path)
+		if err == nil {
+			err = errors.Join(unix.Setns(int(ns.Fd()), unix.CLONE_NEWNET), ns.Close())
+		}
+		if err == nil {
+			err = k.Run(ctx)
+		}
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; !errors.Is(err, context.Canceled) {
+			t.Errorf("the keeper ended with %v", err)
+		}
+		must(t, f.Close())
+	})
+	w.until(t, f, "198.51.100.1", false)
 	return f
+}
+
+// until waits until an address is refused, or not.
+func (w *world) until(t *testing.T, f *egress.Filter, address string, refused bool) {
+	t.Helper()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		got, err := f.Refused(netip.MustParseAddr(address))
+		must(t, err)
+		if got == refused {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: refused %v", address, got)
+		}
+		<-poll.C
+	}
 }
 
 // try has the hostile payload try what it can, in the payload's group or out of it.
@@ -292,9 +348,9 @@ func TestNobodyReachesThese(t *testing.T) {
 		// IPv6 that leads to IPv4.
 		"64:ff9b::a9fe:a9fe", "64:ff9b::a00:202", "64:ff9b:1::1", "2002:a9fe:a9fe::1", "2001::1",
 		// Another control plane, of a public address.
-		"203.0.113.7", "2001:db8:7::1", "::ffff:203.0.113.7",
+		"203.0.113.7", "203.0.113.8", "2001:db8:7::1", "::ffff:203.0.113.7", "64:ff9b::cb00:7107",
 	} {
-		tries = append(tries, to("tcp", a, listedPort), to("udp", a, listedPort), to("tcp", a, 80), to("udp", a, 53), to("raw", a, listedPort))
+		tries = append(tries, to("tcp", a, listedPort), to("udp", a, listedPort), to("tcp", a, 80), to("udp", a, 53), to("raw", a, listedPort), to("syn", a, listedPort))
 		if !strings.Contains(a, "ffff") {
 			tries = append(tries, to("icmp", a, 0))
 		}
@@ -302,7 +358,9 @@ func TestNobodyReachesThese(t *testing.T) {
 	for _, a := range []string{"127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1", "10.0.2.15", "fec0::15"} {
 		tries = append(tries, to("tcp", a, agentPort), to("udp", a, agentPort))
 	}
-	tries = slices.DeleteFunc(tries, func(one try) bool { return one.Way == "raw" && strings.Contains(one.Address, "ffff") })
+	tries = slices.DeleteFunc(tries, func(one try) bool {
+		return (one.Way == "raw" || one.Way == "syn") && strings.Contains(one.Address, "ffff")
+	})
 	// A way round an address that is refused, and to one that is not.
 	tries = append(tries, to("route", "198.51.100.1", listedPort))
 	if _, no := reached(w.try(false, tries)); len(no) > 0 {
@@ -310,8 +368,7 @@ func TestNobodyReachesThese(t *testing.T) {
 	}
 	for _, right := range []payload.Right{payload.Off, payload.Listed, payload.Open} {
 		t.Run(string(right), func(t *testing.T) {
-			f := (&world{t: t, machine: w.machine, outside: w.outside, group: w.group}).held(right)
-			must(t, f.Refuse(netip.MustParsePrefix("203.0.113.7/32"), netip.MustParsePrefix("2001:db8:7::1/128")))
+			f := w.held(t, right)
 			// Not even a grant leads there.
 			for _, one := range tries {
 				must(t, f.Grant(netip.MustParseAddr(one.Address), one.Port, time.Time{}))
@@ -337,6 +394,7 @@ func TestRights(t *testing.T) {
 	others := []try{
 		to("tcp", "198.51.100.1", otherPort), to("udp", "198.51.100.1", otherPort), to("tcp", "198.51.100.2", listedPort), to("udp", "198.51.100.2", listedPort),
 		to("tcp", "2001:db8::1", otherPort), to("udp", "2001:db8::2", listedPort), to("tcp", "2001:db8::2", listedPort), to("udp", "198.51.100.2", 53), to("tcp", "2001:db8::1", 53),
+		to("syn", "198.51.100.2", listedPort), to("syn", "2001:db8::1", otherPort),
 	}
 	never := []try{to("icmp", "198.51.100.1", 0), to("icmp", "2001:db8::1", 0)}
 	if _, no := reached(w.try(false, slices.Concat(granted, others, never))); len(no) > 0 {
@@ -351,7 +409,7 @@ func TestRights(t *testing.T) {
 		{payload.Open, slices.Concat(granted, others), nil},
 	} {
 		t.Run(string(c.right), func(t *testing.T) {
-			f := (&world{t: t, machine: w.machine, outside: w.outside, group: w.group}).held(c.right)
+			f := w.held(t, c.right)
 			for _, a := range []string{"198.51.100.1", "2001:db8::1"} {
 				must(t, f.Grant(netip.MustParseAddr(a), listedPort, time.Time{}))
 			}
@@ -368,7 +426,7 @@ func TestRights(t *testing.T) {
 // A grant ends, and what is connected by then stays so; one for good does not.
 func TestGrantsEnd(t *testing.T) {
 	w := newWorld(t)
-	f := w.held(payload.Listed)
+	f := w.held(t, payload.Listed)
 	now := time.Now()
 	short, long, forever := netip.MustParseAddr("198.51.100.1"), netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("198.51.100.3")
 	must(t, f.Grant(short, listedPort, now.Add(time.Minute)), f.Grant(long, listedPort, now.Add(time.Minute)), f.Grant(long, listedPort, now.Add(time.Hour)),
@@ -391,7 +449,7 @@ func TestUnaskedIsNotHeard(t *testing.T) {
 	if got := w.heard(false); got != "machine tcp, outside tcp, outside udp" {
 		t.Fatalf("without the filter it hears %q, so that this test shows nothing", got)
 	}
-	w.held(payload.Open)
+	w.held(t, payload.Open)
 	if got := w.heard(true); got != "machine tcp" {
 		t.Errorf("it hears %q", got)
 	}
@@ -431,4 +489,22 @@ func (w *world) heard(held bool) string {
 	heard, err := io.ReadAll(out)
 	must(w.t, err, cmd.Wait())
 	return string(heard)
+}
+
+// A link that comes later is refused as well, with those on it.
+func TestLinksThatCome(t *testing.T) {
+	w := newWorld(t)
+	f := w.held(t, payload.Open)
+	tries := []try{to("tcp", "172.20.1.9", listedPort), to("tcp", "2001:db8:20::9", listedPort)}
+	if _, no := reached(w.try(true, tries)); len(no) > 0 {
+		t.Fatalf("not reached: %q", no)
+	}
+	w.machine.do(func() {
+		setUp(t, "machine0", netip.MustParsePrefix("172.20.0.15/16"), netip.MustParsePrefix("2001:db8:20::15/64"))
+	})
+	w.until(t, f, "172.20.1.9", true)
+	w.until(t, f, "2001:db8:20::9", true)
+	if yes, _ := reached(w.try(true, tries)); len(yes) > 0 {
+		t.Errorf("reached: %q", yes)
+	}
 }

@@ -47,7 +47,7 @@ func hostile(text string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	ways := map[string]func(netip.AddrPort) error{"tcp": tryTCP, "udp": tryUDP, "icmp": tryICMP, "raw": tryRaw, "route": tryRoute}
+	ways := map[string]func(netip.AddrPort) error{"tcp": tryTCP, "udp": tryUDP, "icmp": tryICMP, "raw": tryRaw, "syn": trySYN, "route": tryRoute}
 	done := make(chan struct{})
 	for i := range tries {
 		go func() {
@@ -211,6 +211,21 @@ func tryRaw(at netip.AddrPort) error {
 	}
 	_, err = own.Read(make([]byte, 64))
 	return err
+}
+
+// trySYN begins a connection past the hook on connecting. That it leaves is
+// enough: nobody is there to go on with it.
+func trySYN(at netip.AddrPort) error {
+	fd, err := unix.Socket(domain(at), unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.IPPROTO_TCP)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd) //nolint:errcheck // it was only tried
+	b := make([]byte, 20)
+	binary.BigEndian.PutUint16(b[0:], 40000)
+	binary.BigEndian.PutUint16(b[2:], at.Port())
+	b[12], b[13] = 5<<4, 0x02
+	return unix.Sendto(fd, b, 0, sockaddr(netip.AddrPortFrom(at.Addr(), 0)))
 }
 
 // tryRoute has a datagram go on from its address to the host's, by an option of

@@ -52,10 +52,10 @@ const (
 	stackHeader  = -104
 )
 
-// Registers through a program: the context, the protocol, where the transport's
+// Registers through a program: the subject, the protocol, where the transport's
 // header begins, and the other side's port.
 const (
-	context   = asm.R6
+	subject   = asm.R6
 	protocol  = asm.R7
 	transport = asm.R8
 	port      = asm.R9
@@ -78,8 +78,8 @@ func (f *Filter) packets(d direction) asm.Instructions {
 		remote4, remote6, remotePort, localPort = 12, 8, 0, 2
 	}
 	p := asm.Instructions{
-		asm.Mov.Reg(context, asm.R1),
-		asm.LoadMem(asm.R0, context, skbProtocol, asm.Word),
+		asm.Mov.Reg(subject, asm.R1),
+		asm.LoadMem(asm.R0, subject, skbProtocol, asm.Word),
 		asm.JEq.Imm(asm.R0, int32(network16(etherIPv4)), "four"),
 		asm.JEq.Imm(asm.R0, int32(network16(etherIPv6)), "six"),
 		asm.Ja.Label(deny),
@@ -139,7 +139,7 @@ func (f *Filter) place(d direction) asm.Instructions {
 	}
 	if d == inbound {
 		return append(p,
-			asm.LoadMem(asm.R0, context, skbInterface, asm.Word),
+			asm.LoadMem(asm.R0, subject, skbInterface, asm.Word),
 			asm.JEq.Imm(asm.R0, loopbackDevice, allow),
 			asm.Ja.Label(deny),
 			asm.Mov.Imm(asm.R0, 0).WithSymbol("elsewhere"),
@@ -223,18 +223,18 @@ func (f *Filter) granting(then asm.Instructions) asm.Instructions {
 // once. The packets are judged all the same.
 func (f *Filter) connections(four bool) asm.Instructions {
 	p := asm.Instructions{
-		asm.Mov.Reg(context, asm.R1),
-		asm.LoadMem(asm.R0, context, addrType, asm.Word),
+		asm.Mov.Reg(subject, asm.R1),
+		asm.LoadMem(asm.R0, subject, addrType, asm.Word),
 		asm.JNE.Imm(asm.R0, streamSocket, allow),
 	}
 	if four {
-		p = append(p, asm.LoadMem(asm.R0, context, addrIP4, asm.Word))
+		p = append(p, asm.LoadMem(asm.R0, subject, addrIP4, asm.Word))
 		p = append(p, mapped(asm.R0)...)
 	} else {
-		p = append(p, copyAddress(context, addrIP6)...)
+		p = append(p, copyAddress(subject, addrIP6)...)
 	}
 	p = append(p,
-		asm.LoadMem(asm.R0, context, addrPort, asm.Word),
+		asm.LoadMem(asm.R0, subject, addrPort, asm.Word),
 		asm.StoreMem(asm.RFP, stackPorts, asm.R0, asm.Half),
 		asm.HostTo(asm.BE, asm.R0, asm.Half),
 		asm.Mov.Reg(port, asm.R0),
@@ -288,7 +288,7 @@ func load(label string, from asm.Instruction, to, n int32) asm.Instructions {
 	}
 	return asm.Instructions{
 		from,
-		asm.Mov.Reg(asm.R1, context),
+		asm.Mov.Reg(asm.R1, subject),
 		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, to),
 		asm.Mov.Imm(asm.R4, n),
 		asm.FnSkbLoadBytes.Call(),
