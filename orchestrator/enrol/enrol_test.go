@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +67,8 @@ type gate struct {
 	// proof is what the log has to show, and ahead how far the clock is.
 	proof []byte
 	ahead time.Duration
+	// withdrawn are the releases whose withdrawal the log has.
+	withdrawn sync.Map
 }
 
 func newGate(t *testing.T) *gate {
@@ -118,7 +121,11 @@ func newGateOf(t *testing.T, device *swtpmtest.TPM) *gate {
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
 		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second, ProofEvery: time.Minute,
-		Proof:        func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
+		Proof: func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
+		Withdrawn: func(d attest.ReleaseDigest) bool {
+			_, withdrawn := g.withdrawn.Load(d)
+			return withdrawn
+		},
 		Endorsements: func() ([]byte, error) { return g.endorsements, g.unreadable },
 		Voucher: func(string) enrol.Voucher {
 			if g.voucher == nil {
