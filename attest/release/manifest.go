@@ -124,7 +124,3 @@ func (m *Manifest) Shape(i int) *Shape {
 	}
 	return &m.Firmware.Shapes[i]
 }
-
-// UpdateFiles are those of the release's files that a machine which runs another
-// release needs to start this one: the image first.
-func (m *Manifest) UpdateFiles() []File { return []File{m.UKI} }
