@@ -10,12 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/devicemapper"
 	"github.com/toolshed-cloud/shed/agent/esp"
 	"github.com/toolshed-cloud/shed/agent/verity"
@@ -98,26 +97,20 @@ func linear(disk devicemapper.Device, extents []esp.Extent) []devicemapper.Targe
 const pollInterval = 5 * time.Millisecond
 
 // find looks at disks, as they appear, for one that has the file.
-func find(r *verity.Root, limit time.Duration) (string, []esp.Extent, error) {
+func find(r *verity.Root, limit time.Duration) (disk string, extents []esp.Extent, err error) {
 	for deadline := time.Now().Add(limit); ; {
 		why := ErrNoRoot
-		disks, err := filepath.Glob("/sys/block/*")
-		if err != nil {
-			return "", nil, fmt.Errorf("looking for the payload's root: %w", err)
-		}
-		for _, path := range disks {
-			if strings.HasPrefix(filepath.Base(path), "dm-") {
-				continue
-			}
-			disk := "/dev/" + filepath.Base(path)
-			extents, err := onDisk(r, disk)
-			if err == nil {
-				return disk, extents, nil
-			}
-			why = errors.Join(why, fmt.Errorf("%s: %w", disk, err))
+		disk, err = boot.FindImage(func(device string) bool {
+			var err error
+			extents, err = onDisk(r, device)
+			why = errors.Join(why, err)
+			return err == nil
+		})
+		if err == nil {
+			return disk, extents, nil
 		}
 		if time.Now().After(deadline) {
-			return "", nil, why
+			return "", nil, errors.Join(err, why)
 		}
 		time.Sleep(pollInterval)
 	}

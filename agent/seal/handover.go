@@ -37,25 +37,34 @@ func (v *DataVolume) unseal(c *ownership.Claim, h header) (key []byte, took bool
 
 // predecessor is the release that may have sealed the key for this one. An approval
 // is for one update: afterwards the release that it names makes no key that is taken.
+// Under a standing policy one below the floor of the epoch makes none.
 func (v *DataVolume) predecessor(c *ownership.Claim, h handover) (attest.Digest, error) {
+	there, err := readFloor(v.Device)
+	if err != nil {
+		return attest.Digest{}, err
+	}
 	if len(h.Approval) == 0 {
-		if c.Body.Update.Consent != ownership.UpdateStanding || v.Predecessor == nil {
-			return attest.Digest{}, fmt.Errorf("%w: the owner has approved no update", attest.ErrClaim)
-		}
-		return v.Predecessor(c)
+		return v.standing(c, there)
 	}
 	approval, err := ownership.ParseApproval(h.Approval, c)
 	if err != nil {
 		return attest.Digest{}, err
 	}
-	number, err := v.NextUpdate()
-	if err != nil {
-		return attest.Digest{}, err
-	}
-	if approval.Body.Number != number {
+	if number := there.updates + 1; approval.Body.Number != number {
 		return attest.Digest{}, fmt.Errorf("%w: the approval is for update %d, this would be %d", attest.ErrClaim, approval.Body.Number, number)
 	}
 	return approval.Body.From, nil
+}
+
+func (v *DataVolume) standing(c *ownership.Claim, there floor) (attest.Digest, error) {
+	if c.Body.Update.Consent != ownership.UpdateStanding || v.Predecessor == nil {
+		return attest.Digest{}, fmt.Errorf("%w: the owner has approved no update", attest.ErrClaim)
+	}
+	from, epoch, err := v.Predecessor(c)
+	if err == nil && epoch < there.epoch {
+		err = fmt.Errorf("%w: the release before has epoch %d, below the floor of %d", attest.ErrRelease, epoch, there.epoch)
+	}
+	return from, err
 }
 
 // NextUpdate is the number that an approval of the machine's next update has.

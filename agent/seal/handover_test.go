@@ -263,9 +263,12 @@ func TestHandOverUnderAStandingPolicy(t *testing.T) {
 	m.bootImage(next, 5)
 	m.refused(ErrMaker)
 	from := m.registersOf("a third image").SealDigest(false)
-	m.volume.Predecessor = func(*ownership.Claim) (attest.Digest, error) { return from, nil }
+	epoch := uint64(3)
+	m.volume.Predecessor = func(*ownership.Claim) (attest.Digest, uint64, error) { return from, epoch, nil }
 	m.refused(ErrMaker)
-	from = m.registersOf("image").SealDigest(false)
+	from, epoch = m.registersOf("image").SealDigest(false), 2
+	m.refused(ErrMaker)
+	epoch = 3
 	m.opens(key, true, true)
 }
 
@@ -273,8 +276,8 @@ func TestHandOverUnderAStandingPolicy(t *testing.T) {
 func TestStandingPolicyThatTheOwnerDidNotSign(t *testing.T) {
 	m, _ := claimed(t)
 	m.handOver(nil)
-	m.volume.Predecessor = func(*ownership.Claim) (attest.Digest, error) {
-		return m.registersOf("image").SealDigest(false), nil
+	m.volume.Predecessor = func(*ownership.Claim) (attest.Digest, uint64, error) {
+		return m.registersOf("image").SealDigest(false), 3, nil
 	}
 	m.bootImage(next, 5)
 	m.refused(ErrMaker)

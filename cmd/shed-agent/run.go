@@ -25,9 +25,13 @@ const (
 	releasePath = "/etc/shed/release.json"
 	tpmPath     = "/dev/tpm0"
 	dataPath    = "/data"
+	volumePath  = "/run/volume"
+	recordsPath = volumePath + "/agent"
 	port        = ":443"
 	// deviceWait bounds the wait for a disk or the TPM.
 	deviceWait = 10 * time.Second
+	// trialWait is for emulated machines, an order of magnitude slower than others.
+	trialWait = 90 * time.Second
 )
 
 // run is the machine's life from the kernel to the power button.
@@ -108,9 +112,14 @@ func assemble(where place, payload *server, log *zap.Logger, dataReady func() er
 	if err != nil {
 		return nil, err
 	}
+	images, err := slots()
+	if err != nil {
+		return nil, err
+	}
 	return agent.New(agent.Parts{
 		TPM: tpm, Volume: volume, Certificate: certificate, SPKI: spki, Log: log,
-		Data:    boot.DataMount{Path: dataPath, UID: payload.User, GID: payload.User},
+		Firmware: newFirmware(), Slots: images, Records: recordsPath, TrialWait: trialWait,
+		Data:    boot.DataMount{Path: dataPath, Volume: volumePath, UID: payload.User, GID: payload.User},
 		Payload: payload.supervisor(ours.environment(len(tpm.Reporters)), log),
 	}), nil
 }
@@ -157,7 +166,8 @@ func newVolume(where place, tpm *attester.TPM, r release, ready func() error) (*
 	}, nil
 }
 
-// serve answers and reports until the power button is pressed.
+// serve answers and reports until the power button is pressed, or the machine is to
+// start anew.
 func serve(ctx context.Context, where place, machine *agent.Machine, payload *server, log *zap.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -178,7 +188,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	}
 	front := machine.Ingress()
 	front.Rand = random
-	ended := make(chan error, 4)
+	ended := make(chan error, 5)
 	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
 		return err
 	}
@@ -192,6 +202,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 		ended <- err
 	}()
 	go machine.Enroller().Run(ctx)
+	go func() { ended <- machine.FollowUpdates(ctx, machine.Releases()) }()
 	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
 	log.Info("serving")
 	return <-ended
