@@ -89,7 +89,7 @@ func Read(dir string) (*Tree, error) {
 }
 
 func (t *Tree) read(name, source string, info fs.FileInfo) error {
-	e := Entry{Mode: info.Mode().Type(), source: source}
+	e := Entry{Mode: info.Mode().Type()}
 	switch {
 	case info.IsDir():
 		e.Mode |= 0o755
@@ -100,7 +100,7 @@ func (t *Tree) read(name, source string, info fs.FileInfo) error {
 		}
 		e.Mode |= 0o777
 	case info.Mode().IsRegular():
-		e.Mode, e.Bytes = permissions(info.Mode()), info.Size()
+		e.Mode, e.Bytes, e.source = permissions(info.Mode()), info.Size(), source
 	default:
 		return fmt.Errorf("%w: %s is a device, a socket or a pipe", ErrTree, name)
 	}
