@@ -103,7 +103,7 @@ func TestVMPayloadOnTheBootDisk(t *testing.T) {
 	good, bad := blob(3, 1<<20), blob(4, 8<<20)
 	w.must(os.WriteFile(filepath.Join(root, "srv/good"), good, 0o644))
 	w.must(os.WriteFile(filepath.Join(root, "srv/bad"), bad, 0o644))
-	l, port := listenEverywhere(t)
+	port := listenEverywhere(t)
 	w.releaseOf(root, "python3 -u /srv/server.py --first", "--argument", "second word", "--env", "COLOUR=deep blue", "--env", "PYTHONDONTWRITEBYTECODE=1",
 		"--payload-port", "8000", "--health", "/healthz", "--open-files", "200", "--memory", "128MiB", "--processes", "64",
 		"--network", fmt.Sprintf("198.18.0.1:%d,listed.example:443,10.0.2.2.example:1", port))
@@ -130,7 +130,7 @@ func TestVMPayloadOnTheBootDisk(t *testing.T) {
 	if !slices.Equal(notes, []string{"kept"}) {
 		t.Errorf("notes %q", notes)
 	}
-	t.Run("it reaches whom it may", func(t *testing.T) { w.in(t).reaches(i, l, port) })
+	t.Run("it reaches whom it may", func(t *testing.T) { w.in(t).reaches(i, port) })
 	t.Run("a flipped byte is an error", func(t *testing.T) { w.in(t).flips(i, good, bad) })
 }
 
@@ -147,7 +147,7 @@ func (w *world) asks(i instance, path string, into any) {
 const greeting = "you are in"
 
 // listenEverywhere greets whoever connects to a port of this host.
-func listenEverywhere(t *testing.T) (net.Listener, int) {
+func listenEverywhere(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", ":0")
 	if err != nil {
@@ -160,12 +160,12 @@ func listenEverywhere(t *testing.T) (net.Listener, int) {
 			conn.Close()
 		}
 	}()
-	return l, l.Addr().(*net.TCPAddr).Port
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 // reaches has the payload try the listed host, which is this one by an address of
 // its loopback's, and those that nobody reaches.
-func (w *world) reaches(i instance, _ net.Listener, port int) {
+func (w *world) reaches(i instance, port int) {
 	w.t.Helper()
 	if out, err := exec.Command("ip", "address", "add", "198.18.0.1/32", "dev", "lo").CombinedOutput(); err != nil {
 		w.t.Skipf("no address to be reached at: %v %s", err, out)
