@@ -182,5 +182,5 @@ func (s *Session) OnTrial(ctx context.Context, keys Keys) (bool, error) {
 	case err != nil:
 		return false, err
 	}
-	return o.Step == UpdateTrying, nil
+	return o.Release == s.Logged.Digest && o.Step != UpdateDone, nil
 }

@@ -189,12 +189,14 @@ func TestReleaseOnTrial(t *testing.T) {
 	}{
 		"trying":         {func(o *offering) { o.shown.Step = "trying" }, true},
 		"done":           {func(o *offering) { o.shown.Step = "done" }, false},
-		"awaiting":       {func(*offering) {}, false},
+		"another's":      {func(o *offering) { o.shown.Step, o.Logged.Digest = "trying", attest.ReleaseDigest{1} }, false},
+		"no offer":       {func(o *offering) { o.shown = channel.Update{Number: 7} }, false},
 		"busy":           {func(o *offering) { o.status = http.StatusServiceUnavailable }, true},
 		"never updated":  {func(o *offering) { o.status = http.StatusNotFound }, false},
 		"something else": {func(o *offering) { o.shown.Step = "hello" }, false},
 	} {
 		o := newOffering(t, 4)
+		o.Logged.Digest = o.shown.Release
 		c.spoil(o)
 		if got, err := o.OnTrial(t.Context(), o.keys); got != c.want || err != nil {
 			t.Errorf("%s: %v, %v", name, got, err)
