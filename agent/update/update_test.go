@@ -310,7 +310,7 @@ func TestAnotherOfferMeanwhile(t *testing.T) {
 	key := logtest.NewReleaseKey(t)
 	w := newWorld(t, policyOf(key, nil))
 	d := w.offers(key)
-	w.Parts.Source = meanwhile{w, func() { w.Offered(api.Offer{Release: attest.ReleaseDigest{7}, Attempt: 2}) }}
+	w.Source = meanwhile{w, func() { w.Offered(api.Offer{Release: attest.ReleaseDigest{7}, Attempt: 2}) }}
 	if err := w.once(); err == nil {
 		t.Error("the first offer was gone on with")
 	}
