@@ -29,9 +29,11 @@ func newImageCommand() *cobra.Command {
 func newImageBuildCommand() *cobra.Command {
 	var o imagebuild.Options
 	var shapes []string
+	var server payloadFlags
 	cmd := &cobra.Command{
 		Use:   "build --output DIR",
 		Short: "make disk.raw, uki.efi and manifest.json; the same inputs give the same bytes",
+		Long:  imageBuildLong,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
@@ -42,6 +44,9 @@ func newImageBuildCommand() *cobra.Command {
 					return cli.Usage(err)
 				}
 				o.Shapes = append(o.Shapes, shape)
+			}
+			if err := server.set(cmd.Flags(), &o); err != nil {
+				return cli.Usage(err)
 			}
 			m, err := imagebuild.Build(cmd.Context(), o)
 			steps.end()
@@ -61,7 +66,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.Uint64Var(&o.Epoch, "epoch", 1, "security counter: clients refuse lower ones than they have seen")
 	flags.StringVar(&o.Architecture, "arch", board.AMD64, "architecture of the machines, amd64 or arm64; --agent and --toolshed are programs for it")
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
-	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
+	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that is the toolshed")
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel's and the firmware's package")
 	flags.StringVar(&o.Archive, "archive", "", "directory that also gets every input under its SHA-256, for release rebuild")
 	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
@@ -70,6 +75,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.Stub, "stub", "", "systemd-stub to start from (default Debian's, on amd64 this host's)")
 	flags.IntVar(&o.StubVersion, "stub-version", 0, "version of a --stub that does not say it, as those for arm64")
 	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory as shed image keys makes it: machines of the release have Secure Boot on by these keys")
+	server.register(flags)
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }
@@ -77,6 +83,9 @@ func newImageBuildCommand() *cobra.Command {
 // explainBuild adds what a person can do about it.
 func explainBuild(err error) error {
 	var missing *imagebuild.MissingError
+	if explained := explainPayload(err); explained != nil {
+		return explained
+	}
 	switch {
 	case errors.As(err, &missing):
 		return cli.Hinted(err, "apt-get install %s", missing.Package)
