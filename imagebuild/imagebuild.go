@@ -28,6 +28,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
+	"github.com/toolshed-cloud/shed/imagebuild/lock"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
@@ -91,6 +92,11 @@ type Options struct {
 	// cloud. Without it register 7 is left out for Secure Boot on. No private
 	// key is looked at: SignImage is for that.
 	SecureBootKeys string
+	// Lock, where set, says which packages the image is made of: those that are
+	// in Archive or Cache, or Debian's. Source is the directory that Agent and
+	// Toolshed were built from; empty takes the lock's word for it.
+	Lock   *lock.Lock
+	Source string
 	// Progress, where set, hears the name of each step as it begins.
 	Progress func(step string)
 }
@@ -116,7 +122,7 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 
 func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 	b.Architecture = cmp.Or(b.Architecture, board.AMD64)
-	if b.Architecture == board.AMD64 {
+	if b.Architecture == board.AMD64 && b.Lock == nil {
 		b.Stub = cmp.Or(b.Stub, DefaultStub)
 		b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
 	}
@@ -124,6 +130,9 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		b.Progress = func(string) {}
 	}
 	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if err := b.takeLock(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.fetchForeign(ctx); err != nil {
@@ -138,6 +147,7 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		{"fetch firmware", b.fetchFirmware},
 		{"measure firmware", b.measureFirmware},
 		{"make initrd", b.makeInitrd},
+		{"check lock", b.checkLocked},
 		{"make image", b.makeUKI},
 		{"compute registers", b.computeRegisters},
 		{"write disk", b.writeDisk},
@@ -195,6 +205,10 @@ type builder struct {
 
 	// signature, where not nil, is attached to the image.
 	signature []byte
+	// locked is the lock's part for the architecture, nil without a lock, and
+	// source what the programs were built from.
+	locked *lock.Architecture
+	source attest.Digest
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries   []initrd.Library

@@ -21,7 +21,7 @@ type Foreign struct {
 	Architecture string
 	Names        []string
 	// Through is a metapackage, and Concrete reads from its dependencies which
-	// package, in which version, it stands for.
+	// package, in which version, it stands for. Newest does without.
 	Through  string
 	Concrete func(depends string) (name, version string, err error)
 }
@@ -61,6 +61,9 @@ func (f Foreign) fetchAll(ctx context.Context, a apt, cache string) (packages []
 			return nil, err
 		}
 		packages = append(packages, p)
+	}
+	if f.Through == "" {
+		return packages, nil
 	}
 	record, err := a.show(ctx, f.Through)
 	if err != nil {
