@@ -32,7 +32,7 @@ import (
 
 func sign(t *testing.T, keys client.Keys, name []byte) *ownership.Claim {
 	t.Helper()
-	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
+	c, err := ownership.Sign(keys.Owner, ownership.Body{AKName: name, Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}

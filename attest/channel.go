@@ -41,9 +41,11 @@ const (
 	TagRoot   = "shed/root/2"
 	TagReport = "shed/report/1"
 	TagClaim  = "shed/claim/1"
-	TagToken  = "shed/token/1"
-	TagConfig = "shed/config/1"
-	TagAnswer = "shed/activation/1"
+	// TagApproval is of the owner's consent to an update.
+	TagApproval = "shed/approval/1"
+	TagToken    = "shed/token/1"
+	TagConfig   = "shed/config/1"
+	TagAnswer   = "shed/activation/1"
 )
 
 // Leaf is what a quote answers: H(0x00 ‖ tag ‖ role, nonce, SPKI, exporter,

@@ -12,6 +12,29 @@ const (
 // quote covers are zero and say nothing.
 type Registers [24]Digest
 
+// SealedRegisters are the registers that the data key is sealed to, ascending,
+// besides the claim's, which must still be zero: the image and all that ran before
+// and beside it (design promise 11). Register 9 follows from 11 and 12. The
+// firmware's own, 0 and 1, join them where the release fixes the firmware.
+func SealedRegisters(firmware bool) []uint8 {
+	registers := []uint8{2, 4, 7, 11, 12, 13}
+	if firmware {
+		registers = append([]uint8{0, 1}, registers...)
+	}
+	return registers
+}
+
+// SealDigest is the SHA-256 over the sealed registers' values, as a TPM says it of
+// a key's making (TPMS_CREATION_DATA.pcrDigest, TPM 2.0 Part 2, section 15.1): it
+// names a release on a machine.
+func (r Registers) SealDigest(firmware bool) Digest {
+	var values []byte
+	for _, n := range SealedRegisters(firmware) {
+		values = append(values, r[n][:]...)
+	}
+	return Sum(values)
+}
+
 // ConfigDigest is what the agent extends into RegisterConfig before it uses
 // the configuration.
 func ConfigDigest(config []byte) Digest {

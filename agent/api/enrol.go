@@ -76,8 +76,9 @@ type EnrolResult struct {
 	HeartbeatMS int64 `json:"heartbeat_ms"`
 }
 
-// Heartbeat says that a machine lives and whether its payload serves, or waits
-// for its owner. It has no free fields: what it can say is three bits.
+// Heartbeat says that a machine lives, whether its payload serves or waits for its
+// owner, and how far an update is. It has no free fields: what it can say is three
+// bits and a step.
 type Heartbeat struct {
 	Machine string `json:"machine"`
 	// Running says that the payload's process is up, Healthy that its
@@ -86,10 +87,16 @@ type Heartbeat struct {
 	Healthy bool `json:"healthy"`
 	// AwaitingOwner says that there is data which only its owner's key opens.
 	AwaitingOwner bool `json:"awaiting_owner,omitempty"`
+	// Update is nil before the first offer.
+	Update *UpdateStatus `json:"update,omitempty"`
 }
 
 // HeartbeatAnswer brings what has aged at the machine.
 type HeartbeatAnswer struct {
 	// Proof takes the place of the EnrolResult's.
-	Proof []byte `json:"proof"`
+	Proof []byte `json:"proof,omitempty"`
+	// Offer is the release that the operator would have the machine run; nil for
+	// the one that it runs. It stands in every answer until the machine says that
+	// it has heard it.
+	Offer *Offer `json:"offer,omitempty"`
 }

@@ -256,7 +256,7 @@ func TestAnswersThatNobodyTakes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -318,7 +318,7 @@ func TestProtocolSwitchedUnasked(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte{9}})
+	claim, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte{9}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -39,7 +39,7 @@ func newClaim(t *testing.T, nonce attest.Nonce) (*ownership.Claim, ed25519.Priva
 		t.Fatal(err)
 	}
 	c, err := ownership.Sign(key, ownership.Body{
-		AKName: make([]byte, 34), Nonce: nonce, Update: ownership.UpdateAsk, Recovery: [32]byte{9},
+		AKName: make([]byte, 34), Nonce: nonce, Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte{9},
 	})
 	if err != nil {
 		t.Fatal(err)

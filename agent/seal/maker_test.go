@@ -52,7 +52,7 @@ func (m *machine) forge(h header, registers []byte, noted ...uint8) Sealed {
 func (m *machine) registers() (values []byte) {
 	m.t.Helper()
 	err := m.tpm.Do(func(device transport.TPM) (err error) {
-		values, err = readRegisters(device, sealedRegisters(m.volume.Firmware))
+		values, err = readRegisters(device, attest.SealedRegisters(m.volume.Firmware))
 		return err
 	})
 	if err != nil {

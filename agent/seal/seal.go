@@ -61,15 +61,3 @@ const (
 	// indexEpoch holds the floor of the epoch, a big-endian uint64.
 	indexEpoch
 )
-
-// sealedRegisters are the registers that the data key is sealed to, besides the
-// claim's, which must still be zero: the image and all that ran before and
-// beside it (design promise 11). Register 9 follows from 11 and 12. The
-// firmware's own, 0 and 1, join them where the release fixes the firmware.
-func sealedRegisters(firmware bool) []uint8 {
-	registers := []uint8{2, 4, 7, 11, 12, 13}
-	if firmware {
-		registers = append([]uint8{0, 1}, registers...)
-	}
-	return registers
-}

@@ -107,7 +107,7 @@ func (m *machine) newClaim() *ownership.Claim {
 		m.t.Fatal(err)
 	}
 	c, err := ownership.Sign(owner, ownership.Body{
-		AKName: m.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte(m.recovery.PublicKey().Bytes()),
+		AKName: m.tpm.AKName(), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte(m.recovery.PublicKey().Bytes()),
 	})
 	if err != nil {
 		m.t.Fatal(err)

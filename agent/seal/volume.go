@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
@@ -269,7 +270,7 @@ func (v *DataVolume) newHeader(c *ownership.Claim, id VolumeID, key []byte, auth
 // terms are what the key of the volume with this header is sealed under.
 func (v *DataVolume) terms(h header) (terms, error) {
 	digest, err := h.digest()
-	return terms{registers: sealedRegisters(v.Firmware), claim: h.Claim, epoch: v.Epoch, header: digest}, err
+	return terms{registers: attest.SealedRegisters(v.Firmware), claim: h.Claim, epoch: v.Epoch, header: digest}, err
 }
 
 func (v *DataVolume) record(id VolumeID) error {

@@ -38,6 +38,9 @@ const (
 	// the owner alone on a machine that has one, and takes a POST of a Recovery
 	// where that volume is not open.
 	RecoveryPath = "/claim/recovery"
+	// UpdatePath answers the owner's GET with an Update and takes the owner's POST
+	// of an encoded ownership.Approval.
+	UpdatePath = "/claim/update"
 	// OutputPath answers the owner's GET with the latest of what the payload
 	// printed, and nobody else's.
 	OutputPath = "/.well-known/attestation/output"
@@ -78,6 +81,26 @@ type Recovery struct {
 	Claim  []byte   `cbor:"1,keyasint"`
 	Volume [16]byte `cbor:"2,keyasint"`
 	Key    []byte   `cbor:"3,keyasint"`
+}
+
+// MaxUpdateBytes caps an encoded Update.
+const MaxUpdateBytes = 512 << 10
+
+// Update is what a machine says to its owner of the release that it was offered
+// last, and of the step it has come to. Who approves it looks at the manifest and
+// what vouches for it, and takes From from evidence instead.
+type Update struct {
+	// Step and Reason are agent/api's UpdateStep and UpdateReason; an empty step
+	// is no offer, and nothing but Number is there then.
+	Step   string `cbor:"1,keyasint"`
+	Reason string `cbor:"2,keyasint,omitempty"`
+	// Release is the digest of Manifest; Bundle and Proof are as evidence has them.
+	Release  attest.ReleaseDigest `cbor:"3,keyasint"`
+	Manifest []byte               `cbor:"4,keyasint,omitempty"`
+	Bundle   []byte               `cbor:"5,keyasint,omitempty"`
+	Proof    []byte               `cbor:"6,keyasint,omitempty"`
+	// Number is that of the machine's next update, which an approval names.
+	Number uint64 `cbor:"7,keyasint"`
 }
 
 // FromState derives the channel from one end's own state of a connection on

@@ -40,8 +40,12 @@ func (s *Session) newClaim(ctx context.Context, keys Keys) (*ownership.Claim, er
 	if len(nonce) != len(attest.Nonce{}) {
 		return nil, fmt.Errorf("%w: the claim's nonce has %d bytes", attest.ErrMalformed, len(nonce))
 	}
+	update, err := s.trust.updatePolicy()
+	if err != nil {
+		return nil, err
+	}
 	c, err := ownership.Sign(keys.Owner, ownership.Body{
-		AKName: s.Evidence.AK, Nonce: attest.Nonce(nonce), Update: ownership.UpdateAsk, Recovery: keys.recipient(),
+		AKName: s.Evidence.AK, Nonce: attest.Nonce(nonce), Update: update, Recovery: keys.recipient(),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("signing the claim: %w", err)

@@ -54,7 +54,7 @@ func newKeys(t *testing.T) Keys {
 func sign(t *testing.T, keys Keys, name []byte, nonce byte) *ownership.Claim {
 	t.Helper()
 	c, err := ownership.Sign(keys.Owner, ownership.Body{
-		AKName: name, Nonce: attest.Nonce{nonce}, Update: ownership.UpdateAsk, Recovery: keys.recipient(),
+		AKName: name, Nonce: attest.Nonce{nonce}, Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: keys.recipient(),
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -47,6 +47,8 @@ type Trust struct {
 	// what there is to remember of it, also of a machine that is refused.
 	Log   release.LogPolicy
 	Learn func(release.Memory) error
+	// Updates is what a claim allows.
+	Updates Updates
 	// Captured is told what each verification was made from, also of a machine
 	// that is refused; nil for nobody.
 	Captured func(*bundle.Bundle) error

@@ -15,18 +15,13 @@ import (
 	"github.com/toolshed-cloud/shed/attest/canon"
 )
 
-// Version is the only version of a claim.
-const Version = 1
+// Version is the only version of a claim. The first said nothing of what a new
+// release has to show.
+const Version = 2
 
 // MaxBytes caps a signed claim. It is stored in an NV index of the TPM, which
 // holds 2,048 bytes at the least (PC Client Platform TPM Profile, section 5.6.1).
-const MaxBytes = 1024
-
-// UpdatePolicy says who lets a new release open the owner's data.
-type UpdatePolicy uint8
-
-// UpdateAsk asks the owner for each release: the only policy so far.
-const UpdateAsk UpdatePolicy = 1
+const MaxBytes = 2048
 
 // Body is what the owner signs.
 type Body struct {
@@ -104,14 +99,12 @@ func (b Body) check() error {
 		return fmt.Errorf("%w: version %d, want %d", attest.ErrClaim, b.Version, Version)
 	case len(b.AKName) != 34:
 		return fmt.Errorf("%w: ak_name has %d bytes, want 34", attest.ErrClaim, len(b.AKName))
-	case b.Update != UpdateAsk:
-		return fmt.Errorf("%w: update policy %d is unknown", attest.ErrClaim, b.Update)
 	case b.Recovery == [32]byte{}:
 		return fmt.Errorf("%w: recovery recipient is unset", attest.ErrClaim)
 	case !usableRecipient(b.Recovery):
 		return fmt.Errorf("%w: recovery recipient is a point of low order", attest.ErrClaim)
 	}
-	return nil
+	return b.Update.check()
 }
 
 // Encode returns the signed claim's bytes.

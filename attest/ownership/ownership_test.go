@@ -16,7 +16,7 @@ func key(seed byte) ed25519.PrivateKey {
 }
 
 func body() ownership.Body {
-	return ownership.Body{AKName: make([]byte, 34), Nonce: attest.Nonce{1}, Update: ownership.UpdateAsk, Recovery: [32]byte{2}}
+	return ownership.Body{AKName: make([]byte, 34), Nonce: attest.Nonce{1}, Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte{2}}
 }
 
 func sign(t testing.TB) *ownership.Claim {
@@ -59,7 +59,7 @@ func TestAlteredClaim(t *testing.T) {
 func TestIncompleteClaim(t *testing.T) {
 	for name, change := range map[string]func(*ownership.Body){
 		"ak_name":  func(b *ownership.Body) { b.AKName = nil },
-		"update":   func(b *ownership.Body) { b.Update = 0 },
+		"update":   func(b *ownership.Body) { b.Update = ownership.UpdatePolicy{} },
 		"recovery": func(b *ownership.Body) { b.Recovery = [32]byte{} },
 	} {
 		b := body()

@@ -23,7 +23,7 @@ func recoverable(t testing.TB) (*ownership.Claim, *ecdh.PrivateKey) {
 		t.Fatal(err)
 	}
 	c, err := ownership.Sign(owner, ownership.Body{
-		AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: [32]byte(key.PublicKey().Bytes()),
+		AKName: make([]byte, 34), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte(key.PublicKey().Bytes()),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -74,7 +74,7 @@ func TestRecipientOfLowOrder(t *testing.T) {
 	}
 	// The points of order 4 and of order 2 (RFC 7748, section 6.1).
 	for _, recipient := range [][32]byte{{1}, {}} {
-		_, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdateAsk, Recovery: recipient})
+		_, err := ownership.Sign(owner, ownership.Body{AKName: make([]byte, 34), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: recipient})
 		if !errors.Is(err, attest.ErrClaim) {
 			t.Errorf("%x: %v", recipient[:2], err)
 		}

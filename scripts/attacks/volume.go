@@ -70,7 +70,7 @@ func claimMachine(tb testing.TB) *owned {
 	recovery, err := ecdh.X25519().GenerateKey(rand.Reader)
 	o.must(err)
 	claim, err := ownership.Sign(owner, ownership.Body{
-		AKName: o.tpm.AKName(), Update: ownership.UpdateAsk, Recovery: [32]byte(recovery.PublicKey().Bytes()),
+		AKName: o.tpm.AKName(), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte(recovery.PublicKey().Bytes()),
 	})
 	o.must(err)
 	o.must(seal.Prepare(o.tpm))
