@@ -42,6 +42,9 @@ func (c *comparison) compare(original, encoded []byte) error {
 	if f, g := c.statedManifest.Firmware, c.madeManifest.Firmware; f != nil && g != nil {
 		pairs = append(pairs, [2]release.File{f.Code, g.Code}, [2]release.File{f.Variables, g.Variables})
 	}
+	if d, e := c.statedManifest.Documents, c.madeManifest.Documents; d != nil && e != nil {
+		pairs = append(pairs, [2]release.File{d.SBOM, e.SBOM}, [2]release.File{d.Provenance, e.Provenance})
+	}
 	for _, pair := range pairs {
 		if err := c.file(pair[0], pair[1]); err != nil {
 			return err
@@ -168,6 +171,9 @@ func (c *comparison) explain(stated release.File, original string, offset int64)
 		return c.images(stated.Name, "", theirs, offset)
 	case DiskName:
 		return c.disks(original, offset)
+	case SBOMName, ProvenanceName:
+		c.differs(Difference{File: stated.Name, Where: "the document", Offset: offset, Input: LockName})
+		return nil
 	}
 	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: platforms[c.statedManifest.Architecture].firmware})
 	return nil

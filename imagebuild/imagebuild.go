@@ -30,6 +30,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
 	"github.com/toolshed-cloud/shed/imagebuild/lock"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
+	"github.com/toolshed-cloud/shed/imagebuild/sbom"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
@@ -122,6 +123,7 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 
 func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 	b.Architecture = cmp.Or(b.Architecture, board.AMD64)
+	b.manifest.Version, b.manifest.Epoch, b.manifest.Architecture = b.Version, b.Epoch, b.Architecture
 	if b.Architecture == board.AMD64 && b.Lock == nil {
 		b.Stub = cmp.Or(b.Stub, DefaultStub)
 		b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
@@ -153,6 +155,7 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		{"write disk", b.writeDisk},
 		{"write firmware", b.writeFirmware},
 		{"write keys", b.writeKeys},
+		{"write documents", b.writeDocuments},
 		{"write manifest", b.writeManifest},
 	} {
 		b.Progress(step.name)
@@ -209,6 +212,10 @@ type builder struct {
 	// source what the programs were built from.
 	locked *lock.Architecture
 	source attest.Digest
+	// carried is the lock as the release has it, and modules are the kernel's
+	// that the image has.
+	carried []byte
+	modules []sbom.File
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries   []initrd.Library
@@ -227,7 +234,7 @@ const (
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputKernel, inputMkfs, SignatureName,
+	inputStub, inputInit, inputToolshed, inputKernel, inputMkfs, SignatureName, LockName,
 }, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
@@ -409,14 +416,16 @@ func writeDisk(name, architecture string, image []byte) (release.File, error) {
 
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
-	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, b.Architecture
+	m.Schema = release.SchemaVersion
 	switch {
+	case m.Documents != nil:
+		m.Schema = release.SchemaDocuments
 	case m.SecureBootOnly():
 		m.Schema = release.SchemaSecureBoot
 	case m.Firmware != nil:
 		m.Schema = release.SchemaFirmware
 	}
-	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
+	sortInputs(m)
 	encoded, err := m.Encode()
 	if err != nil {
 		return err

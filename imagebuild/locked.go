@@ -57,6 +57,10 @@ func (b *builder) takeLock(ctx context.Context) error {
 	if err := b.checkSource(); err != nil {
 		return err
 	}
+	if err := b.recordLock(); err != nil || b.libraries != nil {
+		// A rebuild has each file already.
+		return err
+	}
 	b.Progress("fetch packages")
 	packages, err := b.lockedPackages(ctx)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/lock"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
@@ -150,6 +151,11 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 			return nil, fmt.Errorf("reading the image's signature: %w", err)
 		}
 	}
+	if name := found[LockName]; name != "" {
+		if err := b.readLock(name); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.takeLibraries(m.Inputs, found); err != nil {
 		return nil, err
 	}
@@ -159,6 +165,16 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 		}
 	}
 	return b, b.takeKeys(found)
+}
+
+// readLock takes the lock that the release was built by.
+func (b *builder) readLock(name string) error {
+	encoded, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the release's lock: %w", err)
+	}
+	b.Lock, err = lock.Parse(encoded)
+	return err
 }
 
 // takeLibraries uses every input that has no other use: they are named by their

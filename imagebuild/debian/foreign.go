@@ -110,6 +110,9 @@ func Unpack(ctx context.Context, packages []*Package, cache string) (root string
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
 	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fmt.Errorf("making the cache: %w", err)
+	}
 	fresh, err := os.MkdirTemp(cache, ".root-")
 	if err != nil {
 		return "", fmt.Errorf("unpacking packages: %w", err)
