@@ -3,6 +3,7 @@ package imagebuild_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -256,7 +257,7 @@ func TestLockIsHeld(t *testing.T) {
 			}
 			_, err := imagebuild.Build(t.Context(), o)
 			var mismatch *lock.MismatchError
-			if !errors.As(err, &mismatch) || !strings.Contains(err.Error(), c.names) {
+			if !errors.As(err, &mismatch) || !strings.Contains(fmt.Sprint(err), c.names) {
 				t.Errorf("got %v, want it to name %q", err, c.names)
 			}
 			if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); err == nil {

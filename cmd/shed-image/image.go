@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"os/exec"
 	"time"
 
@@ -22,7 +20,7 @@ func newImageCommand() *cobra.Command {
 		Short: "build and sign the image that machines boot",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newImageBuildCommand(), newImageLockCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageKeysCommand(), newImageEntryCommand())
+	cmd.AddCommand(newImageBuildCommand(), newImageLockCommand(), newImageConvertCommand(), newImagePushCommand(), newImagePullCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageKeysCommand(), newImageEntryCommand())
 	return cmd
 }
 
@@ -36,7 +34,7 @@ func newImageBuildCommand() *cobra.Command {
 		Long:  imageBuildLong,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
+			steps := newStepBar(cmd, time.Now)
 			o.Progress = steps.begin
 			for _, text := range shapes {
 				shape, err := board.ParseShape(text)
@@ -116,30 +114,4 @@ func explainBuild(err error) error {
 		return cli.Hinted(err, "the image is built on Debian, with apt and dpkg")
 	}
 	return err
-}
-
-// stepPrinter names a step as it begins and says how long it took when the
-// next one begins, or at the end.
-type stepPrinter struct {
-	out     io.Writer
-	now     func() time.Time
-	started time.Time
-	running bool
-}
-
-func newStepPrinter(out io.Writer, now func() time.Time) *stepPrinter {
-	return &stepPrinter{out: out, now: now}
-}
-
-func (p *stepPrinter) begin(step string) {
-	p.end()
-	p.started, p.running = p.now(), true
-	fmt.Fprintf(p.out, "%-20s", step)
-}
-
-func (p *stepPrinter) end() {
-	if p.running {
-		fmt.Fprintf(p.out, " %6.2fs\n", p.now().Sub(p.started).Seconds())
-	}
-	p.running = false
 }

@@ -71,7 +71,7 @@ func (o *lockOptions) run(cmd *cobra.Command, file string) error {
 		}
 		o.goVersion = before.Go
 	}
-	steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
+	steps := newStepBar(cmd, time.Now)
 	l, err := imagebuild.NewLock(cmd.Context(), o.goVersion, o.cache, steps.begin)
 	steps.end()
 	if err != nil {

@@ -73,7 +73,7 @@ func TestLockRefuses(t *testing.T) {
 	} {
 		l := sample()
 		change(l, &l.Architectures[0].Packages[0])
-		if _, err := l.Encode(); !errors.Is(err, lock.ErrLock) || !strings.Contains(err.Error(), want) {
+		if _, err := l.Encode(); !errors.Is(err, lock.ErrLock) || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
