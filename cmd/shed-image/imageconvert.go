@@ -176,6 +176,9 @@ func (r *openedRelease) ami(cmd *cobra.Command, output string) error {
 	if err != nil {
 		return explainRegistry(err, "the keys stand beside the release as the build left them")
 	}
+	if variables != "" && !slices.ContainsFunc(m.Inputs, func(in release.Input) bool { return in.Name == imagebuild.SignatureName }) {
+		return explainSign(fmt.Errorf("%w: EC2's machines start with Secure Boot on and would refuse it", imagebuild.ErrSigning))
+	}
 	said, err := r.measurements(variables != "")
 	if err != nil {
 		return err
@@ -222,7 +225,7 @@ func (r *openedRelease) measurements(secureBoot bool) (said measurements, err er
 		return said, fmt.Errorf("%w: the manifest has no register 7 for this boot", imagebuild.ErrOptions)
 	}
 	values := r.manifest.Boots[n].SHA384
-	said.Measurements.HashAlgorithm = "SHA384 { ... }"
+	said.Measurements.HashAlgorithm = "SHA384"
 	said.Measurements.PCR4, said.Measurements.PCR7 = values["4"], values["7"]
 	// The image lets nothing be added to its command line: nothing is measured.
 	said.Measurements.PCR12 = strings.Repeat("00", 48)
