@@ -22,10 +22,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/enrol"
 	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/agent/update"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/evidence"
@@ -35,19 +37,39 @@ import (
 
 // Data is where the payload's data lives.
 type Data interface {
-	// Device mounts a block device there, Memory a file system in memory.
-	Device(path string) error
+	// Device mounts what a block device holds there, for a use of it; Memory a file
+	// system in memory.
+	Device(path string, use boot.Use) error
 	Memory() error
 	Unmount() error
+	// KeepTrial makes the copy of the data that is mounted for a trial the data, and
+	// Tidy removes what an update left beside it.
+	KeepTrial() error
+	Tidy() error
+}
+
+// Firmware is what the machine is started by.
+type Firmware interface {
+	update.Firmware
+	// Started says that this boot is of the file that StartOnce named, Asked that
+	// StartOnce was called since the last Forget.
+	Started() (bool, error)
+	Asked() (bool, error)
+	Forget() error
 }
 
 // Machine is one boot of one machine.
 type Machine struct {
-	tpm     *attester.TPM
-	volume  *seal.DataVolume
-	data    Data
-	payload *supervise.Supervisor
-	log     *zap.Logger
+	tpm      *attester.TPM
+	volume   *seal.DataVolume
+	data     Data
+	payload  *supervise.Supervisor
+	firmware Firmware
+	slots    update.Slots
+	updates  *update.Updater
+	// trialWait is Parts.TrialWait.
+	trialWait time.Duration
+	log       *zap.Logger
 
 	certificate tls.Certificate
 	spki        []byte
@@ -64,10 +86,14 @@ type Machine struct {
 	mu    sync.RWMutex
 	owner *ownership.Claim
 	// awaiting says that there is a volume which only its owner's key opens.
-	awaiting        bool
+	awaiting bool
+	// trying says that this release is on trial.
+	trying          bool
 	referenceValues evidence.ReferenceValues
 	// endorsements are encoded; nil for the endorsement certificate alone.
 	endorsements []byte
+	// verdicts are the control plane's, the latest alone.
+	verdicts chan bool
 }
 
 var (
@@ -77,10 +103,16 @@ var (
 
 // Parts are what a machine is put together from.
 type Parts struct {
-	TPM         *attester.TPM
-	Volume      *seal.DataVolume
-	Data        Data
-	Payload     *supervise.Supervisor
+	TPM      *attester.TPM
+	Volume   *seal.DataVolume
+	Data     Data
+	Payload  *supervise.Supervisor
+	Firmware Firmware
+	Slots    update.Slots
+	Records  update.Records
+	// TrialWait is how long a release on trial has to enrol and to have its payload
+	// healthy.
+	TrialWait   time.Duration
 	Certificate tls.Certificate
 	// SPKI is the certificate's key, a DER SubjectPublicKeyInfo.
 	SPKI []byte
@@ -90,10 +122,16 @@ type Parts struct {
 // New is a machine that knows nothing of itself yet: Configure comes before it
 // shows evidence.
 func New(p Parts) *Machine {
-	return &Machine{
-		tpm: p.TPM, volume: p.Volume, data: p.Data, payload: p.Payload, log: p.Log,
-		certificate: p.Certificate, spki: p.SPKI,
+	m := &Machine{
+		tpm: p.TPM, volume: p.Volume, data: p.Data, payload: p.Payload, firmware: p.Firmware, slots: p.Slots, log: p.Log,
+		trialWait: p.TrialWait, certificate: p.Certificate, spki: p.SPKI, verdicts: make(chan bool, 1),
 	}
+	m.updates = update.New(update.Parts{
+		Owner: m.Owner, Here: m.here, Volume: p.Volume, Slots: p.Slots, Firmware: p.Firmware, Records: p.Records,
+		Vouching: m.vouching, Now: time.Now, Log: p.Log.Named("update"),
+	})
+	p.Volume.Predecessor = m.predecessor
+	return m
 }
 
 // Configure measures the encoded configuration and only then reads it. It is
@@ -120,7 +158,8 @@ func (m *Machine) Configure(encoded []byte, token api.Token) error {
 // OpenData reads the claim, opens the owner's volume and closes the way back by
 // extending the claim register. It must be done before the network is up. A
 // volume that does not open is no error: the machine then serves without a
-// payload, so that its owner can see why.
+// payload, so that its owner can see why. The error is update.ErrRestart where
+// another release may open it.
 func (m *Machine) OpenData(ctx context.Context) error {
 	state, err := seal.Load(m.tpm)
 	if err != nil {
@@ -136,12 +175,19 @@ func (m *Machine) OpenData(ctx context.Context) error {
 	}
 	if openErr != nil {
 		m.log.Error("the owner's data stays closed", zap.Error(openErr))
+		if m.wasTried() {
+			return update.ErrRestart
+		}
 		m.await(state)
 		return nil
 	}
 	// What does not mount, or does not start, waits for no key.
 	if err := m.startOn(path); err != nil {
 		m.log.Error("nothing runs on the owner's data", zap.Error(err))
+		if m.Trying() {
+			m.updates.Failing(api.ReasonUnhealthy)
+			return errors.Join(update.ErrRestart, m.Close())
+		}
 	}
 	return nil
 }
@@ -161,8 +207,17 @@ func (m *Machine) openNothing() error {
 	return m.payload.Start()
 }
 
+// startOn mounts the data that an update has come to, and starts the payload on it.
 func (m *Machine) startOn(device string) error {
-	if err := m.data.Device(device); err != nil {
+	use, err := m.use()
+	if err != nil {
+		return err
+	}
+	m.setTrying(use == boot.UseTrial)
+	if err := m.data.Device(device, use); err != nil {
+		return err
+	}
+	if err := m.goOn(use); err != nil {
 		return err
 	}
 	return m.payload.Start()
@@ -310,6 +365,11 @@ func (m *Machine) SetReferenceValues(r api.EnrolResult) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.referenceValues = evidence.ReferenceValues{Manifest: r.Manifest, Bundle: r.Bundle, Proof: within(r.Proof)}
+	select {
+	case <-m.verdicts:
+	default:
+	}
+	m.verdicts <- r.Accepted
 }
 
 // Endorse implements enrol.Machine. Whoever verifies checks each of them, so
@@ -388,6 +448,7 @@ func (m *Machine) Ingress() *ingress.Ingress {
 func (m *Machine) Enroller() *enrol.Enroller {
 	return &enrol.Enroller{
 		Config: m.config, Token: m.token, Machine: m, Payload: m.payload,
-		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.SetReferenceValues, Refreshed: m.SetProof, Log: m.log,
+		Certificate: m.certificate, SPKI: m.spki, Enrolled: m.SetReferenceValues, Refreshed: m.SetProof,
+		Updates: m.updates, Log: m.log,
 	}
 }

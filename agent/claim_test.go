@@ -286,7 +286,7 @@ func TestTokenIsTheMeasuredOne(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	parts := agent.Parts{TPM: tpm, Log: zap.NewNop()}
+	parts := agent.Parts{TPM: tpm, Volume: new(seal.DataVolume), Log: zap.NewNop()}
 	m := agent.New(parts)
 	if err := m.Configure(config, api.Token{2}); !errors.Is(err, api.ErrConfig) {
 		t.Errorf("another token: %v", err)

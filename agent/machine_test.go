@@ -28,9 +28,11 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/ingress"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/agent/update"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
@@ -59,6 +61,10 @@ func servePayload(socket string) {
 		os.Exit(1)
 	}
 	fmt.Println("the payload's diary")
+	if os.Getenv("UNHEALTHY") == "true" {
+		http.Serve(l, http.NotFoundHandler()) //nolint:errcheck,gosec // it is killed
+		return
+	}
 	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck,gosec // it is killed
 		if r.Header.Get("Upgrade") != "" {
 			echo(w)
@@ -90,13 +96,23 @@ func echo(w http.ResponseWriter) {
 // one's own; the tests that boot machines exercise those.
 type directory struct {
 	mounted []string
+	// used are what for, and what became of trials.
+	used []string
 	// broken is what mounting a device fails with.
 	broken error
 }
 
-func (d *directory) Device(path string) error { d.mounted = append(d.mounted, path); return d.broken }
-func (d *directory) Memory() error            { d.mounted = append(d.mounted, "memory"); return nil }
-func (d *directory) Unmount() error           { return nil }
+func (d *directory) Device(path string, use boot.Use) error {
+	d.mounted = append(d.mounted, path)
+	d.used = append(d.used, map[boot.Use]string{
+		boot.UseSettled: "settled", boot.UseTrial: "trial", boot.UseKept: "kept", boot.UseRestored: "restored",
+	}[use])
+	return d.broken
+}
+func (d *directory) Memory() error    { d.mounted = append(d.mounted, "memory"); return nil }
+func (d *directory) Unmount() error   { return nil }
+func (d *directory) KeepTrial() error { d.used = append(d.used, "keep"); return nil }
+func (d *directory) Tidy() error      { d.used = append(d.used, "tidy"); return nil }
 
 // plainMapper stands where device mapper is, for the same reason, and like it
 // makes no mapping twice.
@@ -127,10 +143,21 @@ type machine struct {
 	url    *url.URL
 	key    *ecdsa.PrivateKey
 	stop   func()
-	// broken is what the next boot's mounts of a device fail with.
-	broken error
+	// broken is what the next boot's mounts of a device fail with, and brokenFor an
+	// image whose mounts fail.
+	broken    error
+	brokenFor string
 	// wrap stands between the agent and its TPM from the next boot on.
 	wrap func(transport.TPM) transport.TPM
+	// starts is the disk and the firmware that the machine starts by.
+	starts    *starter
+	trialWait time.Duration
+	// records is a directory of the volume's.
+	records string
+	// epoch is the release's that starts.
+	epoch map[string]uint64
+	// unhealthy are the images whose payload never answers its probe.
+	unhealthy map[string]bool
 	// accepted counts the connections to the machine.
 	accepted atomic.Int64
 }
@@ -142,7 +169,9 @@ func newMachine(t *testing.T) *machine {
 
 func newMachineWith(t *testing.T, device *swtpmtest.TPM) *machine {
 	t.Helper()
-	m := &machine{t: t, device: device, disk: filepath.Join(t.TempDir(), "disk")}
+	m := &machine{t: t, device: device, disk: filepath.Join(t.TempDir(), "disk"), records: filepath.Join(t.TempDir(), "agent")}
+	m.trialWait = time.Minute
+	m.starts, m.epoch, m.unhealthy = newStarter(t), map[string]uint64{}, map[string]bool{}
 	if err := os.WriteFile(m.disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -158,10 +187,12 @@ func newMachineWith(t *testing.T, device *swtpmtest.TPM) *machine {
 	return m
 }
 
-// measured are the registers that firmware and stub extend at a boot.
-var measured = map[uint8]attest.Digest{
-	2: attest.Sum([]byte{0, 0, 0, 0}), 3: attest.Sum([]byte{0, 0, 0, 0}),
-	4: attest.Sum([]byte("image")), 9: attest.Sum([]byte("image")), 11: attest.Sum([]byte("image")),
+// measured are the registers that firmware and stub extend at a boot of an image.
+func measured(image string) map[uint8]attest.Digest {
+	return map[uint8]attest.Digest{
+		2: attest.Sum([]byte{0, 0, 0, 0}), 3: attest.Sum([]byte{0, 0, 0, 0}),
+		4: attest.Sum([]byte(image)), 9: attest.Sum([]byte(image)), 11: attest.Sum([]byte(image)),
+	}
 }
 
 func (m *machine) boot() {
@@ -174,8 +205,14 @@ func (m *machine) boot() {
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	for register, digest := range measured {
+	image, noise := m.starts.boot()
+	for register, digest := range measured(image) {
 		if err := tpm.Extend(register, digest); err != nil {
+			m.t.Fatal(err)
+		}
+	}
+	if noise {
+		if err := tpm.Extend(4, attest.Sum([]byte("a file that did not start"))); err != nil {
 			m.t.Fatal(err)
 		}
 	}
@@ -198,20 +235,34 @@ func (m *machine) boot() {
 		m.t.Fatal(err)
 	}
 	m.data = &directory{broken: m.broken}
+	if m.brokenFor == image {
+		m.data.broken = errors.New("it does not mount")
+	}
 	payload := supervise.New(supervise.Payload{
 		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
+		Environment: []string{fmt.Sprintf("UNHEALTHY=%t", m.unhealthy[image])},
 	})
 	m.Machine = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
+		Firmware: m.starts.variables, Slots: m.starts.slots(), Records: update.Records(m.records), TrialWait: m.trialWait,
 		Volume: &seal.DataVolume{
-			Device: tpm, Mapper: new(plainMapper), Rand: rand.Reader, Disk: m.disk, Epoch: 1,
+			Device: tpm, Mapper: new(plainMapper), Rand: rand.Reader, Disk: m.disk, Epoch: max(m.epoch[image], 1),
 			Format: func(context.Context, string) error { return nil },
 		},
 	})
 	if err := m.Configure(config, api.Token{}); err != nil {
 		m.t.Fatal(err)
 	}
-	if err := m.OpenData(m.t.Context()); err != nil {
+	if err := m.OpenData(m.t.Context()); errors.Is(err, update.ErrRestart) {
+		if err := m.Close(); err != nil {
+			m.t.Fatal(err)
+		}
+		os.RemoveAll(sockets)
+		m.device.PowerOff()
+		m.device.PowerOn()
+		m.boot()
+		return
+	} else if err != nil {
 		m.t.Fatal(err)
 	}
 	m.SetReferenceValues(m.endorsement("1.0.0"))
@@ -270,16 +321,22 @@ func (m *machine) reboot() {
 // of a Sigstore bundle, whose registers the machine has.
 func (m *machine) endorsement(version string) api.EnrolResult {
 	m.t.Helper()
+	return m.releaseOf(version, "image", 1)
+}
+
+// releaseOf is a release of an image.
+func (m *machine) releaseOf(version, image string, epoch uint64) api.EnrolResult {
+	m.t.Helper()
 	sha256s, sha384s := map[string]string{}, map[string]string{}
 	for _, register := range []uint8{4, 9, 11} {
 		name := strconv.Itoa(int(register))
-		sha256s[name] = attest.Extend(attest.Digest{}, measured[register]).String()
+		sha256s[name] = attest.Extend(attest.Digest{}, measured(image)[register]).String()
 		sha384s[name] = strings.Repeat("0", 96)
 	}
 	file := release.File{Name: "disk.raw", SHA256: attest.Sum(nil), Bytes: 1}
 	manifest, err := (&release.Manifest{
-		Schema: release.SchemaVersion, Version: version, Epoch: 1, Architecture: "amd64", Disk: file,
-		UKI: release.File{Name: "uki.efi", SHA256: attest.Sum(nil), Bytes: 1}, StubVersion: 252,
+		Schema: release.SchemaVersion, Version: version, Epoch: epoch, Architecture: "amd64", Disk: file,
+		UKI: release.File{Name: "uki.efi", SHA256: attest.Sum([]byte(image)), Bytes: int64(len(image))}, StubVersion: 252,
 		Boots:  []release.Boot{{SHA256: sha256s, SHA384: sha384s}},
 		Inputs: []release.Input{{Name: "kernel", SHA256: attest.Sum(nil), Bytes: 1}},
 	}).Encode()

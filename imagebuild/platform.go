@@ -33,7 +33,7 @@ var platforms = map[string]platform{
 		kernel: kernel.DefaultPackage, firmware: "ovmf.deb",
 		modules: []string{"virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"},
 		data:    []string{"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs"},
-		alone:   []string{"sev-guest", "tdx-guest", "ena"},
+		alone:   []string{"sev-guest", "tdx-guest", "ena", "efivarfs"},
 	},
 	board.ARM64: {
 		bootFile: "EFI/BOOT/BOOTAA64.EFI", console: "ttyAMA0",
@@ -42,7 +42,7 @@ var platforms = map[string]platform{
 		// part of aegis128, and its checksums of the kernel.
 		modules: []string{"tpm_tis", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"},
 		data:    []string{"dm-mod", "dm-integrity", "aegis128", "dm-crypt", "btrfs"},
-		alone:   []string{"ena"},
+		alone:   []string{"ena", "efivarfs"},
 	},
 }
 

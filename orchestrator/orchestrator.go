@@ -130,6 +130,8 @@ type Enrolment struct {
 	Accepted          bool   `json:"accepted,omitempty"`
 	Verdict           string `json:"verdict,omitempty"`
 	AttestationResult []byte `json:"attestation_result,omitempty"`
+	// Release is the one whose registers it showed; zero where it showed none's.
+	Release attest.ReleaseDigest `json:"release,omitzero"`
 	// LastSeen is the wall clock's time of the last heartbeat. It has a column
 	// of its own, which Tx.Seen writes.
 	LastSeen time.Time `json:"-"`
@@ -177,6 +179,10 @@ type Instance struct {
 
 	Machine providers.MachineID `json:"machine,omitempty"`
 	Plan    Plan                `json:"plan,omitzero"`
+	// Updated is the release that the machine runs since it was made, where that is
+	// another than the plan's: a provider knows it by that for good.
+	Updated attest.ReleaseDigest `json:"updated,omitzero"`
+	Update  Update               `json:"update,omitzero"`
 	// Created says that the provider is known to have the machine, Uncertain
 	// that it was asked and the answer is not known.
 	Created   bool `json:"created,omitempty"`

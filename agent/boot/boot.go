@@ -41,6 +41,8 @@ var mounts = []mountPoint{
 var (
 	// security holds the firmware's event log.
 	security = mountPoint{"securityfs", "/sys/kernel/security", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}
+	// variables are the firmware's.
+	variables = mountPoint{"efivarfs", "/sys/firmware/efi/efivars", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}
 	// config holds the reports of a confidential VM.
 	config = mountPoint{"configfs", "/sys/kernel/config", unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC, ""}
 )
@@ -151,6 +153,21 @@ func FindDisk(serial string, limit time.Duration) (string, error) {
 	}
 }
 
+// FindImage answers the device of the disk that holds an image, as holds says. The
+// error is ErrNoDisk where none does.
+func FindImage(holds func(device string) bool) (string, error) {
+	paths, err := filepath.Glob("/sys/block/*/device")
+	if err != nil {
+		return "", fmt.Errorf("looking for the boot disk: %w", err)
+	}
+	for _, path := range paths {
+		if device := "/dev/" + filepath.Base(filepath.Dir(path)); holds(device) {
+			return device, nil
+		}
+	}
+	return "", fmt.Errorf("boot disk: %w", ErrNoDisk)
+}
+
 // WaitFor waits for a device node to appear. The error is fs.ErrNotExist once
 // the limit has passed.
 func WaitFor(path string, limit time.Duration) error {
@@ -183,6 +200,22 @@ func ReadDrive(path string, limit int) ([]byte, error) {
 		return nil, fmt.Errorf("reading config drive: %w", err)
 	}
 	return b[:n], nil
+}
+
+// MountVariables has the firmware's variables at hand, from a list beside the one
+// given: a boot with nothing to try does without. Errors are the kernel's.
+func MountVariables(list string) error {
+	if err := LoadModules(list + ".efivarfs"); err != nil {
+		return err
+	}
+	return variables.mountIfThere()
+}
+
+// Restart syncs and starts the machine anew. It does not return where it succeeds.
+// Errors are the kernel's.
+func Restart() error {
+	unix.Sync()
+	return unix.Reboot(unix.LINUX_REBOOT_CMD_RESTART)
 }
 
 // PowerOff syncs and cuts the power. It does not return where it succeeds.

@@ -7,9 +7,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"unsafe"
-
-	"golang.org/x/sys/unix"
 )
 
 // mkfs is the one program in the image that is not ours.
@@ -53,90 +50,4 @@ func writeProbed(device string) error {
 		}
 	}
 	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// DataMount is a place for the payload's data, owned by its user.
-type DataMount struct {
-	Path     string
-	UID, GID int
-}
-
-const dataFlags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC | unix.MS_NOATIME
-
-// Device mounts a btrfs block device, and lets it take the room that the disk
-// has grown by. Errors are the kernel's.
-func (m DataMount) Device(device string) error {
-	if err := m.mount(device, "btrfs", ""); err != nil {
-		return err
-	}
-	size, err := sizeOf(device)
-	if err != nil || size < leastResize {
-		return err
-	}
-	return m.grow()
-}
-
-// leastResize is the size under which btrfs takes no request to resize
-// (btrfs_ioctl_resize, Linux 6.12).
-const leastResize = 256 << 20
-
-func sizeOf(device string) (int64, error) {
-	f, err := os.Open(device)
-	if err != nil {
-		return 0, fmt.Errorf("measuring the data disk: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // it was only measured
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return 0, fmt.Errorf("measuring the data disk: %w", err)
-	}
-	return size, nil
-}
-
-// btrfsResize is BTRFS_IOC_RESIZE (include/uapi/linux/btrfs.h): _IOW(0x94, 3,
-// struct btrfs_ioctl_vol_args), whose size is 4096.
-const btrfsResize = 0x50009403
-
-func (m DataMount) grow() error {
-	f, err := os.Open(m.Path)
-	if err != nil {
-		return fmt.Errorf("growing the data: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // it was only asked
-	var args [4096]byte
-	// The name follows a descriptor of eight bytes, which it makes no use of.
-	copy(args[8:], "max")
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), btrfsResize, uintptr(unsafe.Pointer(&args[0]))); errno != 0 {
-		return fmt.Errorf("growing the data: %w", errno)
-	}
-	return nil
-}
-
-// Memory mounts a small file system in memory, for a payload that has no owner
-// yet. Errors are the kernel's.
-func (m DataMount) Memory() error {
-	return m.mount("tmpfs", "tmpfs", "size=64m")
-}
-
-func (m DataMount) mount(source, kind, data string) error {
-	if err := os.MkdirAll(m.Path, 0o755); err != nil {
-		return fmt.Errorf("mounting %s: %w", m.Path, err)
-	}
-	if err := unix.Mount(source, m.Path, kind, dataFlags, data); err != nil {
-		return fmt.Errorf("mounting %s: %w", m.Path, err)
-	}
-	if err := os.Chown(m.Path, m.UID, m.GID); err != nil {
-		return fmt.Errorf("mounting %s: %w", m.Path, err)
-	}
-	return os.Chmod(m.Path, 0o700)
-}
-
-// Unmount undoes the last mount; where nothing is mounted it does nothing.
-// Errors are the kernel's.
-func (m DataMount) Unmount() error {
-	err := unix.Unmount(m.Path, 0)
-	if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
-		return fmt.Errorf("unmounting %s: %w", m.Path, err)
-	}
-	return nil
 }

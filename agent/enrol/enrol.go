@@ -1,7 +1,7 @@
 // Package enrol is the machine's side of its control plane: it introduces
-// itself, proves what it is, and from then on sends heartbeats of three bits:
-// whether the payload runs, whether it is healthy, and whether the data waits
-// for its owner.
+// itself, proves what it is, and from then on sends heartbeats of three bits and a
+// step: whether the payload runs, whether it is healthy, whether the data waits for
+// its owner, and how far an update is.
 //
 // Invariants: the machine dials, nothing dials it; the control plane is known
 // by its pinned key alone; both calls of an enrolment use one connection; the
@@ -49,6 +49,16 @@ type Payload interface {
 	Changed() <-chan struct{}
 }
 
+// Updates are what becomes of offers.
+type Updates interface {
+	// Offered takes an offer; one that was heard before changes nothing.
+	Offered(api.Offer)
+	// Status is nil before the first offer.
+	Status() *api.UpdateStatus
+	// Changed is signalled when it changes.
+	Changed() <-chan struct{}
+}
+
 // Enroller keeps one machine enrolled.
 type Enroller struct {
 	Config api.Config
@@ -63,6 +73,7 @@ type Enroller struct {
 	Enrolled func(api.EnrolResult)
 	// Refreshed is told a newer proof than the verdict's.
 	Refreshed func(proof []byte)
+	Updates   Updates
 	Log       *zap.Logger
 }
 
@@ -150,6 +161,7 @@ func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.D
 		var answer api.HeartbeatAnswer
 		err := call(ctx, conn, api.HeartbeatPath, api.Heartbeat{
 			Machine: e.Config.Machine, Running: e.Payload.Running(), Healthy: e.Payload.Healthy(), AwaitingOwner: e.Machine.Awaiting(),
+			Update: e.Updates.Status(),
 		}, &answer)
 		if err != nil {
 			return err
@@ -157,11 +169,15 @@ func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.D
 		if len(answer.Proof) > 0 {
 			e.Refreshed(answer.Proof)
 		}
+		if answer.Offer != nil {
+			e.Updates.Offered(*answer.Offer)
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-ticker.C:
 		case <-e.Payload.Changed():
+		case <-e.Updates.Changed():
 		}
 	}
 }

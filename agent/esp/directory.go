@@ -2,6 +2,7 @@ package esp
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"strings"
 )
@@ -153,4 +154,37 @@ func (v *Volume) lookup(directory uint32, name [11]byte) (entry, error) {
 		}
 	}
 	return entry{}, ErrNoFile
+}
+
+// List is the names of the files in a directory. Errors are as Extents'.
+func (v *Volume) List(directory string) ([]string, error) {
+	// A name that no file has leads to the directory that it would be in.
+	_, cluster, rest, err := v.find(directory + "/0")
+	if err != nil && (!errors.Is(err, ErrNoFile) || rest != "0") {
+		return nil, err
+	}
+	clusters, err := v.wholeChain(cluster)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := v.entries(clusters)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if !e.directory() {
+			names = append(names, longName(e.name))
+		}
+	}
+	return names, nil
+}
+
+// longName is shortName backwards.
+func longName(name [11]byte) string {
+	base, extension := strings.TrimRight(string(name[:8]), " "), strings.TrimRight(string(name[8:]), " ")
+	if extension == "" {
+		return base
+	}
+	return base + "." + extension
 }

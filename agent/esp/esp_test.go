@@ -329,7 +329,7 @@ func FuzzVolume(f *testing.F) {
 	f.Add(uint32(1<<20+44), []byte{9})
 	f.Add(uint32(1<<20+32*512+8), []byte{2, 0, 0, 0})
 	f.Add(uint32(1024), []byte{0x28})
-	f.Fuzz(func(t *testing.T, at uint32, with []byte) {
+	f.Fuzz(func(_ *testing.T, at uint32, with []byte) {
 		m := bytes.Clone(start)
 		copy(m[int(at)%len(m):], with)
 		v, err := esp.Open(memory(m))

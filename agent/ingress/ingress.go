@@ -46,6 +46,14 @@ type Machine interface {
 	// seal.ErrNothingLeft, seal.ErrForeign for another key, seal.ErrClaimed,
 	// and attest.ErrRefused.
 	Recover(ctx context.Context, c *ownership.Claim, id seal.VolumeID, key []byte) error
+	// Trying says that the release is on trial, so that what the payload would do
+	// may be undone.
+	Trying() bool
+	// ShownUpdate is what the owner is to know of the release that is offered, and
+	// ApproveUpdate takes their word for it; the error matches attest.ErrRefused or
+	// attest.ErrMalformed where it is not for that.
+	ShownUpdate() (channel.Update, error)
+	ApproveUpdate(approval []byte) error
 	// Claim makes c the machine's claim. It refuses with seal.ErrClaimed or
 	// seal.ErrNotBlank, and with attest.ErrRefused a claim that was made for
 	// another machine.
@@ -133,15 +141,18 @@ func (d *Ingress) handler() http.Handler {
 	mux.Handle("GET "+channel.ClaimDocumentPath, d.requireOwner(http.HandlerFunc(d.claimDocument)))
 	mux.HandleFunc("GET "+channel.RecoveryPath, d.ownerOnceClaimed(d.left))
 	mux.HandleFunc("POST "+channel.RecoveryPath, d.ownerOnceClaimed(d.recover))
+	mux.Handle("GET "+channel.UpdatePath, d.requireOwner(http.HandlerFunc(d.update)))
+	mux.Handle("POST "+channel.UpdatePath, d.requireOwner(http.HandlerFunc(d.approve)))
 	mux.Handle("GET "+channel.OutputPath, d.requireOwner(http.HandlerFunc(d.output)))
 	// These paths are the machine's own, whatever the method.
 	for path, methods := range map[string][]string{
 		channel.EvidencePath: {"GET"}, channel.ActivationPath: {"POST"}, channel.ClaimPath: {"GET", "POST"},
 		channel.ClaimDocumentPath: {"GET"}, channel.OutputPath: {"GET"}, channel.RecoveryPath: {"GET", "POST"},
+		channel.UpdatePath: {"GET", "POST"},
 	} {
 		mux.HandleFunc(path, problem.MethodNotAllowed(methods...))
 	}
-	mux.Handle("/", d.requireOwner(d.proxy()))
+	mux.Handle("/", d.requireOwner(d.unlessTrying(d.proxy())))
 	return problem.Routes(mux)
 }
 

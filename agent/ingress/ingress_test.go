@@ -34,6 +34,9 @@ func (still) Activate(attest.Channel, []byte, []byte) (attest.Digest, error) {
 }
 func (still) Owner() *ownership.Claim                       { return nil }
 func (still) Claim(context.Context, *ownership.Claim) error { return attest.ErrClaim }
+func (still) Trying() bool                                  { return false }
+func (still) ShownUpdate() (channel.Update, error)          { return channel.Update{Number: 1}, nil }
+func (still) ApproveUpdate([]byte) error                    { return attest.ErrClaim }
 func (still) Left() (*seal.Left, error)                     { return nil, nil }
 func (still) Recover(context.Context, *ownership.Claim, seal.VolumeID, []byte) error {
 	return seal.ErrNothingLeft

@@ -29,10 +29,10 @@ const (
 )
 
 // headerVersion 1 did not say who had sealed the key, 2 held no authorizations,
-// 3 stood before volumes without tags, and 4 once alone. An image that reads 5
-// could not open such a volume: its key is sealed to the image that made it
-// (docs/decisions/0068).
-const headerVersion = 5
+// 3 stood before volumes without tags, 4 once alone, and 5 before file systems
+// without a subvolume for the data. An image that reads 6 could not open such a
+// volume: its key is sealed to the image that made it (docs/decisions/0068).
+const headerVersion = 6
 
 var headerMagic = [8]byte{'S', 'H', 'E', 'D', 'V', 'O', 'L', '1'}
 
@@ -51,19 +51,34 @@ type header struct {
 	Recovery []byte `cbor:"6,keyasint"`
 	// Sequence counts the headers of the disk: the later of two copies holds.
 	Sequence uint64 `cbor:"7,keyasint"`
+	// Handover is there while a second release may open the volume.
+	Handover *handover `cbor:"8,keyasint,omitempty"`
+	// Updates is how many times the volume was handed over on this machine, which
+	// the TPM is to remember.
+	Updates uint64 `cbor:"9,keyasint,omitempty"`
+}
+
+// handover lets the release that Next is sealed for take the volume over.
+type handover struct {
+	// Approval is the owner's signed word; empty where their standing policy is.
+	Approval []byte `cbor:"1,keyasint,omitempty"`
+	Next     Sealed `cbor:"2,keyasint"`
 }
 
 // context is what the header's encryptions are for: this volume of this claim.
 func (h header) context() []byte { return ownership.RecoveryContext(h.Volume, h.Claim) }
 
-// digest names the header without the wrapped key, and whichever copy it is.
+// digest names the header without the wrapped keys, and whichever copy it is.
 func (h header) digest() (attest.Digest, error) {
 	h.Sealed, h.Sequence = Sealed{}, 0
+	if h.Handover != nil {
+		h.Handover = &handover{Approval: h.Handover.Approval}
+	}
 	body, err := canon.Marshal(h)
 	if err != nil {
 		return attest.Digest{}, fmt.Errorf("encoding data disk header: %w", err)
 	}
-	return attest.Sum(append([]byte("shed/volume/2\x00"), body...)), nil
+	return attest.Sum(append([]byte("shed/volume/3\x00"), body...)), nil
 }
 
 var (

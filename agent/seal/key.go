@@ -1,8 +1,6 @@
 package seal
 
 import (
-	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -38,6 +36,11 @@ type terms struct {
 	epoch uint64
 	// header is the digest of the header that the key stands in.
 	header attest.Digest
+	// values are the registers', one after another; nil for those of this boot.
+	values []byte
+	// maker is attest.Registers.SealDigest of the image that may have sealed the
+	// key; zero for this one.
+	maker attest.Digest
 }
 
 // drawKey draws a data key.
@@ -66,26 +69,6 @@ func newSealed(d Device, key []byte, t terms) (sealed Sealed, err error) {
 	})
 	return sealed, err
 }
-
-// ensureFloor makes this image's epoch the floor for as long as the owner's
-// authorization is not set; afterwards there is one, which stays.
-func ensureFloor(device transport.TPM, epoch uint64) error {
-	permanent, err := attester.ReadPermanent(device)
-	if err != nil {
-		return err
-	}
-	if !permanent.OwnerAuthSet() {
-		return putNV(device, indexEpoch, rewritable, encodeEpoch(epoch))
-	}
-	floor, err := readNV(device, indexEpoch)
-	if err == nil && bytes.Compare(floor, encodeEpoch(epoch)) > 0 {
-		err = fmt.Errorf("%w: the floor of the epoch is %x, this image's epoch %d", ErrSealed, floor, epoch)
-	}
-	return err
-}
-
-// encodeEpoch is an epoch as its index holds it.
-func encodeEpoch(epoch uint64) []byte { return binary.BigEndian.AppendUint64(nil, epoch) }
 
 func sealKey(device transport.TPM, key []byte, policy tpm2.TPM2BDigest, t terms) (Sealed, error) {
 	srk, err := loadSRK(device)
@@ -209,7 +192,7 @@ func unseal(device transport.TPM, srk attester.Key, object tpm2.NamedHandle, ass
 // trialPolicy computes the policy's digest without fulfilling it: the claim
 // register is no longer zero while a key is made.
 func trialPolicy(device transport.TPM, t terms) (tpm2.TPM2BDigest, error) {
-	expected, err := expectedRegisters(device, t.registers)
+	expected, err := expectedRegisters(device, t)
 	if err != nil {
 		return tpm2.TPM2BDigest{}, err
 	}
@@ -261,15 +244,18 @@ func assertNV(device transport.TPM, session tpm2.TPMISHPolicy, index tpm2.TPMHan
 	return err
 }
 
-// expectedRegisters is the digest of the sealed registers as they are, with
-// the claim register as a boot finds it.
-func expectedRegisters(device transport.TPM, registers []uint8) (tpm2.TPM2BDigest, error) {
-	values, err := readRegisters(device, registers)
-	if err != nil {
-		return tpm2.TPM2BDigest{}, err
+// expectedRegisters is the digest of the sealed registers as the key's user will
+// have them, with the claim register as a boot finds it.
+func expectedRegisters(device transport.TPM, t terms) (tpm2.TPM2BDigest, error) {
+	values := t.values
+	if values == nil {
+		var err error
+		if values, err = readRegisters(device, t.registers); err != nil {
+			return tpm2.TPM2BDigest{}, err
+		}
 	}
 	zero := attest.Digest{}
-	digest := attest.Sum(append(values, zero[:]...))
+	digest := attest.Sum(append(slices.Clone(values), zero[:]...))
 	return tpm2.TPM2BDigest{Buffer: digest[:]}, nil
 }
 

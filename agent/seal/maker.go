@@ -36,7 +36,7 @@ func checkMaker(device transport.TPM, srk attester.Key, object tpm2.NamedHandle,
 	if err != nil {
 		return fmt.Errorf("%w: creation ticket: %w", ErrMaker, err)
 	}
-	maker, err := acceptedMaker(device, t.registers)
+	maker, err := acceptedMaker(device, t)
 	if err != nil {
 		return err
 	}
@@ -48,15 +48,18 @@ func checkMaker(device transport.TPM, srk attester.Key, object tpm2.NamedHandle,
 	case !bytes.Equal(tpm2.Marshal(creation.PCRSelect), tpm2.Marshal(tpm.SelectSHA256(t.registers...))):
 		return fmt.Errorf("%w: other registers were noted at its making", ErrMaker)
 	case !bytes.Equal(creation.PCRDigest.Buffer, maker[:]):
-		return fmt.Errorf("%w: it was made under registers %.8x…, this image has %.8x…", ErrMaker, creation.PCRDigest.Buffer, maker[:])
+		return fmt.Errorf("%w: it was made under registers %.8x…, and may be under %.8x…", ErrMaker, creation.PCRDigest.Buffer, maker[:])
 	}
 	return nil
 }
 
 // acceptedMaker is the digest of the registers of the only image that may have
-// sealed the key: this one.
-func acceptedMaker(device transport.TPM, registers []uint8) (attest.Digest, error) {
-	values, err := readRegisters(device, registers)
+// sealed the key: this one, or the one that it takes over from.
+func acceptedMaker(device transport.TPM, t terms) (attest.Digest, error) {
+	if !t.maker.IsZero() {
+		return t.maker, nil
+	}
+	values, err := readRegisters(device, t.registers)
 	if err != nil {
 		return attest.Digest{}, err
 	}

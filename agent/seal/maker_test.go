@@ -188,11 +188,14 @@ func TestHeaderDigestCoversEachField(t *testing.T) {
 	}
 	good := header{Version: headerVersion, Volume: VolumeID{1}, Claim: attest.Digest{2}}
 	for field, change := range map[string]func(*header){
-		"version": func(h *header) { h.Version++ },
-		"volume":  func(h *header) { h.Volume[0]++ },
-		"claim":   func(h *header) { h.Claim[0]++ },
-		"auths":   func(h *header) { h.Authorizations = []byte{1} },
-		"wrap":    func(h *header) { h.Recovery = []byte{1} },
+		"version":  func(h *header) { h.Version++ },
+		"volume":   func(h *header) { h.Volume[0]++ },
+		"claim":    func(h *header) { h.Claim[0]++ },
+		"auths":    func(h *header) { h.Authorizations = []byte{1} },
+		"wrap":     func(h *header) { h.Recovery = []byte{1} },
+		"handover": func(h *header) { h.Handover = new(handover) },
+		"approval": func(h *header) { h.Handover = &handover{Approval: []byte{1}} },
+		"updates":  func(h *header) { h.Updates++ },
 	} {
 		other := good
 		change(&other)

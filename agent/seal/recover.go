@@ -1,6 +1,7 @@
 package seal
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -116,6 +117,7 @@ func (v *DataVolume) Adopt(s State, id VolumeID, key []byte) (string, error) {
 	if err := v.own(s.Claim, h, auths); err != nil {
 		return "", err
 	}
+	v.hold(h, bytes.Clone(key), false)
 	path, err := v.Mapper.Map(v.Disk, key)
 	if err != nil {
 		return "", fmt.Errorf("mapping data disk: %w", err)

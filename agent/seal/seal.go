@@ -4,7 +4,8 @@
 // Invariants: the claim's index is written once and locked; before a claim's
 // volume is used nobody but its owner and its own image can define, undefine,
 // write or clear anything in the TPM; a data key opens only under the registers of this image, with the claim register still zero,
-// under this claim and this epoch; the parameters of encryption are constants
+// under this claim and this epoch; it was sealed by this image, or by the one that
+// the owner let hand over to it, and then once; the parameters of encryption are constants
 // of this package, and the disk's header is never trusted to choose them.
 package seal
 
@@ -58,6 +59,7 @@ const (
 	// indexVolume holds the id of the claim's volume, once that is formatted:
 	// from then on nothing in the machine ever formats a disk again.
 	indexVolume
-	// indexEpoch holds the floor of the epoch, a big-endian uint64.
+	// indexEpoch holds the floor of the epoch and behind it how many times the
+	// volume was handed over, both big-endian uint64.
 	indexEpoch
 )

@@ -48,11 +48,18 @@ type machine struct {
 	recovery *ecdh.PrivateKey
 	// wrap stands between the machine and its TPM from the next boot on.
 	wrap func(transport.TPM) transport.TPM
+	// image boots next.
+	image string
+	// owner signed the latest claim.
+	owner ed25519.PrivateKey
+	// update is what the next claim says of updates.
+	update ownership.UpdatePolicy
 }
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
-	m := &machine{t: t, device: swtpmtest.Start(t), mapper: &recordingMapper{}}
+	m := &machine{t: t, device: swtpmtest.Start(t), mapper: &recordingMapper{}, image: "image"}
+	m.update = ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}
 	m.volume = &DataVolume{Mapper: m.mapper, Rand: rand.Reader, Disk: newDisk(t), Epoch: 3}
 	m.volume.Format = func(context.Context, string) error {
 		m.formats++
@@ -86,7 +93,7 @@ func (m *machine) open() {
 	}
 	m.tpm, m.volume.Device = tpm, tpm
 	// Some image booted.
-	if err := tpm.Extend(4, attest.Sum([]byte("image"))); err != nil {
+	if err := tpm.Extend(4, attest.Sum([]byte(m.image))); err != nil {
 		m.t.Fatal(err)
 	}
 }
@@ -99,15 +106,15 @@ func (m *machine) reboot() {
 
 func (m *machine) newClaim() *ownership.Claim {
 	m.t.Helper()
-	_, owner, err := ed25519.GenerateKey(rand.Reader)
-	if err != nil {
+	var err error
+	if _, m.owner, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		m.t.Fatal(err)
 	}
 	if m.recovery, err = ecdh.X25519().GenerateKey(rand.Reader); err != nil {
 		m.t.Fatal(err)
 	}
-	c, err := ownership.Sign(owner, ownership.Body{
-		AKName: m.tpm.AKName(), Update: ownership.UpdatePolicy{Consent: ownership.UpdateAsk, Keys: [][]byte{{1}}}, Recovery: [32]byte(m.recovery.PublicKey().Bytes()),
+	c, err := ownership.Sign(m.owner, ownership.Body{
+		AKName: m.tpm.AKName(), Update: m.update, Recovery: [32]byte(m.recovery.PublicKey().Bytes()),
 	})
 	if err != nil {
 		m.t.Fatal(err)
@@ -334,7 +341,7 @@ func TestSecretsCrossTheBusEncrypted(t *testing.T) {
 		m.reboot()
 	}
 	m.volume.Epoch++
-	if err := m.volume.RaiseEpoch(); err != nil {
+	if err := m.volume.Settle(); err != nil {
 		t.Fatal(err)
 	}
 	for name, secret := range map[string][]byte{"data key": m.mapper.key, "owner's": m.volume.auths.Owner, "lockout's": m.volume.auths.Lockout} {
@@ -500,4 +507,13 @@ func FuzzHeader(f *testing.F) {
 			t.Errorf("a header does not survive its own encoding: %v", err)
 		}
 	})
+}
+
+func (m *machine) newOwner() ed25519.PrivateKey {
+	m.t.Helper()
+	_, owner, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return owner
 }

@@ -42,10 +42,20 @@ type DataVolume struct {
 	// is sealed to its registers too.
 	Firmware bool
 
-	// mu guards auths and vouched.
+	// Predecessor is attest.Registers.SealDigest and the epoch of the release that
+	// this one may take the volume over from under the owner's standing policy; nil
+	// for none.
+	Predecessor func(*ownership.Claim) (from attest.Digest, epoch uint64, err error)
+
+	// mu guards the fields below, which are there once the volume is open.
 	mu sync.Mutex
-	// auths are the TPM's authorizations, once the volume is open.
+	// auths are the TPM's authorizations.
 	auths authorizations
+	// opened is the header that the volume was opened by, key the volume's, and
+	// took says that it was opened as the next release's.
+	opened header
+	key    []byte
+	took   bool
 	// vouched is what the header said when the volume was opened.
 	vouched *Left
 }
@@ -137,15 +147,10 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	case h.Volume != s.Volume:
 		return "", fmt.Errorf("%w: it holds volume %s, this claim's is %s", ErrForeign, h.Volume, s.Volume)
 	}
-	terms, err := v.terms(h)
+	key, took, err := v.unseal(s.Claim, h)
 	if err != nil {
 		return "", err
 	}
-	key, err := openKey(v.Device, h.Sealed, terms)
-	if err != nil {
-		return "", err
-	}
-	defer clear(key)
 	auths, err := decryptAuthorizations(key, h)
 	if err != nil {
 		return "", err
@@ -153,6 +158,7 @@ func (v *DataVolume) reopen(s State, h header, err error) (string, error) {
 	if err := v.own(s.Claim, h, auths); err != nil {
 		return "", err
 	}
+	v.hold(h, key, took)
 	path, err := v.Mapper.Map(v.Disk, key)
 	if err != nil {
 		return "", fmt.Errorf("mapping data disk: %w", err)
@@ -167,7 +173,7 @@ func (v *DataVolume) own(c *ownership.Claim, h header, auths authorizations) err
 		return takeOwnership(device, auths, func(device transport.TPM) error {
 			return errors.Join(
 				ensureNV(device, indexDocument, rewritable, c.Encode()),
-				ensureNV(device, indexEpoch, rewritable, encodeEpoch(v.Epoch)),
+				ensureNV(device, indexEpoch, rewritable, floor{epoch: v.Epoch}.encode()),
 				ensureLockedNV(device, indexVolume, h.Volume[:]),
 			)
 		})
@@ -190,22 +196,6 @@ func (v *DataVolume) OwnerAuth() []byte {
 	return v.auths.Owner
 }
 
-// RaiseEpoch raises the floor under which no image opens the volume to this
-// image's epoch. Errors are the TPM's, and ErrSealed where no volume is open.
-func (v *DataVolume) RaiseEpoch() error {
-	auth := v.OwnerAuth()
-	if auth == nil {
-		return fmt.Errorf("raising the epoch's floor: %w", ErrSealed)
-	}
-	return v.Device.Do(func(device transport.TPM) error {
-		floor, err := readNV(device, indexEpoch)
-		if err != nil || bytes.Compare(floor, encodeEpoch(v.Epoch)) >= 0 {
-			return err
-		}
-		return rewriteNV(device, indexEpoch, auth, encodeEpoch(v.Epoch))
-	})
-}
-
 // create makes the volume. The header, with all that the TPM will be closed
 // with, goes before the file system, the TPM's record after it, and the TPM is
 // closed last: whatever a crash leaves is either not yet a volume of this
@@ -215,7 +205,6 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if err != nil {
 		return "", err
 	}
-	defer clear(key)
 	auths, err := drawAuthorizations(v.Rand)
 	if err != nil {
 		return "", err
@@ -244,14 +233,27 @@ func (v *DataVolume) create(ctx context.Context, s State, disk *os.File) (string
 	if err := v.own(s.Claim, h, auths); err != nil {
 		return "", errors.Join(err, v.Mapper.Unmap())
 	}
+	v.hold(h, key, false)
 	return path, nil
+}
+
+// hold keeps what an update needs of an open volume. The kernel has the key for as
+// long, and nothing of the payload's runs with the agent's rights.
+func (v *DataVolume) hold(h header, key []byte, took bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.opened, v.key, v.took = h, key, took
 }
 
 // newHeader seals the key of a volume last, since what the TPM says of that
 // key's making names all of the header.
 func (v *DataVolume) newHeader(c *ownership.Claim, id VolumeID, key []byte, auths authorizations) (header, error) {
 	h := header{Version: headerVersion, Volume: id, Claim: c.Digest()}
-	var err error
+	before, err := readFloor(v.Device)
+	if err != nil {
+		return h, err
+	}
+	h.Updates = before.updates
 	if h.Authorizations, err = auths.encrypt(key, h); err != nil {
 		return h, err
 	}

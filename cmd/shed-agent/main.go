@@ -13,6 +13,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/supervise"
+	"github.com/toolshed-cloud/shed/agent/update"
 )
 
 func main() {
@@ -22,7 +23,11 @@ func main() {
 		os.Exit(2)
 	}
 	log := newLog()
-	if err := run(context.Background(), log); err != nil {
+	err := run(context.Background(), log)
+	if errors.Is(err, update.ErrRestart) {
+		log.Warn("machine starts anew", zap.Error(err))
+		log.Error("restart", zap.Error(errors.Join(log.Sync(), boot.Restart())))
+	} else if err != nil {
 		log.Error("machine stops", zap.Error(err))
 	}
 	log.Error("power off", zap.Error(errors.Join(log.Sync(), boot.PowerOff())))

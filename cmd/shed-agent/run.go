@@ -27,11 +27,15 @@ const (
 	tpmPath     = "/dev/tpm0"
 	payloadPath = "/bin/toolshed"
 	dataPath    = "/data"
+	volumePath  = "/run/volume"
+	recordsPath = volumePath + "/agent"
 	socketPath  = "/run/toolshed/http.sock"
 	port        = ":443"
 	payloadUser = 1000
 	// deviceWait bounds the wait for a disk or the TPM.
 	deviceWait = 10 * time.Second
+	// trialWait is for emulated machines, an order of magnitude slower than others.
+	trialWait = 90 * time.Second
 )
 
 // run is the machine's life from the kernel to the power button.
@@ -105,9 +109,14 @@ func assemble(where place, log *zap.Logger, dataReady func() error) (*agent.Mach
 	if err != nil {
 		return nil, err
 	}
+	images, err := slots()
+	if err != nil {
+		return nil, err
+	}
 	return agent.New(agent.Parts{
 		TPM: tpm, Volume: volume, Certificate: certificate, SPKI: spki, Log: log,
-		Data: boot.DataMount{Path: dataPath, UID: payloadUser, GID: payloadUser},
+		Firmware: newFirmware(), Slots: images, Records: recordsPath, TrialWait: trialWait,
+		Data: boot.DataMount{Path: dataPath, Volume: volumePath, UID: payloadUser, GID: payloadUser},
 		Payload: supervise.New(supervise.Payload{
 			Path: payloadPath, Socket: socketPath, Data: dataPath, Health: "/api/health",
 			Environment: ours.environment(len(tpm.Reporters)),
@@ -158,7 +167,8 @@ func newVolume(where place, tpm *attester.TPM, r release, ready func() error) (*
 	}, nil
 }
 
-// serve answers and reports until the power button is pressed.
+// serve answers and reports until the power button is pressed, or the machine is to
+// start anew.
 func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -179,7 +189,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Lo
 	}
 	front := machine.Ingress()
 	front.Rand = random
-	ended := make(chan error, 2)
+	ended := make(chan error, 3)
 	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
 	go func() {
 		err := boot.PowerButton(ctx)
@@ -190,6 +200,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Lo
 		ended <- err
 	}()
 	go machine.Enroller().Run(ctx)
+	go func() { ended <- machine.FollowUpdates(ctx, machine.Releases()) }()
 	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
 	log.Info("serving")
 	return <-ended

@@ -19,14 +19,14 @@ instance has.`
 func newInstanceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "instance",
-		Short: "list, show, create, delete, retry, replace, grow and copy instances",
+		Short: "list, show, create, delete, retry, update, replace, grow and copy instances",
 		Long:  instanceLong,
 	}
 	adminFlags(cmd)
 	cmd.AddCommand(
 		newInstanceListCommand(), newInstanceShowCommand(), newInstanceCreateCommand(), newInstanceWaitCommand(),
 		newInstanceDeleteCommand(), newInstanceRetryCommand(), newInstanceConsoleCommand(),
-		newInstanceReplaceCommand(), newInstanceResizeCommand(), newInstanceSnapshotCommand(), newInstanceRestoreCommand(),
+		newInstanceUpdateCommand(), newInstanceReplaceCommand(), newInstanceResizeCommand(), newInstanceSnapshotCommand(), newInstanceRestoreCommand(),
 	)
 	return cmd
 }
@@ -103,6 +103,8 @@ func printInstance(cmd *cobra.Command, i adminclient.Instance) error {
 		{"listens unrouted at", i.UnroutedInbound},
 		{"machine", i.Machine},
 		{"release", i.Release},
+		{"made from", i.MadeFrom},
+		{"update", describeUpdate(i.Update)},
 		{"tier", i.Tier},
 	} {
 		if row[1] != "" {

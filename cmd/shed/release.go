@@ -27,10 +27,10 @@ const (
 func newReleaseCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "release",
-		Short: "list, show and add the releases that machines are made from",
+		Short: "list, show, add and offer the releases that machines are made from",
 	}
 	adminFlags(cmd)
-	cmd.AddCommand(newReleaseListCommand(), newReleaseShowCommand(), newReleaseAddCommand(),
+	cmd.AddCommand(newReleaseListCommand(), newReleaseShowCommand(), newReleaseAddCommand(), newReleaseOfferCommand(),
 		newReleaseWithdrawCommand(), newReleaseRotateCommand(), newReleaseAuditCommand(),
 		newPart("rebuild", "shed-image", "rebuild a release from its archived inputs and say whether it is the same"))
 	return cmd

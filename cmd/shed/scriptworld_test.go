@@ -3,12 +3,16 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -49,10 +53,12 @@ type tinyControl struct {
 	// mu guards instances.
 	mu        sync.Mutex
 	instances []adminclient.Instance
+	// looked has an entry for each time that an instance was looked at.
+	looked chan struct{}
 }
 
 func newTinyControl() http.Handler {
-	c := &tinyControl{instances: []adminclient.Instance{
+	c := &tinyControl{looked: make(chan struct{}, 1), instances: []adminclient.Instance{
 		{ID: "aaaabbbbccccddddeeeeffffgg", UserID: "ada", State: "ready", URL: "https://127.0.0.1:27593"},
 		{ID: "aaaazzzzccccddddeeeeffffgg", UserID: "grace", State: "booting", Reason: "the provider has accepted it"},
 		{ID: "xyxyzzzzccccddddeeeeffffgg", UserID: "hedy", State: "ready", URL: "https://127.0.0.1:27594"},
@@ -72,10 +78,88 @@ func newTinyControl() http.Handler {
 					i.State, i.Reason, i.URL = "deleting", "deletion requested", ""
 				}
 				_ = json.NewEncoder(w).Encode(i)
+				select {
+				case c.looked <- struct{}{}:
+				default:
+				}
 				return
 			}
 		}
 		problem.New(http.StatusNotFound, "not-found", "instance: not found").Write(w)
 	})
+	c.updates(mux)
 	return mux
+}
+
+// outcomes are what comes of offering a release, by the first digit of its digest.
+var outcomes = map[byte][]adminclient.Update{
+	'b': {{Step: "offered"}, {Step: "awaiting-approval"}, {Step: "fetching"}, {Step: "installing"}, {Step: "trying"}, {Step: "done"}},
+	'c': {{Step: "offered"}, {Step: "refused", Reason: "unclaimed"}},
+	'd': {{Step: "offered"}, {Step: "trying"}, {Step: "fell-back", Reason: "payload-unhealthy"}},
+	'e': {{Step: "offered"}, {Step: "awaiting-approval"}},
+	'f': {{Step: "offered"}, {Step: "taken-back"}},
+}
+
+// updates takes offers, and lets a step come to pass each time an instance was
+// looked at.
+func (c *tinyControl) updates(mux *http.ServeMux) {
+	var releases adminclient.Releases
+	for first := range outcomes {
+		releases.Releases = append(releases.Releases, adminclient.Release{
+			Digest: string(first) + strings.Repeat("0", 63), Version: "1.0.0", Default: first == 'b',
+		})
+	}
+	mux.HandleFunc("GET /v1/releases", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(releases) })
+	mux.HandleFunc("POST /v1/instances/{id}/update", func(w http.ResponseWriter, r *http.Request) {
+		var in adminclient.NewUpdate
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || len(in.Release) != 64 {
+			problem.New(http.StatusUnprocessableEntity, "digest-invalid", "no digest").Write(w)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		i := c.one(r.PathValue("id"))
+		if i.State == "booting" {
+			problem.New(http.StatusConflict, "release-older", "release 1.0.0 has epoch 1, and the machine runs one of epoch 2").Write(w)
+			return
+		}
+		if i.Release != in.Release {
+			i.Update = &adminclient.Update{Release: in.Release, Attempt: 1, Step: "offered"}
+		}
+		_ = json.NewEncoder(w).Encode(i)
+	})
+	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		w.WriteHeader(http.StatusOK)
+		w.(http.Flusher).Flush()
+		for {
+			select {
+			case <-c.looked:
+				c.step(w, r.URL.Query().Get("instance"))
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+}
+
+func (c *tinyControl) one(id string) *adminclient.Instance {
+	return &c.instances[slices.IndexFunc(c.instances, func(i adminclient.Instance) bool { return i.ID == id })]
+}
+
+// step lets the next step of an instance's update come to pass, where there is one.
+func (c *tinyControl) step(w io.Writer, id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	i := c.one(id)
+	steps := outcomes[i.Update.Release[0]]
+	n := slices.IndexFunc(steps, func(u adminclient.Update) bool { return u.Step == i.Update.Step })
+	if n+1 == len(steps) {
+		return
+	}
+	i.Update.Step, i.Update.Reason = steps[n+1].Step, steps[n+1].Reason
+	if i.Update.Step == "done" {
+		i.Release = i.Update.Release
+	}
+	_ = json.NewEncoder(w).Encode(adminclient.Event{Instance: id, At: time.Now(), From: i.State, To: i.State, Reason: "update: " + i.Update.Step})
 }

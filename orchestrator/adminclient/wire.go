@@ -16,7 +16,8 @@ type Instance struct {
 	Desired    string `json:"desired"`
 	Generation uint64 `json:"generation"`
 	Machine    string `json:"machine,omitempty"`
-	Release    string `json:"release,omitempty"`
+	Release    string `json:"release,omitempty" doc:"what the machine runs"`
+	MadeFrom   string `json:"made_from,omitempty" doc:"the release that the machine was made from, where it runs another since"`
 	URL        string `json:"url,omitempty" doc:"where the owner's client goes, while it is ready or awaits its owner"`
 	// UnroutedInbound lets an operator look at a quarantined machine.
 	UnroutedInbound   string          `json:"unrouted_inbound,omitempty" doc:"where a quarantined machine listens; nothing is routed there"`
@@ -25,6 +26,7 @@ type Instance struct {
 	Running           bool            `json:"running"`
 	Healthy           bool            `json:"healthy"`
 	Repairs           int             `json:"repairs"`
+	Update            *Update         `json:"update,omitempty" doc:"the release that the machine was offered last"`
 	LastSeen          Time            `json:"last_seen,omitzero"`
 	CreatedAt         Time            `json:"created_at"`
 }

@@ -73,6 +73,9 @@ func (s *Server) addLogEntry(ctx context.Context, in *struct{ Body adminclient.N
 	if err != nil {
 		return nil, err
 	}
+	if e.Body.Kind == logentry.KindWithdrawal {
+		s.takeBack(ctx, e.Body.Withdrawal.Manifest)
+	}
 	return &body[adminclient.LogEntry]{Status: http.StatusCreated, Body: adminclient.LogEntry{Index: index, Kind: e.Body.Kind.String()}}, nil
 }
 

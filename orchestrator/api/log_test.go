@@ -16,6 +16,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
+	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/api"
 	"github.com/toolshed-cloud/shed/orchestrator/monitor"
@@ -54,7 +55,7 @@ func withLog(t *testing.T) (*operator, logtest.ReleaseKey) {
 	server := httptest.NewServer(api.New(api.Parts{
 		Store: d.store, Watch: d.store, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader},
 		ReleaseKey: key.Public(), Log: log, Ready: func(context.Context) error { return nil },
-		Metrics: monitor.New(d.store).Handler(), Clock: time.Now, Logger: zap.NewNop(),
+		Obstacle: func(orchestrator.State) string { return "" }, Metrics: monitor.New(d.store).Handler(), Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(server.Close)
 	d.http = server

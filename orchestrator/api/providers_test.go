@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // A provider that does not answer hides none of the others, and says why.
@@ -32,7 +33,7 @@ func (d *operator) made(user string, s orchestrator.State) (path string) {
 		if err != nil {
 			return err
 		}
-		i.Machine, i.Created, i.Plan.DataBytes = "machine", true, 32<<20
+		i.Machine, i.Created, i.Plan.DataBytes = providers.MachineID("machine of "+user), true, 32<<20
 		i.Enter(s, "made", time.Now(), orchestrator.Limits{})
 		return tx.Replace(&i)
 	})

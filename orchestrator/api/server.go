@@ -3,7 +3,7 @@
 // Invariants: whatever changes or shows anything needs a bearer token, of
 // which the store knows the hash alone; every refusal is a problem document
 // with a stable code; a release is taken in only with a signature of the
-// configured key.
+// configured key; a machine that is there is offered one and never made to take it.
 package api
 
 import (
@@ -97,6 +97,7 @@ func New(p Parts) http.Handler {
 	config.RejectUnknownQueryParameters = true
 	a := humago.New(mux, config)
 	s.instances(a)
+	s.updates(a)
 	s.releases(a)
 	s.events(a)
 	s.log(a)

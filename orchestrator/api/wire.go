@@ -41,10 +41,13 @@ func viewInstance(i orchestrator.Instance) Instance {
 		ID: string(i.ID), UserID: string(i.User), State: string(i.State), Reason: i.Reason, Since: i.Since,
 		Deadline: deadline(i), Desired: string(i.Desired), Generation: i.Generation, Machine: string(i.Machine),
 		URL: i.URL(), Running: i.Enrolment.Running, Healthy: i.Enrolment.Healthy, Repairs: i.Repairs,
-		LastSeen: i.Enrolment.LastSeen, CreatedAt: i.CreatedAt,
+		LastSeen: i.Enrolment.LastSeen, CreatedAt: i.CreatedAt, Update: viewUpdate(i.Update),
 	}
-	if !i.Plan.Release.IsZero() {
-		v.Release = i.Plan.Release.String()
+	if !i.Runs().IsZero() {
+		v.Release = i.Runs().String()
+	}
+	if i.Runs() != i.Plan.Release {
+		v.MadeFrom = i.Plan.Release.String()
 	}
 	if i.State == orchestrator.StateQuarantined {
 		v.UnroutedInbound = i.Endpoint

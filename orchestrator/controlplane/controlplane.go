@@ -238,7 +238,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 		Store: p.store, Certificate: certificate, ResultKey: p.resultKey, Appraise: verifier.Appraise,
 		TrustAnchors: func() ([]verifier.TrustAnchor, error) { return readTrustAnchors(c.TrustAnchors) }, MinimumTier: c.MinimumTier,
 		Endorsements: func() ([]byte, error) { return readEndorsements(c.Endorsements) }, Voucher: p.voucher,
-		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
+		Limits: c.Limits, HeartbeatEvery: c.Heartbeat, Proof: p.proof, ProofEvery: c.LogRefresh, Withdrawn: p.withdrawn, Clock: p.Clock, Random: p.Random, Logger: p.Logger.Named("enrol"), Trap: failpoint.Here,
 	})
 	if c.MinimumTier == attest.TierSoftware {
 		p.Logger.Warn("the minimum tier is software: whoever runs a machine can forge what it proves")

@@ -81,3 +81,8 @@ func (p *ControlPlane) proof(ctx context.Context, digest attest.ReleaseDigest) (
 	}
 	return document, err
 }
+
+// withdrawn says that the log has the withdrawal of a release.
+func (p *ControlPlane) withdrawn(digest attest.ReleaseDigest) bool {
+	return p.log != nil && p.log.Withdrawn(digest)
+}

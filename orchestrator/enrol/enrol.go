@@ -184,14 +184,15 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	rel, err := s.release(r.Context(), i.Plan.Release)
+	rels, err := s.releases(r.Context(), i.MayRun())
 	if err != nil {
 		return nil, err
 	}
-	v, err := s.judge(i, rel, evidence, c)
+	v, err := s.judge(i, rels, evidence, c)
 	if err != nil {
 		return nil, errors.Join(err, s.explain(r.Context(), c.machine, err))
 	}
+	rel := v.of
 	if err := s.record(r.Context(), c.machine, evidence, attest.Sum(spki), v); err != nil {
 		return nil, err
 	}
@@ -209,6 +210,21 @@ func (s *Server) explain(ctx context.Context, machine providers.MachineID, fault
 		i.Reason = "the control plane cannot judge the machine: " + fault.Error()
 		return nil
 	})
+}
+
+// releases are those of the digests that are there, the first of which has to be.
+func (s *Server) releases(ctx context.Context, digests []attest.ReleaseDigest) (all []orchestrator.Release, err error) {
+	for n, d := range digests {
+		rel, err := s.release(ctx, d)
+		if n > 0 && errors.Is(err, orchestrator.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, rel)
+	}
+	return all, nil
 }
 
 func (s *Server) release(ctx context.Context, d attest.ReleaseDigest) (rel orchestrator.Release, err error) {
@@ -234,7 +250,7 @@ func (s *Server) record(ctx context.Context, machine providers.MachineID, eviden
 		i.Plan.TokenHash = attest.Digest{}
 		i.Enrolment = orchestrator.Enrolment{
 			EK: evidence.EK, AK: evidence.AK, ChallengedAt: now, LastSeen: now, Session: session,
-			Judged: true, Accepted: v.accepted, Verdict: v.reason, AttestationResult: result,
+			Judged: true, Accepted: v.accepted, Verdict: v.reason, AttestationResult: result, Release: v.result.Release,
 		}
 		return tx.AppendResult(auditlog.Entry{
 			At: v.at.UnixMicro(), Instance: string(i.ID), Machine: string(machine), EAR: v.token,
@@ -242,29 +258,44 @@ func (s *Server) record(ctx context.Context, machine providers.MachineID, eviden
 	})
 }
 
-// heartbeat is taken from the TLS key that this boot enrolled with.
-func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
-	machine := providers.MachineID(in.Machine)
-	i, err := s.instance(r.Context(), machine)
+// enrolled is whose machine speaks, which has to have the TLS key that this boot
+// enrolled with.
+func (s *Server) enrolled(r *http.Request, machine string) (orchestrator.Instance, error) {
+	i, err := s.instance(r.Context(), providers.MachineID(machine))
 	if err != nil {
-		return nil, err
+		return i, err
 	}
 	spki, err := channel.PeerSPKI(*r.TLS)
 	if err != nil {
-		return nil, err
+		return i, err
 	}
 	session := attest.Sum(spki)
 	if i.Enrolment.Session.IsZero() || subtle.ConstantTimeCompare(session[:], i.Enrolment.Session[:]) != 1 {
-		return nil, problem.New(http.StatusForbidden, "not-enrolled", "this key has not enrolled: enrol again")
+		return i, problem.New(http.StatusForbidden, "not-enrolled", "this key has not enrolled: enrol again")
 	}
-	if in.Running == i.Enrolment.Running && in.Healthy == i.Enrolment.Healthy && in.AwaitingOwner == i.Enrolment.AwaitingOwner {
-		s.beat(machine)
-		return s.refreshed(r, i.Plan.Release), nil
+	return i, nil
+}
+
+func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
+	i, err := s.enrolled(r, in.Machine)
+	if err != nil {
+		return nil, err
 	}
-	return nil, s.observe(r.Context(), machine, func(_ store.Tx, i *orchestrator.Instance) error {
-		i.Enrolment.Running, i.Enrolment.Healthy, i.Enrolment.AwaitingOwner = in.Running, in.Healthy, in.AwaitingOwner
-		return nil
-	})
+	if err := checkStatus(in.Update); err != nil {
+		return nil, err
+	}
+	if s.isNews(i, in) {
+		if i, err = s.hear(r.Context(), in); err != nil {
+			return nil, err
+		}
+	} else {
+		s.beat(i.Machine)
+	}
+	answer := api.HeartbeatAnswer{Proof: s.refreshed(r, i.Proven()), Offer: offer(i.Update, in.Update)}
+	if answer.Proof == nil && answer.Offer == nil {
+		return nil, nil
+	}
+	return answer, nil
 }
 
 func (s *Server) beat(machine providers.MachineID) {
@@ -273,16 +304,13 @@ func (s *Server) beat(machine providers.MachineID) {
 	s.beats[machine] = s.Clock()
 }
 
-// refreshed answers a heartbeat with a new proof where the machine's is old. A
-// heartbeat says nothing of it: what the connection brought when is kept here.
-func (s *Server) refreshed(r *http.Request, digest attest.ReleaseDigest) any {
+// refreshed is a new proof where the machine's is old. A heartbeat says nothing of
+// it: what the connection brought when is kept here.
+func (s *Server) refreshed(r *http.Request, digest attest.ReleaseDigest) []byte {
 	if !connection(r).stale(s.Clock(), s.ProofEvery) {
 		return nil
 	}
-	if proof := s.handOut(r, digest); proof != nil {
-		return api.HeartbeatAnswer{Proof: proof}
-	}
-	return nil
+	return s.handOut(r, digest)
 }
 
 // handOut makes a proof and notes when. A machine without one goes on: its

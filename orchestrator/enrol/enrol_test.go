@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +68,8 @@ type gate struct {
 	// proof is what the log has to show, and ahead how far the clock is.
 	proof []byte
 	ahead time.Duration
+	// withdrawn are the releases whose withdrawal the log has.
+	withdrawn sync.Map
 }
 
 func newGate(t *testing.T) *gate {
@@ -118,7 +122,11 @@ func newGateOf(t *testing.T, device *swtpmtest.TPM) *gate {
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
 		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second, ProofEvery: time.Minute,
-		Proof:        func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
+		Proof: func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
+		Withdrawn: func(d attest.ReleaseDigest) bool {
+			_, withdrawn := g.withdrawn.Load(d)
+			return withdrawn
+		},
 		Endorsements: func() ([]byte, error) { return g.endorsements, g.unreadable },
 		Voucher: func(string) enrol.Voucher {
 			if g.voucher == nil {
@@ -140,9 +148,10 @@ func newGateOf(t *testing.T, device *swtpmtest.TPM) *gate {
 	return g
 }
 
-func (g *gate) addRows() {
+// measure is what the machine's firmware and agent measure as it boots an image.
+func (g *gate) measure(name string) {
 	g.t.Helper()
-	separator, image := attest.Sum([]byte{0, 0, 0, 0}), attest.Sum([]byte("image"))
+	separator, image := attest.Sum([]byte{0, 0, 0, 0}), attest.Sum([]byte(name))
 	for register, digest := range map[uint8]attest.Digest{
 		2: separator, 3: separator, 4: image, 9: image, 11: image,
 		14: attest.ConfigDigest(g.encoded), 15: attest.Unclaimed(),
@@ -151,7 +160,24 @@ func (g *gate) addRows() {
 			g.t.Fatal(err)
 		}
 	}
-	want := attest.Extend(attest.Digest{}, image).String()
+}
+
+// reset is the machine's restart, into an image.
+func (g *gate) reset(image string) {
+	g.t.Helper()
+	g.device.PowerOff()
+	g.device.PowerOn()
+	var err error
+	if g.tpm, err = attester.Open(g.device); err != nil {
+		g.t.Fatal(err)
+	}
+	g.measure(image)
+}
+
+func (g *gate) addRows() {
+	g.t.Helper()
+	g.measure("image")
+	want := attest.Extend(attest.Digest{}, attest.Sum([]byte("image"))).String()
 	m := &release.Manifest{
 		Schema: release.SchemaVersion, Version: "1.0.0", Epoch: 1, Architecture: "amd64", StubVersion: 252,
 		Disk: release.File{Name: "disk.raw", SHA256: attest.Digest{1}, Bytes: 1},
@@ -236,6 +262,11 @@ func (g *gate) change(f func(*orchestrator.Instance)) {
 type agent struct {
 	*gate
 	conn *channel.Conn
+	// certificate is this boot's key, and own that key's SubjectPublicKeyInfo.
+	certificate tls.Certificate
+	own         []byte
+	// name is the machine's.
+	name string
 }
 
 func (g *gate) dial() *agent {
@@ -249,7 +280,7 @@ func (g *gate) dial() *agent {
 		g.t.Fatal(err)
 	}
 	g.t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the test is over
-	return &agent{gate: g, conn: conn}
+	return &agent{gate: g, conn: conn, certificate: certificate, own: spki, name: machineID}
 }
 
 // call returns the status, and decodes a good answer.

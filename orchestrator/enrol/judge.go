@@ -18,37 +18,47 @@ type verdict struct {
 	accepted bool
 	reason   string
 	result   attest.AttestationResult
+	// of is the release that the registers match, and the one that the machine is
+	// known to run where they match none.
+	of orchestrator.Release
 	// token is the verdict as the control plane's word, signed at that time.
 	token string
 	at    time.Time
 }
 
-// judge appraises evidence against the release that the machine was made from
-// and no other, and signs what it finds. An error means that no verdict was
-// reached.
-func (s *Server) judge(i orchestrator.Instance, rel orchestrator.Release, evidence *verifier.Verified, c *challenged) (verdict, error) {
-	manifest, err := release.ParseManifest(rel.Manifest)
-	if err != nil {
-		return verdict{}, fmt.Errorf("reading a stored manifest: %w", err)
+// judge appraises evidence against the releases that the machine may run, the one
+// that it is known to run first, and signs what it finds. An error means that no
+// verdict was reached.
+func (s *Server) judge(i orchestrator.Instance, rels []orchestrator.Release, evidence *verifier.Verified, c *challenged) (verdict, error) {
+	accepted := make(map[attest.ReleaseDigest]*release.Manifest, len(rels))
+	for _, rel := range rels {
+		manifest, err := release.ParseManifest(rel.Manifest)
+		if err != nil {
+			return verdict{}, fmt.Errorf("reading a stored manifest: %w", err)
+		}
+		accepted[rel.Digest] = manifest
 	}
 	roots, err := s.anchors(c)
 	if err != nil {
 		return verdict{}, err
 	}
 	result, err := s.Appraise(evidence, verifier.ActivatedHere, verifier.Policy{
-		TrustAnchors: roots, Releases: map[attest.ReleaseDigest]*release.Manifest{rel.Digest: manifest},
+		TrustAnchors: roots, Releases: accepted,
 		Minimum: attest.Tiers{Identity: s.MinimumTier}, EKRevocation: chain.RequiredWhereNamed, ReportsNotJudged: true, Now: s.Clock(),
 	})
 	if err != nil {
 		// The fault is here: the machine may try again once it is mended.
 		return verdict{}, fmt.Errorf("appraising: %v", err) //nolint:errorlint // it is no refusal of the machine's
 	}
-	v := verdict{result: result, reason: s.objection(i, evidence, result)}
+	v := verdict{result: result, of: rels[0], reason: s.objection(i, evidence, result)}
+	if n := slices.IndexFunc(rels, func(rel orchestrator.Release) bool { return rel.Digest == result.Release }); n > 0 {
+		v.of = rels[n]
+	}
 	v.accepted = v.reason == ""
 	if v.accepted {
 		v.reason = fmt.Sprintf("accepted at tier %s", result.Tiers.Identity)
 	}
-	v.token, v.at, err = s.sign(policyID(rel.Digest, s.MinimumTier, roots), evidence, c.nonce, v)
+	v.token, v.at, err = s.sign(policyID(i.MayRun(), s.MinimumTier, roots), evidence, c.nonce, v)
 	return v, err
 }
 

@@ -19,12 +19,12 @@ func TestPoliciesAreToldApart(t *testing.T) {
 	one := []verifier.TrustAnchor{root(1, attest.TierSoftware)}
 	known := map[string]string{}
 	for name, id := range map[string]string{
-		"one":             policyID(attest.ReleaseDigest{1}, attest.TierSoftware, one),
-		"another release": policyID(attest.ReleaseDigest{2}, attest.TierSoftware, one),
-		"another minimum": policyID(attest.ReleaseDigest{1}, attest.TierProviderRooted, one),
-		"another root":    policyID(attest.ReleaseDigest{1}, attest.TierSoftware, []verifier.TrustAnchor{root(2, attest.TierSoftware)}),
-		"its worth":       policyID(attest.ReleaseDigest{1}, attest.TierSoftware, []verifier.TrustAnchor{root(1, attest.TierProviderRooted)}),
-		"no root":         policyID(attest.ReleaseDigest{1}, attest.TierSoftware, nil),
+		"one":             policyID([]attest.ReleaseDigest{{1}}, attest.TierSoftware, one),
+		"another release": policyID([]attest.ReleaseDigest{{2}}, attest.TierSoftware, one),
+		"another minimum": policyID([]attest.ReleaseDigest{{1}}, attest.TierProviderRooted, one),
+		"another root":    policyID([]attest.ReleaseDigest{{1}}, attest.TierSoftware, []verifier.TrustAnchor{root(2, attest.TierSoftware)}),
+		"its worth":       policyID([]attest.ReleaseDigest{{1}}, attest.TierSoftware, []verifier.TrustAnchor{root(1, attest.TierProviderRooted)}),
+		"no root":         policyID([]attest.ReleaseDigest{{1}}, attest.TierSoftware, nil),
 	} {
 		if other, ok := known[id]; ok {
 			t.Errorf("%s is called as %s", name, other)

@@ -39,9 +39,13 @@ func (v verdict) stated() attest.AttestationResult {
 	return a
 }
 
-// policyID names what a machine of a release is appraised against.
-func policyID(of attest.ReleaseDigest, minimum attest.Tier, roots []verifier.TrustAnchor) string {
-	encoded := fmt.Appendf(nil, "shed/control-plane-policy/1\x00%s\x00%s", of, minimum)
+// policyID names what a machine that may run the releases is appraised against.
+func policyID(of []attest.ReleaseDigest, minimum attest.Tier, roots []verifier.TrustAnchor) string {
+	encoded := []byte("shed/control-plane-policy/1")
+	for _, digest := range of {
+		encoded = fmt.Appendf(encoded, "\x00%s", digest)
+	}
+	encoded = fmt.Appendf(encoded, "\x00%s", minimum)
 	for _, root := range roots {
 		encoded = fmt.Appendf(encoded, "\x00%s\x00%s", root.Tier, attest.Sum(root.Certificate.Raw))
 	}

@@ -4,7 +4,8 @@
 // Invariants: a machine is taken at its word in nothing: the token says which
 // row it may speak for, the challenge that its keys live in one TPM, the
 // evidence what it runs, all on one connection. The endorsement key of a
-// machine never changes. What is learned is written down as an observation,
+// machine never changes. A machine is offered a release and never made to take it;
+// what it fetches of one is what that release's manifest names. What is learned is written down as an observation,
 // with what follows from it alone; everything else is decided by package
 // reconcile. The operator's verdict convinces nobody but the operator.
 package enrol
@@ -75,10 +76,12 @@ type Parts struct {
 	// where there is nothing to show. ProofEvery is when it is handed out anew.
 	Proof      func(context.Context, attest.ReleaseDigest) ([]byte, error)
 	ProofEvery time.Duration
-	Clock      func() time.Time
-	Random     io.Reader
-	Logger     *zap.Logger
-	Trap       failpoint.Trap
+	// Withdrawn says that the transparency log has the withdrawal of a release.
+	Withdrawn func(attest.ReleaseDigest) bool
+	Clock     func() time.Time
+	Random    io.Reader
+	Logger    *zap.Logger
+	Trap      failpoint.Trap
 }
 
 // Voucher certifies endorsement keys.
@@ -101,11 +104,13 @@ type Server struct {
 	// beats are heartbeats that say nothing new and are not written yet.
 	// Guarded by mu.
 	beats map[providers.MachineID]time.Time
+	// files are the turns of the machines that fetch a release.
+	files *turns
 }
 
 // New makes a Server.
 func New(p Parts) *Server {
-	return &Server{Parts: p, beats: make(map[providers.MachineID]time.Time)}
+	return &Server{Parts: p, beats: make(map[providers.MachineID]time.Time), files: newTurns(filesAtOnce)}
 }
 
 // pending is what one connection was challenged with, and when it last brought
@@ -193,6 +198,8 @@ func (s *Server) routes() http.Handler {
 	mux.HandleFunc("POST "+api.EnrolBeginPath, answer(s, s.begin))
 	mux.HandleFunc("POST "+api.EnrolFinishPath, answer(s, s.finish))
 	mux.HandleFunc("POST "+api.HeartbeatPath, answer(s, s.heartbeat))
+	mux.HandleFunc("POST "+api.UpdateReleasePath, answer(s, s.updateRelease))
+	mux.HandleFunc("POST "+api.UpdateFilePath, s.updateFile)
 	return problem.Routes(mux)
 }
 
@@ -207,9 +214,7 @@ func answer[In any](s *Server, f func(*http.Request, In) (any, error)) http.Hand
 			out, err = f(r, in)
 		}
 		if err != nil {
-			p := classify(err)
-			s.Logger.Warn("machine refused", zap.String("path", r.URL.Path), zap.String("code", p.Code), zap.Error(err))
-			p.Write(w)
+			s.refuse(w, r, err)
 			return
 		}
 		if out == nil {
@@ -220,6 +225,12 @@ func answer[In any](s *Server, f func(*http.Request, In) (any, error)) http.Hand
 		// A machine that is gone begins again.
 		_ = json.NewEncoder(w).Encode(out)
 	}
+}
+
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	p := classify(err)
+	s.Logger.Warn("machine refused", zap.String("path", r.URL.Path), zap.String("code", p.Code), zap.Error(err))
+	p.Write(w)
 }
 
 func decode(w http.ResponseWriter, r *http.Request, into any) error {

@@ -320,6 +320,10 @@ func (r *Reconciler) overdue(t *step) {
 // restart asks for a power cycle, and counts it.
 func (r *Reconciler) restart(t *step, reason string) {
 	t.Repairs++
+	r.cycle(t, reason)
+}
+
+func (r *Reconciler) cycle(t *step, reason string) {
 	t.Cycling = true
 	t.Enrolment = t.Enrolment.NextBoot()
 	t.enter(orchestrator.StateBooting, "restarting it: "+reason)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
@@ -38,7 +39,7 @@ func (r *Reconciler) replacing(ctx context.Context, t *step) error {
 func (r *Reconciler) replan(ctx context.Context, t *step) error {
 	var rel orchestrator.Release
 	err := r.Store.View(ctx, func(v store.Reader) (err error) {
-		rel, err = r.release(v)
+		rel, err = r.successor(v, t.Runs())
 		return err
 	})
 	if errors.Is(err, orchestrator.ErrNotFound) {
@@ -54,13 +55,32 @@ func (r *Reconciler) replan(ctx context.Context, t *step) error {
 	place := placeOf(t.Plan, r.providerName(t.Plan.Provider))
 	t.Enrolment, t.Endpoint = orchestrator.Enrolment{}, ""
 	t.Created, t.Repairs = false, 0
-	t.Plan = orchestrator.Plan{Release: rel.Digest}
+	t.Plan, t.Updated, t.Update = orchestrator.Plan{Release: rel.Digest}, attest.ReleaseDigest{}, orchestrator.Update{Attempt: t.Update.Attempt}
 	if err := r.draw(t, place); err != nil {
 		return err
 	}
 	t.enter(orchestrator.StateCreating, "another machine, from release "+rel.Version+", for the disk of "+string(t.DataOf))
 	t.announce()
 	return nil
+}
+
+// successor is what another machine for the data of one that ran a release is made
+// from: nothing that is older than that, which its owner's client would refuse.
+func (r *Reconciler) successor(v store.Reader, ran attest.ReleaseDigest) (orchestrator.Release, error) {
+	rel, err := r.release(v)
+	if rel.Digest == ran || err != nil && !errors.Is(err, orchestrator.ErrNotFound) {
+		return rel, err
+	}
+	before, lost := v.Release(ran)
+	switch {
+	case errors.Is(lost, orchestrator.ErrNotFound):
+		return rel, err
+	case lost != nil:
+		return rel, lost
+	case err != nil, before.Epoch > rel.Epoch, before.Epoch == rel.Epoch && before.AddedAt.After(rel.AddedAt):
+		return before, nil
+	}
+	return rel, nil
 }
 
 // attach gives a machine that is off the disk that was kept for it.

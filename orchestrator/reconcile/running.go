@@ -89,7 +89,7 @@ func (r *Reconciler) serving(ctx context.Context, t *step) error {
 		r.repair(t, fmt.Sprintf("the machine is %s%s", m.Power, because(m.Reason)))
 	case ready && degraded(m):
 		r.repair(t, "the machine is on and not well: "+m.Reason)
-	case ready && t.quiet > r.Policy.HeartbeatLost:
+	case ready && t.quiet > r.patience(t):
 		r.repair(t, fmt.Sprintf("no heartbeat for %s", t.quiet.Round(time.Second)))
 	case ready && t.Repairs > 0 && t.lasted > wellFor:
 		t.Repairs = 0
@@ -111,9 +111,24 @@ func because(reason string) string {
 	return ": " + reason
 }
 
+// patience is how long a machine may be silent. One that said that it goes on to
+// another release boots meanwhile.
+func (r *Reconciler) patience(t *step) time.Duration {
+	if u := t.Update; u.Trying() && !u.Restarted {
+		return max(r.Policy.HeartbeatLost, t.limits.Booting)
+	}
+	return r.Policy.HeartbeatLost
+}
+
 // repair restarts a machine within its budget. It never replaces one: the
-// machine and its data are the user's.
+// machine and its data are the user's. One restart that brings a machine back from
+// a trial of another release is the trial's, and not counted.
 func (r *Reconciler) repair(t *step, reason string) {
+	if t.Update.Heard && !t.Update.Step.Ended() && !t.Update.Restarted {
+		t.Update.Restarted = true
+		r.cycle(t, reason)
+		return
+	}
 	if t.Repairs >= r.Policy.Repairs {
 		t.enter(orchestrator.StateFailed, fmt.Sprintf("%s, after %d restarts", reason, t.Repairs))
 		return

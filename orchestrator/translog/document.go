@@ -114,6 +114,14 @@ func (l *Log) record(ctx context.Context, c checkpoint.Checkpoint, index int64) 
 	return nil, fmt.Errorf("index %d of the log: %w", index, orchestrator.ErrNotFound)
 }
 
+// Withdrawn says that the withdrawal of a release stands in the log, shown or not.
+func (l *Log) Withdrawn(digest attest.ReleaseDigest) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	_, withdrawn := l.known.withdrawn[digest]
+	return withdrawn
+}
+
 // Status is what an operator sees of the log.
 type Status struct {
 	Key checkpoint.Key

@@ -12,7 +12,7 @@ import (
 // rowFormat is the number of the format in which an instance's document is
 // written. Another set of fields, or another meaning of one, is another
 // number, with a migration that rewrites the rows before it.
-const rowFormat = 4
+const rowFormat = 5
 
 // errFormat says that a document is not in the format that this program knows.
 var errFormat = errors.New("row format is not known")

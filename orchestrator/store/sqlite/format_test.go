@@ -200,11 +200,11 @@ func TestEveryFieldHasANameAndComesBack(t *testing.T) {
 // halves nor written over.
 func TestUnknownRowsAreRefused(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, want string }{
-		"a later format":   {`"format":4`, `"format":5`, "format 5"},
-		"no format":        {`"format":4,`, ``, "format 0"},
-		"an unknown field": {`"format":4`, `"format":4,"colour":"red"`, "colour"},
-		"two documents":    {`"format":4`, `"format":4}{"format":4`, "follows"},
-		"not JSON":         {`"format":4`, `format`, "format"},
+		"a later format":   {`"format":5`, `"format":6`, "format 6"},
+		"no format":        {`"format":5,`, ``, "format 0"},
+		"an unknown field": {`"format":5`, `"format":5,"colour":"red"`, "colour"},
+		"two documents":    {`"format":5`, `"format":5}{"format":5`, "follows"},
+		"not JSON":         {`"format":5`, `format`, "format"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
@@ -243,7 +243,8 @@ func TestMigrationRefusesWhatItDoesNotKnow(t *testing.T) {
 	open(t, dir)
 }
 
-// The rows of the schema before this one are read as they are.
+// The rows of a schema whose format only lacks fields of this one are read as they
+// are.
 func TestDatabaseOfTheFifthSchemaOpens(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, dir)
@@ -251,10 +252,25 @@ func TestDatabaseOfTheFifthSchemaOpens(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	edit(t, dir, `UPDATE instances SET document = replace(document, '"format":3', '"format":2'); PRAGMA user_version = 5`)
+	edit(t, dir, `UPDATE instances SET document = replace(document, '"format":5', '"format":2'); PRAGMA user_version = 5`)
 	got := view(t, open(t, dir), func(v store.Reader) (orchestrator.Instance, error) { return v.Instance("a") })
 	if got.User != "amara" || got.Wish != (orchestrator.Wish{}) || got.Plan.Provider != "" {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A row in which the program before updates in place filled every field comes back
+// whole, and runs what its machine was made from.
+func TestDatabaseOfTheSeventhSchemaOpens(t *testing.T) {
+	s := open(t, earlier(t, "schema-7"))
+	got := view(t, s, func(v store.Reader) (orchestrator.Instance, error) { return v.InstanceOfUser("amara") })
+	var want orchestrator.Instance
+	fill(t, reflect.ValueOf(&want).Elem(), "")
+	want.ID, want.User, want.State, want.Machine = got.ID, "amara", orchestrator.StateReady, "mf7sum7reoyfujegmremsftnom"
+	want.DataOf, want.Restoring, want.Cycling = "", "", false
+	want.Updated, want.Update, want.Enrolment.Release = attest.ReleaseDigest{}, orchestrator.Update{}, attest.ReleaseDigest{}
+	if !reflect.DeepEqual(got, want) || got.Runs() != want.Plan.Release || got.Proven() != want.Plan.Release {
+		t.Errorf("got  %+v\nwant %+v", got, want)
 	}
 }
 

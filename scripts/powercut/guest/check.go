@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/scripts/powercut"
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
@@ -60,7 +61,7 @@ func checkDisk(ctx context.Context, disk string) (acknowledged int, err error) {
 	if err != nil {
 		return acknowledged, err
 	}
-	if err := mountPoint().Device(path); err != nil {
+	if err := mountPoint().Device(path, boot.UseSettled); err != nil {
 		return acknowledged, err
 	}
 	dir, db, err := open(ctx)

@@ -74,4 +74,4 @@ func run() error {
 
 func volume() *seal.DMCrypt { return &seal.DMCrypt{Name: "data"} }
 
-func mountPoint() boot.DataMount { return boot.DataMount{Path: data} }
+func mountPoint() boot.DataMount { return boot.DataMount{Path: data, Volume: "/run/volume"} }

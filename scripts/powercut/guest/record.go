@@ -23,7 +23,7 @@ func record(ctx context.Context, count int) error {
 	if err := boot.Format(ctx, path); err != nil {
 		return err
 	}
-	if err := mountPoint().Device(path); err != nil {
+	if err := mountPoint().Device(path, boot.UseSettled); err != nil {
 		return err
 	}
 	ack, err := openAcknowledgement()

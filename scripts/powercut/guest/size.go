@@ -24,7 +24,7 @@ func makeVolume(ctx context.Context) error {
 	if err := boot.Format(ctx, path); err != nil {
 		return err
 	}
-	if err := mountPoint().Device(path); err != nil {
+	if err := mountPoint().Device(path, boot.UseSettled); err != nil {
 		return err
 	}
 	took := time.Since(began)
@@ -41,7 +41,7 @@ func openVolume() error {
 	if err != nil {
 		return err
 	}
-	if err := mountPoint().Device(path); err != nil {
+	if err := mountPoint().Device(path, boot.UseSettled); err != nil {
 		return err
 	}
 	took := time.Since(began)

@@ -1,0 +1,107 @@
+package bootentry
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// firmware is a directory in the place of the kernel's, with a variable of its own.
+func firmware(t *testing.T, variables map[string][]byte) Variables {
+	t.Helper()
+	dir := t.TempDir()
+	variables["BootOrder"+global] = []byte{7, 0, 0, 0, 1, 0}
+	for name, b := range variables {
+		if err := os.WriteFile(filepath.Join(dir, name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return Variables(dir)
+}
+
+func TestStartOnceAndForget(t *testing.T) {
+	v := firmware(t, map[string][]byte{})
+	if asked, err := v.Asked(); asked || err != nil {
+		t.Errorf("before: %t, %v", asked, err)
+	}
+	if err := v.StartOnce(File{Partition: 1, FirstLBA: 2048, Sectors: 100, Path: "EFI/BOOT/NEXTX64.EFI"}); err != nil {
+		t.Fatal(err)
+	}
+	if asked, err := v.Asked(); !asked || err != nil {
+		t.Errorf("asked: %t, %v", asked, err)
+	}
+	b, err := os.ReadFile(filepath.Join(string(v), next))
+	if want := []byte{7, 0, 0, 0, 0xd0, 0x5e}; err != nil || !bytes.Equal(b, want) {
+		t.Errorf("BootNext is %x, %v, want %x", b, err, want)
+	}
+	if order, err := os.ReadFile(filepath.Join(string(v), "BootOrder"+global)); err != nil || len(order) != 6 {
+		t.Errorf("BootOrder is %x, %v", order, err)
+	}
+	for range 2 {
+		if err := v.Forget(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if entries, err := os.ReadDir(string(v)); err != nil || len(entries) != 1 {
+		t.Errorf("%d variables are left, %v", len(entries), err)
+	}
+}
+
+// What a file is started by, byte for byte, as `efibootmgr -c` writes one (the
+// partition's GUID and all numbers little-endian).
+func TestOption(t *testing.T) {
+	got := File{Partition: 3, FirstLBA: 0x800, Sectors: 0x1000, GUID: [16]byte{1, 15: 2}, Path: "A/B.EFI"}.option()
+	want := []byte{1, 0, 0, 0, 42 + 4 + 2*9 + 4, 0}
+	for _, c := range "Shed, the next release\x00" {
+		want = append(want, byte(c), 0)
+	}
+	want = append(want, 4, 1, 42, 0, 3, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 0x10, 0, 0, 0, 0, 0, 0)
+	want = append(want, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 2, 2)
+	want = append(want, 4, 4, 4+2*9, 0)
+	for _, c := range "\\A\\B.EFI\x00" {
+		want = append(want, byte(c), 0)
+	}
+	want = append(want, 0x7f, 0xff, 4, 0)
+	if !bytes.Equal(got, want) {
+		t.Errorf("got  %x\nwant %x", got, want)
+	}
+}
+
+func TestWhatTheFirmwareSays(t *testing.T) {
+	for name, c := range map[string]struct {
+		variables       map[string][]byte
+		started, secure bool
+		fails           bool
+	}{
+		"nothing":         {map[string][]byte{}, false, false, false},
+		"ours":            {map[string][]byte{current: {6, 0, 0, 0, 0xd0, 0x5e}}, true, false, false},
+		"another":         {map[string][]byte{current: {6, 0, 0, 0, 1, 0}}, false, false, false},
+		"secure":          {map[string][]byte{secure: {6, 0, 0, 0, 1}}, false, true, false},
+		"not secure":      {map[string][]byte{secure: {6, 0, 0, 0, 0}}, false, false, false},
+		"of other length": {map[string][]byte{current: {6, 0, 0, 0, 1}, secure: {6, 0, 0, 0}}, false, false, true},
+	} {
+		v := firmware(t, c.variables)
+		started, startedErr := v.Started()
+		secure, secureErr := v.SecureBoot()
+		if started != c.started || secure != c.secure || (startedErr != nil) != c.fails || (secureErr != nil) != c.fails {
+			t.Errorf("%s: started %t, %v; secure %t, %v", name, started, startedErr, secure, secureErr)
+		}
+	}
+}
+
+// Firmware without variables at run time, or a machine without UEFI.
+func TestNoVariables(t *testing.T) {
+	for _, v := range []Variables{Variables(t.TempDir()), Variables(filepath.Join(t.TempDir(), "none"))} {
+		_, asked := v.Asked()
+		_, started := v.Started()
+		for what, err := range map[string]error{
+			"starting": v.StartOnce(File{}), "forgetting": v.Forget(), "asked": asked, "started": started,
+		} {
+			if !errors.Is(err, ErrNoVariables) {
+				t.Errorf("%s: %v", what, err)
+			}
+		}
+	}
+}

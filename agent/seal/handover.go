@@ -1,0 +1,183 @@
+package seal
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
+)
+
+// ErrNoHandover says that the volume is not open, or nothing was handed over.
+var ErrNoHandover = errors.New("the data disk is not being handed over")
+
+// unseal is the volume's key, and whether it was sealed for this image by the one
+// that it takes over from. Errors are openKey's, and attest.ErrRefused where the
+// owner has not let anybody hand over.
+func (v *DataVolume) unseal(c *ownership.Claim, h header) (key []byte, took bool, err error) {
+	own, err := v.terms(h)
+	if err != nil {
+		return nil, false, err
+	}
+	key, err = openKey(v.Device, h.Sealed, own)
+	if h.Handover == nil || !errors.Is(err, ErrSealed) {
+		return key, false, err
+	}
+	// A policy that does not open says nothing more of itself than that: this is
+	// the next release, or neither of the two.
+	next, notOwn := own, err
+	if next.maker, err = v.predecessor(c, *h.Handover); err != nil {
+		return nil, false, errors.Join(notOwn, fmt.Errorf("%w: %w", ErrMaker, err))
+	}
+	if key, err = openKey(v.Device, h.Handover.Next, next); err != nil {
+		return nil, false, errors.Join(notOwn, err)
+	}
+	return key, true, nil
+}
+
+// predecessor is the release that may have sealed the key for this one. An approval
+// is for one update: afterwards the release that it names makes no key that is taken.
+// Under a standing policy one below the floor of the epoch makes none.
+func (v *DataVolume) predecessor(c *ownership.Claim, h handover) (attest.Digest, error) {
+	there, err := readFloor(v.Device)
+	if err != nil {
+		return attest.Digest{}, err
+	}
+	if len(h.Approval) == 0 {
+		return v.standing(c, there)
+	}
+	approval, err := ownership.ParseApproval(h.Approval, c)
+	if err != nil {
+		return attest.Digest{}, err
+	}
+	if number := there.updates + 1; approval.Body.Number != number {
+		return attest.Digest{}, fmt.Errorf("%w: the approval is for update %d, this would be %d", attest.ErrClaim, approval.Body.Number, number)
+	}
+	return approval.Body.From, nil
+}
+
+func (v *DataVolume) standing(c *ownership.Claim, there floor) (attest.Digest, error) {
+	if c.Body.Update.Consent != ownership.UpdateStanding || v.Predecessor == nil {
+		return attest.Digest{}, fmt.Errorf("%w: the owner has approved no update", attest.ErrClaim)
+	}
+	from, epoch, err := v.Predecessor(c)
+	if err == nil && epoch < there.epoch {
+		err = fmt.Errorf("%w: the release before has epoch %d, below the floor of %d", attest.ErrRelease, epoch, there.epoch)
+	}
+	return from, err
+}
+
+// NextUpdate is the number that an approval of the machine's next update has.
+// Errors are the TPM's.
+func (v *DataVolume) NextUpdate() (uint64, error) {
+	f, err := readFloor(v.Device)
+	return f.updates + 1, err
+}
+
+// Successor is what the volume is handed over to.
+type Successor struct {
+	// Registers are those that the next release will have on this machine, of the
+	// sealed ones.
+	Registers attest.Registers
+	Epoch     uint64
+	// Approval is the owner's; nil where their standing policy is enough.
+	Approval *ownership.Approval
+}
+
+// HandOver lets the next release open the volume beside this one, from the moment at
+// which the header is written. Errors are ErrNoHandover where no volume is open,
+// ErrSealed where the floor of the epoch is above the next release's, or the TPM's
+// and the disk's.
+func (v *DataVolume) HandOver(s Successor) error {
+	h, key, _, err := v.held()
+	if err != nil {
+		return err
+	}
+	h.Handover = new(handover)
+	if s.Approval != nil {
+		h.Handover.Approval = s.Approval.Encode()
+	}
+	own, err := v.terms(h)
+	if err != nil {
+		return err
+	}
+	next := own
+	next.epoch = s.Epoch
+	for _, n := range own.registers {
+		next.values = append(next.values, s.Registers[n][:]...)
+	}
+	if h.Handover.Next, err = newSealed(v.Device, key, next); err != nil {
+		return err
+	}
+	return v.reseal(h, key, own)
+}
+
+// HandingOver says that the volume is open to a second release: to this one, where
+// taking is true, or to the one that this one has let.
+func (v *DataVolume) HandingOver() (handing, taking bool) {
+	h, _, took, err := v.held()
+	return err == nil && h.Handover != nil, took
+}
+
+// Keep makes this image the only one that opens the volume: the next release where
+// it has taken it over, and otherwise the one before. In the first case the floor of
+// the epoch rises, and the machine has been through one more update. Errors are the
+// TPM's and the disk's; whatever a crash leaves, Keep or Settle makes good.
+func (v *DataVolume) Keep() error {
+	h, key, took, err := v.held()
+	if err != nil {
+		return err
+	}
+	if h.Handover == nil {
+		return ErrNoHandover
+	}
+	h.Handover = nil
+	if took {
+		if h.Updates, err = v.NextUpdate(); err != nil {
+			return err
+		}
+	}
+	own, err := v.terms(h)
+	if err != nil {
+		return err
+	}
+	if err := v.reseal(h, key, own); err != nil {
+		return err
+	}
+	if took {
+		return v.Settle()
+	}
+	return nil
+}
+
+// Settle has the TPM remember what the open volume's header says of this image, once
+// that is healthy and alone: its epoch is the floor, and as many updates have been.
+// Errors are the TPM's, and ErrNoHandover where no volume is open.
+func (v *DataVolume) Settle() error {
+	h, _, _, err := v.held()
+	if err != nil || h.Handover != nil {
+		return err
+	}
+	return v.raise(floor{epoch: v.Epoch, updates: h.Updates})
+}
+
+func (v *DataVolume) reseal(h header, key []byte, own terms) (err error) {
+	if h.Sealed, err = newSealed(v.Device, key, own); err != nil {
+		return err
+	}
+	if err := v.replaceHeader(h); err != nil {
+		return err
+	}
+	v.hold(h, key, false)
+	return nil
+}
+
+// held is what hold has kept.
+func (v *DataVolume) held() (header, []byte, bool, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.key == nil {
+		return header{}, nil, false, ErrNoHandover
+	}
+	return v.opened, v.key, v.took, nil
+}
