@@ -159,11 +159,14 @@ func (m *Machine) tried(ctx context.Context) api.UpdateReason {
 	case <-ctx.Done():
 		return api.ReasonNotEnrolled
 	}
-	if err := m.payload.WaitHealthy(ctx); err != nil {
+	if err := m.payload.WaitSettled(ctx, maxTrialRestarts); err != nil {
 		return api.ReasonUnhealthy
 	}
 	return ""
 }
+
+// maxTrialRestarts is how often a payload may end by itself before it is healthy.
+const maxTrialRestarts = 4
 
 // keep commits the trial: with the first step the machine starts with this release,
 // and whatever a crash leaves after it, the next boot makes good.

@@ -45,6 +45,9 @@ func (c *comparison) compare(original, encoded []byte) error {
 	if p, q := c.statedManifest.Payload, c.madeManifest.Payload; p != nil && q != nil && p.Root != nil && q.Root != nil {
 		pairs = append(pairs, [2]release.File{p.Root.File, q.Root.File})
 	}
+	if d, e := c.statedManifest.Documents, c.madeManifest.Documents; d != nil && e != nil {
+		pairs = append(pairs, [2]release.File{d.SBOM, e.SBOM}, [2]release.File{d.Provenance, e.Provenance})
+	}
 	for _, pair := range pairs {
 		if err := c.file(pair[0], pair[1]); err != nil {
 			return err
@@ -173,6 +176,9 @@ func (c *comparison) explain(stated release.File, original string, offset int64)
 		return c.disks(original, offset)
 	case PayloadName:
 		c.differs(Difference{File: stated.Name, Where: "the payload's root", Offset: offset, Input: inputPayloadErofs})
+		return nil
+	case SBOMName, ProvenanceName:
+		c.differs(Difference{File: stated.Name, Where: "the document", Offset: offset, Input: LockName})
 		return nil
 	}
 	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: platforms[c.statedManifest.Architecture].firmware})

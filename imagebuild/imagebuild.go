@@ -29,7 +29,9 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
 	"github.com/toolshed-cloud/shed/imagebuild/kernel"
+	"github.com/toolshed-cloud/shed/imagebuild/lock"
 	"github.com/toolshed-cloud/shed/imagebuild/registers"
+	"github.com/toolshed-cloud/shed/imagebuild/sbom"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
@@ -99,6 +101,11 @@ type Options struct {
 	// cloud. Without it register 7 is left out for Secure Boot on. No private
 	// key is looked at: SignImage is for that.
 	SecureBootKeys string
+	// Lock, where set, says which packages the image is made of: those that are
+	// in Archive or Cache, or Debian's. Source is the directory that Agent and
+	// Toolshed were built from; empty takes the lock's word for it.
+	Lock   *lock.Lock
+	Source string
 	// Progress, where set, hears the name of each step as it begins.
 	Progress func(step string)
 }
@@ -124,7 +131,8 @@ func Build(ctx context.Context, o Options) (*release.Manifest, error) {
 
 func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 	b.Architecture = cmp.Or(b.Architecture, board.AMD64)
-	if b.Architecture == board.AMD64 {
+	b.manifest.Version, b.manifest.Epoch, b.manifest.Architecture = b.Version, b.Epoch, b.Architecture
+	if b.Architecture == board.AMD64 && b.Lock == nil {
 		b.Stub = cmp.Or(b.Stub, DefaultStub)
 		b.Mkfs = cmp.Or(b.Mkfs, DefaultMkfs)
 	}
@@ -132,6 +140,9 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		b.Progress = func(string) {}
 	}
 	if err := b.check(); err != nil {
+		return nil, err
+	}
+	if err := b.takeLock(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.fetchForeign(ctx); err != nil {
@@ -147,12 +158,14 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		{"fetch firmware", b.fetchFirmware},
 		{"measure firmware", b.measureFirmware},
 		{"make initrd", b.makeInitrd},
+		{"check lock", b.checkLocked},
 		{"make image", b.makeUKI},
 		{"compute registers", b.computeRegisters},
 		{"write payload", b.writePayload},
 		{"write disk", b.writeDisk},
 		{"write firmware", b.writeFirmware},
 		{"write keys", b.writeKeys},
+		{"write documents", b.writeDocuments},
 		{"write manifest", b.writeManifest},
 	} {
 		b.Progress(step.name)
@@ -194,9 +207,11 @@ func (o Options) check() error {
 type builder struct {
 	Options
 	stub, agent []byte
-	payload     packed
-	kernel      *kernel.Kernel
-	keys        *secureboot.Keys
+	// toolshed is nil where another payload takes its place.
+	toolshed []byte
+	payload  packed
+	kernel   *kernel.Kernel
+	keys     *secureboot.Keys
 	// root is where Mkfs finds its libraries; empty is the host's.
 	root     string
 	firmware *firmware.Firmware
@@ -207,6 +222,14 @@ type builder struct {
 
 	// signature, where not nil, is attached to the image.
 	signature []byte
+	// locked is the lock's part for the architecture, nil without a lock, and
+	// source what the programs were built from.
+	locked *lock.Architecture
+	source attest.Digest
+	// carried is the lock as the release has it, and modules are the kernel's
+	// that the image has.
+	carried []byte
+	modules []sbom.File
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries []initrd.Library
@@ -229,7 +252,7 @@ const (
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputPayloadTar, inputPayloadErofs, inputKernel, inputMkfs, SignatureName,
+	inputStub, inputInit, inputToolshed, inputPayloadTar, inputPayloadErofs, inputKernel, inputMkfs, SignatureName, LockName,
 }, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
@@ -421,8 +444,10 @@ func writeDisk(name string, contents []disk.File) (release.File, error) {
 
 func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
-	m.Schema, m.Version, m.Epoch, m.Architecture = release.SchemaVersion, b.Version, b.Epoch, b.Architecture
+	m.Schema = release.SchemaVersion
 	switch {
+	case m.Documents != nil:
+		m.Schema = release.SchemaDocuments
 	case m.Payload != nil:
 		m.Schema = release.SchemaPayload
 	case m.SecureBootOnly():
@@ -430,7 +455,7 @@ func (b *builder) writeManifest(context.Context) error {
 	case m.Firmware != nil:
 		m.Schema = release.SchemaFirmware
 	}
-	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
+	sortInputs(m)
 	encoded, err := m.Encode()
 	if err != nil {
 		return err

@@ -102,6 +102,7 @@ func (b *builder) takeToolshed() error {
 	if err != nil {
 		return err
 	}
+	b.toolshed = data
 	b.payload.spec, b.payload.tree = payload.Toolshed(), payloadtree.New()
 	if err := b.payload.tree.Executable(inputToolshed, data); err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/lock"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
@@ -151,6 +152,11 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 			return nil, fmt.Errorf("reading the image's signature: %w", err)
 		}
 	}
+	if name := found[LockName]; name != "" {
+		if err := b.readLock(name); err != nil {
+			return nil, err
+		}
+	}
 	if err := b.takeLibraries(m.Inputs, found); err != nil {
 		return nil, err
 	}
@@ -173,6 +179,16 @@ func (b *builder) takePayload(m *release.Manifest, found map[string]string) (inp
 	}
 	b.Payload, b.packedPayload, b.PayloadDir = &m.Payload.Spec, found[input], found[input]
 	return input
+}
+
+// readLock takes the lock that the release was built by.
+func (b *builder) readLock(name string) error {
+	encoded, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the release's lock: %w", err)
+	}
+	b.Lock, err = lock.Parse(encoded)
+	return err
 }
 
 // takeLibraries uses every input that has no other use: they are named by their

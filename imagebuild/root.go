@@ -9,6 +9,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
+	"github.com/toolshed-cloud/shed/imagebuild/sbom"
 )
 
 // An image has lists of modules, of which platforms has the names. Those of every
@@ -121,6 +122,7 @@ func (b *builder) addModuleList(root *initrd.Archive, file string, names []strin
 			continue
 		}
 		added[name] = true
+		b.modules = append(b.modules, sbom.File{Path: name, SHA256: attest.Sum(m.Data)})
 		if err := root.File(name, 0o644, m.Data); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package imagebuild
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -96,7 +95,10 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 	m.UKI = fileOf(UKIName, image)
 	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
 	m.Inputs = append(m.Inputs, release.Input{Name: SignatureName, SHA256: attest.Sum(signature), Bytes: int64(len(signature))})
-	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
+	sortInputs(m)
+	if err := documentsAgain(dir, m); err != nil {
+		return err
+	}
 	encoded, err := m.Encode()
 	if err != nil {
 		return err

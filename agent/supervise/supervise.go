@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -103,9 +104,21 @@ func (s *Supervisor) Healthy() bool { return s.healthy.Load() }
 
 // WaitHealthy returns once the payload serves, or with ctx's error.
 func (s *Supervisor) WaitHealthy(ctx context.Context) error {
+	return s.WaitSettled(ctx, math.MaxUint64)
+}
+
+// ErrEnds says that the payload ends by itself, again and again.
+var ErrEnds = errors.New("the payload does not stay up")
+
+// WaitSettled is WaitHealthy, but for a payload that has ended by itself more often
+// than that, which is ErrEnds.
+func (s *Supervisor) WaitSettled(ctx context.Context, restarts uint64) error {
 	ticker := time.NewTicker(probeStarting)
 	defer ticker.Stop()
 	for !s.Healthy() {
+		if s.Restarts() > restarts {
+			return ErrEnds
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the payload: %w", ctx.Err())

@@ -2,6 +2,7 @@ package supervise_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -183,5 +184,17 @@ func TestEnvironment(t *testing.T) {
 	said := strings.Split(get(t, s, "/environment"), "\n")
 	if len(said) != 3 || !strings.HasPrefix(said[0], "SHED_SOCKET=") || said[1] != "SHED_DATA="+data || said[2] != "SHED_RELEASE=1.2.3" {
 		t.Errorf("the payload's environment is %q", said)
+	}
+}
+
+// A payload that ends again and again is given up before its time is over.
+func TestPayloadThatDoesNotStayUp(t *testing.T) {
+	s := supervise.New(supervise.Payload{Command: []string{"/bin/false"}, Socket: filepath.Join(t.TempDir(), "http.sock"), Data: t.TempDir(), Health: "/", Log: zap.NewNop()})
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	if err := s.WaitSettled(t.Context(), 2); !errors.Is(err, supervise.ErrEnds) {
+		t.Errorf("error %v, want %v", err, supervise.ErrEnds)
 	}
 }

@@ -53,16 +53,16 @@ type Judged struct {
 // It is the one way to a result, live or not. A machine that proves what it is
 // and is not what the policy accepts has a result that is not Accepted. Errors
 // are those of verifier.Verify, release.VerifyLogged, activate and
-// verifier.Appraise, and attest.ErrRelease for a machine that shows no release.
+// verifier.Appraise, and ErrShowsNone.
 func (t Terms) Judge(g Given, activate func(*verifier.Verified) (verifier.Activation, error)) (j Judged, err error) {
 	if j.Evidence, err = t.Verifier.Verify(g.Evidence, g.Nonce, g.Channel); err != nil {
 		return j, err
 	}
 	shown := j.Evidence.ReferenceValues
 	if len(shown.Manifest) == 0 {
-		return j, fmt.Errorf("%w: the machine shows no signed release; it may not have enrolled yet", attest.ErrRelease)
+		return j, ErrShowsNone
 	}
-	if j.Logged, err = t.verifyLogged(shown); err != nil {
+	if j.Logged, err = t.VerifyRelease(shown); err != nil {
 		return j, err
 	}
 	activation, err := activate(j.Evidence)
@@ -75,7 +75,14 @@ func (t Terms) Judge(g Given, activate func(*verifier.Verified) (verifier.Activa
 	return j, err
 }
 
-func (t Terms) verifyLogged(shown evidence.ReferenceValues) (release.Logged, error) {
+// ErrShowsNone says that a machine shows no release, as one that has just booted. It
+// is an attest.ErrRelease.
+var ErrShowsNone = fmt.Errorf("%w: the machine shows no signed release; it may not have enrolled yet", attest.ErrRelease)
+
+// VerifyRelease verifies a release as that of evidence, and what the log says of it.
+// What was learned of the log is there beside an error too. Errors are those of
+// release.VerifyLogged.
+func (t Terms) VerifyRelease(shown evidence.ReferenceValues) (release.Logged, error) {
 	if t.Releases == nil {
 		return release.VerifyLogged(shown.Manifest, shown.Bundle, shown.Proof, t.Keys, t.Log, t.At)
 	}

@@ -69,6 +69,9 @@ func Sign(owner ed25519.PrivateKey, body Body) (*Claim, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding claim: %w", err)
 	}
+	if len(encoded) > MaxBytes {
+		return nil, fmt.Errorf("%w: with all its update policy it has %d bytes, at most %d", attest.ErrClaim, len(encoded), MaxBytes)
+	}
 	return &Claim{Body: body, Signature: [ed25519.SignatureSize]byte(signature), encoded: encoded}, nil
 }
 

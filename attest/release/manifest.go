@@ -27,6 +27,9 @@ const (
 	// SchemaPayload is that of a release with another payload than the toolshed,
 	// whatever it has of firmware.
 	SchemaPayload = 4
+	// SchemaDocuments is that of a release with documents about what it is made
+	// of, whatever it has of firmware and payload.
+	SchemaDocuments = 5
 )
 
 // MaxManifestBytes and MaxBundleBytes cap what is parsed.
@@ -57,8 +60,18 @@ type Manifest struct {
 	Firmware *Firmware `json:"firmware,omitempty"`
 	// Payload is what runs in the toolshed's place; nil for the toolshed.
 	Payload *Payload `json:"payload,omitempty"`
+	// Documents say what the image is made of; nil where there are none.
+	Documents *Documents `json:"documents,omitempty"`
 	// Inputs are everything that the image was made from, sorted by name.
 	Inputs []Input `json:"inputs"`
+}
+
+// Documents stand beside the image. No verdict depends on them.
+type Documents struct {
+	// SBOM lists the parts, CycloneDX, and Provenance says how they became the
+	// image, SLSA in an in-toto statement.
+	SBOM       File `json:"sbom"`
+	Provenance File `json:"provenance"`
 }
 
 // File is an artifact of the release.

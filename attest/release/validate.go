@@ -26,8 +26,11 @@ var firmwareRegisters = [...]string{"0", "1"}
 // validate fails closed: a field left unset is an error.
 func (m *Manifest) validate() error {
 	switch {
-	case m.Schema < SchemaVersion || m.Schema > SchemaPayload:
-		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaPayload)
+	case m.Schema < SchemaVersion || m.Schema > SchemaDocuments:
+		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaDocuments)
+	case (m.Schema == SchemaDocuments) != (m.Documents != nil):
+		return unacceptable("schema is %d: documents is what schema %d adds", m.Schema, SchemaDocuments)
+	case m.Schema == SchemaDocuments:
 	case (m.Schema == SchemaPayload) != (m.Payload != nil):
 		return unacceptable("schema is %d: payload is what schema %d adds", m.Schema, SchemaPayload)
 	case m.Schema == SchemaPayload:
@@ -63,7 +66,26 @@ func (m *Manifest) validate() error {
 	if err := m.Payload.validate(); err != nil {
 		return err
 	}
+	if err := m.Documents.validate(); err != nil {
+		return err
+	}
 	return validInputs(m.Inputs)
+}
+
+func (d *Documents) validate() error {
+	if d == nil {
+		return nil
+	}
+	if err := validFile("documents.sbom", d.SBOM); err != nil {
+		return err
+	}
+	if err := validFile("documents.provenance", d.Provenance); err != nil {
+		return err
+	}
+	if d.SBOM.Name == d.Provenance.Name {
+		return unacceptable("documents.provenance.name is that of the sbom")
+	}
+	return nil
 }
 
 // verityBlock is the block that a root is hashed by.

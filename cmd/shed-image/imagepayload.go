@@ -14,8 +14,10 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild"
 )
 
-const imageBuildLong = `build makes an image that runs the toolshed, or with --payload any server in its
-place:
+// payloadLong is what build says of another payload.
+const payloadLong = `
+
+The image runs the toolshed, or with --payload any server in its place:
 
   shed image build --output RELEASE --payload DIR --command 'server --quiet' \
     --health /health --network 'api.example.com:443'

@@ -20,8 +20,8 @@ func TestEpochFloorFollowsRotation(t *testing.T) {
 	c := &relyingParty{
 		trust: client.Trust{ReleaseKey: old.Public()}, state: client.ClientState{Dir: t.TempDir()}, machine: &url.URL{Host: "machine:443"},
 	}
-	s := &client.Session{Release: &release.Manifest{Epoch: 7}, Logged: release.Logged{Key: rotated.Public()}}
-	if err := c.remember(s); err != nil {
+	s := &client.Session{Evidence: new(verifier.Verified), Release: &release.Manifest{Epoch: 7}, Logged: release.Logged{Key: rotated.Public()}}
+	if err := c.remember(t.Context(), s); err != nil {
 		t.Fatal(err)
 	}
 	if floor, err := c.state.EpochFloor(rotated.Public()); err != nil || floor != 7 {

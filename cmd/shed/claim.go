@@ -18,6 +18,7 @@ import (
 
 func newClaimCommand() *cobra.Command {
 	var flags clientFlags
+	var updates updateFlags
 	cmd := &cobra.Command{
 		Use:   "claim URL",
 		Short: "verify a machine and make it yours, once and for good",
@@ -25,13 +26,19 @@ func newClaimCommand() *cobra.Command {
 lives beside its endorsement key, and signs a claim with the owner key, which is
 made in STATE/client at the first claim. From then on the machine serves nobody
 else and its attestation key is pinned here. Keep a copy of STATE/client.
-` + clientHelp + `
+` + updatesHelp + clientHelp + `
 
 Exits with 4 where the machine is refused or belongs to somebody else.`,
 		Args: cobra.ExactArgs(1),
-		RunE: flags.run((*relyingParty).claim),
+		RunE: flags.run(func(c *relyingParty, ctx context.Context, cmd *cobra.Command) (err error) {
+			if c.trust.Updates, err = updates.chosen(cmd); err != nil {
+				return err
+			}
+			return c.claim(ctx, cmd)
+		}),
 	}
 	flags.register(cmd)
+	updates.register(cmd)
 	return cmd
 }
 
@@ -48,7 +55,7 @@ func (c *relyingParty) claim(ctx context.Context, cmd *cobra.Command) error {
 	if err := session.Claim(ctx, keys); err != nil {
 		return refusedByMachine(err)
 	}
-	if err := c.remember(session); err != nil {
+	if err := c.remember(ctx, session); err != nil {
 		return err
 	}
 	if err := c.state.Remember(c.machine.Host, session.Pin()); err != nil {

@@ -184,7 +184,44 @@ func (c *relyingParty) sessionOf(ctx context.Context, cmd *cobra.Command, pin *c
 // they are one publisher's and of the one that they were rotated to, which a
 // later policy may name alone, and renews what is kept of a
 // machine that was accepted before; a first verification alone pins nothing.
-func (c *relyingParty) remember(s *client.Session) error {
+// The epoch of a release that may still be given up is not kept: the one before
+// would be refused then.
+func (c *relyingParty) remember(ctx context.Context, s *client.Session) error {
+	pin, err := c.state.Pin(c.machine.Host)
+	if err != nil {
+		return err
+	}
+	onTrial, err := c.onTrial(ctx, s)
+	if err != nil {
+		return err
+	}
+	if !onTrial {
+		if err := c.raiseEpochFloor(s); err != nil {
+			return err
+		}
+	}
+	if pin == nil {
+		return nil
+	}
+	return c.state.Remember(c.machine.Host, s.Pin())
+}
+
+// onTrial asks an owner's machine, where there is a higher epoch to keep.
+func (c *relyingParty) onTrial(ctx context.Context, s *client.Session) (bool, error) {
+	if s.Evidence.Claim.IsZero() || s.Release.Epoch <= c.trust.Policy.EpochFloor {
+		return false, nil
+	}
+	keys, err := c.state.DrawnKeys(rand.Reader)
+	if keys == nil || err != nil {
+		return false, err
+	}
+	if owner, err := s.Whose(ctx, keys); owner != client.Yours || err != nil {
+		return false, err
+	}
+	return s.OnTrial(ctx, *keys)
+}
+
+func (c *relyingParty) raiseEpochFloor(s *client.Session) error {
 	keys := c.trust.Keys()
 	if s.Logged.Key != nil {
 		keys = append(keys, s.Logged.Key)
@@ -194,11 +231,7 @@ func (c *relyingParty) remember(s *client.Session) error {
 			return err
 		}
 	}
-	pin, err := c.state.Pin(c.machine.Host)
-	if err != nil || pin == nil {
-		return err
-	}
-	return c.state.Remember(c.machine.Host, s.Pin())
+	return nil
 }
 
 // run is what verify and claim share: open the client, do one thing in time.

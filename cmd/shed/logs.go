@@ -42,7 +42,7 @@ func (c *relyingParty) logs(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	defer session.Close()
-	if err := c.remember(session); err != nil {
+	if err := c.remember(ctx, session); err != nil {
 		return err
 	}
 	output, err := session.Output(ctx, keys)

@@ -42,6 +42,8 @@ type tiny struct {
 	spki []byte
 	// shown is the release that it shows.
 	shown evidence.ReferenceValues
+	// owned is nil for a machine that is never claimed.
+	owned *owned
 }
 
 func setUpMachines(t *testing.T, env *testscript.Env) {
@@ -97,9 +99,11 @@ func (x *tiny) saved(edit func(*bundle.Bundle)) []byte {
 }
 
 func (x *tiny) evidence(ch attest.Channel, nonce attest.Nonce) []byte {
-	b, err := x.m.TPM.Evidence(attester.Subject{
-		Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(x.m.Config), ReferenceValues: x.shown,
-	})
+	subject := attester.Subject{Channel: ch, Nonce: nonce, Config: attest.ConfigDigest(x.m.Config), ReferenceValues: x.shown}
+	if x.owned != nil && x.owned.claim != nil {
+		subject.Claim = x.owned.claim.Digest()
+	}
+	b, err := x.m.TPM.Evidence(subject)
 	if err != nil {
 		x.t.Error(err)
 	}
@@ -122,7 +126,7 @@ func signed(t *testing.T, key logtest.ReleaseKey, log *logtest.Log, booted *rele
 	return evidence.ReferenceValues{Manifest: manifest, Bundle: logtest.NewBundle(t, key, manifest), Proof: log.Document(index)}
 }
 
-func (x *tiny) serve(env *testscript.Env) string {
+func (x *tiny) serve(deferred interface{ Defer(func()) }) string {
 	certificate, spki, err := channel.NewCertificate(rand.Reader)
 	if err != nil {
 		x.t.Fatal(err)
@@ -131,7 +135,7 @@ func (x *tiny) serve(env *testscript.Env) string {
 	server := httptest.NewUnstartedServer(x)
 	server.TLS = channel.ServerConfig(certificate)
 	server.StartTLS()
-	env.Defer(server.Close)
+	deferred.Defer(server.Close)
 	return server.URL
 }
 
@@ -140,6 +144,9 @@ func (x *tiny) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	ch, err := channel.FromState(*r.TLS, attest.RoleServe, x.spki)
 	if err != nil {
 		x.t.Error(err)
+		return
+	}
+	if x.serveOwner(w, r) {
 		return
 	}
 	if r.URL.Path == channel.EvidencePath {

@@ -20,6 +20,7 @@ type recoverOptions struct{ unknownVolume, lowerTier bool }
 func newRecoverCommand() *cobra.Command {
 	var flags clientFlags
 	var accept recoverOptions
+	var updates updateFlags
 	cmd := &cobra.Command{
 		Use:   "recover URL",
 		Short: "get your data back on a machine that stands in for a lost one",
@@ -35,18 +36,23 @@ that somebody else has made could have a key that they know. --unknown-volume
 takes it all the same. And the machine has to show no less than the one that had
 the data: who runs a lesser one may learn the key. --lower-tier takes it all the
 same.
-` + clientHelp + `
+` + updatesHelp + clientHelp + `
 
 Exits with 4 where the machine is refused, the volume is not yours, or none
 waits there.`,
 		Args: cobra.ExactArgs(1),
 		RunE: flags.run(func(c *relyingParty, ctx context.Context, cmd *cobra.Command) error {
+			var err error
+			if c.trust.Updates, err = updates.chosen(cmd); err != nil {
+				return err
+			}
 			return c.recover(ctx, cmd, accept)
 		}),
 	}
 	cmd.Flags().BoolVar(&accept.unknownVolume, "unknown-volume", false, "take a volume that this client has never seen")
 	cmd.Flags().BoolVar(&accept.lowerTier, "lower-tier", false, "take a machine that shows less than the one that had the data")
 	flags.register(cmd)
+	updates.register(cmd)
 	return cmd
 }
 
@@ -71,7 +77,7 @@ func (c *relyingParty) recover(ctx context.Context, cmd *cobra.Command, accept r
 	if err := session.Recover(ctx, keys, left); err != nil {
 		return refusedByMachine(err)
 	}
-	if err := c.remember(session); err != nil {
+	if err := c.remember(ctx, session); err != nil {
 		return err
 	}
 	if err := c.state.Remember(c.machine.Host, session.Pin()); err != nil {

@@ -20,6 +20,7 @@ func newRootCommand() *cobra.Command {
 		newVerifyCommand(),
 		newClaimCommand(),
 		newRecoverCommand(),
+		newUpdateCommand(),
 		newConnectCommand(),
 		newLogsCommand(),
 		newFnCommand((*relyingParty).toolshed),

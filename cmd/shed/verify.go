@@ -106,7 +106,7 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 	if found.Owner, err = c.whose(ctx, session); err != nil {
 		return err
 	}
-	return errors.Join(c.show(cmd, found, session.Evidence), c.remember(session))
+	return errors.Join(c.show(cmd, found, session.Evidence), c.remember(ctx, session))
 }
 
 // timeFlag is a time as RFC 3339 has it.
