@@ -9,6 +9,9 @@ BIN := bin
 MEASURED := ./cmd/shed-agent ./cmd/toolshed
 PROGRAMS := ./cmd/shed ./cmd/shed-serve ./cmd/shed-image ./scripts/local \
 	./cmd/shed-provider-qemu ./cmd/shed-provider-libvirt ./cmd/shed-provider-aws ./cmd/shed-provider-memory
+# The Go that images are locked to (docs/decisions/0075), in tests that build
+# programs too.
+export GOTOOLCHAIN := $(shell sed -n 's/^  "go": "\(go[0-9a-z.]*\)",$$/\1/p' imagebuild/image.lock)
 BUILD = CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -buildid='
 VCS = $(if $(shell git rev-parse HEAD 2>/dev/null),true,false)
 STATE ?=
@@ -25,12 +28,17 @@ BLOBS := .cache/tools/blobs
 MOTO := .cache/tools/moto/bin/python
 UEFIVARS := .cache/tools/uefivars/bin/uefivars
 VIRTFW := .cache/tools/virtfw/bin/virt-fw-vars
+CYCLONEDX := .cache/tools/cyclonedx/bin/python
+REGISTRY := .cache/tools/oci/registry
+ORAS := .cache/tools/oci/oras
+NITRO := .cache/tools/nitro/bin/nitro-tpm-pcr-compute
 KERNEL := .cache/image
 # Others' programs, that tests hold ours against, and where tests find them.
-TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS) $(VIRTFW)
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS) $(VIRTFW) $(CYCLONEDX) $(REGISTRY) $(ORAS) $(NITRO)
 TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
 	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO) SHED_UEFIVARS=$(CURDIR)/$(UEFIVARS) \
-	SHED_VIRT_FW_VARS=$(CURDIR)/$(VIRTFW)
+	SHED_VIRT_FW_VARS=$(CURDIR)/$(VIRTFW) SHED_CYCLONEDX=$(CURDIR)/$(CYCLONEDX) SHED_REGISTRY=$(CURDIR)/$(REGISTRY) \
+	SHED_ORAS=$(CURDIR)/$(ORAS) SHED_NITRO=$(CURDIR)/$(NITRO)
 
 .DEFAULT_GOAL := help
 
@@ -52,6 +60,11 @@ build: ## build every program into bin/
 build-arm64: ## build what goes into an image for arm64 into bin/arm64/
 	@mkdir -p $(BIN)/arm64
 	@GOARCH=arm64 $(BUILD) -buildvcs=false -o $(BIN)/arm64/ $(MEASURED)
+
+.PHONY: image
+image: deps build $(if $(filter arm64,$(ARCH)),build-arm64) ## an image from source and lock alone, into dist/image: the same bytes for everyone
+	@$(BIN)/shed image build --arch $(ARCH) --output dist/image \
+		$(if $(filter arm64,$(ARCH)),--agent $(BIN)/arm64/shed-agent --toolshed $(BIN)/arm64/toolshed)
 
 .PHONY: up
 up: deps build ## run the main job: a signup becomes an attested, claimed VM
@@ -177,3 +190,21 @@ $(UEFIVARS):
 $(VIRTFW):
 	python3 -m venv $(dir $@)..
 	$(dir $@)python -m pip install --quiet --disable-pip-version-check virt-firmware==26.10 || { rm -rf $(dir $@)..; exit 1; }
+
+# CycloneDX's own validator, for the test of the list of what an image is made of.
+$(CYCLONEDX):
+	python3 -m venv $(dir $@)..
+	$@ -m pip install --quiet --disable-pip-version-check 'cyclonedx-python-lib[json-validation]==11.12.0' || { rm -f $@; exit 1; }
+
+# The registry that others are held against, and a client of registries that is
+# not ours, for the tests of image push and pull.
+$(REGISTRY):
+	GOBIN=$(CURDIR)/$(dir $@) GOFLAGS=-mod=mod $(GO) install github.com/distribution/distribution/v3/cmd/registry@v3.1.2
+
+$(ORAS):
+	GOBIN=$(CURDIR)/$(dir $@) GOFLAGS=-mod=mod $(GO) install oras.land/oras/cmd/oras@v1.3.6
+
+# AWS's own calculation of what EC2's TPM shows, for the test of ours. Rust is
+# not always there, or new enough: then the test says that it was not tried.
+$(NITRO):
+	cargo install --quiet --locked --root $(dir $@).. nitro-tpm-pcr-compute --version 1.1.2 || echo "nitro-tpm-pcr-compute: NOT BUILT: it needs a current Rust"

@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/firmware"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/internal/files"
+	"github.com/toolshed-cloud/shed/imagebuild/lock"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
@@ -140,7 +141,8 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 		Agent: found[inputInit], Toolshed: found[inputToolshed], Stub: found[inputStub], Mkfs: found[inputMkfs],
 		KernelPackage: found[inputKernel], FirmwarePackage: found[platforms[m.Architecture].firmware],
 	}}
-	for _, name := range []string{inputInit, inputToolshed, inputStub, inputMkfs, inputKernel} {
+	wanted := []string{inputInit, inputStub, inputMkfs, inputKernel, b.takePayload(m, found)}
+	for _, name := range wanted {
 		if found[name] == "" {
 			return nil, fmt.Errorf("%w: the manifest names no input %s", ErrOptions, name)
 		}
@@ -148,6 +150,11 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 	if name := found[SignatureName]; name != "" {
 		if b.signature, err = os.ReadFile(name); err != nil {
 			return nil, fmt.Errorf("reading the image's signature: %w", err)
+		}
+	}
+	if name := found[LockName]; name != "" {
+		if err := b.readLock(name); err != nil {
+			return nil, err
 		}
 	}
 	if err := b.takeLibraries(m.Inputs, found); err != nil {
@@ -159,6 +166,29 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 		}
 	}
 	return b, b.takeKeys(found)
+}
+
+// takePayload uses the payload as it was packed, and answers the input's name.
+func (b *builder) takePayload(m *release.Manifest, found map[string]string) (input string) {
+	if m.Payload == nil {
+		return inputToolshed
+	}
+	input, b.packedOnDisk = inputPayloadTar, m.Payload.Root != nil
+	if b.packedOnDisk {
+		input = inputPayloadErofs
+	}
+	b.Payload, b.packedPayload, b.PayloadDir = &m.Payload.Spec, found[input], found[input]
+	return input
+}
+
+// readLock takes the lock that the release was built by.
+func (b *builder) readLock(name string) error {
+	encoded, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the release's lock: %w", err)
+	}
+	b.Lock, err = lock.Parse(encoded)
+	return err
 }
 
 // takeLibraries uses every input that has no other use: they are named by their

@@ -9,6 +9,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
+	"github.com/toolshed-cloud/shed/imagebuild/sbom"
 )
 
 // An image has lists of modules, of which platforms has the names. Those of every
@@ -27,12 +28,12 @@ var mountPoints = map[string]uint64{
 	"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "data": 0o755, "tmp": 0o1777,
 }
 
-// toolshedID is the user and group that the payload runs as.
-const toolshedID = 1000
-
 func (b *builder) makeInitrd(context.Context) error {
 	root := initrd.New()
 	if err := b.addSkeleton(root); err != nil {
+		return err
+	}
+	if err := b.addPayload(root); err != nil {
 		return err
 	}
 	if err := b.addModules(root); err != nil {
@@ -74,10 +75,9 @@ func (b *builder) addSkeleton(root *initrd.Archive) error {
 		data        []byte
 	}{
 		{inputInit, 0o755, b.agent},
-		{inputToolshed, 0o755, b.toolshed},
 		{"etc/shed/release.json", 0o644, append(identity, '\n')},
-		{"etc/passwd", 0o644, fmt.Appendf(nil, "root:x:0:0:root:/:/nologin\ntoolshed:x:%d:%d:toolshed:/:/nologin\n", toolshedID, toolshedID)},
-		{"etc/group", 0o644, fmt.Appendf(nil, "root:x:0:\ntoolshed:x:%d:\n", toolshedID)},
+		{"etc/passwd", 0o644, []byte("root:x:0:0:root:/:/nologin\n")},
+		{"etc/group", 0o644, []byte("root:x:0:\n")},
 	} {
 		if err := root.File(f.name, f.permissions, f.data); err != nil {
 			return err
@@ -94,6 +94,11 @@ func (b *builder) addModules(root *initrd.Archive) error {
 	}
 	if err := b.addModuleList(root, "etc/shed/modules.data", b.platform().data, added); err != nil {
 		return err
+	}
+	if b.payload.root != nil {
+		if err := b.addModuleList(root, "etc/shed/modules.payload", payloadModules, added); err != nil {
+			return err
+		}
 	}
 	for _, alone := range b.platform().alone {
 		if err := b.addModuleList(root, "etc/shed/modules."+alone, []string{alone}, added); err != nil {
@@ -117,6 +122,7 @@ func (b *builder) addModuleList(root *initrd.Archive, file string, names []strin
 			continue
 		}
 		added[name] = true
+		b.modules = append(b.modules, sbom.File{Path: name, SHA256: attest.Sum(m.Data)})
 		if err := root.File(name, 0o644, m.Data); err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package imagebuild
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -78,6 +77,10 @@ func acceptedBy(m *release.Manifest, signer *secureboot.Signer) error {
 // rewrite removes the manifest first, so that none ever stands beside files that
 // it does not describe.
 func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
+	root, stored, err := storedPayload(dir, m)
+	if err != nil {
+		return err
+	}
 	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
 		return fmt.Errorf("removing the earlier manifest: %w", err)
 	}
@@ -86,14 +89,16 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 			return err
 		}
 	}
-	var err error
-	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), m.Architecture, image); err != nil {
+	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), diskFiles(m.Architecture, image, root, stored)); err != nil {
 		return err
 	}
 	m.UKI = fileOf(UKIName, image)
 	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
 	m.Inputs = append(m.Inputs, release.Input{Name: SignatureName, SHA256: attest.Sum(signature), Bytes: int64(len(signature))})
-	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return cmp.Compare(x.Name, y.Name) })
+	sortInputs(m)
+	if err := documentsAgain(dir, m); err != nil {
+		return err
+	}
 	encoded, err := m.Encode()
 	if err != nil {
 		return err

@@ -85,7 +85,7 @@ func newSupervisor(t *testing.T) (s *supervise.Supervisor, data string) {
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	data = t.TempDir()
 	s = supervise.New(supervise.Payload{
-		Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: zap.NewNop(),
+		Command: []string{self}, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: zap.NewNop(),
 		Environment: []string{"SHED_RELEASE=1.2.3"},
 	})
 	if err := s.Start(); err != nil {
@@ -189,7 +189,7 @@ func TestEnvironment(t *testing.T) {
 
 // A payload that ends again and again is given up before its time is over.
 func TestPayloadThatDoesNotStayUp(t *testing.T) {
-	s := supervise.New(supervise.Payload{Path: "/bin/false", Socket: filepath.Join(t.TempDir(), "http.sock"), Data: t.TempDir(), Health: "/", Log: zap.NewNop()})
+	s := supervise.New(supervise.Payload{Command: []string{"/bin/false"}, Socket: filepath.Join(t.TempDir(), "http.sock"), Data: t.TempDir(), Health: "/", Log: zap.NewNop()})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}

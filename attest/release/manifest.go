@@ -11,6 +11,7 @@ package release
 import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/payload"
 )
 
 // The manifest versions that this package reads.
@@ -23,6 +24,12 @@ const (
 	// SchemaSecureBoot is that of a release whose own firmware starts with
 	// Secure Boot on.
 	SchemaSecureBoot = 3
+	// SchemaPayload is that of a release with another payload than the toolshed,
+	// whatever it has of firmware.
+	SchemaPayload = 4
+	// SchemaDocuments is that of a release with documents about what it is made
+	// of, whatever it has of firmware and payload.
+	SchemaDocuments = 5
 )
 
 // MaxManifestBytes and MaxBundleBytes cap what is parsed.
@@ -51,8 +58,20 @@ type Manifest struct {
 	Boots []Boot `json:"boots"`
 	// Firmware is the release's own; nil where the cloud has its own.
 	Firmware *Firmware `json:"firmware,omitempty"`
+	// Payload is what runs in the toolshed's place; nil for the toolshed.
+	Payload *Payload `json:"payload,omitempty"`
+	// Documents say what the image is made of; nil where there are none.
+	Documents *Documents `json:"documents,omitempty"`
 	// Inputs are everything that the image was made from, sorted by name.
 	Inputs []Input `json:"inputs"`
+}
+
+// Documents stand beside the image. No verdict depends on them.
+type Documents struct {
+	// SBOM lists the parts, CycloneDX, and Provenance says how they became the
+	// image, SLSA in an in-toto statement.
+	SBOM       File `json:"sbom"`
+	Provenance File `json:"provenance"`
 }
 
 // File is an artifact of the release.
@@ -82,6 +101,24 @@ type Shape struct {
 	// SHA256 and SHA384 map registers 0 and 1 to their values in lowercase hex.
 	SHA256 map[string]string `json:"sha256"`
 	SHA384 map[string]string `json:"sha384"`
+}
+
+// Payload is the server that a release's machines run, and where its files are:
+// in the image, or beside it.
+type Payload struct {
+	payload.Spec
+	// Root is nil where its files are in the image.
+	Root *Root `json:"root,omitempty"`
+}
+
+// Root is a read-only file system on the boot disk. The measured command line
+// names its hash, without which the machine takes no block of it.
+type Root struct {
+	File File `json:"file"`
+	// RootHash is dm-verity's, over the first DataBytes of the file; its tree
+	// follows them.
+	RootHash  attest.Digest `json:"root_hash"`
+	DataBytes int64         `json:"data_bytes"`
 }
 
 // Input is one ingredient of the image.

@@ -26,8 +26,14 @@ var firmwareRegisters = [...]string{"0", "1"}
 // validate fails closed: a field left unset is an error.
 func (m *Manifest) validate() error {
 	switch {
-	case m.Schema < SchemaVersion || m.Schema > SchemaSecureBoot:
-		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaSecureBoot)
+	case m.Schema < SchemaVersion || m.Schema > SchemaDocuments:
+		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaDocuments)
+	case (m.Schema == SchemaDocuments) != (m.Documents != nil):
+		return unacceptable("schema is %d: documents is what schema %d adds", m.Schema, SchemaDocuments)
+	case m.Schema == SchemaDocuments:
+	case (m.Schema == SchemaPayload) != (m.Payload != nil):
+		return unacceptable("schema is %d: payload is what schema %d adds", m.Schema, SchemaPayload)
+	case m.Schema == SchemaPayload:
 	case (m.Schema >= SchemaFirmware) != (m.Firmware != nil):
 		return unacceptable("schema is %d: firmware is what schema %d adds", m.Schema, SchemaFirmware)
 	case (m.Schema == SchemaSecureBoot) != m.SecureBootOnly():
@@ -57,7 +63,55 @@ func (m *Manifest) validate() error {
 	if err := m.Firmware.validate(m.Boots); err != nil {
 		return err
 	}
+	if err := m.Payload.validate(); err != nil {
+		return err
+	}
+	if err := m.Documents.validate(); err != nil {
+		return err
+	}
 	return validInputs(m.Inputs)
+}
+
+func (d *Documents) validate() error {
+	if d == nil {
+		return nil
+	}
+	if err := validFile("documents.sbom", d.SBOM); err != nil {
+		return err
+	}
+	if err := validFile("documents.provenance", d.Provenance); err != nil {
+		return err
+	}
+	if d.SBOM.Name == d.Provenance.Name {
+		return unacceptable("documents.provenance.name is that of the sbom")
+	}
+	return nil
+}
+
+// verityBlock is the block that a root is hashed by.
+const verityBlock = 4096
+
+func (p *Payload) validate() error {
+	if p == nil {
+		return nil
+	}
+	if err := p.Spec.Validate(); err != nil {
+		return unacceptable("payload: %w", err)
+	}
+	r := p.Root
+	if r == nil {
+		return nil
+	}
+	if err := validFile("payload.root.file", r.File); err != nil {
+		return err
+	}
+	switch {
+	case r.RootHash.IsZero():
+		return unacceptable("payload.root.root_hash is unset")
+	case r.DataBytes <= 0 || r.DataBytes%verityBlock != 0 || r.DataBytes >= r.File.Bytes:
+		return unacceptable("payload.root.data_bytes is %d, want blocks of %d and fewer than the file's %d bytes", r.DataBytes, verityBlock, r.File.Bytes)
+	}
+	return nil
 }
 
 // validate wants both registers of each shape, and no boot that fixes them too.

@@ -2,8 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"os/exec"
 	"time"
 
@@ -22,19 +20,22 @@ func newImageCommand() *cobra.Command {
 		Short: "build and sign the image that machines boot",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newImageBuildCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageKeysCommand(), newImageEntryCommand())
+	cmd.AddCommand(newImageBuildCommand(), newImageLockCommand(), newImageConvertCommand(), newImagePushCommand(), newImagePullCommand(), newImageSignCommand(), newImageKeygenCommand(), newImageKeysCommand(), newImageEntryCommand())
 	return cmd
 }
 
 func newImageBuildCommand() *cobra.Command {
 	var o imagebuild.Options
 	var shapes []string
+	var server payloadFlags
+	var lockFile, sourceDir string
 	cmd := &cobra.Command{
 		Use:   "build --output DIR",
-		Short: "make disk.raw, uki.efi and manifest.json; the same inputs give the same bytes",
+		Short: "make disk.raw, uki.efi and manifest.json; the same lock gives the same bytes",
+		Long:  imageBuildLong + payloadLong,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
+			steps := newStepBar(cmd, time.Now)
 			o.Progress = steps.begin
 			for _, text := range shapes {
 				shape, err := board.ParseShape(text)
@@ -43,10 +44,18 @@ func newImageBuildCommand() *cobra.Command {
 				}
 				o.Shapes = append(o.Shapes, shape)
 			}
+			if err := server.set(cmd.Flags(), &o); err != nil {
+				return cli.Usage(err)
+			}
+			var err error
+			if o.Lock, err = readLock(lockFile); err != nil {
+				return explainLock(err)
+			}
+			o.Source = sourceOf(sourceDir)
 			m, err := imagebuild.Build(cmd.Context(), o)
 			steps.end()
 			if err != nil {
-				return explainBuild(err)
+				return explainLock(err)
 			}
 			encoded, err := m.Encode()
 			if err != nil {
@@ -61,27 +70,50 @@ func newImageBuildCommand() *cobra.Command {
 	flags.Uint64Var(&o.Epoch, "epoch", 1, "security counter: clients refuse lower ones than they have seen")
 	flags.StringVar(&o.Architecture, "arch", board.AMD64, "architecture of the machines, amd64 or arm64; --agent and --toolshed are programs for it")
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
-	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
-	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps the kernel's and the firmware's package")
-	flags.StringVar(&o.Archive, "archive", "", "directory that also gets every input under its SHA-256, for release rebuild")
-	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file to use instead of apt's")
+	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that is the toolshed")
+	flags.StringVar(&lockFile, "lock", builtInLock, "lock file as shed image lock writes it, or as a release carries it; empty takes what Debian and this host have now")
+	flags.StringVar(&sourceDir, "source", "", "directory of the source that --agent and --toolshed were built from (default the working directory, where that is it)")
+	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps packages")
+	flags.StringVar(&o.Archive, "archive", "", "directory that gets every input under its SHA-256, for release rebuild; packages that are there are taken from it")
+	flags.StringVar(&o.KernelPackage, "kernel-package", "", "kernel package file, where it is not to be fetched")
 	flags.StringSliceVar(&shapes, "shapes", []string{"2x1024MiB"}, "machines that the release brings its own firmware for; empty leaves it to a cloud")
-	flags.StringVar(&o.FirmwarePackage, "firmware-package", "", "firmware package file to use instead of Debian 13's")
-	flags.StringVar(&o.Stub, "stub", "", "systemd-stub to start from (default Debian's, on amd64 this host's)")
+	flags.StringVar(&o.FirmwarePackage, "firmware-package", "", "firmware package file, where it is not to be fetched")
+	flags.StringVar(&o.Stub, "stub", "", "systemd-stub to start from, where it is not to be fetched")
 	flags.IntVar(&o.StubVersion, "stub-version", 0, "version of a --stub that does not say it, as those for arm64")
 	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory as shed image keys makes it: machines of the release have Secure Boot on by these keys")
+	server.register(flags)
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }
 
+const imageBuildLong = `build makes an image of the two programs and of Debian's packages. Which packages,
+which files of them and which Go built the programs the lock says, by SHA-256:
+the same lock, programs and flags give the same bytes on every machine, and what
+is not as the lock says is refused by its name. --lock names another lock than
+the one this program was made with.
+
+Beside disk.raw, uki.efi and manifest.json come image.lock, with the digest of the
+source, sbom.cdx.json (CycloneDX 1.6: packages, modules, Go modules) and
+provenance.json (SLSA 1.0 in an in-toto statement). The manifest names them with
+their digests, so whoever signs it signs them.
+
+The programs come from shed's make build: go build -trimpath -buildvcs=false
+-ldflags='-s -w -buildid=' with CGO_ENABLED=0. For shed release rebuild, --archive
+keeps every input: Debian drops packages that are superseded.`
+
 // explainBuild adds what a person can do about it.
 func explainBuild(err error) error {
 	var missing *imagebuild.MissingError
+	if explained := explainPayload(err); explained != nil {
+		return explained
+	}
 	switch {
 	case errors.As(err, &missing):
 		return cli.Hinted(err, "apt-get install %s", missing.Package)
 	case errors.Is(err, imagebuild.ErrOptions):
 		return cli.Usage(err)
+	case errors.Is(err, debian.ErrSuperseded):
+		return cli.Hinted(err, "--archive names the archive of a release that has it; shed image lock FILE takes what Debian has now")
 	case errors.Is(err, debian.ErrLists):
 		return cli.Hinted(err, "apt-get update, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, debian.ErrDownload):
@@ -90,30 +122,4 @@ func explainBuild(err error) error {
 		return cli.Hinted(err, "the image is built on Debian, with apt and dpkg")
 	}
 	return err
-}
-
-// stepPrinter names a step as it begins and says how long it took when the
-// next one begins, or at the end.
-type stepPrinter struct {
-	out     io.Writer
-	now     func() time.Time
-	started time.Time
-	running bool
-}
-
-func newStepPrinter(out io.Writer, now func() time.Time) *stepPrinter {
-	return &stepPrinter{out: out, now: now}
-}
-
-func (p *stepPrinter) begin(step string) {
-	p.end()
-	p.started, p.running = p.now(), true
-	fmt.Fprintf(p.out, "%-20s", step)
-}
-
-func (p *stepPrinter) end() {
-	if p.running {
-		fmt.Fprintf(p.out, " %6.2fs\n", p.now().Sub(p.started).Seconds())
-	}
-	p.running = false
 }

@@ -69,7 +69,7 @@ func rebuildRelease(cmd *cobra.Command, o imagebuild.RebuildOptions) error {
 		defer os.RemoveAll(dir) //nolint:errcheck // it is the system's to clean up then
 		o.Output = dir
 	}
-	steps := newStepPrinter(cmd.ErrOrStderr(), time.Now)
+	steps := newStepBar(cmd, time.Now)
 	o.Progress = steps.begin
 	r, err := imagebuild.Rebuild(cmd.Context(), o)
 	steps.end()

@@ -21,7 +21,7 @@ type Foreign struct {
 	Architecture string
 	Names        []string
 	// Through is a metapackage, and Concrete reads from its dependencies which
-	// package, in which version, it stands for.
+	// package, in which version, it stands for. Newest does without.
 	Through  string
 	Concrete func(depends string) (name, version string, err error)
 }
@@ -61,6 +61,9 @@ func (f Foreign) fetchAll(ctx context.Context, a apt, cache string) (packages []
 			return nil, err
 		}
 		packages = append(packages, p)
+	}
+	if f.Through == "" {
+		return packages, nil
 	}
 	record, err := a.show(ctx, f.Through)
 	if err != nil {
@@ -106,6 +109,9 @@ func Unpack(ctx context.Context, packages []*Package, cache string) (root string
 	root = filepath.Join(cache, "root-"+attest.Sum([]byte(digests.String())).String()[:16])
 	if _, err := os.Stat(root); err == nil {
 		return root, nil
+	}
+	if err := os.MkdirAll(cache, 0o755); err != nil {
+		return "", fmt.Errorf("making the cache: %w", err)
 	}
 	fresh, err := os.MkdirTemp(cache, ".root-")
 	if err != nil {

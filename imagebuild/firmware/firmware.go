@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/imagebuild/debian"
@@ -47,6 +48,11 @@ const (
 type Firmware struct {
 	Code, Variables []byte
 	Model           board.Model
+}
+
+// Uses says whether a file of a package is one that Open reads for some board.
+func Uses(name string) bool {
+	return slices.Contains([]string{codeFile, secureFile, variablesFile, armFile, armVariablesFile}, name)
 }
 
 // Fetch returns the package, downloading it into the directory cache unless it

@@ -1,6 +1,7 @@
 package initrd
 
 import (
+	"bytes"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	securejoin "github.com/cyphar/filepath-securejoin"
 )
 
 // triplets are Debian's names of architectures.
@@ -40,7 +43,7 @@ func Libraries(root, file string) ([]Library, error) {
 	}
 	found := map[string]Library{}
 	if interpreter != "" {
-		data, err := os.ReadFile(root + interpreter)
+		data, err := read(root, interpreter)
 		if err != nil {
 			return nil, fmt.Errorf("reading loader of %s: %w", file, err)
 		}
@@ -75,25 +78,45 @@ func library(root, name string, machine elf.Machine) (Library, []string, error) 
 	dirs := libraryDirs(machine)
 	for _, dir := range dirs {
 		file := filepath.Join(dir, name)
-		data, err := os.ReadFile(root + file)
+		data, err := read(root, file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return Library{}, nil, err
 		}
-		_, _, needed, err := dynamic(root + file)
+		_, _, needed, err := dynamicOf(bytes.NewReader(data), file)
 		return Library{Path: file, Data: data}, needed, err
 	}
 	return Library{}, nil, fmt.Errorf("%w: library %s is in none of %v", ErrEntry, name, dirs)
 }
 
+// read reads a file below root, whose links lead nowhere else.
+func read(root, file string) ([]byte, error) {
+	if root != "" {
+		inside, err := securejoin.SecureJoin(root, file)
+		if err != nil {
+			return nil, err
+		}
+		file = inside
+	}
+	return os.ReadFile(file)
+}
+
 func dynamic(file string) (machine elf.Machine, interpreter string, needed []string, err error) {
-	f, err := elf.Open(file)
+	f, err := os.Open(file)
 	if err != nil {
 		return 0, "", nil, fmt.Errorf("reading %s: %w", file, err)
 	}
 	defer f.Close()
+	return dynamicOf(f, file)
+}
+
+func dynamicOf(r io.ReaderAt, file string) (machine elf.Machine, interpreter string, needed []string, err error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return 0, "", nil, fmt.Errorf("reading %s: %w", file, err)
+	}
 	for _, p := range f.Progs {
 		if p.Type == elf.PT_INTERP {
 			b, err := io.ReadAll(io.LimitReader(p.Open(), 4096))

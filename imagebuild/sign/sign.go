@@ -83,7 +83,7 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	if err != nil {
 		return attest.ReleaseDigest{}, err
 	}
-	root, err := encode(&rootpb.TrustedRoot{MediaType: trustedRootType})
+	root, err := TrustedRoot()
 	if err != nil {
 		return attest.ReleaseDigest{}, err
 	}
@@ -95,6 +95,9 @@ func Release(ctx context.Context, dir string, key *Key) (attest.ReleaseDigest, e
 	}
 	return digest, statefile.Write(filepath.Join(dir, BundleName), 0o644, bundle)
 }
+
+// TrustedRoot is what stands beside every release: it names no authority.
+func TrustedRoot() ([]byte, error) { return encode(&rootpb.TrustedRoot{MediaType: trustedRootType}) }
 
 // DER is the public key as log entries name it, a SubjectPublicKeyInfo.
 func (k *Key) DER() []byte { return derOf(k.pem) }

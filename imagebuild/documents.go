@@ -1,0 +1,127 @@
+package imagebuild
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/statefile"
+	"github.com/toolshed-cloud/shed/imagebuild/lock"
+	"github.com/toolshed-cloud/shed/imagebuild/provenance"
+	"github.com/toolshed-cloud/shed/imagebuild/sbom"
+)
+
+// The names of what a build with a lock writes beside the image.
+const (
+	SBOMName       = "sbom.cdx.json"
+	ProvenanceName = "provenance.json"
+)
+
+// recordLock makes the lock, with the source, one of the inputs.
+func (b *builder) recordLock() error {
+	carried := *b.Lock
+	carried.Source = b.source
+	encoded, err := carried.Encode()
+	if err != nil {
+		return err
+	}
+	b.carried = encoded
+	b.record(LockName, attest.Sum(encoded), int64(len(encoded)))
+	return b.keep(attest.Sum(encoded), encoded)
+}
+
+// usedPackages are the lock's, but a firmware that the release leaves to the
+// cloud.
+func (b *builder) usedPackages() []lock.Package {
+	return slices.DeleteFunc(slices.Clone(b.locked.Packages), func(p lock.Package) bool {
+		return p.Use == lock.Firmware && b.firmware == nil
+	})
+}
+
+// writeDocuments says what the image was made of and how, where a lock does.
+func (b *builder) writeDocuments(context.Context) error {
+	for _, name := range []string{LockName, SBOMName, ProvenanceName} {
+		if err := os.Remove(filepath.Join(b.Output, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing an earlier release: %w", err)
+		}
+	}
+	if b.locked == nil {
+		return nil
+	}
+	bom, err := b.sbom().Encode()
+	if err != nil {
+		return err
+	}
+	sortInputs(&b.manifest)
+	how, err := provenance.Of(&b.manifest, b.usedPackages(), b.Lock.Go, b.source)
+	if err != nil {
+		return err
+	}
+	b.manifest.Documents = &release.Documents{SBOM: fileOf(SBOMName, bom), Provenance: fileOf(ProvenanceName, how)}
+	for name, data := range map[string][]byte{LockName: b.carried, SBOMName: bom, ProvenanceName: how} {
+		if err := statefile.Write(filepath.Join(b.Output, name), 0o644, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// sbom is what there is to list. The image's signature is none of its parts: it
+// comes after the list, which it does not change.
+func (b *builder) sbom() sbom.Image {
+	image := sbom.Image{Version: b.Version, Architecture: b.Architecture, Packages: b.usedPackages(), Modules: b.modules}
+	listed := map[string]bool{SignatureName: true, inputKernel: true, b.platform().firmware: true}
+	for _, p := range image.Packages {
+		for _, f := range p.Files {
+			listed[inputAt(f.Path)] = true
+		}
+	}
+	for name, data := range map[string][]byte{inputInit: b.agent, inputToolshed: b.toolshed} {
+		if data != nil {
+			image.Programs = append(image.Programs, sbom.Program{File: sbom.File{Path: name, SHA256: attest.Sum(data)}, Data: data})
+		}
+		listed[name] = true
+	}
+	for _, in := range b.manifest.Inputs {
+		// QEMU measures and is not in the image.
+		if !listed[in.Name] && !slices.Contains(qemuPrograms, in.Name) {
+			image.Others = append(image.Others, sbom.File{Path: in.Name, SHA256: in.SHA256})
+		}
+	}
+	slices.SortFunc(image.Others, func(x, y sbom.File) int { return cmp.Compare(x.Path, y.Path) })
+	return image
+}
+
+func sortInputs(m *release.Manifest) {
+	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return strings.Compare(x.Name, y.Name) })
+}
+
+// documentsAgain brings a release's provenance up to its manifest, whose image
+// was signed.
+func documentsAgain(dir string, m *release.Manifest) error {
+	if m.Documents == nil {
+		return nil
+	}
+	name := filepath.Join(dir, ProvenanceName)
+	old, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the provenance: %w", err)
+	}
+	if attest.Sum(old) != m.Documents.Provenance.SHA256 {
+		return fmt.Errorf("%w: %s is not the one whose digest the manifest states", ErrSigning, ProvenanceName)
+	}
+	how, err := provenance.Again(old, m)
+	if err != nil {
+		return err
+	}
+	m.Documents.Provenance = fileOf(ProvenanceName, how)
+	return statefile.Write(name, 0o644, how)
+}
