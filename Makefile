@@ -116,11 +116,16 @@ conformance: deps build $(MOTO) ## the provider conformance suite; JSON on the l
 	@$(TOOLENV) $(GO) run ./scripts/conformance -bin $(BIN)
 
 .PHONY: bench
-bench: bench-boot bench-signup bench-attest bench-toolshed bench-providers ## every benchmark, each beside its floor in the same run
+bench: bench-boot bench-image bench-signup bench-attest bench-toolshed bench-providers ## every benchmark, each beside its floor in the same run
 
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
 	@$(LOCAL) bench-boot
+
+.PHONY: bench-image
+bench-image: deps build ## an image's disk, start, size, build, memory and update, beside their floors; JSON on the last line
+	@$(BUILD) -buildvcs=false -o $(BIN)/ ./scripts/local/benchguest
+	@$(LOCAL) bench-image
 
 .PHONY: bench-signup
 bench-signup: deps ## signups taken in, started and waiting, beside their floors; JSON on the last line
