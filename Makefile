@@ -91,10 +91,10 @@ test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short -vet=off ./...
 
 .PHONY: test-long
-test-long: deps build $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64
+test-long: deps build $(DENO) $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 60m -run 'TestVMPowerCuts' ./scripts/powercut
-	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
+	SHED_LONG=1 SHED_VM_TESTS=1 $(TOOLENV) scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
 
 # What it costs is bounded: the suite makes one or two small machines at a time,
 # which it deletes again, for at most an hour.
