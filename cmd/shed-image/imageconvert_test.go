@@ -38,7 +38,7 @@ func cloudRelease(t *testing.T, keys string) string {
 	var builtin strings.Builder
 	for _, m := range []string{
 		"virtio_blk", "virtio_net", "virtio-rng", "button", "evdev", "dm-mod", "dm-integrity", "aegis128", "aegis128-aesni",
-		"dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs", "sev-guest", "tdx-guest", "ena",
+		"dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs", "sev-guest", "tdx-guest", "ena", "efivarfs", "dm-verity", "erofs",
 	} {
 		builtin.WriteString("kernel/" + m + ".ko\n")
 	}
