@@ -239,7 +239,7 @@ func (m *machine) boot() {
 		m.data.broken = errors.New("it does not mount")
 	}
 	payload := supervise.New(supervise.Payload{
-		Path: self, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
+		Command: []string{self}, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
 		Environment: []string{fmt.Sprintf("UNHEALTHY=%t", m.unhealthy[image])},
 	})
 	m.Machine = agent.New(agent.Parts{

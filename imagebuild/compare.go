@@ -45,6 +45,9 @@ func (c *comparison) compare(original, encoded []byte) error {
 	if d, e := c.statedManifest.Documents, c.madeManifest.Documents; d != nil && e != nil {
 		pairs = append(pairs, [2]release.File{d.SBOM, e.SBOM}, [2]release.File{d.Provenance, e.Provenance})
 	}
+	if p, q := c.statedManifest.Payload, c.madeManifest.Payload; p != nil && q != nil && p.Root != nil && q.Root != nil {
+		pairs = append(pairs, [2]release.File{p.Root.File, q.Root.File})
+	}
 	for _, pair := range pairs {
 		if err := c.file(pair[0], pair[1]); err != nil {
 			return err
@@ -174,6 +177,9 @@ func (c *comparison) explain(stated release.File, original string, offset int64)
 	case SBOMName, ProvenanceName:
 		c.differs(Difference{File: stated.Name, Where: "the document", Offset: offset, Input: LockName})
 		return nil
+	case PayloadName:
+		c.differs(Difference{File: stated.Name, Where: "the payload's root", Offset: offset, Input: inputPayloadErofs})
+		return nil
 	}
 	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: platforms[c.statedManifest.Architecture].firmware})
 	return nil
@@ -254,7 +260,11 @@ func merged(a, b map[string]string) map[string]string {
 
 func inputOf(entry string) string {
 	switch {
-	case slices.Contains([]string{inputInit, inputToolshed, inputMkfs}, entry):
+	case entry == payloadDir+"/"+inputToolshed:
+		return inputToolshed
+	case strings.HasPrefix(entry, payloadDir+"/"):
+		return inputPayloadTar
+	case entry == inputInit, entry == inputMkfs:
 		return entry
 	case strings.HasPrefix(entry, "lib/modules/"):
 		return inputKernel

@@ -21,6 +21,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
+	"github.com/toolshed-cloud/shed/attest/payload"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/statefile"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
@@ -65,9 +66,16 @@ type Options struct {
 	// Architecture is of the machines, board.AMD64 (also where it is empty) or
 	// board.ARM64; Agent and Toolshed are programs for it.
 	Architecture string
-	// Agent becomes /init, Toolshed /bin/toolshed; both static programs.
+	// Agent becomes /init, Toolshed the payload where there is no other; both
+	// static programs.
 	Agent    string
 	Toolshed string
+	// Payload, where set, is what runs in the toolshed's place, from the files of
+	// PayloadDir: of its command, a program without a path is looked for there.
+	Payload    *payload.Spec
+	PayloadDir string
+	// MkfsErofs replaces DefaultMkfsErofs.
+	MkfsErofs string
 	// Cache keeps the kernel package between builds.
 	Cache string
 	// Archive, where set, is a directory that gets every input but QEMU, under
@@ -145,6 +153,7 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		do   func(context.Context) error
 	}{
 		{"read inputs", b.readInputs},
+		{"read payload", b.readPayload},
 		{"fetch kernel", b.fetchKernel},
 		{"fetch firmware", b.fetchFirmware},
 		{"measure firmware", b.measureFirmware},
@@ -152,6 +161,7 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		{"check lock", b.checkLocked},
 		{"make image", b.makeUKI},
 		{"compute registers", b.computeRegisters},
+		{"write payload", b.writePayload},
 		{"write disk", b.writeDisk},
 		{"write firmware", b.writeFirmware},
 		{"write keys", b.writeKeys},
@@ -171,9 +181,10 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 
 func (o Options) check() error {
 	for name, value := range map[string]string{
-		"output": o.Output, "agent": o.Agent, "toolshed": o.Toolshed,
+		"output": o.Output, "agent": o.Agent, "toolshed": o.Toolshed, "payload": o.PayloadDir,
 	} {
-		if value == "" {
+		// One of the two is what the machines run.
+		if value == "" && (name != "payload" || o.Payload != nil) && (name != "toolshed" || o.Payload == nil) {
 			return fmt.Errorf("%w: %s is unset", ErrOptions, name)
 		}
 	}
@@ -195,9 +206,10 @@ func (o Options) check() error {
 // builder carries what one step makes to the next.
 type builder struct {
 	Options
-	stub, agent, toolshed []byte
-	kernel                *kernel.Kernel
-	keys                  *secureboot.Keys
+	stub, agent []byte
+	payload     packed
+	kernel      *kernel.Kernel
+	keys        *secureboot.Keys
 	// root is where Mkfs finds its libraries; empty is the host's.
 	root     string
 	firmware *firmware.Firmware
@@ -218,9 +230,13 @@ type builder struct {
 	modules []sbom.File
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
-	libraries   []initrd.Library
-	stated      *release.Manifest
-	notMeasured string
+	libraries []initrd.Library
+	// packedPayload, where not empty, is the file of Payload as an earlier build
+	// packed it, for the boot disk where packedOnDisk is set.
+	packedPayload string
+	packedOnDisk  bool
+	stated        *release.Manifest
+	notMeasured   string
 }
 
 // The names of inputs in a manifest. Every other is a library's path.
@@ -234,7 +250,7 @@ const (
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputKernel, inputMkfs, SignatureName, LockName,
+	inputStub, inputInit, inputToolshed, inputPayloadTar, inputPayloadErofs, inputKernel, inputMkfs, SignatureName, LockName,
 }, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
@@ -247,10 +263,7 @@ func (b *builder) readInputs(context.Context) error {
 	if err = b.checkPredictable(); err != nil {
 		return err
 	}
-	if b.agent, err = b.input(inputInit, b.Agent, ""); err != nil {
-		return err
-	}
-	b.toolshed, err = b.input(inputToolshed, b.Toolshed, "")
+	b.agent, err = b.input(inputInit, b.Agent, "")
 	return err
 }
 
@@ -318,7 +331,7 @@ func (b *builder) makeUKI(context.Context) error {
 	var err error
 	b.image, err = uki.Assemble(b.stub, []uki.Section{
 		{Name: ".osrel", Data: []byte(osRelease)},
-		{Name: ".cmdline", Data: []byte(b.platform().commandLine())},
+		{Name: ".cmdline", Data: []byte(b.commandLine())},
 		{Name: ".initrd", Data: b.initrd},
 		{Name: ".linux", Data: b.kernel.Image},
 	})
@@ -349,7 +362,7 @@ func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName} {
+	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName, PayloadName} {
 		err := os.Remove(filepath.Join(b.Output, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)
@@ -392,20 +405,33 @@ func (b *builder) readKeys() (*secureboot.Keys, error) {
 	return keys, nil
 }
 
+// writePayload writes what the boot disk has of the payload by itself too, for
+// updates.
+func (b *builder) writePayload(context.Context) error {
+	file := b.payload.file()
+	if file == nil {
+		return nil
+	}
+	b.manifest.Payload.Root = &release.Root{
+		File: fileOf(PayloadName, file), RootHash: b.payload.root.Hash, DataBytes: b.payload.root.DataBytes,
+	}
+	return statefile.Write(filepath.Join(b.Output, PayloadName), 0o644, file)
+}
+
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
 	var err error
-	b.manifest.Disk, err = writeDisk(name, b.Architecture, b.image)
+	b.manifest.Disk, err = writeDisk(name, diskFiles(b.Architecture, b.image, b.payload.root, b.payload.file()))
 	return err
 }
 
 // writeDisk lays out a disk with the image on it.
-func writeDisk(name, architecture string, image []byte) (release.File, error) {
+func writeDisk(name string, contents []disk.File) (release.File, error) {
 	err := statefile.Fill(name, 0o644, func(f *os.File) error {
 		if err := f.Truncate(disk.Size); err != nil {
 			return err
 		}
-		return disk.Write(f, []disk.File{{Path: platforms[architecture].bootFile, Data: image}})
+		return disk.Write(f, contents)
 	})
 	if err != nil {
 		return release.File{}, err
@@ -420,6 +446,8 @@ func (b *builder) writeManifest(context.Context) error {
 	switch {
 	case m.Documents != nil:
 		m.Schema = release.SchemaDocuments
+	case m.Payload != nil:
+		m.Schema = release.SchemaPayload
 	case m.SecureBootOnly():
 		m.Schema = release.SchemaSecureBoot
 	case m.Firmware != nil:

@@ -46,7 +46,7 @@ func standInKernel(t *testing.T) string {
 	for _, m := range []string{
 		"virtio_blk", "virtio_net", "virtio-rng", "button", "evdev",
 		"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs",
-		"sev-guest", "tdx-guest", "ena",
+		"sev-guest", "tdx-guest", "ena", "efivarfs", "dm-verity", "erofs",
 	} {
 		builtin.WriteString("kernel/" + m + ".ko\n")
 	}

@@ -187,9 +187,14 @@ func inputAt(path string) string {
 	return path
 }
 
-// checkPrograms wants the image's programs built by the locked Go.
+// checkPrograms wants the image's own programs built by the locked Go. Another
+// payload is whatever it is.
 func (b *builder) checkPrograms() error {
-	for name, file := range map[string]string{inputInit: b.Agent, inputToolshed: b.Toolshed} {
+	programs := map[string]string{inputInit: b.Agent}
+	if b.Payload == nil {
+		programs[inputToolshed] = b.Toolshed
+	}
+	for name, file := range programs {
 		info, err := buildinfo.ReadFile(file)
 		if err != nil {
 			return fmt.Errorf("reading which Go built %s: %w", name, err)

@@ -154,7 +154,8 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 		Agent: found[inputInit], Toolshed: found[inputToolshed], Stub: found[inputStub], Mkfs: found[inputMkfs],
 		KernelPackage: found[inputKernel], FirmwarePackage: found[platforms[m.Architecture].firmware],
 	}}
-	for _, name := range []string{inputInit, inputToolshed, inputStub, inputMkfs, inputKernel} {
+	wanted := []string{inputInit, inputStub, inputMkfs, inputKernel, b.takePayload(m, found)}
+	for _, name := range wanted {
 		if found[name] == "" {
 			return nil, fmt.Errorf("%w: the manifest names no input %s", ErrOptions, name)
 		}
@@ -188,6 +189,19 @@ func (b *builder) readLock(name string) error {
 	}
 	b.Lock, err = lock.Parse(encoded)
 	return err
+}
+
+// takePayload uses the payload as it was packed, and answers the input's name.
+func (b *builder) takePayload(m *release.Manifest, found map[string]string) (input string) {
+	if m.Payload == nil {
+		return inputToolshed
+	}
+	input, b.packedOnDisk = inputPayloadTar, m.Payload.Root != nil
+	if b.packedOnDisk {
+		input = inputPayloadErofs
+	}
+	b.Payload, b.packedPayload, b.PayloadDir = &m.Payload.Spec, found[input], found[input]
+	return input
 }
 
 // takeLibraries uses every input that has no other use: they are named by their

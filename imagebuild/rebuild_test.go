@@ -143,17 +143,17 @@ func TestRebuildFindsAnotherProgram(t *testing.T) {
 	other := o
 	other.Output = t.TempDir()
 	other.Toolshed = filepath.Join(t.TempDir(), "other")
-	if err := os.WriteFile(other.Toolshed, []byte("stands in for another program"), 0o755); err != nil {
+	if err := os.WriteFile(other.Toolshed, []byte("stands in for a PROGRAM"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	built(t, other)
 	change(t, other.Output, func(lie *release.Manifest) { lie.Inputs = m.Inputs })
 	r := mustRebuild(t, other.Output, o.Archive)
-	d := find(t, r, imagebuild.UKIName, "section .initrd, entry bin/toolshed")
+	d := find(t, r, imagebuild.UKIName, "section .initrd, entry payload/bin/toolshed")
 	if d.Input != "bin/toolshed" || d.Offset <= 0 {
 		t.Errorf("%+v", d)
 	}
-	d = find(t, r, imagebuild.DiskName, "the image, section .initrd, entry bin/toolshed")
+	d = find(t, r, imagebuild.DiskName, "the image, section .initrd, entry payload/bin/toolshed")
 	if d.Input != "bin/toolshed" {
 		t.Errorf("%+v", d)
 	}

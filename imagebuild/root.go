@@ -28,12 +28,12 @@ var mountPoints = map[string]uint64{
 	"proc": 0o555, "sys": 0o555, "dev": 0o755, "run": 0o755, "data": 0o755, "tmp": 0o1777,
 }
 
-// toolshedID is the user and group that the payload runs as.
-const toolshedID = 1000
-
 func (b *builder) makeInitrd(context.Context) error {
 	root := initrd.New()
 	if err := b.addSkeleton(root); err != nil {
+		return err
+	}
+	if err := b.addPayload(root); err != nil {
 		return err
 	}
 	if err := b.addModules(root); err != nil {
@@ -75,10 +75,9 @@ func (b *builder) addSkeleton(root *initrd.Archive) error {
 		data        []byte
 	}{
 		{inputInit, 0o755, b.agent},
-		{inputToolshed, 0o755, b.toolshed},
 		{"etc/shed/release.json", 0o644, append(identity, '\n')},
-		{"etc/passwd", 0o644, fmt.Appendf(nil, "root:x:0:0:root:/:/nologin\ntoolshed:x:%d:%d:toolshed:/:/nologin\n", toolshedID, toolshedID)},
-		{"etc/group", 0o644, fmt.Appendf(nil, "root:x:0:\ntoolshed:x:%d:\n", toolshedID)},
+		{"etc/passwd", 0o644, []byte("root:x:0:0:root:/:/nologin\n")},
+		{"etc/group", 0o644, []byte("root:x:0:\n")},
 	} {
 		if err := root.File(f.name, f.permissions, f.data); err != nil {
 			return err
@@ -95,6 +94,11 @@ func (b *builder) addModules(root *initrd.Archive) error {
 	}
 	if err := b.addModuleList(root, "etc/shed/modules.data", b.platform().data, added); err != nil {
 		return err
+	}
+	if b.payload.root != nil {
+		if err := b.addModuleList(root, "etc/shed/modules.payload", payloadModules, added); err != nil {
+			return err
+		}
 	}
 	for _, alone := range b.platform().alone {
 		if err := b.addModuleList(root, "etc/shed/modules."+alone, []string{alone}, added); err != nil {

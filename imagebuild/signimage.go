@@ -77,6 +77,10 @@ func acceptedBy(m *release.Manifest, signer *secureboot.Signer) error {
 // rewrite removes the manifest first, so that none ever stands beside files that
 // it does not describe.
 func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
+	root, stored, err := storedPayload(dir, m)
+	if err != nil {
+		return err
+	}
 	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
 		return fmt.Errorf("removing the earlier manifest: %w", err)
 	}
@@ -85,8 +89,7 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 			return err
 		}
 	}
-	var err error
-	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), m.Architecture, image); err != nil {
+	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), diskFiles(m.Architecture, image, root, stored)); err != nil {
 		return err
 	}
 	m.UKI = fileOf(UKIName, image)

@@ -5,11 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4"
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
+
+	"github.com/toolshed-cloud/shed/attest/statefile"
 )
 
 // ErrNoLink says that the machine has no network card.
@@ -17,8 +21,17 @@ var ErrNoLink = errors.New("no network card")
 
 // Network is the machine's one network card with its lease.
 type Network struct {
-	link  netlink.Link
+	link netlink.Link
+
+	// mu guards lease.
+	mu    sync.Mutex
 	lease *nclient4.Lease
+}
+
+func (n *Network) ack() *dhcpv4.DHCPv4 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lease.ACK
 }
 
 // NetworkUp brings up loopback and the first card and takes a lease by DHCP
@@ -49,13 +62,51 @@ func NetworkUp(ctx context.Context) (*Network, error) {
 }
 
 // Address is the leased address.
-func (n *Network) Address() net.IP { return n.lease.ACK.YourIPAddr }
+func (n *Network) Address() net.IP { return n.ack().YourIPAddr }
+
+// NameServers are those that the lease names.
+func (n *Network) NameServers() []netip.AddrPort {
+	var servers []netip.AddrPort
+	for _, ip := range n.ack().DNS() {
+		if a, ok := netip.AddrFromSlice(ip.To4()); ok {
+			servers = append(servers, netip.AddrPortFrom(a, 53))
+		}
+	}
+	return servers
+}
+
+// resolvers is where the agent's own lookups find name servers. Without the file
+// they would ask the machine itself, where the payload's resolver is.
+const resolvers = "/etc/resolv.conf"
+
+func (n *Network) writeResolvers() error {
+	var b []byte
+	for _, server := range n.NameServers() {
+		b = fmt.Appendf(b, "nameserver %s\n", server.Addr())
+	}
+	if err := statefile.Write(resolvers, 0o644, b); err != nil {
+		return fmt.Errorf("noting the name servers: %w", err)
+	}
+	return nil
+}
+
+// LoopbackUp brings up the machine's own addresses.
+func LoopbackUp() error {
+	link, err := netlink.LinkByName("lo")
+	if err == nil {
+		err = netlink.LinkSetUp(link)
+	}
+	if err != nil {
+		return fmt.Errorf("bringing up loopback: %w", err)
+	}
+	return nil
+}
 
 // Keep renews the lease at half of its time until ctx ends; report hears of
 // what fails meanwhile.
 func (n *Network) Keep(ctx context.Context, report func(error)) {
 	for {
-		wait := max(n.lease.ACK.IPAddressLeaseTime(time.Hour)/2, time.Minute)
+		wait := max(n.ack().IPAddressLeaseTime(time.Hour)/2, time.Minute)
 		select {
 		case <-ctx.Done():
 			return
@@ -88,8 +139,10 @@ func (n *Network) acquire(ctx context.Context) error {
 	if err := n.apply(lease.ACK); err != nil {
 		return err
 	}
+	n.mu.Lock()
 	n.lease = lease
-	return nil
+	n.mu.Unlock()
+	return n.writeResolvers()
 }
 
 func (n *Network) apply(ack *dhcpv4.DHCPv4) error {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/agent/devicemapper"
 )
 
 // DMCrypt maps a disk through dm-crypt over dm-integrity: each sector has a
@@ -58,11 +60,11 @@ func (m *DMCrypt) mapDisk(disk string, key []byte) (path string, err error) {
 			return "", err
 		}
 	}
-	_, below, err := blockDevice(disk)
+	below, err := dataDisk(disk)
 	if err != nil {
 		return "", err
 	}
-	d, err := openDeviceMapper()
+	d, err := devicemapper.Open()
 	if err != nil {
 		return "", err
 	}
@@ -72,29 +74,41 @@ func (m *DMCrypt) mapDisk(disk string, key []byte) (path string, err error) {
 		return "", err
 	}
 	table := fmt.Sprintf("%s %s 0 %s 0 2 integrity:%d:aead sector_size:%d", dmCipher, hex.EncodeToString(key), tags, tagBytes, cryptSector)
-	plain, err := d.mapTarget(m.Name, sectors, "crypt", table)
+	plain, err := d.Map(m.Name, devicemapper.Target{Sectors: sectors, Kind: "crypt", Parameters: table})
 	if err != nil {
-		return "", errors.Join(err, d.remove(m.Name+tagsSuffix))
+		return "", errors.Join(err, d.Remove(m.Name+tagsSuffix))
 	}
-	return plain.path(), nil
+	return plain.Path(), nil
+}
+
+// dataDisk is a disk that is large enough.
+func dataDisk(path string) (devicemapper.Device, error) {
+	size, d, err := devicemapper.Block(path)
+	if err != nil {
+		return d, fmt.Errorf("opening data disk: %w", err)
+	}
+	if size < minDiskBytes {
+		return d, fmt.Errorf("data disk has %d bytes, want %d at the least", size, minDiskBytes)
+	}
+	return d, nil
 }
 
 // mapTags maps the sectors with their tags, as many as the disk has room for
 // now: dm-integrity alone knows, once it is mapped, and so is mapped twice.
-func (m *DMCrypt) mapTags(d deviceMapper, below device) (sectors uint64, tags device, err error) {
+func (m *DMCrypt) mapTags(d devicemapper.Mapper, below devicemapper.Device) (sectors uint64, tags devicemapper.Device, err error) {
 	name := m.Name + tagsSuffix
 	table := fmt.Sprintf("%s %d %d J 2 block_size:%d fix_padding", below, payloadOffset/sectorBytes, tagBytes, cryptSector)
-	if _, err := d.mapTarget(name, cryptSector/sectorBytes, "integrity", table); err != nil {
+	if _, err := d.Map(name, devicemapper.Target{Sectors: cryptSector / sectorBytes, Kind: "integrity", Parameters: table}); err != nil {
 		return 0, tags, err
 	}
-	status, err := d.status(name)
-	if err = errors.Join(err, d.remove(name)); err != nil {
+	status, err := d.Status(name)
+	if err = errors.Join(err, d.Remove(name)); err != nil {
 		return 0, tags, err
 	}
 	if sectors, err = provided(status); err != nil {
 		return 0, tags, err
 	}
-	tags, err = d.mapTarget(name, sectors, "integrity", table)
+	tags, err = d.Map(name, devicemapper.Target{Sectors: sectors, Kind: "integrity", Parameters: table})
 	return sectors, tags, err
 }
 
@@ -119,12 +133,12 @@ func provided(status string) (uint64, error) {
 // Unmap removes the mapping; without one it does nothing. Errors are device
 // mapper's.
 func (m *DMCrypt) Unmap() error {
-	d, err := openDeviceMapper()
+	d, err := devicemapper.Open()
 	if err != nil {
 		return err
 	}
 	defer d.Close() //nolint:errcheck // it was only asked
-	return errors.Join(d.remove(m.Name), d.remove(m.Name+tagsSuffix))
+	return errors.Join(d.Remove(m.Name), d.Remove(m.Name+tagsSuffix))
 }
 
 // eraseSuperblock lets dm-integrity make the volume anew.

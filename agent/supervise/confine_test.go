@@ -155,8 +155,8 @@ func startConfined(t *testing.T, log *zap.Logger, task string) (s *supervise.Sup
 		}
 	}
 	s = supervise.New(supervise.Payload{
-		Path: program, Socket: filepath.Join(dir, "run", "s"), Data: data, Health: "/health", Log: log,
-		Confinement: &supervise.Confinement{UID: 65534, GID: 65534, Self: self},
+		Command: []string{program}, Socket: filepath.Join(dir, "run", "s"), Data: data, Health: "/health", Log: log,
+		Confinement: &supervise.Confinement{UID: 65534, GID: 65534, Self: self, Alone: true},
 	})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
@@ -269,7 +269,7 @@ func TestExitStatusIsTheOwners(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(sockets) })
-	s := supervise.New(supervise.Payload{Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: log})
+	s := supervise.New(supervise.Payload{Command: []string{self}, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: log})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}

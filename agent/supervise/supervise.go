@@ -1,8 +1,8 @@
 // Package supervise keeps the payload running: an unprivileged process that is
-// restarted with backoff and probed for health over its Unix socket.
+// restarted with backoff and probed for health where it answers.
 //
-// Invariants: the payload never runs with the agent's rights, network or
-// devices; what it prints is its owner's to read and never reaches the
+// Invariants: the payload never runs with the agent's rights or devices, nor
+// before what holds it to its network right does; what it prints is its owner's to read and never reaches the
 // console; at most one process of it exists at a time; Stop ends it before it
 // returns.
 package supervise
@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -29,10 +30,12 @@ import (
 
 // Payload is what to run.
 type Payload struct {
-	// Path is the program. It is told where to listen by SHED_SOCKET and where
-	// to keep its data by SHED_DATA.
-	Path   string
+	// Command is the program and its arguments. It is told where to listen by
+	// SHED_SOCKET or SHED_PORT, and where to keep its data by SHED_DATA.
+	Command []string
+	// Socket is where it answers, or Port, of the loopback address.
 	Socket string
+	Port   int
 	Data   string
 	// Environment is what else it is told.
 	Environment []string
@@ -79,8 +82,12 @@ type Supervisor struct {
 
 // New makes a supervisor that does not run yet.
 func New(p Payload) *Supervisor {
+	network, address := "unix", p.Socket
+	if p.Port != 0 {
+		network, address = "tcp", fmt.Sprintf("127.0.0.1:%d", p.Port)
+	}
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return new(net.Dialer).DialContext(ctx, "unix", p.Socket)
+		return new(net.Dialer).DialContext(ctx, network, address)
 	}
 	return &Supervisor{
 		payload: p,
@@ -141,18 +148,26 @@ func (s *Supervisor) Start() error {
 	if s.stop != nil {
 		return nil
 	}
-	dir := filepath.Dir(s.payload.Socket)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := s.makeSocketDir(); err != nil {
 		return fmt.Errorf("starting payload: %w", err)
-	}
-	if c := s.payload.Confinement; c != nil {
-		if err := os.Chown(dir, c.UID, c.GID); err != nil {
-			return fmt.Errorf("starting payload: %w", err)
-		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stop, s.done = cancel, make(chan struct{})
 	go s.loop(ctx, s.done)
+	return nil
+}
+
+func (s *Supervisor) makeSocketDir() error {
+	if s.payload.Socket == "" {
+		return nil
+	}
+	dir := filepath.Dir(s.payload.Socket)
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	if c := s.payload.Confinement; c != nil {
+		return os.Chown(dir, c.UID, c.GID)
+	}
 	return nil
 }
 
@@ -192,29 +207,48 @@ func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
 	}
 }
 
-// runOnce runs the payload until it ends or ctx does.
-func (s *Supervisor) runOnce(ctx context.Context) error {
-	if err := os.Remove(s.payload.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("removing old socket: %w", err)
+// command is the process to start, and what to close once it was.
+func (s *Supervisor) command(ctx context.Context) (*exec.Cmd, func(), error) {
+	p := s.payload
+	if p.Socket != "" {
+		if err := os.Remove(p.Socket); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, nil, fmt.Errorf("removing old socket: %w", err)
+		}
 	}
-	cmd := exec.CommandContext(ctx, s.payload.Path)
-	if c := s.payload.Confinement; c != nil {
-		c.wrap(cmd)
+	cmd := exec.CommandContext(ctx, p.Command[0], p.Command[1:]...)
+	cmd.Dir = p.Data
+	where := "SHED_SOCKET=" + p.Socket
+	if p.Socket == "" {
+		where = "SHED_PORT=" + strconv.Itoa(p.Port)
 	}
-	cmd.Dir = s.payload.Data
-	cmd.Env = append([]string{"SHED_SOCKET=" + s.payload.Socket, "SHED_DATA=" + s.payload.Data}, s.payload.Environment...)
+	cmd.Env = append([]string{where, "SHED_DATA=" + p.Data}, p.Environment...)
 	// A pipe: the agent's own outputs are the machine's console.
 	cmd.Stdout, cmd.Stderr = &s.output, &s.output
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
 	cmd.WaitDelay = stopGrace
-	if err := cmd.Start(); err != nil {
+	if p.Confinement == nil {
+		return cmd, func() {}, nil
+	}
+	closeGroup, err := p.Confinement.wrap(cmd)
+	return cmd, closeGroup, err
+}
+
+// runOnce runs the payload until it ends or ctx does.
+func (s *Supervisor) runOnce(ctx context.Context) error {
+	cmd, started, err := s.command(ctx)
+	if err != nil {
+		return err
+	}
+	err = cmd.Start()
+	started()
+	if err != nil {
 		return fmt.Errorf("starting payload: %w", err)
 	}
 	s.set(&s.running, true)
 	probing, stopProbing := context.WithCancel(ctx)
 	var probe sync.WaitGroup
 	probe.Go(func() { s.probe(probing) })
-	err := cmd.Wait()
+	err = cmd.Wait()
 	stopProbing()
 	probe.Wait()
 	s.set(&s.healthy, false)

@@ -85,7 +85,7 @@ func newSupervisor(t *testing.T) (s *supervise.Supervisor, data string) {
 	t.Cleanup(func() { os.RemoveAll(sockets) })
 	data = t.TempDir()
 	s = supervise.New(supervise.Payload{
-		Path: self, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: zap.NewNop(),
+		Command: []string{self}, Socket: filepath.Join(sockets, "s"), Data: data, Health: "/health", Log: zap.NewNop(),
 		Environment: []string{"SHED_RELEASE=1.2.3"},
 	})
 	if err := s.Start(); err != nil {

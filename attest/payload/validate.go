@@ -9,7 +9,8 @@ import (
 	"unicode/utf8"
 )
 
-// The caps on what is declared.
+// The bounds on what is declared. The least of memory and processes are what
+// starting it takes.
 const (
 	maxWords     = 64
 	maxWordBytes = 4096
@@ -21,8 +22,9 @@ const (
 	mostUser       = 65533
 	leastPort      = 1024
 	mostPort       = 65535
-	leastMemory    = 16 << 20
+	leastMemory    = 32 << 20
 	mostMemory     = 1 << 44
+	leastProcesses = 32
 	mostProcesses  = 1 << 20
 	leastFiles     = 16
 	mostFiles      = 1 << 20
@@ -102,8 +104,8 @@ func (l *Limits) validate() error {
 	switch {
 	case l.MemoryBytes != 0 && (l.MemoryBytes < leastMemory || l.MemoryBytes > mostMemory):
 		return unusable("limits.memory_bytes is %d, want 0 for all, or %d to %d", l.MemoryBytes, leastMemory, int64(mostMemory))
-	case l.Processes < 1 || l.Processes > mostProcesses:
-		return unusable("limits.processes is %d, want 1 to %d", l.Processes, mostProcesses)
+	case l.Processes < leastProcesses || l.Processes > mostProcesses:
+		return unusable("limits.processes is %d, want %d to %d", l.Processes, leastProcesses, mostProcesses)
 	case l.OpenFiles < leastFiles || l.OpenFiles > mostFiles:
 		return unusable("limits.open_files is %d, want %d to %d", l.OpenFiles, leastFiles, mostFiles)
 	}

@@ -15,7 +15,6 @@ import (
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/seal"
-	"github.com/toolshed-cloud/shed/agent/supervise"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/channel"
 )
@@ -25,13 +24,10 @@ const (
 	modulesPath = "/etc/shed/modules"
 	releasePath = "/etc/shed/release.json"
 	tpmPath     = "/dev/tpm0"
-	payloadPath = "/bin/toolshed"
 	dataPath    = "/data"
 	volumePath  = "/run/volume"
 	recordsPath = volumePath + "/agent"
-	socketPath  = "/run/toolshed/http.sock"
 	port        = ":443"
-	payloadUser = 1000
 	// deviceWait bounds the wait for a disk or the TPM.
 	deviceWait = 10 * time.Second
 	// trialWait is for emulated machines, an order of magnitude slower than others.
@@ -57,7 +53,14 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	machine, err := assemble(where, log, dataReady)
+	if err := boot.LoopbackUp(); err != nil {
+		return err
+	}
+	payload, err := readPayload(dataReady)
+	if err != nil {
+		return err
+	}
+	machine, err := assemble(where, payload, log, dataReady)
 	if err != nil {
 		return err
 	}
@@ -73,13 +76,13 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	log.Info("data")
-	serveErr := serve(ctx, where, machine, log)
+	serveErr := serve(ctx, where, machine, payload, log)
 	return errors.Join(serveErr, machine.Close())
 }
 
 // assemble puts the machine together. dataReady waits until the data disk can be
 // mapped.
-func assemble(where place, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
+func assemble(where place, payload *server, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
 	if err := boot.WaitFor(tpmPath, deviceWait); err != nil {
 		return nil, err
 	}
@@ -116,12 +119,8 @@ func assemble(where place, log *zap.Logger, dataReady func() error) (*agent.Mach
 	return agent.New(agent.Parts{
 		TPM: tpm, Volume: volume, Certificate: certificate, SPKI: spki, Log: log,
 		Firmware: newFirmware(), Slots: images, Records: recordsPath, TrialWait: trialWait,
-		Data: boot.DataMount{Path: dataPath, Volume: volumePath, UID: payloadUser, GID: payloadUser},
-		Payload: supervise.New(supervise.Payload{
-			Path: payloadPath, Socket: socketPath, Data: dataPath, Health: "/api/health",
-			Environment: ours.environment(len(tpm.Reporters)),
-			Confinement: &supervise.Confinement{UID: payloadUser, GID: payloadUser, Self: "/proc/self/exe"}, Log: log,
-		}),
+		Data:    boot.DataMount{Path: dataPath, Volume: volumePath, UID: payload.User, GID: payload.User},
+		Payload: payload.supervisor(ours.environment(len(tpm.Reporters)), log),
 	}), nil
 }
 
@@ -169,7 +168,7 @@ func newVolume(where place, tpm *attester.TPM, r release, ready func() error) (*
 
 // serve answers and reports until the power button is pressed, or the machine is to
 // start anew.
-func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Logger) error {
+func serve(ctx context.Context, where place, machine *agent.Machine, payload *server, log *zap.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	network, err := boot.NetworkUp(ctx)
@@ -189,7 +188,10 @@ func serve(ctx context.Context, where place, machine *agent.Machine, log *zap.Lo
 	}
 	front := machine.Ingress()
 	front.Rand = random
-	ended := make(chan error, 3)
+	ended := make(chan error, 5)
+	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
+		return err
+	}
 	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
 	go func() {
 		err := boot.PowerButton(ctx)

@@ -28,6 +28,7 @@ func newImageBuildCommand() *cobra.Command {
 	var o imagebuild.Options
 	var shapes []string
 	var lockFile, sourceDir string
+	var server payloadFlags
 	cmd := &cobra.Command{
 		Use:   "build --output DIR",
 		Short: "make disk.raw, uki.efi and manifest.json; the same lock gives the same bytes",
@@ -42,6 +43,9 @@ func newImageBuildCommand() *cobra.Command {
 					return cli.Usage(err)
 				}
 				o.Shapes = append(o.Shapes, shape)
+			}
+			if err := server.set(cmd.Flags(), &o); err != nil {
+				return cli.Usage(err)
 			}
 			var err error
 			if o.Lock, err = readLock(lockFile); err != nil {
@@ -66,7 +70,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.Uint64Var(&o.Epoch, "epoch", 1, "security counter: clients refuse lower ones than they have seen")
 	flags.StringVar(&o.Architecture, "arch", board.AMD64, "architecture of the machines, amd64 or arm64; --agent and --toolshed are programs for it")
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
-	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that becomes /bin/toolshed")
+	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that is the toolshed")
 	flags.StringVar(&lockFile, "lock", builtInLock, "lock file as shed image lock writes it, or as a release carries it; empty takes what Debian and this host have now")
 	flags.StringVar(&sourceDir, "source", "", "directory of the source that --agent and --toolshed were built from (default the working directory, where that is it)")
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps packages")
@@ -77,28 +81,17 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.Stub, "stub", "", "systemd-stub to start from, where it is not to be fetched")
 	flags.IntVar(&o.StubVersion, "stub-version", 0, "version of a --stub that does not say it, as those for arm64")
 	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory as shed image keys makes it: machines of the release have Secure Boot on by these keys")
+	server.register(flags)
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }
 
-const imageBuildLong = `build makes an image of the two programs and of Debian's packages. Which packages,
-which files of them and which Go built the programs the lock says, by SHA-256:
-the same lock, programs and flags give the same bytes on every machine, and what
-is not as the lock says is refused by its name. --lock names another lock than
-the one this program was made with.
-
-Beside disk.raw, uki.efi and manifest.json come image.lock, with the digest of the
-source, sbom.cdx.json (CycloneDX 1.6: packages, modules, Go modules) and
-provenance.json (SLSA 1.0 in an in-toto statement). The manifest names them with
-their digests, so whoever signs it signs them.
-
-The programs come from shed's make build: go build -trimpath -buildvcs=false
--ldflags='-s -w -buildid=' with CGO_ENABLED=0. For shed release rebuild, --archive
-keeps every input: Debian drops packages that are superseded.`
-
 // explainBuild adds what a person can do about it.
 func explainBuild(err error) error {
 	var missing *imagebuild.MissingError
+	if explained := explainPayload(err); explained != nil {
+		return explained
+	}
 	switch {
 	case errors.As(err, &missing):
 		return cli.Hinted(err, "apt-get install %s", missing.Package)

@@ -46,6 +46,11 @@ func (a *Archive) Directory(name string, permissions uint64) error {
 	return a.add(name, entry{mode: cpio.S_IFDIR | permissions})
 }
 
+// Symlink adds a link that leads to target.
+func (a *Archive) Symlink(name, target string) error {
+	return a.add(name, entry{mode: cpio.S_IFLNK | 0o777, data: []byte(target)})
+}
+
 // CharDevice adds a character device.
 func (a *Archive) CharDevice(name string, permissions, major, minor uint64) error {
 	return a.add(name, entry{mode: cpio.S_IFCHR | permissions, major: major, minor: minor})

@@ -276,8 +276,8 @@ func (a *agent) again() *agent {
 	return &agent{gate: a.gate, conn: conn, certificate: a.certificate, own: a.own, name: a.name}
 }
 
-// others are machines besides the gate's, enrolled, and offered a release.
-func (g *gate) others(rel orchestrator.Release, n int) (machines []*agent) {
+// others are machines besides the gate's, enrolled, and offered what that is.
+func (g *gate) others(n int) (machines []*agent) {
 	g.t.Helper()
 	for k := range n {
 		m := g.dial()
@@ -425,7 +425,7 @@ func TestManyFetchAtOnce(t *testing.T) {
 	a.enrol()
 	b := g.next()
 	g.offerTo(b)
-	machines := g.others(b, 64)
+	machines := g.others(64)
 	var done sync.WaitGroup
 	failed := make(chan string, 3*len(machines))
 	for _, m := range machines {

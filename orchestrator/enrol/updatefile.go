@@ -129,7 +129,7 @@ func openBeside(rel orchestrator.Release, name string) (*os.File, int64, error) 
 	if err != nil {
 		return nil, 0, fmt.Errorf("opening the directory of release %s: %w", rel.Digest, err)
 	}
-	defer dir.Close()
+	defer dir.Close() //nolint:errcheck // it was only looked into
 	// A pipe in the file's place would be waited for.
 	f, err := dir.OpenFile(want.Name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {

@@ -67,17 +67,20 @@ func (r *Reconciler) replan(ctx context.Context, t *step) error {
 // successor is what another machine for the data of one that ran a release is made
 // from: nothing that is older than that, which its owner's client would refuse.
 func (r *Reconciler) successor(v store.Reader, ran attest.ReleaseDigest) (orchestrator.Release, error) {
-	rel, err := r.release(v)
-	if rel.Digest == ran || err != nil && !errors.Is(err, orchestrator.ErrNotFound) {
-		return rel, err
+	before, err := v.Release(ran)
+	if errors.Is(err, orchestrator.ErrNotFound) {
+		return r.release(v)
 	}
-	before, lost := v.Release(ran)
+	if err != nil {
+		return before, err
+	}
+	rel, err := r.release(v)
 	switch {
-	case errors.Is(lost, orchestrator.ErrNotFound):
+	case errors.Is(err, orchestrator.ErrNotFound):
+		return before, nil
+	case err != nil:
 		return rel, err
-	case lost != nil:
-		return rel, lost
-	case err != nil, before.Epoch > rel.Epoch, before.Epoch == rel.Epoch && before.AddedAt.After(rel.AddedAt):
+	case before.Epoch > rel.Epoch, before.Epoch == rel.Epoch && before.AddedAt.After(rel.AddedAt):
 		return before, nil
 	}
 	return rel, nil

@@ -119,6 +119,10 @@ func TestVMUpdate(t *testing.T) {
 	w.start()
 	w.ready("ada")
 	w.holds(i.URL, kept)
+	if t.Failed() {
+		out, _ := w.owner("logs", i.URL)
+		t.Log(out)
+	}
 }
 
 // cutPower ends the machine as a power cut does. The control plane starts it again.

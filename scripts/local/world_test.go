@@ -320,6 +320,10 @@ func (w *world) nothingLeft() {
 func (w *world) end() {
 	if w.t.Failed() {
 		w.t.Logf("the control plane's log:\n%s", tail(w.place.serveLog()))
+		consoles, _ := filepath.Glob(filepath.Join(w.place.provider(), "machines", "*", "console.log")) //nolint:errcheck // the pattern is whole
+		for _, path := range consoles {
+			w.t.Logf("%s:\n%s", path, tail(path))
+		}
 	}
 	if w.control != nil {
 		w.control.cmd.Process.Kill() //nolint:errcheck // it may have ended

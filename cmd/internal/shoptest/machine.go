@@ -51,7 +51,7 @@ func (s *Shop) enrol(c agentapi.Config, token agentapi.Token, m *measured, certi
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	e := &enrol.Enroller{
-		Config: c, Token: token, Machine: m, Payload: serving{}, Certificate: certificate, SPKI: spki,
+		Config: c, Token: token, Machine: m, Payload: serving{}, Updates: unmoved{}, Certificate: certificate, SPKI: spki,
 		Enrolled: func(agentapi.EnrolResult) {}, Log: zap.NewNop(),
 	}
 	go func() {
@@ -84,3 +84,10 @@ type serving struct{}
 func (serving) Running() bool            { return true }
 func (serving) Healthy() bool            { return true }
 func (serving) Changed() <-chan struct{} { return nil }
+
+// unmoved is a machine that takes no offer.
+type unmoved struct{}
+
+func (unmoved) Offered(agentapi.Offer)         {}
+func (unmoved) Status() *agentapi.UpdateStatus { return nil }
+func (unmoved) Changed() <-chan struct{}       { return nil }
