@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -196,11 +197,15 @@ func (b *builder) checkPrograms() error {
 	}
 	for name, file := range programs {
 		info, err := buildinfo.ReadFile(file)
+		var broken *fs.PathError
+		if errors.As(err, &broken) {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
 		if err != nil {
-			return fmt.Errorf("reading which Go built %s: %w", name, err)
+			return &lock.MismatchError{What: name, Found: "no program of Go's", Locked: "built by " + b.Lock.Go}
 		}
 		if info.GoVersion != b.Lock.Go {
-			return &lock.MismatchError{What: name, Found: "built by " + info.GoVersion, Locked: b.Lock.Go}
+			return &lock.MismatchError{What: name, Found: "built by " + info.GoVersion, Locked: "built by " + b.Lock.Go}
 		}
 	}
 	return nil
