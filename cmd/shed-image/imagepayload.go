@@ -36,9 +36,9 @@ All of this is measured, and stands in the manifest. docs/writing-a-payload.md h
 more, with examples.
 
 Which packages of Debian's, which files of them and which Go built the programs
-the lock says, by SHA-256: the same lock, programs and flags give the same bytes on every machine, and what
-is not as the lock says is refused by its name. --lock names another lock than
-the one this program was made with.
+the lock says, by SHA-256: the same lock, programs and flags give the same bytes
+on every machine, and what is not as the lock says is refused by its name. --lock
+names another lock than the one this program was made with.
 
 Beside disk.raw, uki.efi and manifest.json come image.lock, with the digest of the
 source, sbom.cdx.json (CycloneDX 1.6: packages, modules, Go modules) and
