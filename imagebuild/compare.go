@@ -42,11 +42,11 @@ func (c *comparison) compare(original, encoded []byte) error {
 	if f, g := c.statedManifest.Firmware, c.madeManifest.Firmware; f != nil && g != nil {
 		pairs = append(pairs, [2]release.File{f.Code, g.Code}, [2]release.File{f.Variables, g.Variables})
 	}
-	if p, q := c.statedManifest.Payload, c.madeManifest.Payload; p != nil && q != nil && p.Root != nil && q.Root != nil {
-		pairs = append(pairs, [2]release.File{p.Root.File, q.Root.File})
-	}
 	if d, e := c.statedManifest.Documents, c.madeManifest.Documents; d != nil && e != nil {
 		pairs = append(pairs, [2]release.File{d.SBOM, e.SBOM}, [2]release.File{d.Provenance, e.Provenance})
+	}
+	if p, q := c.statedManifest.Payload, c.madeManifest.Payload; p != nil && q != nil && p.Root != nil && q.Root != nil {
+		pairs = append(pairs, [2]release.File{p.Root.File, q.Root.File})
 	}
 	for _, pair := range pairs {
 		if err := c.file(pair[0], pair[1]); err != nil {
@@ -174,11 +174,11 @@ func (c *comparison) explain(stated release.File, original string, offset int64)
 		return c.images(stated.Name, "", theirs, offset)
 	case DiskName:
 		return c.disks(original, offset)
-	case PayloadName:
-		c.differs(Difference{File: stated.Name, Where: "the payload's root", Offset: offset, Input: inputPayloadErofs})
-		return nil
 	case SBOMName, ProvenanceName:
 		c.differs(Difference{File: stated.Name, Where: "the document", Offset: offset, Input: LockName})
+		return nil
+	case PayloadName:
+		c.differs(Difference{File: stated.Name, Where: "the payload's root", Offset: offset, Input: inputPayloadErofs})
 		return nil
 	}
 	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: platforms[c.statedManifest.Architecture].firmware})

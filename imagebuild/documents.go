@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -56,7 +57,11 @@ func (b *builder) writeDocuments(context.Context) error {
 	if b.locked == nil {
 		return nil
 	}
-	bom, err := b.sbom().Encode()
+	image, err := b.sbom()
+	if err != nil {
+		return err
+	}
+	bom, err := image.Encode()
 	if err != nil {
 		return err
 	}
@@ -76,7 +81,7 @@ func (b *builder) writeDocuments(context.Context) error {
 
 // sbom is what there is to list. The image's signature is none of its parts: it
 // comes after the list, which it does not change.
-func (b *builder) sbom() sbom.Image {
+func (b *builder) sbom() (sbom.Image, error) {
 	image := sbom.Image{Version: b.Version, Architecture: b.Architecture, Packages: b.usedPackages(), Modules: b.modules}
 	listed := map[string]bool{SignatureName: true, inputKernel: true, b.platform().firmware: true}
 	for _, p := range image.Packages {
@@ -84,12 +89,12 @@ func (b *builder) sbom() sbom.Image {
 			listed[inputAt(f.Path)] = true
 		}
 	}
-	for name, data := range map[string][]byte{inputInit: b.agent, inputToolshed: b.toolshed} {
-		if data != nil {
-			image.Programs = append(image.Programs, sbom.Program{File: sbom.File{Path: name, SHA256: attest.Sum(data)}, Data: data})
-		}
-		listed[name] = true
+	programs, err := b.programs()
+	if err != nil {
+		return sbom.Image{}, err
 	}
+	image.Programs = programs
+	listed[inputInit], listed[inputToolshed] = true, true
 	for _, in := range b.manifest.Inputs {
 		// QEMU measures and is not in the image.
 		if !listed[in.Name] && !slices.Contains(qemuPrograms, in.Name) {
@@ -97,7 +102,27 @@ func (b *builder) sbom() sbom.Image {
 		}
 	}
 	slices.SortFunc(image.Others, func(x, y sbom.File) int { return cmp.Compare(x.Path, y.Path) })
-	return image
+	return image, nil
+}
+
+// programs are the agent, and what the payload's tree has that can be started,
+// by their names in the image. A payload on the boot disk is listed as a whole.
+func (b *builder) programs() ([]sbom.Program, error) {
+	found := []sbom.Program{{File: sbom.File{Path: inputInit, SHA256: attest.Sum(b.agent)}, Data: b.agent}}
+	if b.payload.tree == nil {
+		return found, nil
+	}
+	for _, name := range b.payload.tree.Names() {
+		if e, _ := b.payload.tree.Entry(name); !e.Mode.IsRegular() || e.Mode.Perm()&0o111 == 0 {
+			continue
+		}
+		data, err := b.payload.tree.Data(name)
+		if err != nil {
+			return nil, err
+		}
+		found = append(found, sbom.Program{File: sbom.File{Path: path.Join(payloadDir, name), SHA256: attest.Sum(data)}, Data: data})
+	}
+	return found, nil
 }
 
 func sortInputs(m *release.Manifest) {

@@ -6,6 +6,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,8 +188,8 @@ func inputAt(path string) string {
 	return path
 }
 
-// checkPrograms wants the image's programs built by the locked Go; another payload
-// than the toolshed is as its maker built it.
+// checkPrograms wants the image's own programs built by the locked Go. Another
+// payload is whatever it is.
 func (b *builder) checkPrograms() error {
 	programs := map[string]string{inputInit: b.Agent}
 	if b.Payload == nil {
@@ -196,11 +197,15 @@ func (b *builder) checkPrograms() error {
 	}
 	for name, file := range programs {
 		info, err := buildinfo.ReadFile(file)
+		var broken *fs.PathError
+		if errors.As(err, &broken) {
+			return fmt.Errorf("reading %s: %w", name, err)
+		}
 		if err != nil {
-			return fmt.Errorf("reading which Go built %s: %w", name, err)
+			return &lock.MismatchError{What: name, Found: "no program of Go's", Locked: "built by " + b.Lock.Go}
 		}
 		if info.GoVersion != b.Lock.Go {
-			return &lock.MismatchError{What: name, Found: "built by " + info.GoVersion, Locked: b.Lock.Go}
+			return &lock.MismatchError{What: name, Found: "built by " + info.GoVersion, Locked: "built by " + b.Lock.Go}
 		}
 	}
 	return nil

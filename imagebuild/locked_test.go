@@ -242,7 +242,8 @@ func TestLockIsHeld(t *testing.T) {
 		"a byte of a package":       {before: flip(filepath.Join(base.Archive, packages[0].SHA256.String())), names: packages[0].SHA256.String()},
 		"a byte that was unpacked":  {before: flip(filepath.Join(roots[0], "sbin/mkfs.btrfs")), names: "sbin/mkfs.btrfs does not match the lock"},
 		"a library's byte":          {before: flip(filepath.Join(roots[0], packages[1].Files[0].Path)), names: packages[1].Files[0].Path + " does not match the lock"},
-		"another Go":                {change: func(o *imagebuild.Options) { o.Lock = &anotherGo }, names: "built by " + runtime.Version() + ", and the lock says go1.2.3"},
+		"another Go":                {change: func(o *imagebuild.Options) { o.Lock = &anotherGo }, names: "built by " + runtime.Version() + ", and the lock says built by go1.2.3"},
+		"no Go":                     {change: func(o *imagebuild.Options) { o.Agent = other }, names: "init does not match the lock: it is no program of Go's"},
 		"another source":            {change: func(o *imagebuild.Options) { o.Lock, o.Source = &anotherSource, ".." }, names: "the source in .. does not match the lock"},
 		"another kernel, well made": {change: func(o *imagebuild.Options) { o.KernelPackage = standInKernel(t) }, names: "linux.deb does not match the lock"},
 	} {

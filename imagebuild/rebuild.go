@@ -21,7 +21,7 @@ import (
 )
 
 // RebuildOptions are what a release is made again from. All must be set but
-// Progress.
+// Source and Progress.
 type RebuildOptions struct {
 	// Release is a directory with a manifest and the files that it describes,
 	// or a manifest alone.
@@ -31,7 +31,10 @@ type RebuildOptions struct {
 	// Output gets the rebuilt release.
 	Output string
 	// Cache keeps the registers that a firmware was seen to measure.
-	Cache    string
+	Cache string
+	// Source, where set, is a directory with the source that the release's
+	// programs are to be what it makes.
+	Source   string
 	Progress func(step string)
 }
 
@@ -48,7 +51,9 @@ type Rebuilt struct {
 	Compared []string `json:"compared"`
 	// NotMeasured says why the firmware's registers are the manifest's word;
 	// empty where they were measured again, or the release has no firmware.
-	NotMeasured string       `json:"not_measured,omitempty"`
+	NotMeasured string `json:"not_measured,omitempty"`
+	// FromSource says that the programs were built from source and compared too.
+	FromSource  bool         `json:"from_source"`
 	Differences []Difference `json:"differences"`
 }
 
@@ -102,6 +107,14 @@ func Rebuild(ctx context.Context, o RebuildOptions) (*Rebuilt, error) {
 	c := &comparison{rebuilt: r, original: dir, made: o.Output, statedManifest: stated, madeManifest: made}
 	if err := c.compare(original, encoded); err != nil {
 		return nil, err
+	}
+	if o.Source != "" {
+		b.Progress("build programs")
+		different, err := o.fromSource(ctx, stated, b.Lock)
+		if err != nil {
+			return nil, err
+		}
+		r.Differences, r.FromSource = append(r.Differences, different...), true
 	}
 	r.Same = len(r.Differences) == 0
 	return r, nil
@@ -168,6 +181,16 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 	return b, b.takeKeys(found)
 }
 
+// readLock takes the lock that the release was built by.
+func (b *builder) readLock(name string) error {
+	encoded, err := os.ReadFile(name)
+	if err != nil {
+		return fmt.Errorf("reading the release's lock: %w", err)
+	}
+	b.Lock, err = lock.Parse(encoded)
+	return err
+}
+
 // takePayload uses the payload as it was packed, and answers the input's name.
 func (b *builder) takePayload(m *release.Manifest, found map[string]string) (input string) {
 	if m.Payload == nil {
@@ -179,16 +202,6 @@ func (b *builder) takePayload(m *release.Manifest, found map[string]string) (inp
 	}
 	b.Payload, b.packedPayload, b.PayloadDir = &m.Payload.Spec, found[input], found[input]
 	return input
-}
-
-// readLock takes the lock that the release was built by.
-func (b *builder) readLock(name string) error {
-	encoded, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("reading the release's lock: %w", err)
-	}
-	b.Lock, err = lock.Parse(encoded)
-	return err
 }
 
 // takeLibraries uses every input that has no other use: they are named by their

@@ -27,12 +27,12 @@ func newImageCommand() *cobra.Command {
 func newImageBuildCommand() *cobra.Command {
 	var o imagebuild.Options
 	var shapes []string
-	var server payloadFlags
 	var lockFile, sourceDir string
+	var server payloadFlags
 	cmd := &cobra.Command{
 		Use:   "build --output DIR",
 		Short: "make disk.raw, uki.efi and manifest.json; the same lock gives the same bytes",
-		Long:  imageBuildLong + payloadLong,
+		Long:  imageBuildLong,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			steps := newStepBar(cmd, time.Now)
@@ -85,21 +85,6 @@ func newImageBuildCommand() *cobra.Command {
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }
-
-const imageBuildLong = `build makes an image of the two programs and of Debian's packages. Which packages,
-which files of them and which Go built the programs the lock says, by SHA-256:
-the same lock, programs and flags give the same bytes on every machine, and what
-is not as the lock says is refused by its name. --lock names another lock than
-the one this program was made with.
-
-Beside disk.raw, uki.efi and manifest.json come image.lock, with the digest of the
-source, sbom.cdx.json (CycloneDX 1.6: packages, modules, Go modules) and
-provenance.json (SLSA 1.0 in an in-toto statement). The manifest names them with
-their digests, so whoever signs it signs them.
-
-The programs come from shed's make build: go build -trimpath -buildvcs=false
--ldflags='-s -w -buildid=' with CGO_ENABLED=0. For shed release rebuild, --archive
-keeps every input: Debian drops packages that are superseded.`
 
 // explainBuild adds what a person can do about it.
 func explainBuild(err error) error {

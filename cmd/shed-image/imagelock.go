@@ -112,6 +112,9 @@ func readLock(name string) (*lock.Lock, error) {
 		return imagebuild.BuiltInLock()
 	}
 	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, cli.Hinted(cli.NotFound(fmt.Errorf("reading the lock: %w", err)), "shed image lock %s writes one", name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading the lock: %w", err)
 	}
@@ -139,10 +142,8 @@ func explainLock(err error) error {
 	switch {
 	case errors.As(err, &other):
 		return cli.Hinted(cli.Refused(err), refresh)
-	case errors.Is(err, lock.ErrLock) && !errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, lock.ErrLock):
 		return cli.Hinted(cli.Usage(err), "shed image lock FILE writes one")
-	case errors.Is(err, fs.ErrNotExist):
-		return cli.Hinted(cli.NotFound(err), "shed image lock FILE writes one")
 	}
 	return explainBuild(err)
 }

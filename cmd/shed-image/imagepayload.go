@@ -15,10 +15,8 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild"
 )
 
-// payloadLong is what build says of another payload.
-const payloadLong = `
-
-The image runs the toolshed, or with --payload any server in its place:
+const imageBuildLong = `build makes an image that runs the toolshed, or with --payload any server in its
+place:
 
   shed image build --output RELEASE --payload DIR --command 'server --quiet' \
     --health /health --network 'api.example.com:443'
@@ -37,7 +35,20 @@ link, or the control plane.
 
 All of this is measured, and stands in the manifest. docs/writing-a-payload.md has
 more, with examples.
-`
+
+Which packages of Debian's, which files of them and which Go built the programs
+the lock says, by SHA-256: the same lock, programs and flags give the same bytes
+on every machine, and what is not as the lock says is refused by its name. --lock
+names another lock than the one this program was made with.
+
+Beside disk.raw, uki.efi and manifest.json come image.lock, with the digest of the
+source, sbom.cdx.json (CycloneDX 1.6: packages, modules, Go modules) and
+provenance.json (SLSA 1.0 in an in-toto statement). The manifest names them with
+their digests, so whoever signs it signs them.
+
+The programs come from shed's make build: go build -trimpath -buildvcs=false
+-ldflags='-s -w -buildid=' with CGO_ENABLED=0. For shed release rebuild, --archive
+keeps every input: Debian drops packages that are superseded.`
 
 // payloadFlags are what a payload is declared by.
 type payloadFlags struct {

@@ -30,6 +30,10 @@ are measured again where QEMU here is the one that they were measured with, and
 are the manifest's word otherwise; the result says which. No signature is looked
 at.
 
+--source names a directory with the source: its digest is compared with the
+release's lock, and the programs that it makes, by the lock's Go, with those in
+the release.
+
 Exits with 3 where an input is missing, and with 4 where one has changed or the
 release is not the same.`
 
@@ -54,6 +58,7 @@ func newReleaseRebuildCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&o.Inputs, "inputs", "", "archive of inputs, as image build --archive fills it")
+	flags.StringVar(&o.Source, "source", "", "directory of shed's source: also build the release's programs from it and compare them")
 	flags.StringVarP(&o.Output, "output", "o", "", "directory to keep the rebuilt release in (default none is kept)")
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps what a firmware was seen to measure")
 	cobra.CheckErr(cmd.MarkFlagRequired("inputs"))
@@ -115,6 +120,9 @@ func printRebuilt(cmd *cobra.Command, r *imagebuild.Rebuilt) error {
 	}
 	if r.NotMeasured != "" {
 		fmt.Fprintf(&b, "registers 0 and 1 of its firmware are the manifest's word: %s\n", r.NotMeasured)
+	}
+	if r.FromSource {
+		b.WriteString("its programs were built from source and compared\n")
 	}
 	verdict := "the same, bit for bit"
 	if !r.Same {

@@ -69,7 +69,7 @@ func TestLockRefuses(t *testing.T) {
 		"files[0].path \"/etc\"":     func(_ *lock.Lock, p *lock.Package) { p.Files[0].Path = "/etc" },
 		"packages[0].files[0].sha25": func(_ *lock.Lock, p *lock.Package) { p.Files[0].SHA256 = attest.Digest{} },
 		"files[1].path":              func(_ *lock.Lock, p *lock.Package) { p.Files = append(p.Files, p.Files[0]) },
-		"packages[2].name":           func(l *lock.Lock, p *lock.Package) { l.Architectures[0].Packages[2].Name = "a-tool" },
+		"packages[2].name":           func(l *lock.Lock, _ *lock.Package) { l.Architectures[0].Packages[2].Name = "a-tool" },
 	} {
 		l := sample()
 		change(l, &l.Architectures[0].Packages[0])

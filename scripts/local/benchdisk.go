@@ -96,7 +96,7 @@ func (p place) guest(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("reading the guest's image: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	more, err := p.xts(ctx)
 	if err != nil {
 		return err

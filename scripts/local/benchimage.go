@@ -135,7 +135,7 @@ func weigh(release string) (ratio, error) {
 	if err != nil {
 		return ratio{}, fmt.Errorf("weighing the kernel: %w", err)
 	}
-	defer uki.Close()
+	defer uki.Close() //nolint:errcheck // it was only read
 	kernel := float64(uki.Section(".linux").VirtualSize) / 1e6
 	image := float64(n) / 1e6
 	return ratio{Value: image, Floor: kernel, Ratio: image / kernel}, nil
