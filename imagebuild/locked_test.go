@@ -343,4 +343,7 @@ func TestSignedLockedReleaseIsRebuilt(t *testing.T) {
 	if err := imagebuild.SignImage(o.Output, o.Archive, signer); !errors.Is(err, imagebuild.ErrSigning) {
 		t.Errorf("another provenance: %v", err)
 	}
+	if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); err != nil {
+		t.Errorf("the release that was refused is not as it was: %v", err)
+	}
 }
