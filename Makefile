@@ -91,10 +91,10 @@ test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short -vet=off ./...
 
 .PHONY: test-long
-test-long: deps build $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64
+test-long: deps build $(DENO) $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 60m -run 'TestVMPowerCuts' ./scripts/powercut
-	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
+	SHED_LONG=1 SHED_VM_TESTS=1 $(TOOLENV) scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
 
 # What it costs is bounded: the suite makes one or two small machines at a time,
 # which it deletes again, for at most an hour.
@@ -116,11 +116,16 @@ conformance: deps build $(MOTO) ## the provider conformance suite; JSON on the l
 	@$(TOOLENV) $(GO) run ./scripts/conformance -bin $(BIN)
 
 .PHONY: bench
-bench: bench-boot bench-signup bench-attest bench-toolshed bench-providers ## every benchmark, each beside its floor in the same run
+bench: bench-boot bench-image bench-signup bench-attest bench-toolshed bench-providers ## every benchmark, each beside its floor in the same run
 
 .PHONY: bench-boot
 bench-boot: deps build ## signup to first authenticated byte, against a plain boot; JSON on the last line
 	@$(LOCAL) bench-boot
+
+.PHONY: bench-image
+bench-image: deps build ## an image's disk, start, size, build, memory and update, beside their floors; JSON on the last line
+	@$(BUILD) -buildvcs=false -o $(BIN)/ ./scripts/local/benchguest
+	@$(LOCAL) bench-image
 
 .PHONY: bench-signup
 bench-signup: deps ## signups taken in, started and waiting, beside their floors; JSON on the last line

@@ -136,13 +136,14 @@ func (p *plainMapper) Unmap() error {
 // machine is the whole agent on a real software TPM, behind a real TLS port.
 type machine struct {
 	*agent.Machine
-	t      *testing.T
-	device *swtpmtest.TPM
-	data   *directory
-	disk   string
-	url    *url.URL
-	key    *ecdsa.PrivateKey
-	stop   func()
+	t       *testing.T
+	device  *swtpmtest.TPM
+	data    *directory
+	payload *supervise.Supervisor
+	disk    string
+	url     *url.URL
+	key     *ecdsa.PrivateKey
+	stop    func()
 	// broken is what the next boot's mounts of a device fail with, and brokenFor an
 	// image whose mounts fail.
 	broken    error
@@ -238,12 +239,12 @@ func (m *machine) boot() {
 	if m.brokenFor == image {
 		m.data.broken = errors.New("it does not mount")
 	}
-	payload := supervise.New(supervise.Payload{
+	m.payload = supervise.New(supervise.Payload{
 		Command: []string{self}, Socket: filepath.Join(sockets, "http.sock"), Data: m.t.TempDir(), Health: "/", Log: zap.NewNop(),
 		Environment: []string{fmt.Sprintf("UNHEALTHY=%t", m.unhealthy[image])},
 	})
 	m.Machine = agent.New(agent.Parts{
-		TPM: tpm, Data: m.data, Payload: payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
+		TPM: tpm, Data: m.data, Payload: m.payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
 		Firmware: m.starts.variables, Slots: m.starts.slots(), Records: update.Records(m.records), TrialWait: m.trialWait,
 		Volume: &seal.DataVolume{
 			Device: tpm, Mapper: new(plainMapper), Rand: rand.Reader, Disk: m.disk, Epoch: max(m.epoch[image], 1),

@@ -134,6 +134,11 @@ func (m *machine) send(s *client.Session, keys client.Keys, approval []byte) err
 // serves asks the payload something, as the owner.
 func (m *machine) serves(keys client.Keys) int {
 	m.t.Helper()
+	if !m.Trying() {
+		if err := m.payload.WaitHealthy(m.t.Context()); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	s := m.connect()
 	req, err := s.Conn.Request(m.t.Context(), http.MethodGet, "/note", nil)
 	if err != nil {

@@ -207,9 +207,11 @@ func (o Options) check() error {
 type builder struct {
 	Options
 	stub, agent []byte
-	payload     packed
-	kernel      *kernel.Kernel
-	keys        *secureboot.Keys
+	// toolshed is nil where another payload takes its place.
+	toolshed []byte
+	payload  packed
+	kernel   *kernel.Kernel
+	keys     *secureboot.Keys
 	// root is where Mkfs finds its libraries; empty is the host's.
 	root     string
 	firmware *firmware.Firmware

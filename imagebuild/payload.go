@@ -79,14 +79,14 @@ func (b *builder) readPayload(ctx context.Context) error {
 	}
 	command := append([]string(nil), b.Payload.Command...)
 	if command[0], err = tree.Program(command[0]); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	b.payload.spec.Command = command
 	if err := b.payload.spec.Validate(); err != nil {
 		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	if err := tree.Check(command, b.payload.spec.Environment, b.Architecture); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
 	if err := furnish(tree, b.payload.spec.User); err != nil {
 		return fmt.Errorf("%w: %w", ErrOptions, err)
@@ -102,6 +102,7 @@ func (b *builder) takeToolshed() error {
 	if err != nil {
 		return err
 	}
+	b.toolshed = data
 	b.payload.spec, b.payload.tree = payload.Toolshed(), payloadtree.New()
 	if err := b.payload.tree.Executable(inputToolshed, data); err != nil {
 		return err

@@ -25,10 +25,16 @@ type Update struct {
 	TakenBack bool `json:"taken_back,omitempty"`
 	// Restarted says that the restart which ends a trial that hangs was made.
 	Restarted bool `json:"restarted,omitempty"`
+	// Told is how many of the steps stand in the history: a machine that goes to and
+	// fro fills it with no more than maxTold.
+	Told uint64 `json:"told,omitempty"`
 	// Before is an earlier release that the machine had heard of when it was
 	// offered this one: until it names this one it may be on its way there.
 	Before attest.ReleaseDigest `json:"before,omitzero"`
 }
+
+// maxTold is far above what a machine says of one offer.
+const maxTold = 32
 
 // Stands says that the machine is still to hear of the offer, or to go on with it.
 func (u Update) Stands() bool { return !u.Release.IsZero() && !u.TakenBack && !u.Step.Ended() }
@@ -146,7 +152,9 @@ func (i *Instance) proceed(s api.UpdateStatus, now time.Time) []Event {
 		return events
 	}
 	u.Step, u.Reason = s.Step, s.Reason
-	events = append(events, i.note(now, u.describe()))
+	if u.Told++; u.Told <= maxTold || u.Step.Ended() {
+		events = append(events, i.note(now, u.describe()))
+	}
 	return append(events, i.settle(u.Release, s.Step == api.UpdateDone, now)...)
 }
 

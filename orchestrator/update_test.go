@@ -212,3 +212,16 @@ func TestWhatIsNotOffered(t *testing.T) {
 		}
 	}
 }
+
+// A machine that goes to and fro does not fill the history, and how it ends is told.
+func TestHistoryOfAnOfferIsBounded(t *testing.T) {
+	i := updatable()
+	offer(t, i, releaseB)
+	told := 0
+	for range 500 {
+		told += len(said(i, releaseB, 1, api.UpdateAwaiting, "")) + len(said(i, releaseB, 1, api.UpdateFetching, ""))
+	}
+	if got := said(i, releaseB, 1, api.UpdateRefused, api.ReasonNoRoom); told != 32 || len(got) != 1 || i.Update.Step != api.UpdateRefused {
+		t.Errorf("%d events, and at the end %q", told, got)
+	}
+}

@@ -138,8 +138,27 @@ func newWorld(t *testing.T) *world {
 			must(t, netlink.RouteAdd(&netlink.Route{Gw: gateway.Addr().AsSlice()}))
 		}
 		serve(t, agentPort)
+		carried(t, "machine0")
 	})
+	w.outside.do(func() { carried(t, "outside0") })
 	return w
+}
+
+// carried waits until what is sent on a link arrives.
+func carried(t *testing.T, name string) {
+	t.Helper()
+	poll := time.NewTicker(time.Millisecond)
+	defer poll.Stop()
+	for deadline := time.Now().Add(10 * time.Second); ; <-poll.C {
+		l, err := netlink.LinkByName(name)
+		must(t, err)
+		if l.Attrs().OperState == netlink.OperUp {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s is %s", name, l.Attrs().OperState)
+		}
+	}
 }
 
 func setUp(t *testing.T, name string, addresses ...netip.Prefix) {
@@ -475,7 +494,7 @@ func (w *world) heard(held bool) string {
 	_, err = io.ReadFull(out, make([]byte, len(ready)))
 	must(w.t, err)
 	say := func(network, address, text string) {
-		if conn, err := net.DialTimeout(network, address, patience); err == nil {
+		if conn, err := net.DialTimeout(network, address, listenPatience); err == nil {
 			io.WriteString(conn, text) //nolint:errcheck // what arrives counts
 			conn.Close()
 		}
@@ -489,6 +508,25 @@ func (w *world) heard(held bool) string {
 	heard, err := io.ReadAll(out)
 	must(w.t, err, cmd.Wait())
 	return string(heard)
+}
+
+// A gateway that is on none of the links is refused too.
+func TestGatewayElsewhere(t *testing.T) {
+	w := newWorld(t)
+	gateway := netip.MustParseAddr("198.51.100.77")
+	w.machine.do(func() {
+		l, err := netlink.LinkByName("machine0")
+		must(t, err)
+		_, dst, err := net.ParseCIDR("198.18.0.0/15")
+		must(t, err, netlink.RouteAdd(&netlink.Route{LinkIndex: l.Attrs().Index, Dst: dst, Gw: gateway.AsSlice(), Flags: int(netlink.FLAG_ONLINK)}))
+	})
+	f := w.held(t, payload.Open)
+	if refused, err := f.Refused(gateway); err != nil || !refused {
+		t.Errorf("it is open, error %v", err)
+	}
+	if refused, err := f.Refused(gateway.Next()); err != nil || refused {
+		t.Errorf("its neighbour is refused, error %v", err)
+	}
 }
 
 // A link that comes later is refused as well, with those on it.

@@ -61,6 +61,10 @@ func (k *Keeper) Run(ctx context.Context) error {
 				return err
 			}
 		case <-timer.C:
+			// Routes come without an address too.
+			if err := k.refuseLinks(); err != nil {
+				return err
+			}
 			timer.Reset(k.refuseHosts(ctx))
 		}
 	}

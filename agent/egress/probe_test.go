@@ -17,9 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// patience is what the probe waits for an answer; in these namespaces there is
-// nothing between the two that could be slow.
-const patience = 500 * time.Millisecond
+// patience is what the probe waits for an answer that it expects; what is refused
+// fails at once. Whether somebody listens in vain takes all of listenPatience.
+const (
+	patience       = 10 * time.Second
+	listenPatience = 500 * time.Millisecond
+)
 
 // ready is what a probe that listens says first.
 const ready = "ready\n"
@@ -269,7 +272,7 @@ func listen() {
 	os.Stdout.WriteString(ready)  //nolint:errcheck // the test sees what is missing
 	io.Copy(io.Discard, os.Stdin) //nolint:errcheck // its end counts
 	var all []string
-	for wait := time.After(patience); ; {
+	for wait := time.After(listenPatience); ; {
 		select {
 		case text := <-heard:
 			all = append(all, text)

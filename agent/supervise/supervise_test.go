@@ -189,7 +189,7 @@ func TestEnvironment(t *testing.T) {
 
 // A payload that ends again and again is given up before its time is over.
 func TestPayloadThatDoesNotStayUp(t *testing.T) {
-	s := supervise.New(supervise.Payload{Path: "/bin/false", Socket: filepath.Join(t.TempDir(), "http.sock"), Data: t.TempDir(), Health: "/", Log: zap.NewNop()})
+	s := supervise.New(supervise.Payload{Command: []string{"/bin/false"}, Socket: filepath.Join(t.TempDir(), "http.sock"), Data: t.TempDir(), Health: "/", Log: zap.NewNop()})
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/agent/bootentry"
 	"github.com/toolshed-cloud/shed/agent/esp"
+	"github.com/toolshed-cloud/shed/agent/verity"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/logproof"
@@ -26,8 +27,8 @@ type Slots struct {
 	Open func() (BootDisk, error)
 	// Running is the file that the machine starts with, Other the one beside it.
 	Running, Other string
-	// Payload is the file of the running release's payload; empty where that is
-	// part of the image.
+	// Payload is the path of the running release's payload on the partition; empty
+	// where that is part of the image.
 	Payload string
 }
 
@@ -90,7 +91,7 @@ func (s Slots) fill(ctx context.Context, c *candidate, source Source) error {
 		for i, f := range c.manifest.UpdateFiles() {
 			target := s.Other
 			if i > 0 {
-				target = path.Join(files, f.Name)
+				target = verity.Root{Hash: c.manifest.Payload.Root.RootHash}.FileName()
 			}
 			from := &download{ctx: ctx, source: source, release: c.digest, file: f, hash: sha256.New()}
 			if err := v.Write(target, f.Bytes, from); err != nil {
@@ -110,8 +111,8 @@ func (s Slots) clear(v *esp.Volume) error {
 	}
 	gone := []string{s.Other}
 	for _, name := range names {
-		if name != s.Payload {
-			gone = append(gone, path.Join(files, name))
+		if file := path.Join(files, name); file != s.Payload {
+			gone = append(gone, file)
 		}
 	}
 	for _, name := range gone {

@@ -1,8 +1,14 @@
 package release
 
 // UpdateFiles are the files that a machine fetches which is updated in place to the
-// release: they lie beside its disk.
-func (m *Manifest) UpdateFiles() []File { return []File{m.UKI} }
+// release, the image first: they lie beside its disk.
+func (m *Manifest) UpdateFiles() []File {
+	all := []File{m.UKI}
+	if p := m.Payload; p != nil && p.Root != nil {
+		all = append(all, p.Root.File)
+	}
+	return all
+}
 
 // UpdateFile is the one of UpdateFiles with that name.
 func (m *Manifest) UpdateFile(name string) (f File, ok bool) {

@@ -95,7 +95,7 @@ func (p *Payload) validate() error {
 	if p == nil {
 		return nil
 	}
-	if err := p.Spec.Validate(); err != nil {
+	if err := p.Validate(); err != nil {
 		return unacceptable("payload: %w", err)
 	}
 	r := p.Root

@@ -23,6 +23,7 @@ func main() {
 		os.Exit(2)
 	}
 	log := newLog()
+	log.Info("start")
 	err := run(context.Background(), log)
 	if errors.Is(err, update.ErrRestart) {
 		log.Warn("machine starts anew", zap.Error(err))

@@ -84,7 +84,7 @@ func (s *server) supervisor(environment []string, log *zap.Logger) *supervise.Su
 	}
 	return supervise.New(supervise.Payload{
 		Command: s.Command, Socket: s.Listen.Socket, Port: s.Listen.Port, Data: dataPath, Health: s.Health,
-		Environment: append(environment, s.Spec.Environment...), Log: log,
+		Environment: append(environment, s.Environment...), Log: log,
 		Confinement: &supervise.Confinement{
 			UID: s.User, GID: s.User, Self: "/proc/self/exe", Root: payloadRoot, Places: places, Group: s.group,
 			// Who reaches nobody and answers on a socket needs no network.

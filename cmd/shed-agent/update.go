@@ -8,6 +8,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/bootentry"
 	"github.com/toolshed-cloud/shed/agent/esp"
+	"github.com/toolshed-cloud/shed/agent/payloadroot"
 	"github.com/toolshed-cloud/shed/agent/update"
 )
 
@@ -73,5 +74,13 @@ func slots() (update.Slots, error) {
 		}
 		return os.OpenFile(device, os.O_RDWR, 0)
 	}
-	return update.Slots{Open: open, Running: running, Other: other}, nil
+	s := update.Slots{Open: open, Running: running, Other: other}
+	root, err := payloadroot.OfMachine()
+	if err != nil {
+		return update.Slots{}, err
+	}
+	if root != nil {
+		s.Payload = root.FileName()
+	}
+	return s, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,6 +93,9 @@ func (f *payloadFlags) set(flags *pflag.FlagSet, o *imagebuild.Options) error {
 	}
 	if flags.Changed("payload-port") && flags.Changed("payload-socket") {
 		return errors.New("--payload-port and --payload-socket: the payload answers on one")
+	}
+	if _, err := os.Stat(f.dir); err != nil {
+		return fmt.Errorf("--payload: %w", err)
 	}
 	spec, err := f.spec()
 	if err != nil {

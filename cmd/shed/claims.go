@@ -11,6 +11,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/client"
+	"github.com/toolshed-cloud/shed/attest/payload"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 	"github.com/toolshed-cloud/shed/attest/verifier"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
@@ -32,6 +33,9 @@ type claims struct {
 	// Owner is whose machine it is, on a live connection: "yours", "another" or
 	// "nobody".
 	Owner client.Whose `json:"owner,omitempty"`
+	// Payload is what runs in the toolshed's place; nil for the toolshed, and
+	// where the machine is refused.
+	Payload *payload.Spec `json:"payload,omitempty"`
 	*savedClaims
 	*machineClaims
 }
@@ -96,8 +100,16 @@ func (c claims) show(cmd *cobra.Command) error {
 			return err
 		}
 	}
-	if err := writeAppraisal(cmd.OutOrStdout(), c.AttestationResult); err != nil || c.Owner == "" {
+	if err := writeAppraisal(cmd.OutOrStdout(), c.AttestationResult); err != nil {
 		return err
+	}
+	if c.Payload != nil {
+		if err := showPayload(cmd.OutOrStdout(), c.Payload); err != nil {
+			return err
+		}
+	}
+	if c.Owner == "" {
+		return nil
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "owner: %s\n", describeOwner(c.Owner, c.Claim))
 	return err

@@ -115,6 +115,9 @@ func (o *owner) says(steps ...string) (all []channel.Update) {
 func TestOwnerApprovesAnUpdate(t *testing.T) {
 	o := newOwner(t)
 	o.run(cli.ExitRefused, []string{"update", "approve", o.url}, "not a machine you claimed", "hint: shed claim ")
+	o.run(cli.ExitUsage, []string{"claim", "--update-delay", "1h", o.url}, "goes with --standing-updates")
+	o.run(cli.ExitUsage, []string{"claim", "--standing-updates", "--update-delay", "9000h", o.url}, "9000h")
+	o.run(cli.ExitUsage, []string{"claim", "--standing-updates", "--update-delay", "1500ms", o.url}, "whole seconds")
 	o.run(cli.ExitDone, []string{"claim", "--standing-updates", "--update-delay", "1h", o.url})
 	if p := o.x.owned.claim.Body.Update; p.Consent != ownership.UpdateStanding || p.Delay != 3600 {
 		t.Errorf("the claim says %+v", p)

@@ -102,7 +102,7 @@ func (c *relyingParty) verify(ctx context.Context, cmd *cobra.Command) error {
 		return err
 	}
 	defer session.Close()
-	found := claimsOf(c.machine.String(), session.Result, session.Evidence, session.VerifiedAt)
+	found := claimsOf(c.machine.String(), session.Result, session.Evidence, session.VerifiedAt).running(session.Release)
 	if found.Owner, err = c.whose(ctx, session); err != nil {
 		return err
 	}

@@ -57,7 +57,7 @@ func (o *verifyOptions) verifyBundle(cmd *cobra.Command) error {
 	if err != nil && !errors.As(err, &refusal) {
 		return cli.Hinted(err, "judged as of %s; --at names another time", at.UTC().Format(time.RFC3339))
 	}
-	return errors.Join(claimsOf(b.Machine, judged.Result, judged.Evidence, judged.At).saved(b, assumed, at).show(cmd), err)
+	return errors.Join(claimsOf(b.Machine, judged.Result, judged.Evidence, judged.At).running(judged.Logged.Manifest).saved(b, assumed, at).show(cmd), err)
 }
 
 // pinOf is what was accepted of the machine that a bundle names; nil where

@@ -66,6 +66,8 @@ type check struct {
 	libraryPath []string
 	// strict has the files that a machine is sure to load.
 	strict map[string]bool
+	// loaded are the libraries that something before has loaded, by name.
+	loaded map[string]bool
 	// named are the files of the tree by their last name.
 	named map[string]bool
 }
@@ -74,7 +76,7 @@ type check struct {
 // program, the interpreters and loaders that those name, and the libraries of
 // every ELF file. Errors match *MissingError or ErrTree.
 func (t *Tree) Check(command, environment []string, architecture string) error {
-	c := &check{Tree: t, architecture: architecture, strict: map[string]bool{}, named: map[string]bool{}}
+	c := &check{Tree: t, architecture: architecture, strict: map[string]bool{}, loaded: map[string]bool{}, named: map[string]bool{}}
 	for _, entry := range environment {
 		if value, ok := strings.CutPrefix(entry, "LD_LIBRARY_PATH="); ok {
 			c.libraryPath = strings.Split(value, ":")
@@ -167,34 +169,43 @@ func (c *check) executable(data []byte, file string) error {
 	return c.libraries(o, file)
 }
 
-// libraries checks those that an object is sure to load.
+// libraries checks those that an object is sure to load: its own first, then
+// theirs, as the loader does.
 func (c *check) libraries(o *object, by string) error {
-	for _, name := range o.needed {
-		file, ok := c.library(name, o)
-		if !ok {
-			return &MissingError{Name: name, By: "/" + by, Library: true}
-		}
-		if c.strict[file] {
-			continue
-		}
-		c.strict[file] = true
-		data, err := c.Data(file)
-		if err != nil {
-			return err
-		}
-		next, err := c.object(data, file)
-		if err != nil {
-			return err
-		}
-		if next != nil {
-			// What a program's own search path finds, its libraries find too.
-			next.inherited = append(slices.Clone(o.paths), o.inherited...)
-			if err := c.libraries(next, file); err != nil {
+	type user struct {
+		*object
+		file string
+	}
+	for queue := []user{{o, by}}; len(queue) > 0; queue = queue[1:] {
+		o := queue[0]
+		for _, name := range o.needed {
+			file, ok := c.library(name, o.object)
+			if !ok && !c.loaded[name] {
+				return &MissingError{Name: name, By: "/" + o.file, Library: true}
+			}
+			if c.loaded[name] = true; !ok || c.strict[file] {
+				continue
+			}
+			c.strict[file] = true
+			next, err := c.load(file)
+			if err != nil {
 				return err
+			}
+			if next != nil {
+				next.inherited = append(slices.Clone(o.passed), o.inherited...)
+				queue = append(queue, user{next, file})
 			}
 		}
 	}
 	return nil
+}
+
+func (c *check) load(file string) (*object, error) {
+	data, err := c.Data(file)
+	if err != nil {
+		return nil, err
+	}
+	return c.object(data, file)
 }
 
 // library finds one where the loader looks (ld.so(8)), but for its cache.
@@ -238,9 +249,10 @@ type object struct {
 	machine elf.Machine
 	loader  string
 	needed  []string
-	// paths are where it has them looked for, inherited where those do that
-	// loaded it.
-	paths, inherited []string
+	// paths are where it has them looked for, passed those of them that it has
+	// its libraries look in too (RPATH, where there is no RUNPATH), inherited
+	// those of what loaded it.
+	paths, passed, inherited []string
 }
 
 const (
@@ -271,19 +283,26 @@ func (c *check) object(data []byte, name string) (*object, error) {
 	if o.needed, err = strs(f, elf.DT_NEEDED); err != nil || len(o.needed) > maxNeeded {
 		return nil, fmt.Errorf("%w: /%s: %d libraries: %v", ErrTree, name, len(o.needed), err) //nolint:errorlint // it is one kind of failure
 	}
-	for _, tag := range []elf.DynTag{elf.DT_RUNPATH, elf.DT_RPATH} {
-		lists, err := strs(f, tag)
-		if err != nil {
-			return nil, fmt.Errorf("%w: /%s: %w", ErrTree, name, err)
-		}
-		for _, list := range lists {
-			for dir := range strings.SplitSeq(list, ":") {
-				origin := "/" + path.Dir(name)
-				o.paths = append(o.paths, strings.NewReplacer("$ORIGIN", origin, "${ORIGIN}", origin).Replace(dir))
-			}
-		}
+	if o.paths, err = searched(f, elf.DT_RUNPATH, name); err == nil && o.paths == nil {
+		o.paths, err = searched(f, elf.DT_RPATH, name)
+		o.passed = o.paths
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: /%s: %w", ErrTree, name, err)
 	}
 	return o, nil
+}
+
+// searched are the directories of one of a file's search paths.
+func searched(f *elf.File, tag elf.DynTag, name string) (dirs []string, err error) {
+	lists, err := strs(f, tag)
+	origin := "/" + path.Dir(name)
+	for _, list := range lists {
+		for dir := range strings.SplitSeq(list, ":") {
+			dirs = append(dirs, strings.NewReplacer("$ORIGIN", origin, "${ORIGIN}", origin).Replace(dir))
+		}
+	}
+	return dirs, err
 }
 
 // strs are a file's dynamic strings of a kind; none where it is static.

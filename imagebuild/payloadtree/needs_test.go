@@ -146,6 +146,32 @@ func TestCheckRefuses(t *testing.T) {
 	}
 }
 
+// A library's library is found where the program's RPATH says, and not where its
+// RUNPATH does, as ld.so has it; and where it was loaded before, by its name.
+func TestSearchPaths(t *testing.T) {
+	for tags, want := range map[string]bool{"--disable-new-dtags": true, "--enable-new-dtags": false} {
+		dir := t.TempDir()
+		own := filepath.Join(dir, "srv/own")
+		inner, outer := filepath.Join(own, "libinner.so"), filepath.Join(own, "libouter.so")
+		compile(t, inner, library, "-shared", "-Wl,-soname,libinner.so")
+		compile(t, outer, "int f(void); int g(void) { return f(); }", "-shared", "-Wl,-soname,libouter.so", inner)
+		source := "int g(void); void _start(void) { g(); }"
+		flags := []string{"-pie", loader, "-Wl," + tags, "-Wl,-rpath,/srv/own", "-Wl,--allow-shlib-undefined", outer}
+		compile(t, filepath.Join(dir, "bin/server"), source, flags...)
+		compile(t, filepath.Join(dir, "bin/both"), source, append(flags, "-Wl,--no-as-needed", inner)...)
+		write(t, dir, map[string]string{"lib64/ld-test.so": "a loader"})
+		if err := tree(t, dir).Check([]string{"/bin/server"}, nil, "amd64"); (err == nil) != want {
+			t.Errorf("%s: %v", tags, err)
+		}
+		if err := tree(t, dir).Check([]string{"/bin/both"}, nil, "amd64"); err != nil && strings.Contains(err.Error(), "libinner") {
+			// It is the other program that misses it.
+			if !strings.Contains(err.Error(), "/srv/own/libouter.so") || want {
+				t.Errorf("%s: loaded before: %v", tags, err)
+			}
+		}
+	}
+}
+
 // What this host runs has all that it needs, as its own loader finds it.
 func TestCheckAgreesWithTheHost(t *testing.T) {
 	dir := t.TempDir()

@@ -141,11 +141,11 @@ func TestResolve(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{
 		"usr/lib/a.so": "a", "lib": "-> usr/lib", "abs": "-> /usr/lib/a.so", "up": "-> ../../../../usr/lib/a.so", "loop": "-> loop",
-		"out": "-> /etc/hostname", "usr/back": "-> ../lib/a.so",
+		"out": "-> /etc/hostname", "usr/share/abs": "-> /usr/lib/a.so", "usr/back": "-> ../lib/a.so",
 	})
 	tr := tree(t, dir)
 	for name, want := range map[string]string{
-		"/lib/a.so": "usr/lib/a.so", "abs": "usr/lib/a.so", "/up": "usr/lib/a.so", "usr/back": "usr/lib/a.so", "/usr//lib/./../lib/a.so": "usr/lib/a.so",
+		"/lib/a.so": "usr/lib/a.so", "abs": "usr/lib/a.so", "/up": "usr/lib/a.so", "/usr/share/abs": "usr/lib/a.so", "usr/back": "usr/lib/a.so", "/usr//lib/./../lib/a.so": "usr/lib/a.so",
 		"/loop": "", "/out": "", "/usr/lib/a.so/x": "", "/absent": "", "/": "",
 	} {
 		if got, ok := tr.Resolve(name); got != want || ok != (want != "") {

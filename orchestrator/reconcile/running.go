@@ -114,7 +114,7 @@ func because(reason string) string {
 // patience is how long a machine may be silent. One that said that it goes on to
 // another release boots meanwhile.
 func (r *Reconciler) patience(t *step) time.Duration {
-	if u := t.Update; u.Trying() && !u.Restarted {
+	if t.Update.Trying() {
 		return max(r.Policy.HeartbeatLost, t.limits.Booting)
 	}
 	return r.Policy.HeartbeatLost
@@ -124,7 +124,7 @@ func (r *Reconciler) patience(t *step) time.Duration {
 // machine and its data are the user's. One restart that brings a machine back from
 // a trial of another release is the trial's, and not counted.
 func (r *Reconciler) repair(t *step, reason string) {
-	if t.Update.Heard && !t.Update.Step.Ended() && !t.Update.Restarted {
+	if t.Update.Trying() && !t.Update.Restarted {
 		t.Update.Restarted = true
 		r.cycle(t, reason)
 		return

@@ -148,7 +148,8 @@ func TestOneRestartOfATrialIsFree(t *testing.T) {
 	}
 }
 
-// A machine that waits for its owner's word is watched over as any other.
+// A machine that waits for its owner's word is watched over as any other, and its
+// restart is an ordinary one.
 func TestSilenceBeforeTheApprovalIsNoTrial(t *testing.T) {
 	w := newWorld(t)
 	id := w.join(user).Instance
@@ -161,6 +162,9 @@ func TestSilenceBeforeTheApprovalIsNoTrial(t *testing.T) {
 	w.reach(id, orchestrator.StateBooting)
 	if took := w.steady - began; took > w.policy.HeartbeatLost+15*time.Second {
 		t.Errorf("restarted after %s", took)
+	}
+	if i := w.instance(id); i.Repairs != 1 || i.Update.Restarted {
+		t.Errorf("%d restarts counted", i.Repairs)
 	}
 }
 

@@ -39,7 +39,7 @@ func (p place) backend() backend {
 	if len(p.hosts) == 0 {
 		return backend{onQEMU, text(map[string]any{
 			"state_dir": p.provider(), "runtime_dir": p.runtime, "grace": machineGrace.String(),
-			"memory_bytes": localShape.MemoryBytes, "vcpus": localShape.VCPUs,
+			"memory_bytes": p.machineShape().MemoryBytes, "vcpus": localShape.VCPUs,
 		}), []string{p.ekRoot()}, "local", "standard"}
 	}
 	var hosts []map[string]any

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -156,8 +157,17 @@ func median(all []time.Duration) time.Duration {
 
 // printBench writes the table for people and the line for programs.
 func printBench(name string, ratios map[string]ratio) error {
-	for name, r := range ratios {
-		fmt.Printf("%-20s %8.0f ms, floor %8.0f ms, ratio %.3f\n", name, r.Value, r.Floor, r.Ratio)
+	units := map[string]string{}
+	for name := range ratios {
+		units[name] = "ms"
+	}
+	return printRatios(name, ratios, units)
+}
+
+func printRatios(name string, ratios map[string]ratio, units map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(ratios)) {
+		r := ratios[name]
+		fmt.Printf("%-20s %8.4g %s, floor %8.4g %s, ratio %.3f\n", name, r.Value, units[name], r.Floor, units[name], r.Ratio)
 	}
 	b, err := json.Marshal(map[string]any{
 		"bench": name, "ratios": ratios,

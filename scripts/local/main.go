@@ -1,5 +1,5 @@
 // Command local runs the main job on this machine, for make up, down, clean,
-// demo and bench-boot.
+// demo, bench-boot and bench-image.
 //
 // Invariants: it uses the programs in bin/ through the same doors that
 // everybody uses; everything of a run lives in its state directory; whatever
@@ -21,14 +21,14 @@ import (
 // defaultState is the programs' own.
 const defaultState = ".shed"
 
-const usage = `usage: local [--state DIR] [--provider qemu|libvirt] [--arch amd64|arm64] [--secure-boot=false] up|down|clean|demo|bench-boot`
+const usage = `usage: local [--state DIR] [--provider qemu|libvirt] [--arch amd64|arm64] [--secure-boot=false] up|down|clean|demo|bench-boot|bench-image`
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == confinedCommand {
 		fmt.Fprintln(os.Stderr, "local:", execConfined(os.Args[2:]))
 		os.Exit(1)
 	}
-	state := flag.String("state", "", "state directory (default .shed; demo and bench-boot make one of their own)")
+	state := flag.String("state", "", "state directory (default .shed; demo and the benchmarks make one of their own)")
 	provider := flag.String("provider", onQEMU, "what demo makes machines with: qemu, or libvirt on two daemons of its own")
 	architecture := flag.String("arch", board.AMD64, "what demo's machine is: amd64 or arm64, whose programs are in bin/arm64")
 	secureBoot := flag.Bool("secure-boot", true, "have machines start with Secure Boot on, by keys made for this run")
@@ -62,6 +62,8 @@ func run(ctx context.Context, command string, like place, provider string) error
 		return withFreshPlace(like, func(p place) error { return demo(ctx, p, provider) })
 	case "bench-boot":
 		return withFreshPlace(like, func(p place) error { return benchBoot(ctx, p) })
+	case "bench-image":
+		return withFreshPlace(like, func(p place) error { return benchImage(ctx, p) })
 	default:
 		return errors.New(usage)
 	}

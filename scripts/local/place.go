@@ -23,6 +23,8 @@ type place struct {
 	architecture string
 	// plain leaves Secure Boot off.
 	plain bool
+	// memoryMB is what machines have; localShape's where it is 0.
+	memoryMB int
 	// hosts run libvirt; none where machines are QEMU's on this one.
 	hosts []*libvirttest.Host
 	// cloud is a provider of a test's own; nil for those.
@@ -36,7 +38,7 @@ func withPlace(like place, fallback string, f func(place) error) error {
 	if err != nil {
 		return err
 	}
-	p.architecture, p.plain = like.architecture, like.plain
+	p.architecture, p.plain, p.memoryMB = like.architecture, like.plain, like.memoryMB
 	return f(p)
 }
 

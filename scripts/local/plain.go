@@ -90,14 +90,21 @@ func (p place) copyMachine() (*plainMachine, error) {
 
 // boot makes TPM and disks and boots, to the agent's first answer.
 func (m *plainMachine) boot(ctx context.Context) (took time.Duration, err error) {
+	started := time.Now()
+	answered, err := m.bootWith(ctx, m.place.release(), func(context.Context, string) error { return nil })
+	return answered.Sub(started), err
+}
+
+// bootWith boots a release, and is when it first answered. Before it asks it waits
+// until ready returns, which is told where the machine's files are.
+func (m *plainMachine) bootWith(ctx context.Context, release string, ready func(context.Context, string) error) (answered time.Time, err error) {
 	dir, err := os.MkdirTemp(m.place.runtime, "plain-")
 	if err != nil {
-		return 0, fmt.Errorf("making the plain machine: %w", err)
+		return answered, fmt.Errorf("making the plain machine: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // it goes with the run's directory
-	started := time.Now()
-	if err := m.provision(ctx, dir); err != nil {
-		return 0, err
+	if err := m.provision(ctx, dir, release); err != nil {
+		return answered, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
@@ -105,26 +112,30 @@ func (m *plainMachine) boot(ctx context.Context) (took time.Duration, err error)
 	swtpm := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, "tpm"),
 		"--ctrl", "type=unixio,path="+socket, "--terminate")
 	if err := swtpm.Start(); err != nil {
-		return 0, fmt.Errorf("starting swtpm: %w", err)
+		return answered, fmt.Errorf("starting swtpm: %w", err)
 	}
 	defer swtpm.Wait() //nolint:errcheck // it ends with QEMU
 	defer cancel()
 	if err := poll(ctx, time.Millisecond, func() (bool, error) { return present(socket), nil }); err != nil {
-		return 0, err
+		return answered, err
 	}
 	qemu := exec.CommandContext(ctx, m.qemu[0], m.arguments(dir, socket)...)
 	var complaint bytes.Buffer
 	qemu.Stderr = &complaint
 	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := qemu.Start(); err != nil {
-		return 0, fmt.Errorf("starting QEMU: %w", err)
+		return answered, fmt.Errorf("starting QEMU: %w", err)
 	}
 	defer qemu.Wait() //nolint:errcheck // it is killed with ctx
 	defer cancel()
-	if err := m.firstAnswer(ctx); err != nil {
-		return 0, fmt.Errorf("%w\n%s", err, complaint.Bytes())
+	err = ready(ctx, dir)
+	if err == nil {
+		err = m.firstAnswer(ctx)
 	}
-	return time.Since(started), nil
+	if err != nil {
+		return answered, fmt.Errorf("%w\n%s", err, complaint.Bytes())
+	}
+	return time.Now(), nil
 }
 
 func present(path string) bool {
@@ -133,7 +144,7 @@ func present(path string) bool {
 }
 
 // provision makes what the provider makes, side by side as it does.
-func (m *plainMachine) provision(ctx context.Context, dir string) error {
+func (m *plainMachine) provision(ctx context.Context, dir, release string) error {
 	tpm := filepath.Join(dir, "tpm")
 	if err := os.Mkdir(tpm, 0o700); err != nil {
 		return fmt.Errorf("making the plain machine: %w", err)
@@ -143,15 +154,15 @@ func (m *plainMachine) provision(ctx context.Context, dir string) error {
 	if err := setup.Start(); err != nil {
 		return fmt.Errorf("making the TPM: %w", err)
 	}
-	err := m.disks(ctx, dir)
+	err := m.disks(ctx, dir, release)
 	if setupErr := setup.Wait(); setupErr != nil {
 		err = errors.Join(err, fmt.Errorf("making the TPM: %w", setupErr))
 	}
 	return err
 }
 
-func (m *plainMachine) disks(ctx context.Context, dir string) error {
-	image := filepath.Join(m.place.release(), "disk.raw")
+func (m *plainMachine) disks(ctx context.Context, dir, release string) error {
+	image := filepath.Join(release, "disk.raw")
 	out, err := exec.CommandContext(ctx, "qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", image,
 		filepath.Join(dir, "system.qcow2")).CombinedOutput()
 	if err != nil {
@@ -166,7 +177,7 @@ func (m *plainMachine) disks(ctx context.Context, dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "config.img"), m.config, 0o600); err != nil {
 		return fmt.Errorf("making the config drive: %w", err)
 	}
-	variables, err := os.ReadFile(filepath.Join(m.place.release(), "variables.fd"))
+	variables, err := os.ReadFile(filepath.Join(release, "variables.fd"))
 	if err != nil {
 		return fmt.Errorf("making the firmware's variables: %w", err)
 	}

@@ -98,7 +98,7 @@ func (p place) buildRelease(ctx context.Context) error {
 func (p place) buildAndSign(ctx context.Context, dir string, with ...string) error {
 	cmd := exec.CommandContext(ctx, p.program("shed"), append([]string{"image", "build", "--output", dir, "--cache", p.cache,
 		"--arch", cmp.Or(p.architecture, board.AMD64), "--agent", p.measured("shed-agent"), "--toolshed", p.measured("toolshed"),
-		"--shapes", localShape.String()}, with...)...)
+		"--shapes", p.machineShape().String()}, with...)...)
 	if interactive() {
 		fmt.Println()
 		cmd.Stderr = os.Stderr

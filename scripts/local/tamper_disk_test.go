@@ -67,7 +67,7 @@ func alterKernel(t *testing.T, image []byte) []byte {
 // alterInitrd changes a byte of the archive's that no boot depends on.
 func alterInitrd(t *testing.T, image []byte) []byte {
 	t.Helper()
-	return alterArchive(t, image, "toolshed:/:/nologin", "toolshed:/:/nologiN")
+	return alterArchive(t, image, "payload:/data:/nologin", "payload:/data:/nologiN")
 }
 
 // alterPayload changes a byte of the toolshed's program, in a text that it says

@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -79,7 +80,7 @@ func TestVMUpdate(t *testing.T) {
 	w.holds(i.URL, kept)
 
 	// The power is cut in the midst of the trial.
-	w.exits(0, []string{"update", "approve", i.URL}, "1.1.0")
+	w.approve(i.URL, "1.1.0")
 	w.waitStep("ada", "trying")
 	w.cutPower()
 	if back := w.waitStep("ada", "fell-back"); back.Update.Reason != "not-started" {
@@ -107,7 +108,7 @@ func TestVMUpdate(t *testing.T) {
 	broken := w.nextRelease("1.2.0", "3", w.failing())
 	w.offer("ada", broken)
 	w.waitStep("ada", "awaiting-approval")
-	w.exits(0, []string{"update", "approve", i.URL}, "1.2.0")
+	w.approve(i.URL, "1.2.0")
 	if back := w.waitStep("ada", "fell-back"); back.Update.Reason != "payload-unhealthy" {
 		t.Errorf("it fell back for %q", back.Update.Reason)
 	}
@@ -122,6 +123,14 @@ func TestVMUpdate(t *testing.T) {
 	if t.Failed() {
 		out, _ := w.owner("logs", i.URL)
 		t.Log(out)
+	}
+}
+
+// approve gives the owner's word for what the machine is offered.
+func (w *world) approve(url, version string) {
+	w.t.Helper()
+	if out, code := w.owner("update", "approve", url); code != 0 || !strings.Contains(out, version) {
+		w.t.Fatalf("approving %s: exit code %d, %s", version, code, out)
 	}
 }
 

@@ -78,8 +78,7 @@ func probe() map[string]string {
 		_, err := os.OpenFile(device, os.O_RDWR, 0)
 		try(device, err)
 	}
-	disks, err := filepath.Glob("/dev/vd*")
-	try("glob", err)
+	disks := []string{"/dev/vda", "/dev/vdb", "/dev/vdc"}
 	for _, disk := range append(disks, "/dev/dm-0") {
 		_, err := os.Open(disk)
 		try(disk, err)

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// benchStart measures from the kernel's hand-over to the first answer by HTTPS: of
+// the agent, and of a program that only gets an address and answers, on the same
+// machine with the same image but for that program.
+func (l *local) benchStart(ctx context.Context) (ratio, error) {
+	least := l.place.in("releases", "least")
+	if err := l.place.buildLeast(ctx, least); err != nil {
+		return ratio{}, err
+	}
+	if err := l.control.signUp(ctx, demoUser); err != nil {
+		return ratio{}, err
+	}
+	var err error
+	if l.instance, err = l.control.waitInstance(ctx, demoUser); err != nil {
+		return ratio{}, err
+	}
+	m, err := l.place.copyMachine()
+	if err != nil {
+		return ratio{}, err
+	}
+	if err := l.place.shed(ctx, nil, "instance", "delete", "--wait", l.instance.ID); err != nil {
+		return ratio{}, err
+	}
+	var agent, floor []time.Duration
+	for range benchRounds {
+		for _, of := range []struct {
+			release string
+			took    *[]time.Duration
+		}{{l.place.release(), &agent}, {least, &floor}} {
+			took, err := m.handOver(ctx, of.release)
+			if err != nil {
+				return ratio{}, err
+			}
+			*of.took = append(*of.took, took)
+		}
+	}
+	return compare(agent, floor), nil
+}
+
+// buildLeast is the release with the program in the agent's place.
+func (p place) buildLeast(ctx context.Context, dir string) error {
+	keys := []string{"--secure-boot-keys", p.secureBootKeys()}
+	err := p.shed(ctx, nil, append([]string{"image", "build", "--output", dir, "--cache", p.cache, "--shapes", p.machineShape().String(),
+		"--agent", p.program("benchguest"), "--toolshed", p.measured("toolshed")}, keys...)...)
+	return errors.Join(err, p.shed(ctx, nil, append([]string{"image", "sign", "--key", p.releaseKey(), dir}, keys...)...))
+}
+
+// handOver boots a release, and is the time from the first program's first line to
+// the first answer.
+func (m *plainMachine) handOver(ctx context.Context, release string) (time.Duration, error) {
+	var began time.Time
+	answered, err := m.bootWith(ctx, release, func(ctx context.Context, dir string) error {
+		err := poll(ctx, time.Millisecond, func() (bool, error) {
+			b, err := os.ReadFile(filepath.Join(dir, "console.log"))
+			return bytes.Contains(b, []byte("START")) || bytes.Contains(b, []byte(`"msg":"start"`)), ignoreAbsent(err)
+		})
+		began = time.Now()
+		return err
+	})
+	if err != nil {
+		return 0, fmt.Errorf("booting %s: %w", filepath.Base(release), err)
+	}
+	return answered.Sub(began), nil
+}
+
+func ignoreAbsent(err error) error {
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
