@@ -129,24 +129,31 @@ func sortInputs(m *release.Manifest) {
 	slices.SortFunc(m.Inputs, func(x, y release.Input) int { return strings.Compare(x.Name, y.Name) })
 }
 
-// documentsAgain brings a release's provenance up to its manifest, whose image
-// was signed.
-func documentsAgain(dir string, m *release.Manifest) error {
+// storedProvenance reads back what the release in dir says of how it was made;
+// nil where it says nothing.
+func storedProvenance(dir string, m *release.Manifest) ([]byte, error) {
+	if m.Documents == nil {
+		return nil, nil
+	}
+	how, err := os.ReadFile(filepath.Join(dir, ProvenanceName))
+	if err != nil {
+		return nil, fmt.Errorf("reading the provenance: %w", err)
+	}
+	if attest.Sum(how) != m.Documents.Provenance.SHA256 {
+		return nil, fmt.Errorf("%w: %s is not the one whose digest the manifest states", ErrSigning, ProvenanceName)
+	}
+	return how, nil
+}
+
+// provenanceAgain brings it up to the manifest, whose image was signed.
+func provenanceAgain(dir string, m *release.Manifest, old []byte) error {
 	if m.Documents == nil {
 		return nil
-	}
-	name := filepath.Join(dir, ProvenanceName)
-	old, err := os.ReadFile(name)
-	if err != nil {
-		return fmt.Errorf("reading the provenance: %w", err)
-	}
-	if attest.Sum(old) != m.Documents.Provenance.SHA256 {
-		return fmt.Errorf("%w: %s is not the one whose digest the manifest states", ErrSigning, ProvenanceName)
 	}
 	how, err := provenance.Again(old, m)
 	if err != nil {
 		return err
 	}
 	m.Documents.Provenance = fileOf(ProvenanceName, how)
-	return statefile.Write(name, 0o644, how)
+	return statefile.Write(filepath.Join(dir, ProvenanceName), 0o644, how)
 }

@@ -1,6 +1,7 @@
 package imagebuild_test
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild"
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/lock"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 )
 
 // locked puts a package into the archive and names it as a lock does.
@@ -308,5 +310,40 @@ func TestRebuildComparesDocuments(t *testing.T) {
 		if d := find(t, mustRebuild(t, o.Output, o.Archive), name, "the document"); d.Offset != int64(at) || d.Input != imagebuild.LockName {
 			t.Errorf("%+v", d)
 		}
+	}
+}
+
+// TestSignedLockedReleaseIsRebuilt wants the provenance to be about the image
+// with its signature, and a rebuild to say so too.
+func TestSignedLockedReleaseIsRebuilt(t *testing.T) {
+	o := lockedOptions(t)
+	o.SecureBootKeys = t.TempDir()
+	if _, err := secureboot.Generate(rand.Reader, o.SecureBootKeys); err != nil {
+		t.Fatal(err)
+	}
+	bare := built(t, o)
+	signer, err := secureboot.ReadSigner(o.SecureBootKeys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer); err != nil {
+		t.Fatal(err)
+	}
+	if r := mustRebuild(t, o.Output, o.Archive); !r.Same || !slices.Contains(r.Compared, imagebuild.ProvenanceName) {
+		t.Errorf("%+v", r)
+	}
+	said, err := os.ReadFile(filepath.Join(o.Output, imagebuild.ProvenanceName))
+	if err != nil || strings.Contains(string(said), bare.UKI.SHA256.String()) {
+		t.Errorf("the provenance is about the image without its signature: %v", err)
+	}
+	// One that is not the release's is not made into another.
+	if err := os.WriteFile(filepath.Join(o.Output, imagebuild.ProvenanceName), append(said, ' '), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer); !errors.Is(err, imagebuild.ErrSigning) {
+		t.Errorf("another provenance: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); err != nil {
+		t.Errorf("the release that was refused is not as it was: %v", err)
 	}
 }

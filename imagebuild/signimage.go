@@ -81,6 +81,10 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 	if err != nil {
 		return err
 	}
+	how, err := storedProvenance(dir, m)
+	if err != nil {
+		return err
+	}
 	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
 		return fmt.Errorf("removing the earlier manifest: %w", err)
 	}
@@ -96,7 +100,7 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
 	m.Inputs = append(m.Inputs, release.Input{Name: SignatureName, SHA256: attest.Sum(signature), Bytes: int64(len(signature))})
 	sortInputs(m)
-	if err := documentsAgain(dir, m); err != nil {
+	if err := provenanceAgain(dir, m, how); err != nil {
 		return err
 	}
 	encoded, err := m.Encode()

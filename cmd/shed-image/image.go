@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"errors"
+	"os"
 	"os/exec"
 	"time"
 
@@ -71,7 +73,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.Architecture, "arch", board.AMD64, "architecture of the machines, amd64 or arm64; --agent and --toolshed are programs for it")
 	flags.StringVar(&o.Agent, "agent", "bin/shed-agent", "program that becomes /init")
 	flags.StringVar(&o.Toolshed, "toolshed", "bin/toolshed", "program that is the toolshed")
-	flags.StringVar(&lockFile, "lock", builtInLock, "lock file as shed image lock writes it, or as a release carries it; empty takes what Debian and this host have now")
+	flags.StringVar(&lockFile, "lock", cmp.Or(os.Getenv(lockVariable), builtInLock), "lock file as shed image lock writes it, or as a release carries it; empty takes what Debian and this host have now; "+lockVariable+" is another default")
 	flags.StringVar(&sourceDir, "source", "", "directory of the source that --agent and --toolshed were built from (default the working directory, where that is it)")
 	flags.StringVar(&o.Cache, "cache", ".cache/image", "directory that keeps packages")
 	flags.StringVar(&o.Archive, "archive", "", "directory that gets every input under its SHA-256, for release rebuild; packages that are there are taken from it")
@@ -86,6 +88,9 @@ func newImageBuildCommand() *cobra.Command {
 	return cmd
 }
 
+// lockVariable names another lock than the built-in one.
+const lockVariable = "SHED_IMAGE_LOCK"
+
 // explainBuild adds what a person can do about it.
 func explainBuild(err error) error {
 	var missing *imagebuild.MissingError
@@ -98,7 +103,7 @@ func explainBuild(err error) error {
 	case errors.Is(err, imagebuild.ErrOptions):
 		return cli.Usage(err)
 	case errors.Is(err, debian.ErrSuperseded):
-		return cli.Hinted(err, "--archive names the archive of a release that has it; shed image lock FILE takes what Debian has now")
+		return cli.Hinted(cli.NotFound(err), "--archive names the archive of a release that has it; shed image lock FILE takes what Debian has now")
 	case errors.Is(err, debian.ErrLists):
 		return cli.Hinted(err, "apt-get update, or name a package file with --kernel-package or --firmware-package")
 	case errors.Is(err, debian.ErrDownload):

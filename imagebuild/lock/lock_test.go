@@ -67,6 +67,8 @@ func TestLockRefuses(t *testing.T) {
 		"packages[0].files has 0":    func(_ *lock.Lock, p *lock.Package) { p.Files = nil },
 		"packages[0].files[0].path":  func(_ *lock.Lock, p *lock.Package) { p.Files[0].Path = "../etc/passwd" },
 		"files[0].path \"/etc\"":     func(_ *lock.Lock, p *lock.Package) { p.Files[0].Path = "/etc" },
+		"files[0].path \"lib//x\"":   func(_ *lock.Lock, p *lock.Package) { p.Files[0].Path = "lib//x" },
+		"files[0].path \"a/../../x":  func(_ *lock.Lock, p *lock.Package) { p.Files[0].Path = "a/../../x" },
 		"packages[0].files[0].sha25": func(_ *lock.Lock, p *lock.Package) { p.Files[0].SHA256 = attest.Digest{} },
 		"files[1].path":              func(_ *lock.Lock, p *lock.Package) { p.Files = append(p.Files, p.Files[0]) },
 		"packages[2].name":           func(l *lock.Lock, _ *lock.Package) { l.Architectures[0].Packages[2].Name = "a-tool" },

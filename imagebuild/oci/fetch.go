@@ -58,18 +58,7 @@ func (p *puller) download(ctx context.Context, what string, layer ocispec.Descri
 			break
 		}
 	}
-	if err != nil {
-		return err
-	}
-	sum, _, err := files.Digest(partial)
-	if err != nil {
-		return fmt.Errorf("fetching %s: %w", what, err)
-	}
-	if sum.String() != layer.Digest.Encoded() {
-		err := fmt.Errorf("%w: %s came with sha256 %s, not %s", ErrTampered, what, sum, layer.Digest.Encoded())
-		return errors.Join(err, os.Remove(partial))
-	}
-	return nil
+	return err
 }
 
 // resume fetches what is missing of a layer.
@@ -140,17 +129,20 @@ func (p *puller) take(of part, partial, name string) error {
 		defer d.Close()
 		r = d
 	}
-	return statefile.Fill(name, 0o644, func(f *os.File) error {
-		h := sha256.New()
-		n, err := copySparse(f, io.TeeReader(io.LimitReader(r, of.Bytes+1), h))
-		if err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrTampered, of.layerName(), err)
-		}
-		if sum := attest.Digest(h.Sum(nil)); n != of.Bytes || sum != of.SHA256 {
-			return fmt.Errorf("%w: %s has %d bytes and sha256 %s, and the manifest states %d and %s", ErrTampered, of.Name, n, sum, of.Bytes, of.SHA256)
-		}
-		return nil
-	})
+	return statefile.Fill(name, 0o644, func(f *os.File) error { return of.copyTo(f, r) })
+}
+
+// copyTo reads no more than the part has, and wants it to be that.
+func (p part) copyTo(f *os.File, r io.Reader) error {
+	h := sha256.New()
+	n, err := copySparse(f, io.TeeReader(io.LimitReader(r, p.Bytes+1), h))
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrTampered, p.layerName(), err)
+	}
+	if sum := attest.Digest(h.Sum(nil)); n != p.Bytes || sum != p.SHA256 {
+		return fmt.Errorf("%w: %s has %d bytes and sha256 %s, and the manifest states %d and %s", ErrTampered, p.Name, n, sum, p.Bytes, p.SHA256)
+	}
+	return nil
 }
 
 // copySparse leaves holes where there are zeros, as most of a disk is.

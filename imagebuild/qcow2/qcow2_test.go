@@ -70,7 +70,7 @@ func TestQEMUReadsIt(t *testing.T) {
 		at   []int64
 	}{
 		"small":          {4 * cluster, []int64{0, 3*cluster - 512}},
-		"odd end":        {cluster + 1536, []int64{0, cluster + 1024}},
+		"odd end":        {cluster + 1536, []int64{0, 4096, cluster + 1024}},
 		"zeros":          {1 << 20, nil},
 		"a sector":       {512, []int64{0}},
 		"several tables": {3*table + 512, []int64{0, table - 512, table, 2*table + cluster, 3 * table}},
@@ -86,6 +86,11 @@ func TestQEMUReadsIt(t *testing.T) {
 		}
 		if out, err := exec.Command("qemu-img", "compare", "-f", "raw", "-F", "qcow2", raw, file).CombinedOutput(); err != nil {
 			t.Errorf("%s: qemu-img compare: %v\n%s", name, err, out)
+		}
+		if odd := int(disk.size % cluster); odd > 0 && len(disk.at) > 0 {
+			if tail := b[len(b)-cluster+odd:]; !bytes.Equal(tail, make([]byte, len(tail))) {
+				t.Errorf("%s: something stands behind the disk's end", name)
+			}
 		}
 		if len(b) > 20*cluster {
 			t.Errorf("%s: %d bytes for %d sectors of data", name, len(b), len(disk.at))

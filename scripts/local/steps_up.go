@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"strings"
 	"time"
@@ -96,14 +95,13 @@ func (p place) buildRelease(ctx context.Context) error {
 // buildAndSign builds a release into a directory and signs it; with is for
 // building and for signing.
 func (p place) buildAndSign(ctx context.Context, dir string, with ...string) error {
-	cmd := exec.CommandContext(ctx, p.program("shed"), append([]string{"image", "build", "--output", dir, "--cache", p.cache,
+	build := append([]string{"image", "build", "--output", dir, "--cache", p.cache,
 		"--arch", cmp.Or(p.architecture, board.AMD64), "--agent", p.measured("shed-agent"), "--toolshed", p.measured("toolshed"),
-		"--shapes", p.machineShape().String()}, with...)...)
+		"--shapes", p.machineShape().String()}, with...)
 	if interactive() {
 		fmt.Println()
-		cmd.Stderr = os.Stderr
 	}
-	if err := cmd.Run(); err != nil {
+	if err := p.buildLocked(ctx, build); err != nil {
 		return err
 	}
 	return p.shed(ctx, nil, append([]string{"image", "sign", "--key", p.releaseKey(), "--generate-key",
