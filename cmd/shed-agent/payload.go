@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -112,7 +113,7 @@ func (s *server) reach(ctx context.Context, machine *agent.Machine, network *boo
 		},
 	}
 	names := &resolver.Resolver{
-		Network: s.Network, Filter: s.filter, Servers: network.NameServers, Hidden: []string{host}, Exchange: resolver.Ask, Now: time.Now,
+		Network: s.Network, Filter: s.filter, Servers: network.NameServers, Hidden: []string{strings.ToLower(strings.TrimSuffix(host, "."))}, Exchange: resolver.Ask, Now: time.Now,
 	}
 	for _, h := range s.Network.Hosts {
 		if a, ok := h.Address(); ok {
