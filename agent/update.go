@@ -83,6 +83,7 @@ func (m *Machine) goOn(use boot.Use) error {
 	case boot.UseKept:
 		m.updates.Done()
 	default:
+		m.updates.Settled()
 		return nil
 	}
 	if err := m.volume.Keep(); err != nil {

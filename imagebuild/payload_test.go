@@ -3,6 +3,7 @@ package imagebuild_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -156,7 +157,7 @@ func TestPayloadsThatAreRefused(t *testing.T) {
 		if o.Architecture == "arm64" {
 			o.Stub, o.Mkfs = imagebuild.DefaultStub, imagebuild.DefaultMkfs
 		}
-		if _, err := imagebuild.Build(t.Context(), o); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := imagebuild.Build(t.Context(), o); err == nil || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}

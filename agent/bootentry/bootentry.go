@@ -61,7 +61,7 @@ type Variables string
 // StartOnce has the next boot start a file, and that one alone. Errors are
 // ErrNoVariables, or the kernel's.
 func (v Variables) StartOnce(f File) error {
-	if err := v.write(entry, f.option()); err != nil {
+	if err := v.write(entry, f.option(v.controller())); err != nil {
 		return err
 	}
 	return v.write(next, binary.LittleEndian.AppendUint16(nil, number))
@@ -163,6 +163,9 @@ func (v Variables) write(name string, value []byte) error {
 // 10.3.5.4 (a file) and 10.3.1 (the end).
 const (
 	optionActive = 1
+	optionBytes  = 6
+	nodeBytes    = 4
+	typeEnd      = 0x7f
 	typeMedia    = 4
 	subtypeDrive = 1
 	driveBytes   = 42
@@ -171,8 +174,51 @@ const (
 	signedByGUID = 2
 )
 
-// option is an EFI_LOAD_OPTION (section 3.1.3).
-func (f File) option() []byte {
+// maxOption caps what is read of an option of the firmware's.
+const maxOption = 4 << 10
+
+// controller is the way to the disk that this boot is from, as the firmware's own
+// option has it: with it the firmware need not look for the partition on every disk.
+// Where the option says nothing of it that is nil, and the firmware looks.
+func (v Variables) controller() []byte {
+	b, err := v.read(current, 2)
+	if err != nil {
+		return nil
+	}
+	name := fmt.Sprintf("Boot%04X", binary.LittleEndian.Uint16(b)) + global
+	if b, err = os.ReadFile(v.path(name)); err != nil || len(b) > maxOption || len(b) < attributeBytes+optionBytes {
+		return nil
+	}
+	b = b[attributeBytes:]
+	length := int(binary.LittleEndian.Uint16(b[4:]))
+	for b = b[optionBytes:]; ; b = b[2:] {
+		if len(b) < 2 {
+			return nil
+		}
+		if b[0] == 0 && b[1] == 0 {
+			break
+		}
+	}
+	return beforeMedia(b[2:min(len(b), 2+length)])
+}
+
+// beforeMedia is as much of a device path as is before what is on a medium.
+func beforeMedia(path []byte) []byte {
+	for at := 0; at+nodeBytes <= len(path); {
+		n := int(binary.LittleEndian.Uint16(path[at+2:]))
+		switch {
+		case path[at] == typeMedia || path[at] == typeEnd:
+			return path[:at:at]
+		case n < nodeBytes:
+			return nil
+		}
+		at += n
+	}
+	return nil
+}
+
+// option is an EFI_LOAD_OPTION (section 3.1.3); controller may be empty.
+func (f File) option(controller []byte) []byte {
 	little := binary.LittleEndian
 	drive := []byte{typeMedia, subtypeDrive, driveBytes, 0}
 	drive = little.AppendUint32(drive, f.Partition)
@@ -181,7 +227,7 @@ func (f File) option() []byte {
 	drive = append(append(drive, f.GUID[:]...), formatGPT, signedByGUID)
 	path := text(`\` + strings.ReplaceAll(f.Path, "/", `\`))
 	file := little.AppendUint16([]byte{typeMedia, subtypeFile}, uint16(4+len(path)))
-	device := append(append(drive, file...), path...)
+	device := append(append(append(controller, drive...), file...), path...)
 	device = append(device, 0x7f, 0xff, 4, 0)
 	b := little.AppendUint32(nil, optionActive)
 	b = little.AppendUint16(b, uint16(len(device)))

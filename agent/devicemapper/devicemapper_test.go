@@ -2,6 +2,7 @@ package devicemapper
 
 import (
 	"encoding/binary"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,7 +40,7 @@ func TestBlock(t *testing.T) {
 	if size, _, err := Block(path); err != nil || size != 4097 {
 		t.Errorf("%d bytes, error %v", size, err)
 	}
-	if _, _, err := Block(path + "-"); err == nil || !strings.Contains(err.Error(), path) {
+	if _, _, err := Block(path + "-"); err == nil || !strings.Contains(fmt.Sprint(err), path) {
 		t.Errorf("error %v", err)
 	}
 }

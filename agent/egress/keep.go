@@ -10,6 +10,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
+
+	"github.com/toolshed-cloud/shed/attest/backoff"
 )
 
 // all is every address. While it is refused, nothing but loopback passes.
@@ -26,10 +28,13 @@ type Keeper struct {
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 	// Report hears of what fails and is tried again.
 	Report func(error)
+
+	// failures are those in a row.
+	failures int
 }
 
-// The times after which hosts are looked up again, before and after they were
-// found.
+// The times after which hosts are looked up again, before they were found, at
+// first, and after.
 const (
 	lookupAgain = time.Second
 	lookupLater = time.Minute
@@ -115,15 +120,21 @@ func (k *Keeper) refuseHosts(ctx context.Context) time.Duration {
 			err = errors.Join(err, k.Filter.Refuse(netip.PrefixFrom(a.Unmap(), a.Unmap().BitLen())))
 		}
 		if err != nil {
-			k.Report(fmt.Errorf("keeping the payload from %s: %w", host, err))
-			return lookupAgain
+			return k.fail(fmt.Errorf("keeping the payload from %s: %w", host, err))
 		}
 	}
 	if err := k.Filter.open(); err != nil {
-		k.Report(err)
-		return lookupAgain
+		return k.fail(err)
 	}
+	k.failures = 0
 	return lookupLater
+}
+
+// fail answers when to try again.
+func (k *Keeper) fail(err error) time.Duration {
+	k.Report(err)
+	k.failures++
+	return backoff.Pause(k.failures, lookupAgain, lookupLater)
 }
 
 func (k *Keeper) lookup(ctx context.Context, host string) ([]netip.Addr, error) {

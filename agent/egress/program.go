@@ -1,9 +1,6 @@
 package egress
 
 import (
-	"encoding/binary"
-	"math/bits"
-
 	"github.com/cilium/ebpf/asm"
 
 	"github.com/toolshed-cloud/shed/attest/payload"
@@ -71,12 +68,46 @@ func verdict(label string, value int32) asm.Instructions {
 	return asm.Instructions{asm.Mov.Imm(asm.R0, value).WithSymbol(label), asm.Return()}
 }
 
+// places are where a packet has what it is judged by: the other side's address in
+// each kind of header, and its port and this side's in the transport's.
+type places struct{ four, six, remotePort, localPort int16 }
+
+func (d direction) places() places {
+	if d == inbound {
+		return places{four: 12, six: 8, remotePort: 0, localPort: 2}
+	}
+	return places{four: 16, six: 24, remotePort: 2, localPort: 0}
+}
+
 // packets judges what a socket sends or gets.
 func (f *Filter) packets(d direction) asm.Instructions {
-	remote4, remote6, remotePort, localPort := int16(16), int16(24), int16(2), int16(0)
+	p := network(d.places())
+	p = append(p,
+		asm.JEq.Imm(protocol, protocolTCP, "known").WithSymbol("transport"),
+		asm.JNE.Imm(protocol, protocolUDP, deny),
+	)
+	p = append(p, loadAt("known", transport, 0, stackHeader, 4)...)
+	p = append(p,
+		asm.LoadMem(asm.R0, asm.RFP, stackHeader+d.places().remotePort, asm.Half),
+		asm.StoreMem(asm.RFP, stackPorts, asm.R0, asm.Half),
+		asm.LoadMem(asm.R1, asm.RFP, stackHeader+d.places().localPort, asm.Half),
+		asm.StoreMem(asm.RFP, stackPorts+2, asm.R1, asm.Half),
+		asm.HostTo(asm.BE, asm.R0, asm.Half),
+		asm.Mov.Reg(port, asm.R0),
+	)
+	p = append(p, f.place(d)...)
 	if d == inbound {
-		remote4, remote6, remotePort, localPort = 12, 8, 0, 2
+		p = append(p, f.arriving()...)
+	} else {
+		p = append(p, f.leaving()...)
 	}
+	p = append(p, verdict(deny, 0)...)
+	return append(p, verdict(allow, 1)...)
+}
+
+// network reads the header of either kind, and goes on at "transport" with the
+// other side's address on the stack.
+func network(at places) asm.Instructions {
 	p := asm.Instructions{
 		asm.Mov.Reg(subject, asm.R1),
 		asm.LoadMem(asm.R0, subject, skbProtocol, asm.Word),
@@ -94,36 +125,15 @@ func (f *Filter) packets(d direction) asm.Instructions {
 		asm.And.Imm(asm.R0, int32(network16(0x1fff))),
 		asm.JNE.Imm(asm.R0, 0, deny),
 		asm.LoadMem(protocol, asm.RFP, stackHeader+9, asm.Byte),
-		asm.LoadMem(asm.R0, asm.RFP, stackHeader+remote4, asm.Word),
+		asm.LoadMem(asm.R0, asm.RFP, stackHeader+at.four, asm.Word),
 	)
 	p = append(p, mapped(asm.R0)...)
 	p = append(p, asm.Mov.Imm(transport, header4), asm.Ja.Label("transport"))
 	p = append(p, load("six", asm.Mov.Imm(asm.R2, 0), stackHeader, header6)...)
 	// Headers between this one and the transport's are refused as its protocol.
 	p = append(p, asm.LoadMem(protocol, asm.RFP, stackHeader+6, asm.Byte))
-	p = append(p, copyAddress(asm.RFP, stackHeader+remote6)...)
-	p = append(p, asm.Mov.Imm(transport, header6))
-	p = append(p,
-		asm.JEq.Imm(protocol, protocolTCP, "known").WithSymbol("transport"),
-		asm.JNE.Imm(protocol, protocolUDP, deny),
-	)
-	p = append(p, loadAt("known", transport, 0, stackHeader, 4)...)
-	p = append(p,
-		asm.LoadMem(asm.R0, asm.RFP, stackHeader+remotePort, asm.Half),
-		asm.StoreMem(asm.RFP, stackPorts, asm.R0, asm.Half),
-		asm.LoadMem(asm.R1, asm.RFP, stackHeader+localPort, asm.Half),
-		asm.StoreMem(asm.RFP, stackPorts+2, asm.R1, asm.Half),
-		asm.HostTo(asm.BE, asm.R0, asm.Half),
-		asm.Mov.Reg(port, asm.R0),
-	)
-	p = append(p, f.place(d)...)
-	if d == inbound {
-		p = append(p, f.arriving()...)
-	} else {
-		p = append(p, f.leaving()...)
-	}
-	p = append(p, verdict(deny, 0)...)
-	return append(p, verdict(allow, 1)...)
+	p = append(p, copyAddress(asm.RFP, stackHeader+at.six)...)
+	return append(p, asm.Mov.Imm(transport, header6))
 }
 
 // place refuses by address, and lets loopback pass.
@@ -243,71 +253,4 @@ func (f *Filter) connections(four bool) asm.Instructions {
 	p = append(p, f.granting(asm.Instructions{asm.Ja.Label(allow)})...)
 	p = append(p, verdict(deny, 0)...)
 	return append(p, verdict(allow, 1)...)
-}
-
-// key copies the address to where the ports stand behind it.
-func key() asm.Instructions {
-	var p asm.Instructions
-	for i := int16(0); i < 16; i += 4 {
-		p = append(p, asm.LoadMem(asm.R0, asm.RFP, stackAddress+i, asm.Word), asm.StoreMem(asm.RFP, stackKey+i, asm.R0, asm.Word))
-	}
-	return p
-}
-
-// mapped stores an IPv4 address as an IPv6 one.
-func mapped(r asm.Register) asm.Instructions {
-	return asm.Instructions{
-		asm.StoreImm(asm.RFP, stackAddress, 0, asm.Word),
-		asm.StoreImm(asm.RFP, stackAddress+4, 0, asm.Word),
-		asm.StoreImm(asm.RFP, stackAddress+8, int64(int32(network32(0xffff))), asm.Word),
-		asm.StoreMem(asm.RFP, stackAddress+12, r, asm.Word),
-	}
-}
-
-func copyAddress(from asm.Register, at int16) asm.Instructions {
-	var p asm.Instructions
-	for i := int16(0); i < 16; i += 4 {
-		p = append(p, asm.LoadMem(asm.R0, from, at+i, asm.Word), asm.StoreMem(asm.RFP, stackAddress+i, asm.R0, asm.Word))
-	}
-	return p
-}
-
-// loadAt copies bytes from an offset behind where a register says.
-func loadAt(label string, base asm.Register, offset, to, n int32) asm.Instructions {
-	p := load(label, asm.Mov.Reg(asm.R2, base), to, n)
-	if offset == 0 {
-		return p
-	}
-	return append(asm.Instructions{p[0], asm.Add.Imm(asm.R2, offset)}, p[1:]...)
-}
-
-// load copies bytes of the packet to the stack, or denies.
-func load(label string, from asm.Instruction, to, n int32) asm.Instructions {
-	if label != "" {
-		from = from.WithSymbol(label)
-	}
-	return asm.Instructions{
-		from,
-		asm.Mov.Reg(asm.R1, subject),
-		asm.Mov.Reg(asm.R3, asm.RFP), asm.Add.Imm(asm.R3, to),
-		asm.Mov.Imm(asm.R4, n),
-		asm.FnSkbLoadBytes.Call(),
-		asm.JNE.Imm(asm.R0, 0, deny),
-	}
-}
-
-// network16 and network32 are a number as it lies in a packet and a program
-// reads it.
-func network16(n uint16) uint16 {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		return bits.ReverseBytes16(n)
-	}
-	return n
-}
-
-func network32(n uint32) uint32 {
-	if binary.NativeEndian.Uint16([]byte{1, 0}) == 1 {
-		return bits.ReverseBytes32(n)
-	}
-	return n
 }

@@ -171,6 +171,9 @@ func (v *Volume) Remove(path string) error {
 	if err != nil {
 		return err
 	}
+	if _, err := v.used(); err != nil {
+		return err
+	}
 	if err := v.write(e.at, []byte{entryDeleted}); err != nil {
 		return err
 	}

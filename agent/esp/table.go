@@ -81,8 +81,8 @@ func (v *Volume) extents(clusters []uint32, size int64) []Extent {
 // allocate finds clusters for size bytes among those that no file or directory
 // has, whatever the table says: what a power cut left allocated is taken again.
 func (v *Volume) allocate(size int64) ([]uint32, error) {
-	used := make([]bool, len(v.table))
-	if err := v.markUsed(v.root, used, 0); err != nil {
+	used, err := v.used()
+	if err != nil {
 		return nil, err
 	}
 	want := int((size + v.clusterBytes - 1) / v.clusterBytes)
@@ -98,6 +98,14 @@ func (v *Volume) allocate(size int64) ([]uint32, error) {
 	return free, nil
 }
 
+// used are the clusters that a file or a directory has. The error is ErrLayout where
+// two have one: what removed the one would take it from the other, and what went
+// from directory to directory would never end.
+func (v *Volume) used() ([]bool, error) {
+	used := make([]bool, len(v.table))
+	return used, v.markUsed(v.root, used, 0)
+}
+
 func (v *Volume) markUsed(directory uint32, used []bool, depth int) error {
 	if depth > maxDepth {
 		return layout("its directories are more than %d deep", maxDepth)
@@ -106,7 +114,9 @@ func (v *Volume) markUsed(directory uint32, used []bool, depth int) error {
 	if err != nil {
 		return err
 	}
-	mark(used, clusters)
+	if err := mark(used, clusters); err != nil {
+		return err
+	}
 	entries, err := v.entries(clusters)
 	if err != nil {
 		return err
@@ -123,16 +133,22 @@ func (v *Volume) markUsed(directory uint32, used []bool, depth int) error {
 			if err != nil {
 				return err
 			}
-			mark(used, clusters)
+			if err := mark(used, clusters); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
 }
 
-func mark(used []bool, clusters []uint32) {
+func mark(used []bool, clusters []uint32) error {
 	for _, c := range clusters {
+		if used[c] {
+			return layout("two files have cluster %d", c)
+		}
 		used[c] = true
 	}
+	return nil
 }
 
 // link chains clusters in both tables.

@@ -48,6 +48,8 @@ type candidate struct {
 	digest   attest.ReleaseDigest
 	// registers are the sealed ones that it will have on this machine.
 	registers attest.Registers
+	// runs says that these are the registers of the release that runs.
+	runs bool
 	// loggedAt is when a quorum of witnesses vouched for it; zero without a log.
 	loggedAt time.Time
 }
@@ -77,6 +79,7 @@ func check(r api.UpdateRelease, want attest.ReleaseDigest, p ownership.UpdatePol
 	if c.registers, err = registersOf(m, here); err != nil {
 		return nil, refuse(api.ReasonOtherMachine, "%w", err)
 	}
+	c.runs = c.registers.SealDigest(here.Firmware) == here.Registers.SealDigest(here.Firmware)
 	return c, nil
 }
 

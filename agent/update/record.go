@@ -3,6 +3,7 @@ package update
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,9 +40,11 @@ func (r record) status() *api.UpdateStatus {
 	if r.Release.IsZero() || r.Step == "" {
 		return nil
 	}
-	return &api.UpdateStatus{
-		Release: r.Release, Attempt: r.Attempt, Step: api.UpdateStep(r.Step), Reason: api.UpdateReason(r.Reason),
+	s := &api.UpdateStatus{Release: r.Release, Attempt: r.Attempt, Step: api.UpdateStep(r.Step)}
+	if s.Step.Ended() {
+		s.Reason = api.UpdateReason(r.Reason)
 	}
+	return s
 }
 
 func (r record) offer() api.Offer { return api.Offer{Release: r.Release, Attempt: r.Attempt} }
@@ -57,10 +60,15 @@ func (d Records) path() string { return filepath.Join(string(d), "update.cbor") 
 // load is the record; an empty one where there is none. Errors are the disk's, and
 // attest.ErrMalformed.
 func (d Records) load() (r record, err error) {
-	b, err := os.ReadFile(d.path())
+	f, err := os.Open(d.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return record{}, nil
 	}
+	if err != nil {
+		return record{}, fmt.Errorf("reading how far an update is: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, maxRecord+1))
 	if err != nil {
 		return record{}, fmt.Errorf("reading how far an update is: %w", err)
 	}

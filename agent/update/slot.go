@@ -93,6 +93,10 @@ func (s Slots) fill(ctx context.Context, c *candidate, source Source) error {
 			if i > 0 {
 				target = verity.Root{Hash: c.manifest.Payload.Root.RootHash}.FileName()
 			}
+			// The payload that runs is read from there, also where it goes on alone.
+			if target == s.Payload {
+				continue
+			}
 			from := &download{ctx: ctx, source: source, release: c.digest, file: f, hash: sha256.New()}
 			if err := v.Write(target, f.Bytes, from); err != nil {
 				return fmt.Errorf("writing the other slot: %w", err)

@@ -9,25 +9,61 @@ import (
 	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
+// begin says that the offer is being installed, unless another has come meanwhile.
+func (u *Updater) begin(of api.Offer) bool {
+	u.step(of, api.UpdateInstalling, "")
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.busy = u.record.offer() == of
+	return u.busy
+}
+
+// end is note for what the offer comes to; others are heard of from then on.
+func (u *Updater) end(step api.UpdateStep, reason api.UpdateReason) {
+	u.note(step, reason)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.busy = false
+}
+
 // Trying says that the release that runs is on trial.
-func (u *Updater) Trying() { u.note(api.UpdateTrying, "") }
+func (u *Updater) Trying() {
+	u.note(api.UpdateTrying, "")
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.busy = true
+}
 
 // Failing says what the trial fails for; the release before tells it.
 func (u *Updater) Failing(reason api.UpdateReason) { u.note(api.UpdateTrying, reason) }
 
 // Done says that the release that was tried is the machine's.
-func (u *Updater) Done() { u.note(api.UpdateDone, "") }
+func (u *Updater) Done() { u.end(api.UpdateDone, "") }
+
+// Settled says that no release is on trial: of one that was, and of whose end nothing
+// is on record, its owner has taken the data back.
+func (u *Updater) Settled() {
+	u.mu.Lock()
+	trying := api.UpdateStep(u.record.Step) == api.UpdateTrying
+	u.mu.Unlock()
+	if trying {
+		u.FellBack()
+	}
+}
 
 // FellBack says that a trial is over and the release before it runs. A release that
-// left no reason did not come so far, or was cut off.
+// left no reason did not come so far, or was cut off; one that left another than this
+// release knows has not left any.
 func (u *Updater) FellBack() {
 	u.mu.Lock()
 	reason := api.UpdateReason(u.record.Reason)
 	u.mu.Unlock()
-	if reason == "" {
+	switch reason {
+	case api.ReasonNotEnrolled, api.ReasonUnhealthy, api.ReasonInstallFailed:
+	default:
 		reason = api.ReasonNotStarted
 	}
-	u.note(api.UpdateFellBack, reason)
+	u.end(api.UpdateFellBack, reason)
 }
 
 // note moves the record on; without an offer on record there is nothing to say.

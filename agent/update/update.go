@@ -82,6 +82,9 @@ type Updater struct {
 	since time.Time
 	// woken is signalled at each offer and approval, changed at each step.
 	woken, changed chan struct{}
+	// busy says that the offer on record is being installed or tried: until that
+	// has ended, or the machine starts anew, it hears of no other.
+	busy bool
 }
 
 // New makes an Updater that has heard of no offer.
@@ -103,7 +106,7 @@ func signal(c chan struct{}) {
 func (u *Updater) Offered(o api.Offer) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.record.offer() == o {
+	if u.busy || u.record.offer() == o {
 		return
 	}
 	next := record{Release: o.Release, Attempt: o.Attempt}
@@ -287,6 +290,10 @@ func (u *Updater) pass(ctx context.Context) (again bool, err error) {
 	if err != nil {
 		return true, err
 	}
+	if c.runs {
+		u.step(r.offer(), api.UpdateDone, "")
+		return false, nil
+	}
 	approval, consents, err := u.consent(owner, c)
 	if err != nil || !consents {
 		u.step(r.offer(), api.UpdateAwaiting, "")
@@ -294,6 +301,8 @@ func (u *Updater) pass(ctx context.Context) (again bool, err error) {
 	}
 	return true, u.install(ctx, r.offer(), c, approval)
 }
+
+var errAnother = errors.New("another release was offered meanwhile")
 
 // examine fetches what the offered release says of itself, and checks it.
 func (u *Updater) examine(ctx context.Context, r record, owner *ownership.Claim) (*candidate, error) {
@@ -315,7 +324,7 @@ func (u *Updater) examine(ctx context.Context, r record, owner *ownership.Claim)
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	if u.record.offer() != r.offer() {
-		return nil, errors.New("another release was offered meanwhile")
+		return nil, errAnother
 	}
 	if u.shown.Manifest == nil {
 		u.since = u.Now()
@@ -374,9 +383,11 @@ func (u *Updater) install(ctx context.Context, offer api.Offer, c *candidate, ap
 	case err != nil:
 		return err
 	}
-	u.step(offer, api.UpdateInstalling, "")
+	if !u.begin(offer) {
+		return errAnother
+	}
 	if err := u.handOver(c, approval); err != nil {
-		u.step(offer, api.UpdateFellBack, api.ReasonInstallFailed)
+		u.end(api.UpdateFellBack, api.ReasonInstallFailed)
 		return err
 	}
 	return ErrRestart

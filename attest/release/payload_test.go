@@ -2,6 +2,7 @@ package release
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -66,7 +67,7 @@ func TestManifestRefusesPayloads(t *testing.T) {
 		m := sampleManifest()
 		withPayload(m)
 		change(m)
-		if _, err := m.Encode(); !errors.Is(err, attest.ErrRelease) || !strings.Contains(err.Error(), want) {
+		if _, err := m.Encode(); !errors.Is(err, attest.ErrRelease) || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: error %v", want, err)
 		}
 	}

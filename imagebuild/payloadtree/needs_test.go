@@ -2,6 +2,7 @@ package payloadtree_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -113,7 +114,7 @@ func TestCheck(t *testing.T) {
 			continue
 		}
 		missing, ok := errors.AsType[*payloadtree.MissingError](err)
-		if !ok || missing.Name != c.missing || c.by != "" && missing.By != c.by || missing.Library != strings.HasPrefix(c.missing, "lib") || !strings.Contains(err.Error(), c.missing) {
+		if !ok || missing.Name != c.missing || c.by != "" && missing.By != c.by || missing.Library != strings.HasPrefix(c.missing, "lib") || !strings.Contains(fmt.Sprint(err), c.missing) {
 			t.Errorf("%s: %v", about, err)
 		}
 	}
@@ -131,11 +132,11 @@ func TestCheckRefuses(t *testing.T) {
 	write(t, dir, map[string]string{"bin/text": "neither", "data": "text", "broken": "\x7fELF and no more", "bin/empty": "#!\n"})
 	tr := tree(t, dir)
 	for command, want := range map[string]string{"/bin/text": "neither an ELF program nor a script", "/data": "may be executed", "/srv": "may be executed", "/bin/empty": "#! and no program", "/bin/server": "/broken"} {
-		if err := tr.Check([]string{command}, nil, "amd64"); !errors.Is(err, payloadtree.ErrTree) || !strings.Contains(err.Error(), want) {
+		if err := tr.Check([]string{command}, nil, "amd64"); !errors.Is(err, payloadtree.ErrTree) || !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("%s: %v", command, err)
 		}
 	}
-	if err := tr.Check([]string{"/bin/server"}, nil, "arm64"); !errors.Is(err, payloadtree.ErrTree) || !strings.Contains(err.Error(), "arm64") {
+	if err := tr.Check([]string{"/bin/server"}, nil, "arm64"); !errors.Is(err, payloadtree.ErrTree) || !strings.Contains(fmt.Sprint(err), "arm64") {
 		t.Errorf("another architecture: %v", err)
 	}
 	if got, err := tr.Program("server"); err != nil || got != "/bin/server" {
@@ -163,11 +164,8 @@ func TestSearchPaths(t *testing.T) {
 		if err := tree(t, dir).Check([]string{"/bin/server"}, nil, "amd64"); (err == nil) != want {
 			t.Errorf("%s: %v", tags, err)
 		}
-		if err := tree(t, dir).Check([]string{"/bin/both"}, nil, "amd64"); err != nil && strings.Contains(err.Error(), "libinner") {
-			// It is the other program that misses it.
-			if !strings.Contains(err.Error(), "/srv/own/libouter.so") || want {
-				t.Errorf("%s: loaded before: %v", tags, err)
-			}
+		if err := tree(t, dir).Check([]string{"/bin/both"}, nil, "amd64"); err != nil {
+			t.Errorf("%s: loaded before: %v", tags, err)
 		}
 	}
 }

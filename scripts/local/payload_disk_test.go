@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/toolshed-cloud/shed/imagebuild"
 )
@@ -131,6 +133,7 @@ func TestVMPayloadOnTheBootDisk(t *testing.T) {
 		t.Errorf("notes %q", notes)
 	}
 	t.Run("it reaches whom it may", func(t *testing.T) { w.in(t).reaches(i, port) })
+	t.Run("its limits hold", func(t *testing.T) { w.in(t).limits(i) })
 	t.Run("a flipped byte is an error", func(t *testing.T) { w.in(t).flips(i, good, bad) })
 }
 
@@ -207,6 +210,33 @@ func (w *world) reaches(i instance, port int) {
 	if text, ok := looked.(string); !ok || !strings.HasPrefix(text, "gaierror -2:") {
 		w.t.Errorf("a name that is not listed: %v", looked)
 	}
+}
+
+// limits has the payload ask for more than it may have, of threads, which are not
+// made, and of memory, which ends it; it is started again.
+func (w *world) limits(i instance) {
+	w.t.Helper()
+	var started, taken int
+	w.asks(i, "/threads", &started)
+	if started == 0 || started >= 64 {
+		w.t.Errorf("it started %d threads, and may have 64", started)
+	}
+	if w.asks(i, "/starve?megabytes=64", &taken); taken != 64<<20 {
+		w.t.Errorf("it took %d bytes of 128 MiB", taken)
+	}
+	x, err := w.place.connect(w.t.Context(), i.URL, 0)
+	w.must(err)
+	defer x.stop() //nolint:errcheck // the answers count
+	if said, err := x.ask(w.t.Context(), "GET", "/starve?megabytes=160", ""); err == nil {
+		w.t.Errorf("it took more than it may have: %s", said)
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	w.must(poll(ctx, 100*time.Millisecond, func() (bool, error) {
+		said, err := x.ask(ctx, "GET", "/note", "")
+		return err == nil && strings.Contains(said, "kept"), nil
+	}))
+	w.exits(0, []string{"logs", i.URL}, "signal: killed")
 }
 
 // flips changes a byte of a file that the payload has not read yet.

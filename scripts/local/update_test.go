@@ -86,7 +86,7 @@ func TestVMUpdate(t *testing.T) {
 	if back := w.waitStep("ada", "fell-back"); back.Update.Reason != "not-started" {
 		t.Errorf("it fell back for %q", back.Update.Reason)
 	}
-	w.ready("ada")
+	w.serves(i.URL)
 	w.holds(i.URL, kept)
 
 	// Forward.
@@ -96,6 +96,7 @@ func TestVMUpdate(t *testing.T) {
 		t.Errorf("it runs %s, want %s", i.Release, next)
 	}
 	w.eventually(0, "verify", i.URL)
+	w.serves(i.URL)
 	w.exits(0, []string{"verify", i.URL}, "release 1.1.0", "epoch 2", "owner: yours")
 	w.holds(i.URL, kept)
 
@@ -115,14 +116,32 @@ func TestVMUpdate(t *testing.T) {
 	if i = w.ready("ada"); i.Release != next {
 		t.Errorf("it runs %s, want %s", i.Release, next)
 	}
+	w.serves(i.URL)
 	w.holds(i.URL, kept)
 	w.stop()
 	w.start()
 	w.ready("ada")
 	w.holds(i.URL, kept)
-	if t.Failed() {
-		out, _ := w.owner("logs", i.URL)
-		t.Log(out)
+}
+
+// serves waits until the payload answers: a machine says what became of a trial
+// before that.
+func (w *world) serves(url string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), time.Minute)
+	defer cancel()
+	var last error
+	err := poll(ctx, time.Second, func() (bool, error) {
+		x, err := w.place.connect(ctx, url, 0)
+		if err != nil {
+			last = err
+			return false, nil
+		}
+		_, last = x.ask(ctx, "GET", "/api/kv/colour", "")
+		return last == nil, x.stop()
+	})
+	if err != nil {
+		w.t.Fatalf("waiting for the payload: %v: %v", err, last)
 	}
 }
 

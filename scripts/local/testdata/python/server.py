@@ -8,6 +8,7 @@ import os
 import socket
 import sqlite3
 import sys
+import threading
 import urllib.parse
 
 
@@ -40,6 +41,18 @@ def note(text):
         return [row[0] for row in db.execute("select text from notes")]
 
 
+def threads():
+    stop, started = threading.Event(), 0
+    try:
+        while started < 1000:
+            threading.Thread(target=stop.wait, daemon=True).start()
+            started += 1
+    except RuntimeError:
+        pass
+    stop.set()
+    return started
+
+
 def outcome(f, *args):
     try:
         return f(*args)
@@ -61,6 +74,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             said = outcome(digest, q["path"])
         elif url.path == "/note":
             said = note(q.get("text"))
+        elif url.path == "/threads":
+            said = threads()
+        elif url.path == "/starve":
+            said = len(b"x" * (int(q["megabytes"]) << 20))
         elif url.path == "/about":
             said = {
                 "arguments": sys.argv[1:], "version": sys.version.split()[0], "colour": os.environ.get("COLOUR"),
