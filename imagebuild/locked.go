@@ -170,7 +170,7 @@ func (b *builder) checkLocked(context.Context) error {
 			if err := lock.Check(in.Name, locked, in.SHA256); err != nil {
 				return err
 			}
-		} else if strings.HasPrefix(in.Name, "lib") {
+		} else if strings.HasPrefix(in.Name, "lib") || strings.HasPrefix(in.Name, "usr/lib") {
 			return &lock.MismatchError{What: in.Name, Locked: "no library of the image", Found: "sha256 " + in.SHA256.String()}
 		}
 	}
