@@ -51,9 +51,7 @@ type Data interface {
 // Firmware is what the machine is started by.
 type Firmware interface {
 	update.Firmware
-	// Started says that this boot is of the file that StartOnce named, Asked that
-	// StartOnce was called since the last Forget.
-	Started() (bool, error)
+	// Asked says that StartOnce was called since the last Forget.
 	Asked() (bool, error)
 	Forget() error
 }
@@ -209,10 +207,7 @@ func (m *Machine) openNothing() error {
 
 // startOn mounts the data that an update has come to, and starts the payload on it.
 func (m *Machine) startOn(device string) error {
-	use, err := m.use()
-	if err != nil {
-		return err
-	}
+	use := m.use()
 	m.setTrying(use == boot.UseTrial)
 	if err := m.data.Device(device, use); err != nil {
 		return err

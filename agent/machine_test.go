@@ -98,8 +98,8 @@ type directory struct {
 	mounted []string
 	// used are what for, and what became of trials.
 	used []string
-	// broken is what mounting a device fails with.
-	broken error
+	// broken is what mounting a device fails with, and cut what keeping a trial does.
+	broken, cut error
 }
 
 func (d *directory) Device(path string, use boot.Use) error {
@@ -111,7 +111,7 @@ func (d *directory) Device(path string, use boot.Use) error {
 }
 func (d *directory) Memory() error    { d.mounted = append(d.mounted, "memory"); return nil }
 func (d *directory) Unmount() error   { return nil }
-func (d *directory) KeepTrial() error { d.used = append(d.used, "keep"); return nil }
+func (d *directory) KeepTrial() error { d.used = append(d.used, "keep"); return d.cut }
 func (d *directory) Tidy() error      { d.used = append(d.used, "tidy"); return nil }
 
 // plainMapper stands where device mapper is, for the same reason, and like it

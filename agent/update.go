@@ -54,20 +54,18 @@ func (m *Machine) predecessor(c *ownership.Claim) (attest.Digest, uint64, error)
 }
 
 // use is what the data is mounted for: the volume says which release has opened it,
-// and the firmware whether that is tried or started for good.
-func (m *Machine) use() (boot.Use, error) {
+// and whether that was healthy on trial. The firmware's word is its host's.
+func (m *Machine) use() boot.Use {
 	handing, taking := m.volume.HandingOver()
 	switch {
 	case !handing:
-		return boot.UseSettled, nil
+		return boot.UseSettled
 	case !taking:
-		return boot.UseRestored, nil
+		return boot.UseRestored
+	case m.volume.Passed():
+		return boot.UseKept
 	}
-	started, err := m.firmware.Started()
-	if err != nil || !started {
-		return boot.UseKept, err
-	}
-	return boot.UseTrial, nil
+	return boot.UseTrial
 }
 
 // goOn takes an update on from where this boot finds it, once the data is mounted.
@@ -172,14 +170,21 @@ const maxTrialRestarts = 4
 // keep commits the trial: with the first step the machine starts with this release,
 // and whatever a crash leaves after it, the next boot makes good.
 func (m *Machine) keep() error {
+	if err := m.volume.Pass(); err != nil {
+		return err
+	}
 	if err := m.slots.Swap(); err != nil {
 		m.updates.Failing(api.ReasonInstallFailed)
 		return err
 	}
-	if err := errors.Join(m.data.KeepTrial(), m.volume.Keep()); err != nil {
+	if err := m.data.KeepTrial(); err != nil {
 		return err
 	}
+	// Before the header stops saying that there was a trial.
 	m.updates.Done()
+	if err := m.volume.Keep(); err != nil {
+		return err
+	}
 	m.setTrying(false)
 	if err := m.data.Tidy(); err != nil {
 		m.log.Warn("the data of the release before is still there", zap.Error(err))

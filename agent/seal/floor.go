@@ -12,10 +12,14 @@ import (
 
 // floor is what the TPM remembers of releases: the epoch under which none opens the
 // volume, and how many times the volume was handed from one to the next. A policy
-// compares the first of the two, an approval names the second.
+// compares both, an approval names the second.
 type floor struct{ epoch, updates uint64 }
 
-const floorBytes = 16
+// placeUpdates is where the second stands in the index.
+const (
+	placeUpdates = 8
+	floorBytes   = 16
+)
 
 // encodeEpoch is an epoch as a policy compares it with the index.
 func encodeEpoch(epoch uint64) []byte { return binary.BigEndian.AppendUint64(nil, epoch) }
@@ -31,7 +35,7 @@ func parseFloor(b []byte) (floor, error) {
 	if len(b) != floorBytes {
 		return floor{}, fmt.Errorf("%w: the floor of the epoch has %d bytes, want %d", attest.ErrMalformed, len(b), floorBytes)
 	}
-	return floor{epoch: binary.BigEndian.Uint64(b), updates: binary.BigEndian.Uint64(b[8:])}, nil
+	return floor{epoch: binary.BigEndian.Uint64(b), updates: binary.BigEndian.Uint64(b[placeUpdates:])}, nil
 }
 
 // readFloor is the floor; zero where there is none yet.

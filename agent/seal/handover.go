@@ -1,6 +1,9 @@
 package seal
 
 import (
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 
@@ -85,12 +88,20 @@ type Successor struct {
 }
 
 // HandOver lets the next release open the volume beside this one, from the moment at
-// which the header is written. Errors are ErrNoHandover where no volume is open,
+// which the header is written. Errors are ErrNoHandover where no volume is open, or
+// this release is the one that was let,
 // ErrSealed where the floor of the epoch is above the next release's, or the TPM's
 // and the disk's.
 func (v *DataVolume) HandOver(s Successor) error {
-	h, key, _, err := v.held()
+	h, key, took, err := v.held()
 	if err != nil {
+		return err
+	}
+	if took {
+		return fmt.Errorf("%w: this release is on trial", ErrNoHandover)
+	}
+	// What the count of updates says is known to the TPM before the next begins.
+	if err := v.raise(floor{epoch: v.Epoch, updates: h.Updates}); err != nil {
 		return err
 	}
 	h.Handover = new(handover)
@@ -117,6 +128,58 @@ func (v *DataVolume) HandOver(s Successor) error {
 func (v *DataVolume) HandingOver() (handing, taking bool) {
 	h, _, took, err := v.held()
 	return err == nil && h.Handover != nil, took
+}
+
+// Pass has the header say that this release, which has taken the volume over, was
+// healthy: from then on whoever starts it need not try it. Errors are ErrNoHandover,
+// or the disk's.
+func (v *DataVolume) Pass() error {
+	h, key, took, err := v.held()
+	if err != nil {
+		return err
+	}
+	if h.Handover == nil || !took {
+		return ErrNoHandover
+	}
+	passed := *h.Handover
+	if passed.Passed, err = passedCode(key, h); err != nil {
+		return err
+	}
+	h.Handover = &passed
+	if err := v.replaceHeader(h); err != nil {
+		return err
+	}
+	v.hold(h, key, true)
+	return nil
+}
+
+// Passed says that Pass was called for the handover under way, in this boot or one
+// before.
+func (v *DataVolume) Passed() bool {
+	h, key, took, err := v.held()
+	if err != nil || h.Handover == nil || !took {
+		return false
+	}
+	want, err := passedCode(key, h)
+	return err == nil && hmac.Equal(h.Handover.Passed, want)
+}
+
+const passedInfo = "shed/trial/1"
+
+// passedCode is for one handover: its key was wrapped for it alone.
+func passedCode(key []byte, h header) ([]byte, error) {
+	digest, err := h.digest()
+	if err != nil {
+		return nil, err
+	}
+	derived, err := hkdf.Key(sha256.New, key, nil, passedInfo, sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("deriving a trial's key: %w", err)
+	}
+	code := hmac.New(sha256.New, derived)
+	next := attest.Sum(h.Handover.Next.Private)
+	code.Write(append(digest[:], next[:]...)) //nolint:errcheck // it never fails
+	return code.Sum(nil), nil
 }
 
 // Keep makes this image the only one that opens the volume: the next release where

@@ -63,12 +63,16 @@ type handover struct {
 	// Approval is the owner's signed word; empty where their standing policy is.
 	Approval []byte `cbor:"1,keyasint,omitempty"`
 	Next     Sealed `cbor:"2,keyasint"`
+	// Passed is there once the next release was healthy on trial: a code under the
+	// data key, which no host has.
+	Passed []byte `cbor:"3,keyasint,omitempty"`
 }
 
 // context is what the header's encryptions are for: this volume of this claim.
 func (h header) context() []byte { return ownership.RecoveryContext(h.Volume, h.Claim) }
 
-// digest names the header without the wrapped keys, and whichever copy it is.
+// digest names the header without the wrapped keys, whichever copy it is and however
+// far a trial has come.
 func (h header) digest() (attest.Digest, error) {
 	h.Sealed, h.Sequence = Sealed{}, 0
 	if h.Handover != nil {

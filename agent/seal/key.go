@@ -34,6 +34,8 @@ type terms struct {
 	// claim is the digest in the claim's index.
 	claim attest.Digest
 	epoch uint64
+	// updates is how many the TPM may remember at the most.
+	updates uint64
 	// header is the digest of the header that the key stands in.
 	header attest.Digest
 	// values are the registers', one after another; nil for those of this boot.
@@ -211,8 +213,10 @@ func trialPolicy(device transport.TPM, t terms) (tpm2.TPM2BDigest, error) {
 	return digest, errors.Join(err, end())
 }
 
-// assertPolicy runs the policy's three terms in a session: the registers, the
-// claim's digest, an epoch floor that is not above this image's epoch. In a
+// assertPolicy runs the policy's four terms in a session: the registers, the
+// claim's digest, an epoch floor that is not above this image's epoch, and no more
+// updates than the header of the key says: the header of a release that was replaced
+// by one of the same epoch opens nothing. In a
 // trial session registers stands for the registers' values.
 func assertPolicy(device transport.TPM, session tpm2.TPMISHPolicy, registers tpm2.TPM2BDigest, t terms) error {
 	_, err := tpm2.PolicyPCR{
@@ -222,16 +226,19 @@ func assertPolicy(device transport.TPM, session tpm2.TPMISHPolicy, registers tpm
 	if err != nil {
 		return fmt.Errorf("asserting registers: %w", err)
 	}
-	if err := assertNV(device, session, indexClaim, t.claim[:], tpm2.TPMEOEq); err != nil {
+	if err := assertNV(device, session, indexClaim, 0, t.claim[:], tpm2.TPMEOEq); err != nil {
 		return fmt.Errorf("asserting claim: %w", err)
 	}
-	if err := assertNV(device, session, indexEpoch, encodeEpoch(t.epoch), tpm2.TPMEOUnsignedLE); err != nil {
+	if err := assertNV(device, session, indexEpoch, 0, encodeEpoch(t.epoch), tpm2.TPMEOUnsignedLE); err != nil {
 		return fmt.Errorf("asserting epoch: %w", err)
+	}
+	if err := assertNV(device, session, indexEpoch, placeUpdates, encodeEpoch(t.updates), tpm2.TPMEOUnsignedLE); err != nil {
+		return fmt.Errorf("asserting count of updates: %w", err)
 	}
 	return nil
 }
 
-func assertNV(device transport.TPM, session tpm2.TPMISHPolicy, index tpm2.TPMHandle, operand []byte, operation tpm2.TPMEO) error {
+func assertNV(device transport.TPM, session tpm2.TPMISHPolicy, index tpm2.TPMHandle, offset uint16, operand []byte, operation tpm2.TPMEO) error {
 	named, err := nameNV(device, index)
 	if err != nil {
 		return err
@@ -239,7 +246,7 @@ func assertNV(device transport.TPM, session tpm2.TPMISHPolicy, index tpm2.TPMHan
 	_, err = tpm2.PolicyNV{
 		AuthHandle: tpm2.AuthHandle{Handle: named.Handle, Name: named.Name, Auth: tpm2.PasswordAuth(nil)},
 		NVIndex:    named, PolicySession: session,
-		OperandB: tpm2.TPM2BOperand{Buffer: operand}, Operation: operation,
+		OperandB: tpm2.TPM2BOperand{Buffer: operand}, Offset: offset, Operation: operation,
 	}.Execute(device)
 	return err
 }

@@ -249,6 +249,11 @@ func (v *DataVolume) hold(h header, key []byte, took bool) {
 // key's making names all of the header.
 func (v *DataVolume) newHeader(c *ownership.Claim, id VolumeID, key []byte, auths authorizations) (header, error) {
 	h := header{Version: headerVersion, Volume: id, Claim: c.Digest()}
+	// What another image has planted, as long as it could, counts nothing.
+	err := v.Device.Do(func(device transport.TPM) error { return ensureFloor(device, v.Epoch) })
+	if err != nil {
+		return h, err
+	}
 	before, err := readFloor(v.Device)
 	if err != nil {
 		return h, err
@@ -272,7 +277,7 @@ func (v *DataVolume) newHeader(c *ownership.Claim, id VolumeID, key []byte, auth
 // terms are what the key of the volume with this header is sealed under.
 func (v *DataVolume) terms(h header) (terms, error) {
 	digest, err := h.digest()
-	return terms{registers: attest.SealedRegisters(v.Firmware), claim: h.Claim, epoch: v.Epoch, header: digest}, err
+	return terms{registers: attest.SealedRegisters(v.Firmware), claim: h.Claim, epoch: v.Epoch, updates: h.Updates, header: digest}, err
 }
 
 func (v *DataVolume) record(id VolumeID) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/esp"
 	"github.com/toolshed-cloud/shed/agent/verity"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 )
@@ -163,5 +164,53 @@ func TestRecordsThatAreNone(t *testing.T) {
 			}
 			w.at(api.UpdateAwaiting, "")
 		})
+	}
+}
+
+// word is the owner's for what the world was offered, but for a change.
+func (w *world) word(d attest.ReleaseDigest, change func(*ownership.ApprovalBody)) []byte {
+	w.t.Helper()
+	body := ownership.ApprovalBody{
+		Claim: w.claim.Digest(), Number: 1, From: machine().Registers.SealDigest(false), Release: d, Epoch: 4,
+	}
+	change(&body)
+	a, err := ownership.Approve(ownerKey, body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return a.Encode()
+}
+
+// What stands in the record is looked at again before the key is given away.
+func TestWordsThatAreNotForTheOffer(t *testing.T) {
+	key := logtest.NewReleaseKey(t)
+	w := newWorld(t, policyOf(key, nil))
+	d := w.offers(key)
+	for name, change := range map[string]func(*ownership.ApprovalBody){
+		"another release": func(b *ownership.ApprovalBody) { b.Release[0]++ },
+		"another epoch":   func(b *ownership.ApprovalBody) { b.Epoch++ },
+		"another number":  func(b *ownership.ApprovalBody) { b.Number++ },
+		"another image":   func(b *ownership.ApprovalBody) { b.From[0]++ },
+	} {
+		w.record.Approval = w.word(d, change)
+		if err := w.once(); err != nil || len(w.handed) > 0 {
+			t.Errorf("%s: %v, handed over %d times", name, err, len(w.handed))
+		}
+		w.at(api.UpdateAwaiting, "")
+	}
+	w.record.Approval = w.word(d, func(*ownership.ApprovalBody) {})
+	w.Offered(api.Offer{Release: attest.ReleaseDigest{7}, Attempt: 2})
+	if len(w.record.Approval) > 0 {
+		t.Error("the word for one release goes on to the next")
+	}
+}
+
+func TestAWordThatComesTooLate(t *testing.T) {
+	key := logtest.NewReleaseKey(t)
+	w := newWorld(t, policyOf(key, nil))
+	d := w.offers(key)
+	w.step(w.record.offer(), api.UpdateRefused, api.ReasonNoRoom)
+	if err := w.Approve(w.word(d, func(*ownership.ApprovalBody) {})); !errors.Is(err, ErrNothingOffered) {
+		t.Errorf("after its end: %v", err)
 	}
 }

@@ -30,8 +30,6 @@ func (f firmware) StartOnce(file bootentry.File) error {
 
 func (f firmware) SecureBoot() (bool, error) { return f.ask(variables.SecureBoot) }
 
-func (f firmware) Started() (bool, error) { return f.ask(variables.Started) }
-
 func (f firmware) Asked() (bool, error) { return f.ask(variables.Asked) }
 
 func (f firmware) ask(question func() (bool, error)) (bool, error) {
