@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -93,14 +92,6 @@ func LoadModules(list string) error {
 		}
 	}
 	return nil
-}
-
-// LoadModulesMeanwhile loads what list names while the caller goes on, and
-// answers what waits for that and says how it went.
-func LoadModulesMeanwhile(list string) (wait func() error) {
-	loaded := make(chan error, 1)
-	go func() { loaded <- LoadModules(list) }()
-	return sync.OnceValue(func() error { return <-loaded })
 }
 
 func loadModule(path string) error {

@@ -43,6 +43,9 @@ type Payload struct {
 	Health string
 	// Confinement holds the process; nil runs it as it is, for tests.
 	Confinement *Confinement
+	// Ready, where set, returns once what holds the process is there. Where it
+	// fails nothing is ever started.
+	Ready func() error
 	// Log is the machine's console: nothing that the payload says or chooses
 	// reaches it, its exit status included.
 	Log *zap.Logger
@@ -186,6 +189,12 @@ func (s *Supervisor) Stop() {
 
 func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
 	defer close(done)
+	if s.payload.Ready != nil {
+		if err := s.payload.Ready(); err != nil {
+			s.payload.Log.Error("the payload is not started", zap.Error(err))
+			return
+		}
+	}
 	for failures := 1; ; failures++ {
 		started := time.Now()
 		err := s.runOnce(ctx)

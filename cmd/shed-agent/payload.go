@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -31,12 +32,15 @@ const (
 // server is the payload that the image declares, with what holds it.
 type server struct {
 	*payload.Spec
-	filter *egress.Filter
-	group  string
+	// ready readies the fields below, once, and is the reason where they will never
+	// be there.
+	ready       func() error
+	filter      *egress.Filter
+	confinement supervise.Confinement
 }
 
-// readPayload readies the payload's root, limits and filter: it starts with all
-// of them or not at all. dataReady waits until disks can be mapped.
+// readPayload reads what the payload is. Its root, limits and filter are readied
+// before it starts, or it never does. dataReady waits until disks can be mapped.
 func readPayload(dataReady func() error) (*server, error) {
 	b, err := os.ReadFile(payloadPath)
 	if err != nil {
@@ -46,19 +50,35 @@ func readPayload(dataReady func() error) (*server, error) {
 	if s.Spec, err = payload.Parse(b); err != nil {
 		return nil, err
 	}
+	places := []string{dataPath, tmpPath}
+	if s.Listen.Socket != "" {
+		places = append(places, payload.SocketDir)
+	}
+	s.confinement = supervise.Confinement{
+		UID: s.User, GID: s.User, Self: "/proc/self/exe", Root: payloadRoot, Places: places,
+		// Who reaches nobody and answers on a socket needs no network.
+		Alone: s.Network.Right == payload.Off && s.Listen.Socket != "", OpenFiles: s.Limits.OpenFiles,
+	}
+	s.ready = sync.OnceValue(func() error { return s.hold(dataReady) })
+	return s, nil
+}
+
+// hold readies the payload's root, limits and filter.
+func (s *server) hold(dataReady func() error) error {
 	if err := mountRoot(dataReady); err != nil {
-		return nil, err
+		return err
 	}
 	if err := group.Mount(); err != nil {
-		return nil, err
+		return err
 	}
-	if s.group, err = group.Make(group.Root, s.Limits); err != nil {
-		return nil, err
+	var err error
+	if s.confinement.Group, err = group.Make(group.Root, s.Limits); err != nil {
+		return err
 	}
 	if s.filter, err = egress.New(s.Network.Right); err != nil {
-		return nil, err
+		return err
 	}
-	return s, s.filter.Attach(s.group)
+	return s.filter.Attach(s.confinement.Group)
 }
 
 // mountRoot mounts the root of a payload that is not in the image.
@@ -79,18 +99,9 @@ func mountRoot(dataReady func() error) error {
 // supervisor is for the payload as it was declared; environment is what else it
 // is told.
 func (s *server) supervisor(environment []string, log *zap.Logger) *supervise.Supervisor {
-	places := []string{dataPath, tmpPath}
-	if s.Listen.Socket != "" {
-		places = append(places, payload.SocketDir)
-	}
 	return supervise.New(supervise.Payload{
 		Command: s.Command, Socket: s.Listen.Socket, Port: s.Listen.Port, Data: dataPath, Health: s.Health,
-		Environment: append(environment, s.Environment...), Log: log,
-		Confinement: &supervise.Confinement{
-			UID: s.User, GID: s.User, Self: "/proc/self/exe", Root: payloadRoot, Places: places, Group: s.group,
-			// Who reaches nobody and answers on a socket needs no network.
-			Alone: s.Network.Right == payload.Off && s.Listen.Socket != "", OpenFiles: s.Limits.OpenFiles,
-		},
+		Environment: append(environment, s.Spec.Environment...), Log: log, Confinement: &s.confinement, Ready: s.ready,
 	})
 }
 
@@ -99,6 +110,9 @@ const nameService = "127.0.0.1:53"
 
 // reach gives the payload the network that it has a right to, as long as ctx lasts.
 func (s *server) reach(ctx context.Context, machine *agent.Machine, network *boot.Network, log *zap.Logger, ended chan<- error) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
 	if s.Network.Right == payload.Off {
 		return nil
 	}

@@ -2,14 +2,17 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
+	"github.com/google/go-tpm/tpm2/transport"
 	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/agent"
@@ -39,16 +42,25 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err := boot.Mount(); err != nil {
 		return err
 	}
-	if err := boot.LoadModules(modulesPath); err != nil {
+	// What does not wait for modules begins before them: a machine is to answer soon.
+	loaded := make(chan struct{})
+	dataReady := sync.OnceValue(func() error {
+		<-loaded
+		return boot.LoadModules(modulesPath + ".data")
+	})
+	payload, err := readPayload(dataReady)
+	if err != nil {
 		return err
 	}
-	if err := boot.LoadGuestModules(modulesPath); err != nil {
+	trusted := make(chan opened, 1)
+	go func() {
+		trusted <- openTPM()
+		payload.ready() //nolint:errcheck // whoever starts it asks again
+	}()
+	if err := loadModules(); err != nil {
 		return err
 	}
-	if err := boot.LoadNetworkModules(modulesPath); err != nil {
-		return err
-	}
-	dataReady := boot.LoadModulesMeanwhile(modulesPath + ".data")
+	close(loaded)
 	where, err := findPlace(log)
 	if err != nil {
 		return err
@@ -56,11 +68,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err := boot.LoopbackUp(); err != nil {
 		return err
 	}
-	payload, err := readPayload(dataReady)
-	if err != nil {
-		return err
-	}
-	machine, err := assemble(where, payload, log, dataReady)
+	machine, err := assemble(where, payload, <-trusted, log, dataReady)
 	if err != nil {
 		return err
 	}
@@ -76,40 +84,63 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	log.Info("data")
+	// A claim would wait for them.
+	go dataReady() //nolint:errcheck // whoever maps a disk asks again
 	serveErr := serve(ctx, where, machine, payload, log)
 	return errors.Join(serveErr, machine.Close())
 }
 
-// assemble puts the machine together. dataReady waits until the data disk can be
-// mapped.
-func assemble(where place, payload *server, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
-	if err := boot.WaitFor(tpmPath, deviceWait); err != nil {
-		return nil, err
+// loadModules loads the drivers of this machine.
+func loadModules() error {
+	for _, load := range []func(string) error{boot.LoadModules, boot.LoadGuestModules, boot.LoadNetworkModules} {
+		if err := load(modulesPath); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// opened is the machine's TPM and the key of this boot, or why there is none.
+type opened struct {
+	device      transport.TPM
+	tpm         *attester.TPM
+	certificate tls.Certificate
+	spki        []byte
+	err         error
+}
+
+func openTPM() (o opened) {
+	if o.certificate, o.spki, o.err = channel.NewCertificate(random); o.err != nil {
+		return o
+	}
+	if o.err = boot.WaitFor(tpmPath, deviceWait); o.err != nil {
+		return o
 	}
 	if err := os.Chmod(tpmPath, 0o600); err != nil {
-		return nil, fmt.Errorf("closing the tpm to others: %w", err)
+		o.err = fmt.Errorf("closing the tpm to others: %w", err)
+		return o
 	}
-	device, err := attester.OpenDevice(tpmPath)
-	if err != nil {
-		return nil, err
+	if o.device, o.err = attester.OpenDevice(tpmPath); o.err == nil {
+		o.tpm, o.err = attester.Open(o.device)
 	}
-	tpm, err := attester.Open(device)
-	if err != nil {
-		return nil, err
+	return o
+}
+
+// assemble puts the machine together. dataReady waits until the data disk can be
+// mapped.
+func assemble(where place, payload *server, o opened, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
+	if o.err != nil {
+		return nil, o.err
 	}
 	ours, err := readRelease()
 	if err != nil {
 		return nil, err
 	}
-	volume, err := newVolume(where, tpm, ours, dataReady)
+	volume, err := newVolume(where, o.tpm, ours, dataReady)
 	if err != nil {
 		return nil, err
 	}
-	if err := vouch(tpm, device, volume.OwnerAuth, log); err != nil {
-		return nil, err
-	}
-	certificate, spki, err := channel.NewCertificate(random)
-	if err != nil {
+	if err := vouch(o.tpm, o.device, volume.OwnerAuth, log); err != nil {
 		return nil, err
 	}
 	images, err := slots()
@@ -117,10 +148,10 @@ func assemble(where place, payload *server, log *zap.Logger, dataReady func() er
 		return nil, err
 	}
 	return agent.New(agent.Parts{
-		TPM: tpm, Volume: volume, Certificate: certificate, SPKI: spki, Log: log,
+		TPM: o.tpm, Volume: volume, Certificate: o.certificate, SPKI: o.spki, Log: log,
 		Firmware: newFirmware(), Slots: images, Records: recordsPath, TrialWait: trialWait,
 		Data:    boot.DataMount{Path: dataPath, Volume: volumePath, UID: payload.User, GID: payload.User},
-		Payload: payload.supervisor(ours.environment(len(tpm.Reporters)), log),
+		Payload: payload.supervisor(ours.environment(len(o.tpm.Reporters)), log),
 	}), nil
 }
 
@@ -189,10 +220,10 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	front := machine.Ingress()
 	front.Rand = random
 	ended := make(chan error, 5)
+	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
 	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
 		return err
 	}
-	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
 	go func() {
 		err := boot.PowerButton(ctx)
 		if errors.Is(err, boot.ErrNoButton) {
