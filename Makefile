@@ -34,7 +34,7 @@ ORAS := .cache/tools/oci/oras
 NITRO := .cache/tools/nitro/bin/nitro-tpm-pcr-compute
 KERNEL := .cache/image
 # Others' programs, that tests hold ours against, and where tests find them.
-TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS) $(VIRTFW) $(CYCLONEDX) $(REGISTRY) $(ORAS) $(NITRO)
+TOOLS := $(COSIGN) $(LLAMA) $(AXE) $(DENO) $(BLOBS)/done $(MOTO) $(UEFIVARS) $(VIRTFW) $(CYCLONEDX) $(REGISTRY) $(ORAS)
 TOOLENV = SHED_COSIGN=$(CURDIR)/$(COSIGN) SHED_LLAMA=$(CURDIR)/$(LLAMA) SHED_AXE=$(CURDIR)/$(AXE) SHED_DENO=$(CURDIR)/$(DENO) \
 	SHED_BLOB_TOOLS=$(CURDIR)/$(BLOBS) SHED_MOTO=$(CURDIR)/$(MOTO) SHED_UEFIVARS=$(CURDIR)/$(UEFIVARS) \
 	SHED_VIRT_FW_VARS=$(CURDIR)/$(VIRTFW) SHED_CYCLONEDX=$(CURDIR)/$(CYCLONEDX) SHED_REGISTRY=$(CURDIR)/$(REGISTRY) \
@@ -91,10 +91,11 @@ test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short -vet=off ./...
 
 .PHONY: test-long
-test-long: deps build $(DENO) $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64
+test-long: deps build $(DENO) $(NITRO) $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64, AWS's own registers
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 60m -run 'TestVMPowerCuts' ./scripts/powercut
 	SHED_LONG=1 SHED_VM_TESTS=1 $(TOOLENV) scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
+	$(TOOLENV) scripts/gotest -count=1 -run 'TestAMIShowsWhatAWSComputes' ./cmd/shed-image
 
 # What it costs is bounded: the suite makes one or two small machines at a time,
 # which it deletes again, for at most an hour.

@@ -94,7 +94,7 @@ func TestAMIShowsWhatAWSComputes(t *testing.T) {
 	}
 	nitro := os.Getenv("SHED_NITRO")
 	if _, err := os.Stat(nitro); nitro == "" || err != nil {
-		t.Skip("not tried: SHED_NITRO names no nitro-tpm-pcr-compute (make test)")
+		t.Skip("not tried: SHED_NITRO names no nitro-tpm-pcr-compute (make test-long)")
 	}
 	keys := t.TempDir()
 	if _, err := secureboot.Generate(rand.Reader, keys); err != nil {
