@@ -101,7 +101,7 @@ func mountRoot(dataReady func() error) error {
 func (s *server) supervisor(environment []string, log *zap.Logger) *supervise.Supervisor {
 	return supervise.New(supervise.Payload{
 		Command: s.Command, Socket: s.Listen.Socket, Port: s.Listen.Port, Data: dataPath, Health: s.Health,
-		Environment: append(environment, s.Spec.Environment...), Log: log, Confinement: &s.confinement, Ready: s.ready,
+		Environment: append(environment, s.Environment...), Log: log, Confinement: &s.confinement, Ready: s.ready,
 	})
 }
 
