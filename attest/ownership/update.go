@@ -45,8 +45,10 @@ type UpdatePolicy struct {
 	Witnesses []string `cbor:"4,keyasint,omitempty"`
 	Quorum    uint64   `cbor:"5,keyasint,omitempty"`
 	MaxAge    uint64   `cbor:"6,keyasint,omitempty"`
-	// Delay is for how long, in seconds, the machine must have known a release
-	// before a standing policy takes it: time for its owner to object.
+	// Delay is for how long, in seconds, a release must have been in the log, by
+	// what its witnesses said to this machine, before a standing policy takes it:
+	// time for its owner to object. Without a log it is for how long this boot must
+	// have known it.
 	Delay uint64 `cbor:"7,keyasint,omitempty"`
 }
 
