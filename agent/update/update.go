@@ -234,28 +234,32 @@ func (u *Updater) fits(a *ownership.Approval) error {
 }
 
 // The pauses between two tries to reach the control plane, and between two looks at
-// whether a standing policy's delay is over.
+// a release that waits: for a standing policy's delay to be over, or for its owner,
+// to whom the log's word is shown while it is fresh.
 const (
 	firstPause = time.Second
 	lastPause  = time.Minute
+	delayPause = time.Minute
+	ownerPause = 10 * time.Minute
 )
 
 // Run follows the offers until the machine has to start anew for one, which is
 // ErrRestart, or ctx ends.
 func (u *Updater) Run(ctx context.Context) error {
 	for failures := 1; ; failures++ {
-		again, err := u.pass(ctx)
+		pause, err := u.pass(ctx)
 		if errors.Is(err, ErrRestart) {
 			return err
 		}
 		if err == nil {
-			failures = 1
+			failures = 0
 		} else {
 			u.Log.Warn("update", zap.Error(err))
+			pause = backoff.Pause(failures, firstPause, lastPause)
 		}
 		var timer <-chan time.Time
-		if again {
-			timer = time.After(backoff.Pause(failures, firstPause, lastPause))
+		if pause > 0 {
+			timer = time.After(pause)
 		}
 		select {
 		case <-ctx.Done():
@@ -266,40 +270,43 @@ func (u *Updater) Run(ctx context.Context) error {
 	}
 }
 
-// pass takes the offer as far as it goes now. again says that time alone may take it
-// further.
-func (u *Updater) pass(ctx context.Context) (again bool, err error) {
+// pass takes the offer as far as it goes now, and is after what time it may go
+// further; zero for none.
+func (u *Updater) pass(ctx context.Context) (pause time.Duration, err error) {
 	u.mu.Lock()
 	r := u.record
 	u.mu.Unlock()
 	if r.Release.IsZero() || api.UpdateStep(r.Step).Ended() {
-		return false, nil
+		return 0, nil
 	}
 	owner := u.Owner()
 	if owner == nil {
 		u.step(r.offer(), api.UpdateRefused, api.ReasonUnclaimed)
-		return false, nil
+		return 0, nil
 	}
 	c, err := u.examine(ctx, r, owner)
 	var refusal *Refusal
 	if errors.As(err, &refusal) {
 		u.Log.Warn("an update is refused", zap.Stringer("release", r.Release), zap.Error(err))
 		u.step(r.offer(), api.UpdateRefused, refusal.Reason)
-		return false, nil
+		return 0, nil
 	}
 	if err != nil {
-		return true, err
+		return 0, err
 	}
 	if c.runs {
 		u.step(r.offer(), api.UpdateDone, "")
-		return false, nil
+		return 0, nil
 	}
 	approval, consents, err := u.consent(owner, c)
 	if err != nil || !consents {
 		u.step(r.offer(), api.UpdateAwaiting, "")
-		return owner.Body.Update.Consent == ownership.UpdateStanding, err
+		if owner.Body.Update.Consent == ownership.UpdateStanding {
+			return delayPause, err
+		}
+		return ownerPause, err
 	}
-	return true, u.install(ctx, r.offer(), c, approval)
+	return 0, u.install(ctx, r.offer(), c, approval)
 }
 
 var errAnother = errors.New("another release was offered meanwhile")
