@@ -21,9 +21,6 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
-	// In a machine there is no other list of who signs for names.
-	_ "golang.org/x/crypto/x509roots/fallback"
-
 	"github.com/toolshed-cloud/shed/toolshed"
 	"github.com/toolshed-cloud/shed/toolshed/auth"
 	"github.com/toolshed-cloud/shed/toolshed/backup"

@@ -91,6 +91,7 @@ func (f *Fetcher) Close() { f.transport.CloseIdleConnections() }
 
 // Dial connects to where may be fetched from.
 func (f *Fetcher) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	installRoots()
 	d := &net.Dialer{Timeout: dialTimeout}
 	if !f.allowed.names(address) {
 		// After the name was resolved, before anything is sent.
