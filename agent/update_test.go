@@ -380,9 +380,9 @@ func TestUpdateWithoutAnOwner(t *testing.T) {
 	}
 }
 
-// Under a standing policy nobody is asked: the next release takes the data from the
-// one whose own release is vouched for.
-func TestUpdateUnderAStandingPolicy(t *testing.T) {
+// claimedStanding is a machine whose owner is not asked.
+func claimedStanding(t *testing.T) *machine {
+	t.Helper()
 	m, keys := newMachine(t), newKeys(t)
 	trust := m.trust()
 	trust.Updates = client.Updates{Standing: true}
@@ -394,6 +394,13 @@ func TestUpdateUnderAStandingPolicy(t *testing.T) {
 	if err := s.Claim(t.Context(), keys); err != nil {
 		t.Fatal(err)
 	}
+	return m
+}
+
+// Under a standing policy nobody is asked: the next release takes the data from the
+// one whose own release is vouched for.
+func TestUpdateUnderAStandingPolicy(t *testing.T) {
+	m := claimedStanding(t)
 	r := new(releases)
 	m.offer(m.add(r, "1.1.0", "next", 2), 1)
 	m.follow(r)
@@ -408,17 +415,7 @@ func TestUpdateUnderAStandingPolicy(t *testing.T) {
 
 // What the other slot says of itself is the host's to write.
 func TestStandingPolicyTakesNoForeignPredecessor(t *testing.T) {
-	m, keys := newMachine(t), newKeys(t)
-	trust := m.trust()
-	trust.Updates = client.Updates{Standing: true}
-	s, err := trust.Connect(t.Context(), m.url, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := s.Claim(t.Context(), keys); err != nil {
-		t.Fatal(err)
-	}
+	m := claimedStanding(t)
 	r := new(releases)
 	m.offer(m.add(r, "1.1.0", "next", 2), 1)
 	if err := m.FollowUpdates(t.Context(), r); !errors.Is(err, update.ErrRestart) {

@@ -67,16 +67,6 @@ func (v Variables) StartOnce(f File) error {
 	return v.write(next, binary.LittleEndian.AppendUint16(nil, number))
 }
 
-// Started says that this boot is one that StartOnce asked for. Errors are as
-// StartOnce's.
-func (v Variables) Started() (bool, error) {
-	b, err := v.read(current, 2)
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	return err == nil && binary.LittleEndian.Uint16(b) == number, err
-}
-
 // Asked says that StartOnce was called and Forget was not. Errors are as
 // StartOnce's.
 func (v Variables) Asked() (bool, error) {

@@ -71,22 +71,17 @@ func TestOption(t *testing.T) {
 
 func TestWhatTheFirmwareSays(t *testing.T) {
 	for name, c := range map[string]struct {
-		variables       map[string][]byte
-		started, secure bool
-		fails           bool
+		variables     map[string][]byte
+		secure, fails bool
 	}{
-		"nothing":         {map[string][]byte{}, false, false, false},
-		"ours":            {map[string][]byte{current: {6, 0, 0, 0, 0xd0, 0x5e}}, true, false, false},
-		"another":         {map[string][]byte{current: {6, 0, 0, 0, 1, 0}}, false, false, false},
-		"secure":          {map[string][]byte{secure: {6, 0, 0, 0, 1}}, false, true, false},
-		"not secure":      {map[string][]byte{secure: {6, 0, 0, 0, 0}}, false, false, false},
-		"of other length": {map[string][]byte{current: {6, 0, 0, 0, 1}, secure: {6, 0, 0, 0}}, false, false, true},
+		"nothing":         {map[string][]byte{}, false, false},
+		"secure":          {map[string][]byte{secure: {6, 0, 0, 0, 1}}, true, false},
+		"not secure":      {map[string][]byte{secure: {6, 0, 0, 0, 0}}, false, false},
+		"of other length": {map[string][]byte{secure: {6, 0, 0, 0}}, false, true},
 	} {
-		v := firmware(t, c.variables)
-		started, startedErr := v.Started()
-		secure, secureErr := v.SecureBoot()
-		if started != c.started || secure != c.secure || (startedErr != nil) != c.fails || (secureErr != nil) != c.fails {
-			t.Errorf("%s: started %t, %v; secure %t, %v", name, started, startedErr, secure, secureErr)
+		secure, err := firmware(t, c.variables).SecureBoot()
+		if secure != c.secure || (err != nil) != c.fails {
+			t.Errorf("%s: secure %t, %v", name, secure, err)
 		}
 	}
 }
@@ -95,9 +90,9 @@ func TestWhatTheFirmwareSays(t *testing.T) {
 func TestNoVariables(t *testing.T) {
 	for _, v := range []Variables{Variables(t.TempDir()), Variables(filepath.Join(t.TempDir(), "none"))} {
 		_, asked := v.Asked()
-		_, started := v.Started()
+		_, secure := v.SecureBoot()
 		for what, err := range map[string]error{
-			"starting": v.StartOnce(File{}), "forgetting": v.Forget(), "asked": asked, "started": started,
+			"starting": v.StartOnce(File{}), "forgetting": v.Forget(), "asked": asked, "secure": secure,
 		} {
 			if !errors.Is(err, ErrNoVariables) {
 				t.Errorf("%s: %v", what, err)

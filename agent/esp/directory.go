@@ -102,8 +102,8 @@ func (v *Volume) freeEntry(directory uint32) (int64, error) {
 	return 0, fmt.Errorf("%w: its directory is full", ErrNoRoom)
 }
 
-// shortName spells a name as an entry holds it.
-func shortName(name string) ([11]byte, error) {
+// ShortName spells a name as an entry holds it; the error says why there is none.
+func ShortName(name string) ([11]byte, error) {
 	var short [11]byte
 	base, extension, _ := strings.Cut(name, ".")
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
@@ -121,7 +121,7 @@ func (v *Volume) find(path string) (e entry, directory uint32, rest string, err 
 	directory = v.root
 	for rest = path; ; {
 		name, below, deeper := strings.Cut(rest, "/")
-		short, err := shortName(name)
+		short, err := ShortName(name)
 		if err != nil {
 			return e, directory, rest, err
 		}
@@ -180,7 +180,7 @@ func (v *Volume) List(directory string) ([]string, error) {
 	return names, nil
 }
 
-// longName is shortName backwards.
+// longName is ShortName backwards.
 func longName(name [11]byte) string {
 	base, extension := strings.TrimRight(string(name[:8]), " "), strings.TrimRight(string(name[8:]), " ")
 	if extension == "" {

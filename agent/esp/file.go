@@ -114,7 +114,7 @@ func (v *Volume) directoryOf(path string) (directory uint32, last [11]byte, err 
 			return 0, last, errors.Join(err, errorIf(err == nil, "%s is there already", path))
 		}
 		name, _, deeper := strings.Cut(rest, "/")
-		short, err := shortName(name)
+		short, err := ShortName(name)
 		if err != nil {
 			return 0, last, err
 		}

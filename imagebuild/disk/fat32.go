@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/agent/esp"
 )
 
 // The file system's geometry (Microsoft, FAT32 File System Specification).
@@ -54,7 +56,7 @@ func writeFAT(w io.WriterAt, files []File) error {
 }
 
 func (n *node) insert(names []string, data []byte) error {
-	short, err := shortName(names[0])
+	short, err := esp.ShortName(names[0])
 	if err != nil {
 		return err
 	}
@@ -76,19 +78,6 @@ func (n *node) insert(names []string, data []byte) error {
 		return nil
 	}
 	return child.insert(names[1:], data)
-}
-
-// shortName spells a name as a directory entry holds it; long names are not
-// needed on this disk.
-func shortName(name string) ([11]byte, error) {
-	var short [11]byte
-	base, extension, _ := strings.Cut(name, ".")
-	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-"
-	if base == "" || len(base) > 8 || len(extension) > 3 || strings.Trim(base+extension, letters) != "" {
-		return short, fmt.Errorf("%q is not a name of 8.3 uppercase characters", name)
-	}
-	copy(short[:], fmt.Sprintf("%-8s%-3s", base, extension))
-	return short, nil
 }
 
 // place gives every node one run of clusters, its parent's first.
