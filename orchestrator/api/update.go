@@ -16,6 +16,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 func (s *Server) updates(a huma.API) {
@@ -33,7 +34,8 @@ type offerInput struct {
 }
 
 func (s *Server) offer(ctx context.Context, in *offerInput) (*body[Instance], error) {
-	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
+	var to providers.MachineID
+	out, err := s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
 		rel, err := s.toOffer(tx, in.Body.Release)
 		if err != nil {
 			return err
@@ -49,8 +51,13 @@ func (s *Server) offer(ctx context.Context, in *offerInput) (*body[Instance], er
 		if !ok || err != nil {
 			return err
 		}
+		to = i.Machine
 		return errors.Join(tx.Replace(&i), tx.Note(e))
 	})
+	if err == nil && to != "" {
+		s.Offered(to)
+	}
+	return out, err
 }
 
 // toOffer is the release of a digest, the default one for none.
