@@ -86,7 +86,7 @@ func (h *heart) report(ctx context.Context, b api.Heartbeat) (answer api.Heartbe
 	case <-h.Updates.Changed():
 	}
 	give()
-	<-answered
+	<-answered //nolint:errcheck // it was given up
 	if err := h.redial(ctx); err != nil {
 		return api.HeartbeatAnswer{}, err
 	}

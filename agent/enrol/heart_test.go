@@ -126,7 +126,7 @@ func enrolled(t *testing.T, holds bool) (*plane, *signals) {
 	s.healthy.Store(true)
 	e := &Enroller{
 		Config: api.Config{
-			Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: p.address, ControlPlaneSPKI: attest.Digest(pin),
+			Version: api.ConfigVersion, Machine: strings.Repeat("a", 26), ControlPlane: p.address, ControlPlaneSPKI: pin,
 		},
 		Machine: s, Payload: s, Updates: s, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
 		Enrolled: func(api.EnrolResult) {}, Refreshed: func([]byte) {},
