@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -20,9 +19,6 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/payloadtree"
 )
-
-// DefaultMkfsErofs is where Debian puts what a large payload is packed with.
-const DefaultMkfsErofs = "/usr/bin/mkfs.erofs"
 
 // PayloadName is the root of a payload that is too large for the image.
 const PayloadName = "payload.img"
@@ -65,7 +61,7 @@ type packed struct {
 }
 
 // readPayload takes the payload's files, and refuses one that would not start.
-func (b *builder) readPayload(ctx context.Context) error {
+func (b *builder) readPayload(context.Context) error {
 	switch {
 	case b.Payload == nil:
 		return b.takeToolshed()
@@ -94,7 +90,7 @@ func (b *builder) readPayload(ctx context.Context) error {
 	if tree.Bytes <= mostInImage {
 		return b.packIntoImage(tree)
 	}
-	return b.packOntoDisk(ctx, tree)
+	return b.packOntoDisk(tree)
 }
 
 func (b *builder) takeToolshed() error {
@@ -144,26 +140,10 @@ func (b *builder) packIntoImage(tree *payloadtree.Tree) error {
 	return b.recordPayload(inputPayloadTar, data)
 }
 
-func (b *builder) packOntoDisk(ctx context.Context, tree *payloadtree.Tree) error {
-	mkfs := b.MkfsErofs
-	if mkfs == "" {
-		mkfs = DefaultMkfsErofs
-	}
-	if _, err := exec.LookPath(mkfs); err != nil {
-		return &MissingError{Path: mkfs, Package: "erofs-utils"}
-	}
-	dir, err := os.MkdirTemp("", "shed-payload-")
+func (b *builder) packOntoDisk(tree *payloadtree.Tree) error {
+	data, err := tree.Erofs()
 	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
-	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is the system's to clean up then
-	file := filepath.Join(dir, inputPayloadErofs)
-	if err := tree.Erofs(ctx, mkfs, file); err != nil {
 		return err
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
 	}
 	return b.takeErofs(data)
 }
