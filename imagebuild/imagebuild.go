@@ -205,11 +205,9 @@ func (o Options) check() error {
 type builder struct {
 	Options
 	stub, agent []byte
-	// toolshed is nil where another payload takes its place.
-	toolshed []byte
-	payload  packed
-	kernel   *kernel.Kernel
-	keys     *secureboot.Keys
+	payload     packed
+	kernel      *kernel.Kernel
+	keys        *secureboot.Keys
 	// root is where Mkfs finds its libraries; empty is the host's.
 	root     string
 	firmware *firmware.Firmware
@@ -231,10 +229,9 @@ type builder struct {
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries []initrd.Library
-	// packedPayload, where not empty, is the file of Payload as an earlier build
-	// packed it, for the boot disk where packedOnDisk is set.
+	// packedPayload, where not empty, has the files of Payload as an earlier build
+	// recorded them.
 	packedPayload string
-	packedOnDisk  bool
 	stated        *release.Manifest
 	notMeasured   string
 }
@@ -243,14 +240,14 @@ type builder struct {
 const (
 	inputStub     = "systemd-stub"
 	inputInit     = "init"
-	inputToolshed = "bin/toolshed"
+	inputToolshed = release.ToolshedInput
 	inputKernel   = "linux.deb"
 	inputMkfs     = "sbin/mkfs.btrfs"
 )
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputPayloadTar, inputPayloadErofs, inputKernel, inputMkfs, SignatureName, LockName,
+	inputStub, inputInit, inputToolshed, inputPayloadTar, inputKernel, inputMkfs, SignatureName, LockName,
 }, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
