@@ -74,8 +74,6 @@ type Options struct {
 	// PayloadDir: of its command, a program without a path is looked for there.
 	Payload    *payload.Spec
 	PayloadDir string
-	// MkfsErofs replaces DefaultMkfsErofs.
-	MkfsErofs string
 	// Cache keeps the kernel package between builds.
 	Cache string
 	// Archive, where set, is a directory that gets every input but QEMU, under

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -20,9 +19,6 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/initrd"
 	"github.com/toolshed-cloud/shed/imagebuild/payloadtree"
 )
-
-// DefaultMkfsErofs is where Debian puts what a large payload is packed with.
-const DefaultMkfsErofs = "/usr/bin/mkfs.erofs"
 
 // PayloadName is the root of a payload that is too large for the image.
 const PayloadName = "payload.img"
@@ -63,12 +59,12 @@ type packed struct {
 }
 
 // readPayload takes the payload's files, and refuses one that would not start.
-func (b *builder) readPayload(ctx context.Context) error {
+func (b *builder) readPayload(context.Context) error {
 	switch {
 	case b.Payload == nil:
-		return b.takeToolshed(ctx)
+		return b.takeToolshed()
 	case b.packedPayload != "":
-		return b.takePacked(ctx)
+		return b.takePacked()
 	}
 	b.payload.spec = *b.Payload
 	tree, err := payloadtree.Read(b.PayloadDir)
@@ -93,10 +89,10 @@ func (b *builder) readPayload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.pack(ctx, tree, files)
+	return b.pack(tree, files)
 }
 
-func (b *builder) takeToolshed(ctx context.Context) error {
+func (b *builder) takeToolshed() error {
 	data, err := b.input(inputToolshed, b.Toolshed, "")
 	if err != nil {
 		return err
@@ -109,7 +105,7 @@ func (b *builder) takeToolshed(ctx context.Context) error {
 	if err := furnish(tree, b.payload.spec.User); err != nil {
 		return err
 	}
-	return b.place(ctx, tree)
+	return b.place(tree)
 }
 
 // furnish adds what a payload's root has of the machine.
@@ -138,46 +134,30 @@ func furnish(t *payloadtree.Tree, user int) error {
 }
 
 // pack records the files of a payload that is not the toolshed, and places them.
-func (b *builder) pack(ctx context.Context, tree *payloadtree.Tree, files []byte) error {
+func (b *builder) pack(tree *payloadtree.Tree, files []byte) error {
 	digest := attest.Sum(files)
 	b.record(inputPayloadTar, digest, int64(len(files)))
 	if err := b.keep(digest, files); err != nil {
 		return err
 	}
 	b.manifest.Payload = &release.Payload{Spec: b.payload.spec}
-	return b.place(ctx, tree)
+	return b.place(tree)
 }
 
 // place has the files in the image or, where they are large, on the boot disk.
-func (b *builder) place(ctx context.Context, tree *payloadtree.Tree) error {
+func (b *builder) place(tree *payloadtree.Tree) error {
 	b.payload.tree = tree
 	if tree.Bytes <= mostInImage {
 		return nil
 	}
 	b.manifest.Payload = &release.Payload{Spec: b.payload.spec}
-	return b.packOntoDisk(ctx, tree)
+	return b.packOntoDisk(tree)
 }
 
-func (b *builder) packOntoDisk(ctx context.Context, tree *payloadtree.Tree) error {
-	mkfs := b.MkfsErofs
-	if mkfs == "" {
-		mkfs = DefaultMkfsErofs
-	}
-	if _, err := exec.LookPath(mkfs); err != nil {
-		return &MissingError{Path: mkfs, Package: "erofs-utils"}
-	}
-	dir, err := os.MkdirTemp("", "shed-payload-")
+func (b *builder) packOntoDisk(tree *payloadtree.Tree) error {
+	data, err := tree.Erofs()
 	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
-	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is the system's to clean up then
-	file := filepath.Join(dir, PayloadName)
-	if err := tree.Erofs(ctx, mkfs, file); err != nil {
 		return err
-	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
 	}
 	root, hashes, err := verity.Tree(bytes.NewReader(data))
 	if err != nil {
@@ -188,7 +168,7 @@ func (b *builder) packOntoDisk(ctx context.Context, tree *payloadtree.Tree) erro
 }
 
 // takePacked takes a payload's files as an earlier build recorded them.
-func (b *builder) takePacked(ctx context.Context) error {
+func (b *builder) takePacked() error {
 	b.payload.spec = *b.Payload
 	files, err := os.ReadFile(b.packedPayload)
 	if err != nil {
@@ -198,7 +178,7 @@ func (b *builder) takePacked(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return b.pack(ctx, tree, files)
+	return b.pack(tree, files)
 }
 
 // addPayload adds the declaration, and the payload's files where they are in the

@@ -149,7 +149,6 @@ func TestPayloadsThatAreRefused(t *testing.T) {
 		"user is 0":                func(o *imagebuild.Options) { o.Payload.User = 0 },
 		"the machine mounts there": func(o *imagebuild.Options) { writeFile(t, filepath.Join(o.PayloadDir, "dev"), "") },
 		"image for arm64":          func(o *imagebuild.Options) { o.Architecture = "arm64" },
-		"there is no /absent/mkfs": func(o *imagebuild.Options) { large(t, o); o.MkfsErofs = "/absent/mkfs" },
 	} {
 		o := sampleOptions(t)
 		server(t, &o)
