@@ -34,9 +34,6 @@ const mostInImage = 8 << 20
 // payloadDir is the payload's root in the image, or what that is mounted on.
 const payloadDir = "payload"
 
-// payloadModules are for a root on the boot disk.
-var payloadModules = []string{"dm-mod", "dm-verity", "erofs"}
-
 // The payload's own files of a machine, where it does not bring other ones.
 const (
 	// nameServers is the machine's name service; what a payload brings of this
