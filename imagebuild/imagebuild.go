@@ -405,10 +405,10 @@ func (b *builder) readKeys() (*secureboot.Keys, error) {
 // writePayload writes what the boot disk has of the payload by itself too, for
 // updates.
 func (b *builder) writePayload(context.Context) error {
-	file := b.payload.file()
-	if file == nil {
+	if b.payload.root == nil {
 		return nil
 	}
+	file := b.payload.file
 	b.manifest.Payload.Root = &release.Root{
 		File: fileOf(PayloadName, file), RootHash: b.payload.root.Hash, DataBytes: b.payload.root.DataBytes,
 	}
@@ -418,7 +418,7 @@ func (b *builder) writePayload(context.Context) error {
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
 	var err error
-	b.manifest.Disk, err = writeDisk(name, diskFiles(b.Architecture, b.image, b.payload.root, b.payload.file()))
+	b.manifest.Disk, err = writeDisk(name, diskFiles(b.Architecture, b.image, b.payload.root, b.payload.file))
 	return err
 }
 

@@ -49,10 +49,10 @@ type PayloadMissingError = payloadtree.MissingError
 type packed struct {
 	spec payload.Spec
 	tree *payloadtree.Tree
-	// root is nil where the tree goes into the image; data and hashes are then
-	// empty.
-	root         *verity.Root
-	data, hashes []byte
+	// root is nil where the tree goes into the image; otherwise file is the one on
+	// the boot disk.
+	root *verity.Root
+	file []byte
 }
 
 // readPayload takes the payload's files, and refuses one that would not start.
@@ -160,7 +160,7 @@ func (b *builder) packOntoDisk(tree *payloadtree.Tree) error {
 	if err != nil {
 		return err
 	}
-	b.payload.root, b.payload.data, b.payload.hashes = &root, data, hashes
+	b.payload.root, b.payload.file = &root, append(data, hashes...)
 	return nil
 }
 
@@ -230,14 +230,6 @@ func (b *builder) commandLine() string {
 		line += " " + b.payload.root.Parameter()
 	}
 	return line
-}
-
-// file is the payload's on the boot disk; nil where it is in the image.
-func (p *packed) file() []byte {
-	if p.root == nil {
-		return nil
-	}
-	return append(p.data[:len(p.data):len(p.data)], p.hashes...)
 }
 
 // diskFiles are those that the boot disk has.
