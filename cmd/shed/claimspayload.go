@@ -13,8 +13,8 @@ import (
 // running adds what an accepted machine runs where that is not the toolshed, by
 // the release's signed manifest.
 func (c claims) running(m *release.Manifest) claims {
-	if c.Accepted && m != nil && m.Payload != nil {
-		c.Payload = &m.Payload.Spec
+	if c.Accepted && m != nil {
+		c.Payload = m.OtherPayload()
 	}
 	return c
 }
