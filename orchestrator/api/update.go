@@ -108,7 +108,7 @@ func (s *Server) follows(v store.Reader, i orchestrator.Instance, next orchestra
 	case firmwareOf(gets) != firmwareOf(has):
 		return refused("release-firmware", "has other firmware, which an update in place does not change")
 	}
-	for _, f := range gets.UpdateFiles() {
+	for _, f := range gets.ServedFiles() {
 		path := filepath.Join(filepath.Dir(next.DiskPath), f.Name)
 		if err := checkFile("update-file", f.Name+" beside disk_path", path, f.Bytes); err != nil {
 			return refused("release-incomplete", "cannot be fetched: %v", err)
