@@ -326,7 +326,7 @@ func TestSignedLockedReleaseIsRebuilt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := imagebuild.SignImage(o.Output, o.Archive, signer); err != nil {
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer, nil); err != nil {
 		t.Fatal(err)
 	}
 	if r := mustRebuild(t, o.Output, o.Archive); !r.Same || !slices.Contains(r.Compared, imagebuild.ProvenanceName) {
@@ -340,7 +340,7 @@ func TestSignedLockedReleaseIsRebuilt(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(o.Output, imagebuild.ProvenanceName), append(said, ' '), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := imagebuild.SignImage(o.Output, o.Archive, signer); !errors.Is(err, imagebuild.ErrSigning) {
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer, nil); !errors.Is(err, imagebuild.ErrSigning) {
 		t.Errorf("another provenance: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); err != nil {

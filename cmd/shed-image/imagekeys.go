@@ -26,14 +26,25 @@ db under the same owner, move db.key, db.crt and db.esl away and run it again.
   shed image sign --secure-boot-keys DIR --key KEY RELEASE
 
 build needs the .esl files alone, and sign db.key and those. Keep PK.key and
-KEK.key apart, offline: nothing here asks for them.
+KEK.key apart, offline: nothing here asks for PK.key, and for KEK.key only the
+signing of a release that changes db or dbx on machines that run.
 
 --revoke IMAGE adds the hash of an EFI program to dbx.esl: releases that are
-built from then on have machines refuse it, whoever signed it. Another db or dbx
-is another register 7: a new release, which its owners approve as any other.`
+built from then on have machines refuse it, whoever signed it. --trust CERT adds
+a certificate to db.esl, and --distrust CERT takes one out; of several db.crt is
+the one that images are signed by, and db.key its key.
+
+Another db or dbx is another register 7. New machines of a release have the lists
+that it was built with. For machines that run, keep a copy of the directory from
+before, change one of the two lists, and build with both and a higher epoch:
+
+  shed image build --secure-boot-keys DIR --secure-boot-keys-before OLD --output RELEASE
+
+They are updated to the release as to any other, and change the list once it is
+offered to them again and their owners approve that too. There is no way back.`
 
 func newImageKeysCommand() *cobra.Command {
-	var revoke []string
+	var revoke, trust, distrust []string
 	cmd := &cobra.Command{
 		Use:   "keys DIR",
 		Short: "make the keys of Secure Boot: PK, KEK and db",
@@ -49,10 +60,22 @@ func newImageKeysCommand() *cobra.Command {
 					return explainKeys(err)
 				}
 			}
+			for _, name := range trust {
+				if err := secureboot.Trust(args[0], name); err != nil {
+					return explainKeys(err)
+				}
+			}
+			for _, name := range distrust {
+				if err := secureboot.Distrust(args[0], name); err != nil {
+					return explainKeys(err)
+				}
+			}
 			return printKeys(cmd, args[0], made, revoke)
 		},
 	}
 	cmd.Flags().StringSliceVar(&revoke, "revoke", nil, "EFI programs whose hashes are added to dbx.esl")
+	cmd.Flags().StringSliceVar(&trust, "trust", nil, "certificates, PEM, that are added to db.esl")
+	cmd.Flags().StringSliceVar(&distrust, "distrust", nil, "certificates, PEM, that are taken out of db.esl")
 	return cmd
 }
 
