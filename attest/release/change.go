@@ -75,6 +75,15 @@ func (m *Manifest) BeforeChange() *Boot { return m.changing(1) }
 // AfterChange is described with BeforeChange.
 func (m *Manifest) AfterChange() *Boot { return m.changing(2) }
 
+// Pending is the change that a machine of the release with this register 7 has not
+// made; nil where it has, or there is none.
+func (m *Manifest) Pending(seven attest.Digest) *SecureBootChange {
+	if b := m.BeforeChange(); b != nil && b.SHA256["7"] == seven.String() {
+		return m.SecureBootChange
+	}
+	return nil
+}
+
 func (m *Manifest) changing(last int) *Boot {
 	if m.SecureBootChange == nil || len(m.Boots) < last {
 		return nil
