@@ -44,7 +44,7 @@ They are updated to the release as to any other, and change the list once it is
 offered to them again and their owners approve that too. There is no way back.`
 
 func newImageKeysCommand() *cobra.Command {
-	var revoke, trust, distrust []string
+	var change keysChange
 	cmd := &cobra.Command{
 		Use:   "keys DIR",
 		Short: "make the keys of Secure Boot: PK, KEK and db",
@@ -52,31 +52,36 @@ func newImageKeysCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			made, err := secureboot.Generate(rand.Reader, args[0])
+			if err == nil {
+				err = change.make(args[0])
+			}
 			if err != nil {
 				return explainKeys(err)
 			}
-			for _, name := range revoke {
-				if err := revokeImage(args[0], name); err != nil {
-					return explainKeys(err)
-				}
-			}
-			for _, name := range trust {
-				if err := secureboot.Trust(args[0], name); err != nil {
-					return explainKeys(err)
-				}
-			}
-			for _, name := range distrust {
-				if err := secureboot.Distrust(args[0], name); err != nil {
-					return explainKeys(err)
-				}
-			}
-			return printKeys(cmd, args[0], made, revoke)
+			return printKeys(cmd, args[0], made, change)
 		},
 	}
-	cmd.Flags().StringSliceVar(&revoke, "revoke", nil, "EFI programs whose hashes are added to dbx.esl")
-	cmd.Flags().StringSliceVar(&trust, "trust", nil, "certificates, PEM, that are added to db.esl")
-	cmd.Flags().StringSliceVar(&distrust, "distrust", nil, "certificates, PEM, that are taken out of db.esl")
+	cmd.Flags().StringSliceVar(&change.revoke, "revoke", nil, "EFI programs whose hashes are added to dbx.esl")
+	cmd.Flags().StringSliceVar(&change.trust, "trust", nil, "certificates, PEM, that are added to db.esl")
+	cmd.Flags().StringSliceVar(&change.distrust, "distrust", nil, "certificates, PEM, that are taken out of db.esl")
 	return cmd
+}
+
+// keysChange is what a directory of keys is to have besides, by the names of files.
+type keysChange struct{ revoke, trust, distrust []string }
+
+func (c keysChange) make(dir string) error {
+	for _, step := range []struct {
+		names []string
+		do    func(dir, name string) error
+	}{{c.revoke, revokeImage}, {c.trust, secureboot.Trust}, {c.distrust, secureboot.Distrust}} {
+		for _, name := range step.names {
+			if err := step.do(dir, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // maxProgram is above every image that a disk of ours holds.
@@ -106,23 +111,30 @@ func explainKeys(err error) error {
 	return err
 }
 
-func printKeys(cmd *cobra.Command, dir string, made, revoked []string) error {
+func printKeys(cmd *cobra.Command, dir string, made []string, c keysChange) error {
 	if made == nil {
 		made = []string{}
 	}
-	if revoked == nil {
-		revoked = []string{}
+	if c.revoke == nil {
+		c.revoke = []string{}
 	}
 	text := "all keys were there already"
 	if len(made) > 0 {
 		text = "made " + strings.Join(made, ", ")
 	}
-	if len(revoked) > 0 {
-		text += ", and revoked " + strings.Join(revoked, ", ")
+	for _, done := range []struct {
+		what  string
+		names []string
+	}{{"revoked", c.revoke}, {"trusted", c.trust}, {"distrusted", c.distrust}} {
+		if len(done.names) > 0 {
+			text += ", and " + done.what + " " + strings.Join(done.names, ", ")
+		}
 	}
 	return cli.PrintResult(cmd, struct {
-		Keys    string   `json:"keys"`
-		Made    []string `json:"made"`
-		Revoked []string `json:"revoked"`
-	}{dir, made, revoked}, "%s: %s\n", filepath.Clean(dir), text)
+		Keys       string   `json:"keys"`
+		Made       []string `json:"made"`
+		Revoked    []string `json:"revoked"`
+		Trusted    []string `json:"trusted,omitempty"`
+		Distrusted []string `json:"distrusted,omitempty"`
+	}{dir, made, c.revoke, c.trust, c.distrust}, "%s: %s\n", filepath.Clean(dir), text)
 }
