@@ -46,7 +46,7 @@ func (m *machine) withLists(described *release.Manifest, image string) {
 	boot := func(lists map[string][]byte) release.Boot {
 		b := release.Boot{SecureBoot: true, SHA256: maps.Clone(described.Boots[0].SHA256), SHA384: maps.Clone(described.Boots[0].SHA384), Events: map[string][]string{}}
 		var d attest.Digest
-		for _, e := range seven(lists) {
+		for _, e := range m.starts.seven(lists, image) {
 			d = attest.Extend(d, e)
 			b.Events["7"] = append(b.Events["7"], e.String())
 		}
@@ -269,6 +269,50 @@ func TestListIsChangedUnderAStandingPolicy(t *testing.T) {
 	}
 	m.reboot()
 	m.shows(false)
+}
+
+// Once db has another certificate, a release comes whose image that vouches for, and
+// with it the first goes: Secure Boot's signer is another, the data is the same.
+func TestSignerIsReplaced(t *testing.T) {
+	for name, updates := range map[string]client.Updates{"asked": {}, "standing": {Standing: true}} {
+		t.Run(name, func(t *testing.T) {
+			m, keys, r, d := changing(t, updates)
+			approve := func(d attest.ReleaseDigest, epoch uint64) {
+				t.Helper()
+				if updates.Standing {
+					return
+				}
+				m.until(r, api.UpdateAwaiting)
+				if err := m.approve(keys, d, epoch, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			m.offer(d, 2)
+			approve(d, 2)
+			m.follow(r)
+			m.shows(false)
+
+			dbLast := []byte("db: the other certificate")
+			m.starts.vouchers = map[string]string{"last": "the other certificate"}
+			m.changes["last"], r.write = listChange{"db", dbAfter, dbLast, written(dbLast)}, written(dbLast)
+			last := m.add(r, "1.2.0", "last", 3)
+			m.offer(last, 3)
+			approve(last, 3)
+			m.follow(r)
+			m.runs("last")
+			m.until(r, api.UpdateDone)
+			m.offer(last, 4)
+			approve(last, 3)
+			m.follow(r)
+			m.runs("last")
+			if s := m.status(); s == nil || s.Step != api.UpdateDone || string(m.starts.lists["db"]) != string(dbLast) {
+				t.Errorf("it says %+v, and db is %q", s, m.starts.lists["db"])
+			}
+			if got := m.serves(keys); got != http.StatusOK {
+				t.Errorf("the payload answers %d", got)
+			}
+		})
+	}
 }
 
 // A firmware that makes something else of the write closes the data; with either of

@@ -224,7 +224,7 @@ func (m *machine) boot() {
 			m.t.Fatal(err)
 		}
 	}
-	for _, digest := range seven(m.starts.lists) {
+	for _, digest := range m.starts.seven(m.starts.lists, image) {
 		if err := tpm.Extend(7, digest); err != nil {
 			m.t.Fatal(err)
 		}

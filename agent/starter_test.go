@@ -35,6 +35,8 @@ type starter struct {
 	lists     map[string][]byte
 	unwilling bool
 	answer    error
+	// vouchers are the entries of db that vouch for images, where that is another.
+	vouchers map[string]string
 }
 
 var _ update.Lists = (*starter)(nil)
@@ -61,8 +63,9 @@ func (s *starter) secure(lists map[string][]byte) {
 	}
 }
 
-// seven are the events of register 7 with lists; none without Secure Boot.
-func seven(lists map[string][]byte) (events []attest.Digest) {
+// seven are the events of register 7 with lists, at a boot of an image; none without
+// Secure Boot.
+func (s *starter) seven(lists map[string][]byte, image string) (events []attest.Digest) {
 	if lists == nil {
 		return nil
 	}
@@ -72,7 +75,7 @@ func seven(lists map[string][]byte) (events []attest.Digest) {
 	for _, name := range []string{release.VariableDB, release.VariableDBX} {
 		events = append(events, signaturelist.Event(name, lists[name]))
 	}
-	return append(events, attest.Sum([]byte{0, 0, 0, 0}), attest.Sum([]byte("the certificate that vouches")))
+	return append(events, attest.Sum([]byte{0, 0, 0, 0}), attest.Sum([]byte("vouched for by "+s.vouchers[image])))
 }
 
 // bootName is of a variable of the UEFI specification.

@@ -99,12 +99,33 @@ func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest
 }
 
 // registersBefore are those of the boot before: of another release with the variables
-// as they are, or of this one with them as they were.
+// as they are, whichever certificate vouched for that, or of this one with them as they
+// were.
 func registersBefore(m *release.Manifest, here Here) (attest.Registers, error) {
 	c := &candidate{manifest: m}
 	boot, err := c.on(here)
-	if err == nil && c.runs && boot == m.AfterChange() {
+	if err != nil {
+		return registersAside(m, here, err)
+	}
+	if c.runs && boot == m.AfterChange() {
 		c.registers[7], err = parseRegister(m.BeforeChange().SHA256["7"])
 	}
 	return c.registers, err
+}
+
+// registersAside are those of the first boot of a release that differs from this one's
+// in register 7 alone, beside the image's; without one the error is why.
+func registersAside(m *release.Manifest, here Here, why error) (attest.Registers, error) {
+	for _, boot := range m.Boots {
+		seven, err := parseRegister(boot.SHA256["7"])
+		if err != nil {
+			continue
+		}
+		beside := here
+		beside.Registers[7] = seven
+		if r, _, err := registersOf(m, beside); err == nil {
+			return r, nil
+		}
+	}
+	return here.Registers, why
 }

@@ -68,6 +68,14 @@ func (c *SecureBootChange) Event(b Boot) (attest.Digest, error) {
 	return attest.Digest{}, unacceptable("secure_boot_change.variable: register 7 has no event of it")
 }
 
+// SameLists says that in a boot of the release register 7 is made of the same variables
+// as by these events, whichever entry of db vouches for the image.
+func (b Boot) SameLists(events []attest.Digest) bool {
+	own, err := b.EventDigests("7")
+	last := secureBootEvents - 1
+	return err == nil && len(own) == secureBootEvents && len(events) == secureBootEvents && slices.Equal(own[:last], events[:last])
+}
+
 // BeforeChange is the release on a machine that has not made its change, and
 // AfterChange on one that has; nil without a change.
 func (m *Manifest) BeforeChange() *Boot { return m.changing(1) }

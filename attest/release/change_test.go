@@ -120,3 +120,23 @@ func TestManifestRefusesChange(t *testing.T) {
 		t.Errorf("three boots: %v", err)
 	}
 }
+
+// Another certificate of the same db may vouch for an image, which is no other db.
+func TestSameLists(t *testing.T) {
+	m := sampleManifest()
+	withChange(m, VariableDB, eventDB)
+	b := *m.BeforeChange()
+	events, err := b.EventDigests("7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := slices.Clone(events)
+	other[secureBootEvents-1] = attest.Sum([]byte("another certificate"))
+	if !b.SameLists(events) || !b.SameLists(other) {
+		t.Error("they are others")
+	}
+	other[eventDBX] = attest.Digest{}
+	if b.SameLists(other) || b.SameLists(events[:6]) || b.SameLists(nil) || m.AfterChange().SameLists(events) || m.Boots[0].SameLists(nil) {
+		t.Error("they are the same")
+	}
+}
