@@ -141,6 +141,9 @@ func (m *Machine) settle(ctx context.Context) {
 	if m.payload.WaitHealthy(ctx) != nil {
 		return
 	}
+	if resident, err := boot.Resident(); err == nil {
+		m.log.Info("healthy", zap.Int64("resident_bytes", resident))
+	}
 	if err := m.volume.Settle(); err != nil && !errors.Is(err, seal.ErrNoHandover) {
 		m.log.Warn("the floor of the epoch stays", zap.Error(err))
 	}

@@ -178,11 +178,27 @@ func (c *comparison) explain(stated release.File, original string, offset int64)
 		c.differs(Difference{File: stated.Name, Where: "the document", Offset: offset, Input: LockName})
 		return nil
 	case PayloadName:
-		c.differs(Difference{File: stated.Name, Where: "the payload's root", Offset: offset, Input: inputPayloadErofs})
+		c.differs(Difference{File: stated.Name, Where: payloadPart, Offset: offset, Input: c.payloadInput()})
 		return nil
 	}
 	c.differs(Difference{File: stated.Name, Where: "the firmware", Offset: offset, Input: platforms[c.statedManifest.Architecture].firmware})
 	return nil
+}
+
+// payloadPart is how differences name the payload's root.
+const payloadPart = "the payload's root"
+
+// payloadInput is what the root of a payload on the boot disk is made from; empty
+// where the payload is in the image.
+func (c *comparison) payloadInput() string {
+	m := c.madeManifest
+	switch {
+	case m.Payload == nil || m.Payload.Root == nil:
+		return ""
+	case m.OtherPayload() == nil:
+		return inputToolshed
+	}
+	return inputPayloadTar
 }
 
 // sections are those of an image that parses, by name.
@@ -221,7 +237,10 @@ func (c *comparison) images(file, within string, theirs []byte, offset int64) er
 			var entry string
 			entry, input = differingEntry(a[name], b[name])
 			where += entry
-		case ".osrel", ".cmdline":
+		case ".cmdline":
+			// It names the payload's root where that is on the boot disk.
+			input = c.payloadInput()
+		case ".osrel":
 			input = ""
 		}
 		found = true
@@ -277,46 +296,76 @@ func inputOf(entry string) string {
 // disks names the part of the disk at an offset. What is in the image is
 // explained as the image is.
 func (c *comparison) disks(original string, offset int64) error {
-	start, err := c.imageIn(filepath.Join(c.made, DiskName))
+	image, err := c.within(UKIName, c.statedManifest.UKI.Bytes, offset)
 	if err != nil {
 		return err
 	}
-	if in := offset - start; in < 0 || in >= c.statedManifest.UKI.Bytes || c.statedManifest.UKI.Bytes > disk.Size {
-		c.differs(Difference{File: DiskName, Where: disk.Describe(offset), Offset: offset})
-		return nil
+	if image == nil {
+		return c.besideImage(offset)
 	}
 	f, err := os.Open(original)
 	if err != nil {
 		return fmt.Errorf("comparing disks: %w", err)
 	}
 	defer f.Close()
-	theirs, err := io.ReadAll(io.NewSectionReader(f, start, c.statedManifest.UKI.Bytes))
+	theirs, err := io.ReadAll(io.NewSectionReader(f, image.start, image.bytes))
 	if err != nil {
 		return fmt.Errorf("comparing disks: %w", err)
 	}
 	return c.images(DiskName, "the image, ", theirs, offset)
 }
 
-// imageIn finds where the image lies on a disk: in one run of whole clusters.
-func (c *comparison) imageIn(path string) (int64, error) {
-	f, err := os.Open(path)
+// besideImage names the part of the disk at an offset that the image does not have.
+func (c *comparison) besideImage(offset int64) error {
+	if p := c.madeManifest.Payload; p != nil && p.Root != nil {
+		root, err := c.within(PayloadName, p.Root.File.Bytes, offset)
+		if err != nil {
+			return err
+		}
+		if root != nil {
+			c.differs(Difference{File: DiskName, Where: payloadPart, Offset: offset, Input: c.payloadInput()})
+			return nil
+		}
+	}
+	c.differs(Difference{File: DiskName, Where: disk.Describe(offset), Offset: offset})
+	return nil
+}
+
+// run is where a file lies on a disk: in whole clusters, one after another.
+type run struct{ start, bytes int64 }
+
+// within is where the file lies that was made, on the disk that was made, if an
+// offset is in its first so many bytes; otherwise nil.
+func (c *comparison) within(name string, bytes, offset int64) (*run, error) {
+	start, err := c.onDisk(name)
+	if err != nil {
+		return nil, err
+	}
+	if in := offset - start; in < 0 || in >= bytes || bytes > disk.Size {
+		return nil, nil //nolint:nilnil // elsewhere is an answer
+	}
+	return &run{start: start, bytes: bytes}, nil
+}
+
+func (c *comparison) onDisk(name string) (int64, error) {
+	f, err := os.Open(filepath.Join(c.made, DiskName))
 	if err != nil {
 		return 0, fmt.Errorf("comparing disks: %w", err)
 	}
 	defer f.Close()
-	image, err := os.Open(filepath.Join(c.made, UKIName))
+	file, err := os.Open(filepath.Join(c.made, name))
 	if err != nil {
 		return 0, fmt.Errorf("comparing disks: %w", err)
 	}
-	defer image.Close()
+	defer file.Close()
 	const cluster = 4096
 	head, at := make([]byte, cluster), make([]byte, cluster)
-	if _, err := io.ReadFull(image, head); err != nil {
+	if _, err := io.ReadFull(file, head); err != nil {
 		return 0, fmt.Errorf("comparing disks: %w", err)
 	}
 	for offset := int64(0); ; offset += 512 {
 		if _, err := f.ReadAt(at, offset); err != nil {
-			return 0, fmt.Errorf("comparing disks: the image is not on the rebuilt one: %w", err)
+			return 0, fmt.Errorf("comparing disks: %s is not on the rebuilt one: %w", name, err)
 		}
 		if bytes.Equal(at, head) {
 			return offset, nil

@@ -106,12 +106,9 @@ func (b *builder) sbom() (sbom.Image, error) {
 }
 
 // programs are the agent, and what the payload's tree has that can be started,
-// by their names in the image. A payload on the boot disk is listed as a whole.
+// by their names on the machine.
 func (b *builder) programs() ([]sbom.Program, error) {
 	found := []sbom.Program{{File: sbom.File{Path: inputInit, SHA256: attest.Sum(b.agent)}, Data: b.agent}}
-	if b.payload.tree == nil {
-		return found, nil
-	}
 	for _, name := range b.payload.tree.Names() {
 		if e, _ := b.payload.tree.Entry(name); !e.Mode.IsRegular() || e.Mode.Perm()&0o111 == 0 {
 			continue

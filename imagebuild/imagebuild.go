@@ -77,8 +77,6 @@ type Options struct {
 	// PayloadDir: of its command, a program without a path is looked for there.
 	Payload    *payload.Spec
 	PayloadDir string
-	// MkfsErofs replaces DefaultMkfsErofs.
-	MkfsErofs string
 	// Cache keeps the kernel package between builds.
 	Cache string
 	// Archive, where set, is a directory that gets every input but QEMU, under
@@ -214,11 +212,9 @@ func (o Options) check() error {
 type builder struct {
 	Options
 	stub, agent []byte
-	// toolshed is nil where another payload takes its place.
-	toolshed []byte
-	payload  packed
-	kernel   *kernel.Kernel
-	keys     *secureboot.Keys
+	payload     packed
+	kernel      *kernel.Kernel
+	keys        *secureboot.Keys
 	// before are the keys of machines that run; nil where they are the same.
 	before *secureboot.Keys
 	// root is where Mkfs finds its libraries; empty is the host's.
@@ -242,10 +238,9 @@ type builder struct {
 	// libraries, where not nil, are mkfs.btrfs's in a rebuild, and stated the
 	// manifest whose word is taken for the firmware's registers.
 	libraries []initrd.Library
-	// packedPayload, where not empty, is the file of Payload as an earlier build
-	// packed it, for the boot disk where packedOnDisk is set.
+	// packedPayload, where not empty, has the files of Payload as an earlier build
+	// recorded them.
 	packedPayload string
-	packedOnDisk  bool
 	stated        *release.Manifest
 	notMeasured   string
 }
@@ -254,14 +249,14 @@ type builder struct {
 const (
 	inputStub     = "systemd-stub"
 	inputInit     = "init"
-	inputToolshed = "bin/toolshed"
+	inputToolshed = release.ToolshedInput
 	inputKernel   = "linux.deb"
 	inputMkfs     = "sbin/mkfs.btrfs"
 )
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputPayloadTar, inputPayloadErofs, inputKernel, inputMkfs, SignatureName, WriteName, inputBefore, LockName,
+	inputStub, inputInit, inputToolshed, inputPayloadTar, inputKernel, inputMkfs, SignatureName, WriteName, inputBefore, LockName,
 }, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
@@ -422,10 +417,10 @@ func (b *builder) readKeys() (*secureboot.Keys, error) {
 // writePayload writes what the boot disk has of the payload by itself too, for
 // updates.
 func (b *builder) writePayload(context.Context) error {
-	file := b.payload.file()
-	if file == nil {
+	if b.payload.root == nil {
 		return nil
 	}
+	file := b.payload.file
 	b.manifest.Payload.Root = &release.Root{
 		File: fileOf(PayloadName, file), RootHash: b.payload.root.Hash, DataBytes: b.payload.root.DataBytes,
 	}
@@ -435,7 +430,7 @@ func (b *builder) writePayload(context.Context) error {
 func (b *builder) writeDisk(context.Context) error {
 	name := filepath.Join(b.Output, DiskName)
 	var err error
-	b.manifest.Disk, err = writeDisk(name, diskFiles(b.Architecture, b.image, b.payload.root, b.payload.file()))
+	b.manifest.Disk, err = writeDisk(name, diskFiles(b.Architecture, b.image, b.payload.root, b.payload.file))
 	return err
 }
 

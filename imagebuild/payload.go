@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"strings"
@@ -21,27 +20,19 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/payloadtree"
 )
 
-// DefaultMkfsErofs is where Debian puts what a large payload is packed with.
-const DefaultMkfsErofs = "/usr/bin/mkfs.erofs"
-
 // PayloadName is the root of a payload that is too large for the image.
 const PayloadName = "payload.img"
 
-// The names of a payload's inputs: its files, or the file system that they are in.
-const (
-	inputPayloadTar   = "payload.tar"
-	inputPayloadErofs = "payload.erofs"
-)
+// inputPayloadTar has the files of a payload that is not the toolshed.
+const inputPayloadTar = "payload.tar"
 
-// mostInImage is how large a payload in the image may be: all of it is read at
-// each boot and stays in memory. The toolshed is not asked.
-const mostInImage = 32 << 20
+// mostInImage is how large a payload in the image may be. All of it stays in memory,
+// and is there in four copies while the machine starts: as the firmware reads it, as
+// it unpacks it, as the kernel is given it and as it lies in the root.
+const mostInImage = 8 << 20
 
 // payloadDir is the payload's root in the image, or what that is mounted on.
 const payloadDir = "payload"
-
-// payloadModules are for a root on the boot disk.
-var payloadModules = []string{"dm-mod", "dm-verity", "erofs"}
 
 // The payload's own files of a machine, where it does not bring other ones.
 const (
@@ -57,15 +48,15 @@ type PayloadMissingError = payloadtree.MissingError
 // packed is a payload as it goes into an image.
 type packed struct {
 	spec payload.Spec
-	// tree is its root in the image; otherwise data and hashes are of one on the
-	// boot disk.
-	tree         *payloadtree.Tree
-	root         *verity.Root
-	data, hashes []byte
+	tree *payloadtree.Tree
+	// root is nil where the tree goes into the image; otherwise file is the one on
+	// the boot disk.
+	root *verity.Root
+	file []byte
 }
 
 // readPayload takes the payload's files, and refuses one that would not start.
-func (b *builder) readPayload(ctx context.Context) error {
+func (b *builder) readPayload(context.Context) error {
 	switch {
 	case b.Payload == nil:
 		return b.takeToolshed()
@@ -91,10 +82,11 @@ func (b *builder) readPayload(ctx context.Context) error {
 	if err := furnish(tree, b.payload.spec.User); err != nil {
 		return fmt.Errorf("%w: %w", ErrOptions, err)
 	}
-	if tree.Bytes <= mostInImage {
-		return b.packIntoImage(tree)
+	files, err := tree.Tar()
+	if err != nil {
+		return err
 	}
-	return b.packOntoDisk(ctx, tree)
+	return b.pack(tree, files)
 }
 
 func (b *builder) takeToolshed() error {
@@ -102,12 +94,15 @@ func (b *builder) takeToolshed() error {
 	if err != nil {
 		return err
 	}
-	b.toolshed = data
-	b.payload.spec, b.payload.tree = payload.Toolshed(), payloadtree.New()
-	if err := b.payload.tree.Executable(inputToolshed, data); err != nil {
+	b.payload.spec = payload.Toolshed()
+	tree := payloadtree.New()
+	if err := tree.Executable(inputToolshed, data); err != nil {
 		return err
 	}
-	return furnish(b.payload.tree, b.payload.spec.User)
+	if err := furnish(tree, b.payload.spec.User); err != nil {
+		return err
+	}
+	return b.place(tree)
 }
 
 // furnish adds what a payload's root has of the machine.
@@ -135,69 +130,52 @@ func furnish(t *payloadtree.Tree, user int) error {
 	return nil
 }
 
-func (b *builder) packIntoImage(tree *payloadtree.Tree) error {
-	data, err := tree.Tar()
-	if err != nil {
+// pack records the files of a payload that is not the toolshed, and places them.
+func (b *builder) pack(tree *payloadtree.Tree, files []byte) error {
+	digest := attest.Sum(files)
+	b.record(inputPayloadTar, digest, int64(len(files)))
+	if err := b.keep(digest, files); err != nil {
 		return err
 	}
+	b.manifest.Payload = &release.Payload{Spec: b.payload.spec}
+	return b.place(tree)
+}
+
+// place has the files in the image or, where they are large, on the boot disk.
+func (b *builder) place(tree *payloadtree.Tree) error {
 	b.payload.tree = tree
-	return b.recordPayload(inputPayloadTar, data)
+	if tree.Bytes <= mostInImage {
+		return nil
+	}
+	b.manifest.Payload = &release.Payload{Spec: b.payload.spec}
+	return b.packOntoDisk(tree)
 }
 
-func (b *builder) packOntoDisk(ctx context.Context, tree *payloadtree.Tree) error {
-	mkfs := b.MkfsErofs
-	if mkfs == "" {
-		mkfs = DefaultMkfsErofs
-	}
-	if _, err := exec.LookPath(mkfs); err != nil {
-		return &MissingError{Path: mkfs, Package: "erofs-utils"}
-	}
-	dir, err := os.MkdirTemp("", "shed-payload-")
+func (b *builder) packOntoDisk(tree *payloadtree.Tree) error {
+	data, err := tree.Erofs()
 	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
-	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is the system's to clean up then
-	file := filepath.Join(dir, inputPayloadErofs)
-	if err := tree.Erofs(ctx, mkfs, file); err != nil {
 		return err
 	}
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
-	}
-	return b.takeErofs(data)
-}
-
-func (b *builder) takeErofs(data []byte) error {
 	root, hashes, err := verity.Tree(bytes.NewReader(data))
 	if err != nil {
 		return err
 	}
-	b.payload.root, b.payload.data, b.payload.hashes = &root, data, hashes
-	return b.recordPayload(inputPayloadErofs, data)
+	b.payload.root, b.payload.file = &root, append(data, hashes...)
+	return nil
 }
 
-func (b *builder) recordPayload(name string, data []byte) error {
-	digest := attest.Sum(data)
-	b.record(name, digest, int64(len(data)))
-	b.manifest.Payload = &release.Payload{Spec: b.payload.spec}
-	return b.keep(digest, data)
-}
-
-// takePacked takes a payload as an earlier build packed it.
+// takePacked takes a payload's files as an earlier build recorded them.
 func (b *builder) takePacked() error {
 	b.payload.spec = *b.Payload
-	data, err := os.ReadFile(b.packedPayload)
+	files, err := os.ReadFile(b.packedPayload)
 	if err != nil {
 		return fmt.Errorf("reading the archived payload: %w", err)
 	}
-	if b.packedOnDisk {
-		return b.takeErofs(data)
-	}
-	if b.payload.tree, err = payloadtree.Untar(data); err != nil {
+	tree, err := payloadtree.Untar(files)
+	if err != nil {
 		return err
 	}
-	return b.recordPayload(inputPayloadTar, data)
+	return b.pack(tree, files)
 }
 
 // addPayload adds the declaration, and the payload's files where they are in the
@@ -213,7 +191,7 @@ func (b *builder) addPayload(root *initrd.Archive) error {
 	if err := root.Directory(payloadDir, 0o755); err != nil {
 		return err
 	}
-	if b.payload.tree == nil {
+	if b.payload.root != nil {
 		return nil
 	}
 	for _, name := range b.payload.tree.Names() {
@@ -252,14 +230,6 @@ func (b *builder) commandLine() string {
 		line += " " + b.payload.root.Parameter()
 	}
 	return line
-}
-
-// file is the payload's on the boot disk; nil where it is in the image.
-func (p *packed) file() []byte {
-	if p.root == nil {
-		return nil
-	}
-	return append(p.data[:len(p.data):len(p.data)], p.hashes...)
 }
 
 // diskFiles are those that the boot disk has.

@@ -41,7 +41,7 @@ func server(t *testing.T, o *imagebuild.Options) {
 // large makes it too large for the image.
 func large(t *testing.T, o *imagebuild.Options) {
 	t.Helper()
-	b := make([]byte, 33<<20)
+	b := make([]byte, 9<<20)
 	rand.NewChaCha8([32]byte{2}).Read(b) //nolint:errcheck // it has no errors
 	if err := os.WriteFile(filepath.Join(o.PayloadDir, "data.bin"), b, 0o600); err != nil {
 		t.Fatal(err)
@@ -149,7 +149,6 @@ func TestPayloadsThatAreRefused(t *testing.T) {
 		"user is 0":                func(o *imagebuild.Options) { o.Payload.User = 0 },
 		"the machine mounts there": func(o *imagebuild.Options) { writeFile(t, filepath.Join(o.PayloadDir, "dev"), "") },
 		"image for arm64":          func(o *imagebuild.Options) { o.Architecture = "arm64" },
-		"there is no /absent/mkfs": func(o *imagebuild.Options) { large(t, o); o.MkfsErofs = "/absent/mkfs" },
 	} {
 		o := sampleOptions(t)
 		server(t, &o)

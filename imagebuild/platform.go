@@ -24,7 +24,7 @@ type platform struct {
 	// kernel is the package of the kernel, and firmware an input's name.
 	kernel, firmware string
 	// Lists of modules: see root.go.
-	modules, data, alone []string
+	modules, data, payload, alone []string
 }
 
 var platforms = map[string]platform{
@@ -33,6 +33,7 @@ var platforms = map[string]platform{
 		kernel: kernel.DefaultPackage, firmware: "ovmf.deb",
 		modules: []string{"virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"},
 		data:    []string{"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs"},
+		payload: []string{"dm-mod", "sha256-ssse3", "dm-verity", "erofs"},
 		alone:   []string{"sev-guest", "tdx-guest", "ena", "efivarfs"},
 	},
 	board.ARM64: {
@@ -42,6 +43,7 @@ var platforms = map[string]platform{
 		// part of aegis128, and its checksums of the kernel.
 		modules: []string{"tpm_tis", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"},
 		data:    []string{"dm-mod", "dm-integrity", "aegis128", "dm-crypt", "btrfs"},
+		payload: []string{"dm-mod", "sha2-ce", "dm-verity", "erofs"},
 		alone:   []string{"ena", "efivarfs"},
 	},
 }

@@ -193,17 +193,14 @@ func (b *builder) readLock(name string) error {
 	return err
 }
 
-// takePayload uses the payload as it was packed, and answers the input's name.
+// takePayload uses the files that the payload was made of, and answers the input's
+// name.
 func (b *builder) takePayload(m *release.Manifest, found map[string]string) (input string) {
-	if m.Payload == nil {
+	if b.Payload = m.OtherPayload(); b.Payload == nil {
 		return inputToolshed
 	}
-	input, b.packedOnDisk = inputPayloadTar, m.Payload.Root != nil
-	if b.packedOnDisk {
-		input = inputPayloadErofs
-	}
-	b.Payload, b.packedPayload, b.PayloadDir = &m.Payload.Spec, found[input], found[input]
-	return input
+	b.packedPayload, b.PayloadDir = found[inputPayloadTar], found[inputPayloadTar]
+	return inputPayloadTar
 }
 
 // takeLibraries uses every input that has no other use: they are named by their

@@ -96,7 +96,7 @@ func (b *builder) addModules(root *initrd.Archive) error {
 		return err
 	}
 	if b.payload.root != nil {
-		if err := b.addModuleList(root, "etc/shed/modules.payload", payloadModules, added); err != nil {
+		if err := b.addModuleList(root, "etc/shed/modules.payload", b.platform().payload, added); err != nil {
 			return err
 		}
 	}

@@ -94,17 +94,32 @@ func LoadModules(list string) error {
 	return nil
 }
 
+// loadModule leaves an empty file behind: nobody needs the rest, and all of the root
+// is memory.
 func loadModule(path string) error {
 	f, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("loading module: %w", err)
 	}
 	defer f.Close()
-	err = unix.FinitModule(int(f.Fd()), "", 0)
-	if err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) {
+	if loaded(f) {
 		return nil
 	}
-	return fmt.Errorf("loading module %s: %w", filepath.Base(path), err)
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	switch {
+	case err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV):
+		// Who loads another list may be reading it, and empties it then.
+		os.Truncate(path, 0) //nolint:errcheck // it takes memory, and no more
+	case !loaded(f):
+		return fmt.Errorf("loading module %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// loaded says that loadModule is through with a file.
+func loaded(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Size() == 0
 }
 
 // consoleOff is SYSLOG_ACTION_CONSOLE_OFF (syslog(2)).

@@ -9,6 +9,8 @@
 package release
 
 import (
+	"slices"
+
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/board"
 	"github.com/toolshed-cloud/shed/attest/payload"
@@ -24,8 +26,8 @@ const (
 	// SchemaSecureBoot is that of a release whose own firmware starts with
 	// Secure Boot on.
 	SchemaSecureBoot = 3
-	// SchemaPayload is that of a release with another payload than the toolshed,
-	// whatever it has of firmware.
+	// SchemaPayload is that of a release that says what its payload is, whatever it
+	// has of firmware.
 	SchemaPayload = 4
 	// SchemaDocuments is that of a release with documents about what it is made
 	// of, whatever it has of firmware and payload.
@@ -62,7 +64,7 @@ type Manifest struct {
 	Boots []Boot `json:"boots"`
 	// Firmware is the release's own; nil where the cloud has its own.
 	Firmware *Firmware `json:"firmware,omitempty"`
-	// Payload is what runs in the toolshed's place; nil for the toolshed.
+	// Payload is the payload; nil for the toolshed where that is in the image.
 	Payload *Payload `json:"payload,omitempty"`
 	// Documents say what the image is made of; nil where there are none.
 	Documents *Documents `json:"documents,omitempty"`
@@ -116,6 +118,20 @@ type Payload struct {
 	payload.Spec
 	// Root is nil where its files are in the image.
 	Root *Root `json:"root,omitempty"`
+}
+
+// ToolshedInput names the input that is the toolshed; a release whose payload is
+// another has none of that name.
+const ToolshedInput = "bin/toolshed"
+
+// OtherPayload is what a release's machines run in the toolshed's place; nil where
+// they run that.
+func (m *Manifest) OtherPayload() *payload.Spec {
+	toolshed := slices.ContainsFunc(m.Inputs, func(in Input) bool { return in.Name == ToolshedInput })
+	if m.Payload == nil || toolshed {
+		return nil
+	}
+	return &m.Payload.Spec
 }
 
 // Root is a read-only file system on the boot disk. The measured command line

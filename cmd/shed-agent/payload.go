@@ -40,8 +40,9 @@ type server struct {
 }
 
 // readPayload reads what the payload is. Its root, limits and filter are readied
-// before it starts, or it never does. dataReady waits until disks can be mapped.
-func readPayload(dataReady func() error) (*server, error) {
+// before it starts, or it never does. disks is closed once the machine's disks have
+// their drivers.
+func readPayload(disks <-chan struct{}) (*server, error) {
 	b, err := os.ReadFile(payloadPath)
 	if err != nil {
 		return nil, fmt.Errorf("reading what the payload is: %w", err)
@@ -59,13 +60,13 @@ func readPayload(dataReady func() error) (*server, error) {
 		// Who reaches nobody and answers on a socket needs no network.
 		Alone: s.Network.Right == payload.Off && s.Listen.Socket != "", OpenFiles: s.Limits.OpenFiles,
 	}
-	s.ready = sync.OnceValue(func() error { return s.hold(dataReady) })
+	s.ready = sync.OnceValue(func() error { return s.hold(disks) })
 	return s, nil
 }
 
 // hold readies the payload's root, limits and filter.
-func (s *server) hold(dataReady func() error) error {
-	if err := mountRoot(dataReady); err != nil {
+func (s *server) hold(disks <-chan struct{}) error {
+	if err := mountRoot(disks); err != nil {
 		return err
 	}
 	if err := group.Mount(); err != nil {
@@ -82,14 +83,13 @@ func (s *server) hold(dataReady func() error) error {
 }
 
 // mountRoot mounts the root of a payload that is not in the image.
-func mountRoot(dataReady func() error) error {
+func mountRoot(disks <-chan struct{}) error {
 	root, err := payloadroot.OfMachine()
 	if err != nil || root == nil {
 		return err
 	}
-	if err := dataReady(); err != nil {
-		return err
-	}
+	<-disks
+	// The kernel has whoever loads a module of the data disk's too wait for it.
 	if err := boot.LoadModules(modulesPath + ".payload"); err != nil {
 		return err
 	}

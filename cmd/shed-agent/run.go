@@ -48,7 +48,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		<-loaded
 		return boot.LoadModules(modulesPath + ".data")
 	})
-	payload, err := readPayload(dataReady)
+	payload, err := readPayload(loaded)
 	if err != nil {
 		return err
 	}

@@ -15,11 +15,11 @@ import (
 // the release's signed manifest, and which of its two boots it shows where that
 // changes one of Secure Boot's variables.
 func (c claims) running(m *release.Manifest) claims {
-	if c.Accepted && m != nil && c.machineClaims != nil {
-		c.SecureBoot = listOf(m, c.Registers["7"])
-	}
-	if c.Accepted && m != nil && m.Payload != nil {
-		c.Payload = &m.Payload.Spec
+	if c.Accepted && m != nil {
+		c.Payload = m.OtherPayload()
+		if c.machineClaims != nil {
+			c.SecureBoot = listOf(m, c.Registers["7"])
+		}
 	}
 	return c
 }

@@ -39,8 +39,11 @@ func TestWhatRunsIsShown(t *testing.T) {
 			t.Errorf("%s, error %v", b, err)
 		}
 	}
+	onDisk := other("open", "/bin/toolshed")
+	onDisk.Inputs = []release.Input{{Name: release.ToolshedInput}}
 	for about, shown := range map[string]claims{
-		"refused": claims{}.running(other("off", "/bin/server")), "the toolshed": claims{Accepted: true}.running(&release.Manifest{}), "no manifest": claims{Accepted: true}.running(nil),
+		"the toolshed on the boot disk": claims{Accepted: true}.running(onDisk),
+		"refused":                       claims{}.running(other("off", "/bin/server")), "the toolshed": claims{Accepted: true}.running(&release.Manifest{}), "no manifest": claims{Accepted: true}.running(nil),
 	} {
 		if shown.Payload != nil {
 			t.Errorf("%s: %+v", about, shown.Payload)

@@ -3,16 +3,15 @@ package payloadtree
 import (
 	"archive/tar"
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path"
-	"path/filepath"
 	"strings"
+
+	"github.com/toolshed-cloud/shed/imagebuild/erofs"
 )
 
 // Tar packs the tree, the same for the same files. Errors are Data's.
@@ -86,57 +85,36 @@ func Untar(b []byte) (*Tree, error) {
 	}
 }
 
-// The file system's identifier is fixed: what it is known by is its hash.
-const erofsUUID = "53686564-7061-796c-6f61-640000000001"
-
-// Erofs makes a file system of the tree with the program mkfs, of Debian's
-// erofs-utils, into file. Errors are the program's, with what it said, the file
-// system's and Data's.
-func (t *Tree) Erofs(ctx context.Context, mkfs, file string) error {
-	stage, err := os.MkdirTemp(filepath.Dir(file), "payload-")
+// Erofs packs the tree as a file system, the same for the same files. Errors match
+// ErrTree where a file cannot be in one or changed meanwhile, or are the file
+// system's.
+func (t *Tree) Erofs() ([]byte, error) {
+	entries := make([]erofs.Entry, 0, len(t.entries))
+	for name, e := range t.entries {
+		entry := erofs.Entry{Name: name, Mode: e.Mode, Link: e.Link, Bytes: e.Bytes}
+		if e.Mode.IsRegular() {
+			entry.Open = e.open
+		}
+		entries = append(entries, entry)
+	}
+	image, err := erofs.Plan(entries)
 	if err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
+		return nil, fmt.Errorf("%w: %w", ErrTree, err)
 	}
-	defer os.RemoveAll(stage) //nolint:errcheck // it is the system's to clean up then
-	if err := t.stage(stage); err != nil {
-		return fmt.Errorf("packing the payload: %w", err)
+	out := bytes.NewBuffer(make([]byte, 0, image.Bytes()))
+	switch _, err := image.WriteTo(out); {
+	case errors.Is(err, erofs.ErrEntry):
+		return nil, fmt.Errorf("%w: %w", ErrTree, err)
+	case err != nil:
+		return nil, fmt.Errorf("packing the payload: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, mkfs, "-zlz4hc,12", "-T0", "-U"+erofsUUID, "-x-1", "--all-root", "--quiet", file, stage)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("mkfs.erofs: %w: %s", err, out)
-	}
-	return nil
+	return out.Bytes(), nil
 }
 
-// stage lays the tree out, with its own permissions whatever those of the source.
-func (t *Tree) stage(dir string) error {
-	if err := os.Chmod(dir, 0o755); err != nil {
-		return err
+// open opens a file where its bytes are.
+func (e Entry) open() (io.ReadCloser, error) {
+	if e.source == "" {
+		return io.NopCloser(bytes.NewReader(e.data)), nil
 	}
-	for _, name := range t.Names() {
-		e, to := t.entries[name], filepath.Join(dir, filepath.FromSlash(name))
-		if e.Mode&fs.ModeSymlink != 0 {
-			if err := os.Symlink(e.Link, to); err != nil {
-				return err
-			}
-			continue
-		}
-		if e.Mode.IsDir() {
-			if err := os.Mkdir(to, 0o755); err != nil {
-				return err
-			}
-		} else {
-			data, err := t.Data(name)
-			if err != nil {
-				return err
-			}
-			if err := os.WriteFile(to, data, 0o600); err != nil {
-				return err
-			}
-		}
-		if err := os.Chmod(to, e.Mode&(fs.ModePerm|fs.ModeSticky)); err != nil {
-			return err
-		}
-	}
-	return nil
+	return os.Open(e.source)
 }

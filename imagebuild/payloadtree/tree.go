@@ -149,9 +149,12 @@ func (t *Tree) Data(name string) ([]byte, error) {
 	return b, nil
 }
 
-// Ensure puts a directory where there is none, with those above it. The error is
-// ErrTree where something else is there.
+// Ensure puts a directory where there is none, with those above it; the root is
+// there always. The error is ErrTree where something else is there.
 func (t *Tree) Ensure(dir string, mode fs.FileMode) error {
+	if dir == "." {
+		return nil
+	}
 	for i, r := range dir + "/" {
 		if r != '/' {
 			continue

@@ -15,7 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild/payloadtree"
 )
 
-func must(t *testing.T, errs ...error) {
+func must(t testing.TB, errs ...error) {
 	t.Helper()
 	for _, err := range errs {
 		if err != nil {
@@ -83,10 +83,13 @@ func TestSameFilesSameBytes(t *testing.T) {
 		if !bytes.Equal(repacked, b) {
 			t.Error("what was unpacked is packed to other bytes")
 		}
-		image := filepath.Join(t.TempDir(), "image")
-		must(t, tr.Erofs(t.Context(), "/usr/bin/mkfs.erofs", image))
-		e, err := os.ReadFile(image)
+		e, err := tr.Erofs()
 		must(t, err)
+		unpackedImage, err := again.Erofs()
+		must(t, err)
+		if !bytes.Equal(unpackedImage, e) {
+			t.Error("what was unpacked is another file system")
+		}
 		tars, images = append(tars, b), append(images, e)
 	}
 	if !bytes.Equal(tars[0], tars[1]) {
@@ -95,11 +98,41 @@ func TestSameFilesSameBytes(t *testing.T) {
 	if !bytes.Equal(images[0], images[1]) {
 		t.Error("two file systems of the same files differ")
 	}
-	if len(images[0])%4096 != 0 {
-		t.Errorf("the file system has %d bytes", len(images[0]))
+	unpacked := filepath.Join(t.TempDir(), "unpacked")
+	if out, err := exec.Command("fsck.erofs", "--extract="+unpacked, write1(t, images[0])).CombinedOutput(); err != nil {
+		t.Fatalf("fsck.erofs: %v\n%s", err, out)
 	}
-	if out, err := exec.Command("fsck.erofs", write1(t, images[0])).CombinedOutput(); err != nil {
-		t.Errorf("fsck.erofs: %v\n%s", err, out)
+	tr := tree(t, unpacked)
+	must(t, tr.Ensure("tmp", 0o777|os.ModeSticky))
+	if b, err := tr.Erofs(); err != nil || !bytes.Equal(b, images[0]) {
+		t.Errorf("what fsck.erofs unpacked is another file system, error %v", err)
+	}
+}
+
+// A file that lies in the root itself adds no name but its own.
+func TestRootIsNoName(t *testing.T) {
+	tr := payloadtree.New()
+	must(t, tr.Executable("server", []byte("x")))
+	if names := tr.Names(); len(names) != 1 || names[0] != "server" {
+		t.Errorf("names %q", names)
+	}
+	b, err := tr.Tar()
+	must(t, err)
+	_, err = payloadtree.Untar(b)
+	must(t, err)
+	_, err = tr.Erofs()
+	must(t, err)
+}
+
+// A payload of one large program, as the toolshed is.
+func BenchmarkErofs(b *testing.B) {
+	tr := payloadtree.New()
+	must(b, tr.Executable("server", make([]byte, 38<<20)), tr.Ensure("tmp", 0o777|os.ModeSticky), tr.Put("etc/resolv.conf", []byte("nameserver 127.0.0.1\n")))
+	b.ReportAllocs()
+	for b.Loop() {
+		image, err := tr.Erofs()
+		must(b, err)
+		b.SetBytes(int64(len(image)))
 	}
 }
 
@@ -134,6 +167,13 @@ func TestReadRefuses(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(dir, "proc"), []byte("longer than it was"), 0o600))
 	if _, err := tr.Tar(); !errors.Is(err, payloadtree.ErrTree) {
 		t.Errorf("a file that changed: %v", err)
+	}
+	if _, err := tr.Erofs(); !errors.Is(err, payloadtree.ErrTree) || !strings.Contains(fmt.Sprint(err), "proc") {
+		t.Errorf("a file that changed: %v", err)
+	}
+	must(t, os.Remove(filepath.Join(dir, "proc")))
+	if _, err := tr.Erofs(); !errors.Is(err, os.ErrNotExist) || errors.Is(err, payloadtree.ErrTree) {
+		t.Errorf("a file that is gone: %v", err)
 	}
 }
 

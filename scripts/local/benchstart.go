@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"strconv"
 	"time"
 )
 
@@ -29,6 +31,9 @@ func (l *local) benchStart(ctx context.Context) (ratio, error) {
 	if err != nil {
 		return ratio{}, err
 	}
+	if err := m.agentMemory(ctx); err != nil {
+		return ratio{}, err
+	}
 	if err := l.place.shed(ctx, nil, "instance", "delete", "--wait", l.instance.ID); err != nil {
 		return ratio{}, err
 	}
@@ -46,6 +51,36 @@ func (l *local) benchStart(ctx context.Context) (ratio, error) {
 		}
 	}
 	return compare(agent, floor), nil
+}
+
+// mostAgentMB bounds what the agent takes of a machine's memory.
+const mostAgentMB = 30
+
+var resident = regexp.MustCompile(`"msg":"healthy".*"resident_bytes":(\d+)`)
+
+// agentMemory prints how much of the machine's memory its agent takes, by its own
+// word, once the payload is healthy. More than its bound is an error.
+func (m *plainMachine) agentMemory(ctx context.Context) error {
+	var found []byte
+	err := poll(ctx, 100*time.Millisecond, func() (bool, error) {
+		b, err := os.ReadFile(filepath.Join(m.source, "console.log"))
+		if said := resident.FindSubmatch(b); said != nil {
+			found = said[1]
+		}
+		return found != nil, ignoreAbsent(err)
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for the agent's memory: %w", err)
+	}
+	bytes, err := strconv.ParseInt(string(found), 10, 64)
+	if err != nil {
+		return fmt.Errorf("reading the agent's memory: %w", err)
+	}
+	fmt.Printf("  the agent: %.1f MB resident, at most %d\n", float64(bytes)/1e6, mostAgentMB)
+	if bytes > mostAgentMB*1e6 {
+		return fmt.Errorf("the agent takes %d bytes, at most %d MB", bytes, mostAgentMB)
+	}
+	return nil
 }
 
 // buildLeast is the release with the program in the agent's place.

@@ -21,7 +21,7 @@ import (
 // defaultState is the programs' own.
 const defaultState = ".shed"
 
-const usage = `usage: local [--state DIR] [--provider qemu|libvirt] [--arch amd64|arm64] [--secure-boot=false] up|down|clean|demo|bench-boot|bench-image`
+const usage = `usage: local [--state DIR] [--provider qemu|libvirt] [--arch amd64|arm64] [--secure-boot=false] up|down|clean|demo|bench-boot|bench-image [PART...]`
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == confinedCommand {
@@ -35,7 +35,7 @@ func main() {
 	flag.Usage = func() { fmt.Fprintln(os.Stderr, usage) }
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-	err := run(ctx, flag.Arg(0), place{root: *state, architecture: *architecture, plain: !*secureBoot}, *provider)
+	err := run(ctx, flag.Args(), place{root: *state, architecture: *architecture, plain: !*secureBoot}, *provider)
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintf(os.Stderr, "local: %v\n", err)
@@ -44,7 +44,14 @@ func main() {
 }
 
 // run does a command on a place like the one asked for.
-func run(ctx context.Context, command string, like place, provider string) error {
+func run(ctx context.Context, args []string, like place, provider string) error {
+	if len(args) == 0 {
+		return errors.New(usage)
+	}
+	command, parts := args[0], args[1:]
+	if len(parts) > 0 && command != "bench-image" {
+		return errors.New(usage)
+	}
 	if provider != onQEMU && (provider != onLibvirt || command != "demo") {
 		return fmt.Errorf("--provider %s is none, or not for %s", provider, command)
 	}
@@ -63,7 +70,7 @@ func run(ctx context.Context, command string, like place, provider string) error
 	case "bench-boot":
 		return withFreshPlace(like, func(p place) error { return benchBoot(ctx, p) })
 	case "bench-image":
-		return withFreshPlace(like, func(p place) error { return benchImage(ctx, p) })
+		return withFreshPlace(like, func(p place) error { return benchImage(ctx, p, parts) })
 	default:
 		return errors.New(usage)
 	}

@@ -88,8 +88,8 @@ func (w *world) copyInto(root, from, to string) {
 	w.must(out.Close())
 }
 
-// blob is a file of the payload's that nothing reads by itself, of bytes that do
-// not compress, so that they lie on the disk as they are.
+// blob is a file of the payload's that nothing reads by itself, of bytes that are
+// found nowhere else on the disk.
 func blob(seed byte, n int) []byte {
 	b := make([]byte, n)
 	rand.NewChaCha8([32]byte{seed}).Read(b) //nolint:errcheck // it has no errors
