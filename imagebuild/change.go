@@ -18,8 +18,8 @@ import (
 )
 
 // inputBefore is the list that a release changes, as it was; there is none where it
-// was empty.
-const inputBefore = "before.esl"
+// was empty. It is no .esl: those are what new machines are made with.
+const inputBefore = "secure-boot.before"
 
 // readKeysBefore reads the variables of machines that run, and how they become
 // the release's. The image is signed by one key for both.

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,11 @@ func TestChangedKeysAreRebuilt(t *testing.T) {
 	c := m.SecureBootChange
 	if m.Schema != release.SchemaSecureBootChange || c == nil || c.Variable != release.VariableDB || len(c.Adds) != 1 || c.Removes != nil || c.Write != nil {
 		t.Fatalf("schema %d, %+v", m.Schema, c)
+	}
+	for _, in := range m.Inputs {
+		if name, list := strings.CutSuffix(in.Name, ".esl"); list && !slices.Contains([]string{"PK", "KEK", "db"}, name) {
+			t.Errorf("new machines would have a list %s", name)
+		}
 	}
 	if b := m.BeforeChange(); !maps.Equal(b.SHA256, was.Boots[1].SHA256) || !maps.Equal(b.SHA384, was.Boots[1].SHA384) {
 		t.Errorf("before the change it is %v, and the release before has %v", b.SHA256, was.Boots[1].SHA256)
