@@ -5,6 +5,7 @@ import (
 	"errors"
 	"maps"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -126,6 +127,10 @@ func TestListIsChanged(t *testing.T) {
 	if got := m.serves(keys); got != http.StatusOK {
 		t.Errorf("before the change the payload answers %d", got)
 	}
+	diskBefore, err := os.ReadFile(m.disk)
+	if err != nil {
+		t.Fatal(err)
+	}
 	m.offer(d, 2)
 	m.until(r, api.UpdateAwaiting)
 	// The word for the update is none for the change.
@@ -156,17 +161,34 @@ func TestListIsChanged(t *testing.T) {
 	m.offer(d, 3)
 	m.until(r, api.UpdateDone)
 
-	// The host has the variables: with those from before, nothing opens.
-	m.starts.lists["db"] = dbBefore
-	m.reboot()
-	if len(m.data.used) > 0 || !m.Awaiting() {
-		t.Errorf("with db as it was the data is used for %q", m.data.used)
+	// The host has the variables: with those from before, nothing opens, and neither
+	// with the disk from before beside them.
+	diskAfter, err := os.ReadFile(m.disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, disk := range map[string][]byte{"now": diskAfter, "before": diskBefore} {
+		m.starts.lists["db"] = dbBefore
+		m.write(disk)
+		m.reboot()
+		if len(m.data.used) > 0 || !m.Awaiting() {
+			t.Errorf("with db from before and the disk from %s the data is used for %q", name, m.data.used)
+		}
 	}
 	m.starts.lists["db"] = dbAfter
+	m.write(diskAfter)
 	m.reboot()
 	m.shows(false)
 	if want := []string{"settled"}; !slices.Equal(m.data.used, want) {
 		t.Errorf("the data was used for %q, want %q", m.data.used, want)
+	}
+}
+
+// write has the host write the data disk.
+func (m *machine) write(disk []byte) {
+	m.t.Helper()
+	if err := os.WriteFile(m.disk, disk, 0o600); err != nil {
+		m.t.Fatal(err)
 	}
 }
 
