@@ -106,6 +106,7 @@ type Parts struct {
 	Data     Data
 	Payload  *supervise.Supervisor
 	Firmware Firmware
+	Lists    update.Lists
 	Slots    update.Slots
 	Records  update.Records
 	// TrialWait is how long a release on trial has to enrol and to have its payload
@@ -125,7 +126,7 @@ func New(p Parts) *Machine {
 		trialWait: p.TrialWait, certificate: p.Certificate, spki: p.SPKI, verdicts: make(chan bool, 1),
 	}
 	m.updates = update.New(update.Parts{
-		Owner: m.Owner, Here: m.here, Volume: p.Volume, Slots: p.Slots, Firmware: p.Firmware, Records: p.Records,
+		Owner: m.Owner, Here: m.here, Volume: p.Volume, Slots: p.Slots, Firmware: p.Firmware, Lists: p.Lists, Records: p.Records,
 		Vouching: m.vouching, Now: time.Now, Log: p.Log.Named("update"),
 	})
 	p.Volume.Predecessor = m.predecessor

@@ -157,6 +157,8 @@ type machine struct {
 	records string
 	// epoch is the release's that starts.
 	epoch map[string]uint64
+	// changes are the images whose release changes a list of Secure Boot's.
+	changes map[string]listChange
 	// unhealthy are the images whose payload never answers its probe.
 	unhealthy map[string]bool
 	// accepted counts the connections to the machine.
@@ -170,9 +172,19 @@ func newMachine(t *testing.T) *machine {
 
 func newMachineWith(t *testing.T, device *swtpmtest.TPM) *machine {
 	t.Helper()
+	return newMachineBy(t, device, nil)
+}
+
+// newMachineBy is one whose firmware has Secure Boot on by lists, where there are any.
+func newMachineBy(t *testing.T, device *swtpmtest.TPM, lists map[string][]byte) *machine {
+	t.Helper()
 	m := &machine{t: t, device: device, disk: filepath.Join(t.TempDir(), "disk"), records: filepath.Join(t.TempDir(), "agent")}
 	m.trialWait = time.Minute
 	m.starts, m.epoch, m.unhealthy = newStarter(t), map[string]uint64{}, map[string]bool{}
+	m.changes = map[string]listChange{}
+	if lists != nil {
+		m.starts.secure(lists)
+	}
 	if err := os.WriteFile(m.disk, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -212,6 +224,11 @@ func (m *machine) boot() {
 			m.t.Fatal(err)
 		}
 	}
+	for _, digest := range m.starts.seven(m.starts.lists, image) {
+		if err := tpm.Extend(7, digest); err != nil {
+			m.t.Fatal(err)
+		}
+	}
 	if noise {
 		if err := tpm.Extend(4, attest.Sum([]byte("a file that did not start"))); err != nil {
 			m.t.Fatal(err)
@@ -245,7 +262,7 @@ func (m *machine) boot() {
 	})
 	m.Machine = agent.New(agent.Parts{
 		TPM: tpm, Data: m.data, Payload: m.payload, Certificate: certificate, SPKI: spki, Log: zap.NewNop(),
-		Firmware: m.starts.variables, Slots: m.starts.slots(), Records: update.Records(m.records), TrialWait: m.trialWait,
+		Firmware: m.starts.variables, Lists: m.starts, Slots: m.starts.slots(), Records: update.Records(m.records), TrialWait: m.trialWait,
 		Volume: &seal.DataVolume{
 			Device: tpm, Mapper: new(plainMapper), Rand: rand.Reader, Disk: m.disk, Epoch: max(m.epoch[image], 1),
 			Format: func(context.Context, string) error { return nil },
@@ -335,12 +352,14 @@ func (m *machine) releaseOf(version, image string, epoch uint64) api.EnrolResult
 		sha384s[name] = strings.Repeat("0", 96)
 	}
 	file := release.File{Name: "disk.raw", SHA256: attest.Sum(nil), Bytes: 1}
-	manifest, err := (&release.Manifest{
+	described := &release.Manifest{
 		Schema: release.SchemaVersion, Version: version, Epoch: epoch, Architecture: "amd64", Disk: file,
 		UKI: release.File{Name: "uki.efi", SHA256: attest.Sum([]byte(image)), Bytes: int64(len(image))}, StubVersion: 252,
 		Boots:  []release.Boot{{SHA256: sha256s, SHA384: sha384s}},
 		Inputs: []release.Input{{Name: "kernel", SHA256: attest.Sum(nil), Bytes: 1}},
-	}).Encode()
+	}
+	m.withLists(described, image)
+	manifest, err := described.Encode()
 	if err != nil {
 		m.t.Fatal(err)
 	}

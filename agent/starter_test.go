@@ -9,7 +9,10 @@ import (
 
 	"github.com/toolshed-cloud/shed/agent/bootentry"
 	"github.com/toolshed-cloud/shed/agent/esp"
+	"github.com/toolshed-cloud/shed/agent/signaturelist"
 	"github.com/toolshed-cloud/shed/agent/update"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
 )
 
@@ -27,6 +30,52 @@ type starter struct {
 	variables bootentry.Variables
 	// booted are the files that were started.
 	booted []string
+	// lists are db and dbx; nil without Secure Boot. unwilling is what it does with a
+	// change of them: nothing, and answers this, or that it was done where that is nil.
+	lists     map[string][]byte
+	unwilling bool
+	answer    error
+	// vouchers are the entries of db that vouch for images, where that is another.
+	vouchers map[string]string
+}
+
+var _ update.Lists = (*starter)(nil)
+
+// Write implements update.Lists as firmware does that takes every signature.
+func (s *starter) Write(variable string, write []byte) error {
+	if s.unwilling || s.answer != nil {
+		return s.answer
+	}
+	contents, err := signaturelist.Contents(write)
+	if err == nil {
+		s.lists[variable] = contents
+	}
+	return err
+}
+
+// secure has the firmware have Secure Boot on by these lists.
+func (s *starter) secure(lists map[string][]byte) {
+	s.t.Helper()
+	s.lists = lists
+	name := filepath.Join(string(s.variables), bootName("SecureBoot"))
+	if err := os.WriteFile(name, []byte{6, 0, 0, 0, 1}, 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// seven are the events of register 7 with lists, at a boot of an image; none without
+// Secure Boot.
+func (s *starter) seven(lists map[string][]byte, image string) (events []attest.Digest) {
+	if lists == nil {
+		return nil
+	}
+	for _, name := range []string{"SecureBoot", "PK", "KEK"} {
+		events = append(events, attest.Sum([]byte(name)))
+	}
+	for _, name := range []string{release.VariableDB, release.VariableDBX} {
+		events = append(events, signaturelist.Event(name, lists[name]))
+	}
+	return append(events, attest.Sum([]byte{0, 0, 0, 0}), attest.Sum([]byte("vouched for by "+s.vouchers[image])))
 }
 
 // bootName is of a variable of the UEFI specification.

@@ -22,14 +22,19 @@ import (
 type releases struct {
 	of    map[attest.ReleaseDigest]api.UpdateRelease
 	files map[attest.ReleaseDigest]string
+	// write is what a change of a list is fetched as.
+	write []byte
 }
 
 func (r *releases) Release(_ context.Context, d attest.ReleaseDigest) (api.UpdateRelease, error) {
 	return r.of[d], nil
 }
 
-func (r *releases) File(_ context.Context, d attest.ReleaseDigest, _ string, offset int64) ([]byte, error) {
+func (r *releases) File(_ context.Context, d attest.ReleaseDigest, name string, offset int64) ([]byte, error) {
 	b := []byte(r.files[d])
+	if name == writeName {
+		b = r.write
+	}
 	return b[offset:min(len(b), int(offset)+3)], nil
 }
 

@@ -59,9 +59,8 @@ func (e *InputsError) Error() string {
 	return fmt.Sprintf("the archive lacks the inputs %q, and has %q with other bytes", e.Missing, e.Changed)
 }
 
-// archived finds the inputs of a manifest, by name. The image's signature is
-// taken from beside the manifest where the archive does not have it; empty is
-// nowhere. The error is *InputsError or the files'.
+// archived finds the inputs of a manifest, by name. Signatures are taken from
+// beside the manifest where the archive does not have them; empty is nowhere. The error is *InputsError or the files'.
 func archived(dir string, inputs []release.Input, beside string) (map[string]string, error) {
 	found, wrong := map[string]string{}, new(InputsError)
 	for _, in := range inputs {
@@ -71,8 +70,8 @@ func archived(dir string, inputs []release.Input, beside string) (map[string]str
 		}
 		file := filepath.Join(dir, in.SHA256.String())
 		digest, bytes, err := files.Digest(file)
-		if in.Name == SignatureName && beside != "" && errors.Is(err, fs.ErrNotExist) {
-			file = filepath.Join(beside, SignatureName)
+		if (in.Name == SignatureName || in.Name == WriteName) && beside != "" && errors.Is(err, fs.ErrNotExist) {
+			file = filepath.Join(beside, in.Name)
 			digest, bytes, err = files.Digest(file)
 		}
 		switch {

@@ -79,11 +79,11 @@ func (b *builder) writeDocuments(context.Context) error {
 	return nil
 }
 
-// sbom is what there is to list. The image's signature is none of its parts: it
-// comes after the list, which it does not change.
+// sbom is what there is to list. Signatures are none of the image's parts: they come
+// after the list, which they do not change.
 func (b *builder) sbom() (sbom.Image, error) {
 	image := sbom.Image{Version: b.Version, Architecture: b.Architecture, Packages: b.usedPackages(), Modules: b.modules}
-	listed := map[string]bool{SignatureName: true, inputKernel: true, b.platform().firmware: true}
+	listed := map[string]bool{SignatureName: true, WriteName: true, inputKernel: true, b.platform().firmware: true}
 	for _, p := range image.Packages {
 		for _, f := range p.Files {
 			listed[inputAt(f.Path)] = true

@@ -47,6 +47,9 @@ const (
 	// SignatureName is the image's signature for Secure Boot, which is attached
 	// to it, by itself. SignImage writes it.
 	SignatureName = UKIName + ".p7"
+	// WriteName is what has a machine that runs change one of Secure Boot's
+	// variables: the new contents, signed by KEK.
+	WriteName = "secure-boot.auth"
 )
 
 // Where Debian puts what the image is made from.
@@ -99,6 +102,9 @@ type Options struct {
 	// cloud. Without it register 7 is left out for Secure Boot on. No private
 	// key is looked at: SignImage is for that.
 	SecureBootKeys string
+	// SecureBootKeysBefore, where set, is such a directory as the machines have them
+	// that are updated in place: the release changes the one list that differs there.
+	SecureBootKeysBefore string
 	// Lock, where set, says which packages the image is made of: those that are
 	// in Archive or Cache, or Debian's. Source is the directory that Agent and
 	// Toolshed were built from; empty takes the lock's word for it.
@@ -163,6 +169,7 @@ func (b *builder) build(ctx context.Context) (*release.Manifest, error) {
 		{"write disk", b.writeDisk},
 		{"write firmware", b.writeFirmware},
 		{"write keys", b.writeKeys},
+		{"write change", b.writeChange},
 		{"write documents", b.writeDocuments},
 		{"write manifest", b.writeManifest},
 	} {
@@ -208,6 +215,8 @@ type builder struct {
 	payload     packed
 	kernel      *kernel.Kernel
 	keys        *secureboot.Keys
+	// before are the keys of machines that run; nil where they are the same.
+	before *secureboot.Keys
 	// root is where Mkfs finds its libraries; empty is the host's.
 	root     string
 	firmware *firmware.Firmware
@@ -216,8 +225,8 @@ type builder struct {
 	initrd, image []byte
 	manifest      release.Manifest
 
-	// signature, where not nil, is attached to the image.
-	signature []byte
+	// signature, where not nil, is attached to the image, and write goes beside it.
+	signature, write []byte
 	// locked is the lock's part for the architecture, nil without a lock, and
 	// source what the programs were built from.
 	locked *lock.Architecture
@@ -247,7 +256,7 @@ const (
 
 // ownInputs are all inputs that are no library.
 var ownInputs = append([]string{
-	inputStub, inputInit, inputToolshed, inputPayloadTar, inputKernel, inputMkfs, SignatureName, LockName,
+	inputStub, inputInit, inputToolshed, inputPayloadTar, inputKernel, inputMkfs, SignatureName, WriteName, inputBefore, LockName,
 }, slices.Concat(secureboot.FileNames(), firmwareInputs, qemuPrograms)...)
 
 // readInputs comes first, and refuses an image whose registers could not be
@@ -278,6 +287,9 @@ func (b *builder) checkPredictable() error {
 	}
 	b.manifest.StubVersion = version
 	if b.keys, err = b.readKeys(); err != nil {
+		return err
+	}
+	if err := b.readKeysBefore(); err != nil {
 		return err
 	}
 	return b.checkMeasurable()
@@ -359,7 +371,7 @@ func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName, PayloadName} {
+	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName, WriteName, PayloadName} {
 		err := os.Remove(filepath.Join(b.Output, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)
@@ -381,7 +393,7 @@ func (b *builder) computeRegisters(context.Context) error {
 		}
 		b.manifest.Boots = append(b.manifest.Boots, boot)
 	}
-	return nil
+	return b.computeBefore()
 }
 
 // readKeys reads Secure Boot's variables; nil where none were named.
@@ -441,6 +453,8 @@ func (b *builder) writeManifest(context.Context) error {
 	m := &b.manifest
 	m.Schema = release.SchemaVersion
 	switch {
+	case m.SecureBootChange != nil:
+		m.Schema = release.SchemaSecureBootChange
 	case m.Documents != nil:
 		m.Schema = release.SchemaDocuments
 	case m.Payload != nil:

@@ -1,7 +1,6 @@
 package imagebuild_test
 
 import (
-	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -317,16 +316,18 @@ func TestRebuildComparesDocuments(t *testing.T) {
 // with its signature, and a rebuild to say so too.
 func TestSignedLockedReleaseIsRebuilt(t *testing.T) {
 	o := lockedOptions(t)
-	o.SecureBootKeys = t.TempDir()
-	if _, err := secureboot.Generate(rand.Reader, o.SecureBootKeys); err != nil {
-		t.Fatal(err)
-	}
+	// It has machines revoke a program, of which they had none revoked.
+	o.SecureBootKeysBefore, _ = ownKeys(t)
+	o.SecureBootKeys = keysAfter(t, o.SecureBootKeysBefore, func(dir string) error {
+		return secureboot.Revoke(dir, contentOf(t, imagebuild.DefaultStub))
+	})
 	bare := built(t, o)
 	signer, err := secureboot.ReadSigner(o.SecureBootKeys)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := imagebuild.SignImage(o.Output, o.Archive, signer); err != nil {
+	x := exchangeOf(t, o.SecureBootKeys)
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer, x); err != nil {
 		t.Fatal(err)
 	}
 	if r := mustRebuild(t, o.Output, o.Archive); !r.Same || !slices.Contains(r.Compared, imagebuild.ProvenanceName) {
@@ -340,7 +341,7 @@ func TestSignedLockedReleaseIsRebuilt(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(o.Output, imagebuild.ProvenanceName), append(said, ' '), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := imagebuild.SignImage(o.Output, o.Archive, signer); !errors.Is(err, imagebuild.ErrSigning) {
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer, x); !errors.Is(err, imagebuild.ErrSigning) {
 		t.Errorf("another provenance: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(o.Output, imagebuild.ManifestName)); err != nil {

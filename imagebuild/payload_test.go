@@ -77,7 +77,7 @@ func TestPayload(t *testing.T) {
 				t.Errorf("on disk %v: %s differs from build to build", onDisk, name)
 			}
 		}
-		if err := imagebuild.SignImage(o.Output, o.Archive, signer); err != nil {
+		if err := imagebuild.SignImage(o.Output, o.Archive, signer, nil); err != nil {
 			t.Fatal(err)
 		}
 		image := contentOf(t, filepath.Join(o.Output, imagebuild.UKIName))

@@ -141,8 +141,7 @@ func readRelease(name string) (manifest []byte, dir string, err error) {
 }
 
 // builder is set up as the one was that made the release.
-// The image's signature may also lie beside the manifest, where SignImage put
-// it.
+// What SignImage made may also lie beside the manifest, where it put it.
 func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, error) {
 	found, err := archived(o.Inputs, m.Inputs, beside)
 	if err != nil {
@@ -178,7 +177,10 @@ func (o RebuildOptions) builder(m *release.Manifest, beside string) (*builder, e
 			return nil, err
 		}
 	}
-	return b, b.takeKeys(found)
+	if err := b.takeKeys(found); err != nil {
+		return b, err
+	}
+	return b, b.takeChange(m, found)
 }
 
 // readLock takes the lock that the release was built by.

@@ -20,12 +20,13 @@ var ErrSigning = errors.New("image not signed for Secure Boot")
 
 // SignImage signs the image of a release that Build wrote for Secure Boot: it
 // attaches the signature to the image, on the disk too, and writes it beside
-// them, with a manifest that has it as an input. The same release and key give
-// the same bytes, also where it was signed before. archive, where not empty,
-// gets the signature as Build's gets the other inputs. Whoever signs the
-// manifest does so after this. Errors match ErrSigning or uki.ErrFormat, are
-// ParseManifest's or the files'.
-func SignImage(dir, archive string, signer *secureboot.Signer) error {
+// them, with a manifest that has it as an input. A release that changes a variable
+// gets that change too, signed by exchange, which is needed for no other. The same
+// release and keys give the same bytes, also where it was signed before. archive,
+// where not empty, gets the signatures as Build's gets the other inputs. Whoever
+// signs the manifest does so after this. Errors match ErrSigning or uki.ErrFormat,
+// are ParseManifest's or the files'.
+func SignImage(dir, archive string, signer *secureboot.Signer, exchange *secureboot.Exchange) error {
 	original, _, err := readRelease(dir)
 	if err != nil {
 		return err
@@ -55,10 +56,20 @@ func SignImage(dir, archive string, signer *secureboot.Signer) error {
 	if signed, err = uki.Attach(bare, signature); err != nil {
 		return err
 	}
-	if err := (&builder{Options: Options{Archive: archive}}).keep(attest.Sum(signature), signature); err != nil {
+	write, err := signChange(m, exchange)
+	if err != nil {
 		return err
 	}
-	return rewrite(dir, m, signed, signature)
+	made := map[string][]byte{SignatureName: signature}
+	if write != nil {
+		made[WriteName] = write
+	}
+	for _, data := range made {
+		if err := (&builder{Options: Options{Archive: archive}}).keep(attest.Sum(data), data); err != nil {
+			return err
+		}
+	}
+	return rewrite(dir, m, signed, made)
 }
 
 // acceptedBy refuses a release that is not for the key: register 7 in its
@@ -75,8 +86,8 @@ func acceptedBy(m *release.Manifest, signer *secureboot.Signer) error {
 }
 
 // rewrite removes the manifest first, so that none ever stands beside files that
-// it does not describe.
-func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
+// it does not describe. made are the signatures, by their names.
+func rewrite(dir string, m *release.Manifest, image []byte, made map[string][]byte) error {
 	root, stored, err := storedPayload(dir, m)
 	if err != nil {
 		return err
@@ -88,17 +99,20 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
 		return fmt.Errorf("removing the earlier manifest: %w", err)
 	}
-	for name, data := range map[string][]byte{UKIName: image, SignatureName: signature} {
+	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return made[in.Name] != nil })
+	for name, data := range made {
 		if err := statefile.Write(filepath.Join(dir, name), 0o644, data); err != nil {
 			return err
 		}
+		m.Inputs = append(m.Inputs, release.Input{Name: name, SHA256: attest.Sum(data), Bytes: int64(len(data))})
+	}
+	if err := statefile.Write(filepath.Join(dir, UKIName), 0o644, image); err != nil {
+		return err
 	}
 	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), diskFiles(m.Architecture, image, root, stored)); err != nil {
 		return err
 	}
 	m.UKI = fileOf(UKIName, image)
-	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
-	m.Inputs = append(m.Inputs, release.Input{Name: SignatureName, SHA256: attest.Sum(signature), Bytes: int64(len(signature))})
 	sortInputs(m)
 	if err := provenanceAgain(dir, m, how); err != nil {
 		return err
@@ -111,12 +125,15 @@ func rewrite(dir string, m *release.Manifest, image, signature []byte) error {
 }
 
 // CheckSigned refuses a release whose machines would not start its image: those
-// with Secure Boot on, where the image has no signature. The error matches
-// ErrSigning.
+// with Secure Boot on, where the image has no signature; and one whose change of a
+// variable has none. The error matches ErrSigning.
 func CheckSigned(m *release.Manifest) error {
 	signed := slices.ContainsFunc(m.Inputs, func(in release.Input) bool { return in.Name == SignatureName })
 	if m.SecureBootOnly() && !signed {
 		return fmt.Errorf("%w: its machines start with Secure Boot on and would refuse it", ErrSigning)
+	}
+	if c := m.SecureBootChange; c != nil && c.Write == nil {
+		return fmt.Errorf("%w: its change of Secure Boot's %s is not signed", ErrSigning, c.Variable)
 	}
 	return nil
 }

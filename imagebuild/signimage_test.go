@@ -64,7 +64,7 @@ func TestSignedReleaseIsRebuilt(t *testing.T) {
 	unsigned := built(t, o)
 	bare := contentOf(t, filepath.Join(o.Output, imagebuild.UKIName))
 	for range 2 {
-		if err := imagebuild.SignImage(o.Output, "", signer); err != nil {
+		if err := imagebuild.SignImage(o.Output, "", signer, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,7 +86,7 @@ func TestSignedReleaseIsRebuilt(t *testing.T) {
 	if !r.Same || !slices.Equal(r.Compared, []string{imagebuild.UKIName, imagebuild.DiskName}) {
 		t.Errorf("with the signature beside the manifest: %+v", r)
 	}
-	if err := imagebuild.SignImage(o.Output, o.Archive, signer); err != nil {
+	if err := imagebuild.SignImage(o.Output, o.Archive, signer, nil); err != nil {
 		t.Fatal(err)
 	}
 	again := t.TempDir()
@@ -115,13 +115,13 @@ func TestOnlyTheReleasesKeySigns(t *testing.T) {
 	o := sampleOptions(t)
 	dir, signer := ownKeys(t)
 	built(t, o)
-	if err := imagebuild.SignImage(o.Output, "", signer); !errors.Is(err, imagebuild.ErrSigning) || !strings.Contains(fmt.Sprint(err), "without keys") {
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); !errors.Is(err, imagebuild.ErrSigning) || !strings.Contains(fmt.Sprint(err), "without keys") {
 		t.Errorf("a release without keys: %v", err)
 	}
 	o.SecureBootKeys = dir
 	built(t, o)
 	_, stranger := ownKeys(t)
-	if err := imagebuild.SignImage(o.Output, "", stranger); !errors.Is(err, imagebuild.ErrSigning) || !strings.Contains(fmt.Sprint(err), "another db.esl") {
+	if err := imagebuild.SignImage(o.Output, "", stranger, nil); !errors.Is(err, imagebuild.ErrSigning) || !strings.Contains(fmt.Sprint(err), "another db.esl") {
 		t.Errorf("another's key: %v", err)
 	}
 	image := filepath.Join(o.Output, imagebuild.UKIName)
@@ -130,10 +130,10 @@ func TestOnlyTheReleasesKeySigns(t *testing.T) {
 	if err := os.WriteFile(image, altered, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := imagebuild.SignImage(o.Output, "", signer); !errors.Is(err, imagebuild.ErrSigning) || !strings.Contains(fmt.Sprint(err), "not the one whose digest") {
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); !errors.Is(err, imagebuild.ErrSigning) || !strings.Contains(fmt.Sprint(err), "not the one whose digest") {
 		t.Errorf("an altered image: %v", err)
 	}
-	if err := imagebuild.SignImage(t.TempDir(), "", signer); !errors.Is(err, fs.ErrNotExist) {
+	if err := imagebuild.SignImage(t.TempDir(), "", signer, nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no release: %v", err)
 	}
 }
@@ -201,7 +201,7 @@ func TestBootWithOwnKeys(t *testing.T) {
 	output, _ := bootable(t, func(o *imagebuild.Options) {
 		o.SecureBootKeys, o.Shapes = keys, append(o.Shapes, sampleShape)
 	})
-	if err := imagebuild.SignImage(output, "", signer); err != nil {
+	if err := imagebuild.SignImage(output, "", signer, nil); err != nil {
 		t.Fatal(err)
 	}
 	m := manifestIn(t, output)

@@ -87,19 +87,40 @@ func (i *Instance) Offer(r Release, now time.Time) (e Event, ok bool, err error)
 	if err := i.mayBeOffered(r.Digest); err != nil {
 		return e, false, err
 	}
-	u := i.Update
+	u, runs := i.Update, i.Runs() == r.Digest
 	switch {
-	case i.Runs() == r.Digest && u.Stands():
+	case u.Stands() && u.Release == r.Digest:
+		return e, false, nil
+	case u.Stands() && runs:
 		e, ok = i.TakeBack(u.Release, now)
 		return e, ok, nil
-	case i.Runs() == r.Digest, u.Release == r.Digest && u.Stands():
+	case runs:
 		return e, false, nil
 	}
-	i.Update = Update{Release: r.Digest, Attempt: u.Attempt + 1, Before: u.Before}
+	i.offer(r.Digest)
+	return i.note(now, fmt.Sprintf("release %s (%.16s) is offered to its machine", r.Version, r.Digest)), true, nil
+}
+
+// OfferChange offers the change of Secure Boot's variables that the release which the
+// instance's machine runs has; one that has made it says so at once. It is as Offer
+// where that release is not the one, or another offer stands.
+func (i *Instance) OfferChange(r Release, now time.Time) (e Event, ok bool, err error) {
+	if i.Runs() != r.Digest || i.Update.Stands() {
+		return i.Offer(r, now)
+	}
+	if err := i.mayBeOffered(r.Digest); err != nil {
+		return e, false, err
+	}
+	i.offer(r.Digest)
+	return i.note(now, fmt.Sprintf("the change of Secure Boot's variables of release %s (%.16s) is offered to its machine", r.Version, r.Digest)), true, nil
+}
+
+func (i *Instance) offer(d attest.ReleaseDigest) {
+	u := i.Update
+	i.Update = Update{Release: d, Attempt: u.Attempt + 1, Before: u.Before}
 	if u.Heard && !u.Step.Ended() {
 		i.Update.Before = u.Release
 	}
-	return i.note(now, fmt.Sprintf("release %s (%.16s) is offered to its machine", r.Version, r.Digest)), true, nil
 }
 
 func (i *Instance) mayBeOffered(d attest.ReleaseDigest) error {

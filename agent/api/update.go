@@ -71,8 +71,8 @@ const (
 	// owner's standing policy.
 	UpdateAwaiting UpdateStep = "awaiting-approval"
 	UpdateFetching UpdateStep = "fetching"
-	// UpdateInstalling writes the other slot and seals the data's key for it; the
-	// restart follows.
+	// UpdateInstalling writes the other slot, or a list of Secure Boot's, and seals
+	// the data's key for what starts then; the restart follows.
 	UpdateInstalling UpdateStep = "installing"
 	// UpdateTrying is said by the new release, until it is healthy.
 	UpdateTrying UpdateStep = "trying"
@@ -105,7 +105,8 @@ const (
 	// ReasonOlder: its epoch is below this release's.
 	ReasonOlder UpdateReason = "older-epoch"
 	// ReasonOtherMachine: it is for another architecture, or its firmware or
-	// Secure Boot keys are not this machine's: an update in place changes neither.
+	// Secure Boot keys are not this machine's: of those an update in place changes
+	// only what the release says that it changes.
 	ReasonOtherMachine UpdateReason = "other-machine"
 	// ReasonNoRoom: the other slot does not hold it.
 	ReasonNoRoom UpdateReason = "no-room"
@@ -121,4 +122,7 @@ const (
 	// ReasonInstallFailed: the slot, the boot variables or the key could not be
 	// written; the machine went on as it was.
 	ReasonInstallFailed UpdateReason = "install-failed"
+	// ReasonListUnchanged: the firmware did not take the change of db or dbx; the
+	// machine goes on with what it had.
+	ReasonListUnchanged UpdateReason = "list-unchanged"
 )

@@ -85,6 +85,9 @@ type Successor struct {
 	Epoch     uint64
 	// Approval is the owner's; nil where their standing policy is enough.
 	Approval *ownership.Approval
+	// Tried says that the next release need not be on trial: it is this one, which
+	// is healthy, and what differs is not its own.
+	Tried bool
 }
 
 // HandOver lets the next release open the volume beside this one, from the moment at
@@ -119,6 +122,11 @@ func (v *DataVolume) HandOver(s Successor) error {
 	}
 	if h.Handover.Next, err = newSealed(v.Device, key, next); err != nil {
 		return err
+	}
+	if s.Tried {
+		if h.Handover.Passed, err = passedCode(key, h); err != nil {
+			return err
+		}
 	}
 	return v.reseal(h, key, own)
 }

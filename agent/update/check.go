@@ -40,6 +40,26 @@ type Here struct {
 	SecureBoot bool
 	// Registers are the sealed ones, of this boot.
 	Registers attest.Registers
+	// Seven are the events that make register 7, where they are known.
+	Seven []attest.Digest
+}
+
+// sevenOf are the events that the manifest of the release which runs names for its
+// register 7, whoever gave it: none other make the value.
+func sevenOf(manifest []byte, value attest.Digest) []attest.Digest {
+	m, err := release.ParseManifest(manifest)
+	if err != nil {
+		return nil
+	}
+	for _, boot := range m.Boots {
+		if boot.SHA256["7"] != value.String() {
+			continue
+		}
+		if events, err := boot.EventDigests("7"); err == nil {
+			return events
+		}
+	}
+	return nil
 }
 
 // candidate is a release that may be tried here.
@@ -50,6 +70,9 @@ type candidate struct {
 	registers attest.Registers
 	// runs says that these are the registers of the release that runs.
 	runs bool
+	// change is what the release that runs changes of Secure Boot's variables, and has
+	// not changed on this machine: registers are those of afterwards then.
+	change *release.SecureBootChange
 	// loggedAt is when a quorum of witnesses vouched for it; zero without a log.
 	loggedAt time.Time
 }
@@ -76,11 +99,38 @@ func check(r api.UpdateRelease, want attest.ReleaseDigest, p ownership.UpdatePol
 		return nil, refuse(api.ReasonOtherMachine, "it is for %s", m.Architecture)
 	}
 	c := &candidate{manifest: m, digest: want, loggedAt: logged.At}
-	if c.registers, err = registersOf(m, here); err != nil {
+	boot, err := c.on(here)
+	if err != nil {
 		return nil, refuse(api.ReasonOtherMachine, "%w", err)
 	}
-	c.runs = c.registers.SealDigest(here.Firmware) == here.Registers.SealDigest(here.Firmware)
+	if c.runs && boot == m.BeforeChange() {
+		return c, c.toChange()
+	}
 	return c, nil
+}
+
+// on sets the registers that the release has here as the machine is, and answers
+// which of its boots that is.
+func (c *candidate) on(here Here) (boot *release.Boot, err error) {
+	if c.registers, boot, err = registersOf(c.manifest, here); err != nil {
+		return nil, err
+	}
+	c.runs = c.registers.SealDigest(here.Firmware) == here.Registers.SealDigest(here.Firmware)
+	return boot, nil
+}
+
+// toChange has the candidate be the change of Secure Boot's variables that the release
+// which runs has still to make. The error is a *Refusal.
+func (c *candidate) toChange() error {
+	seven, err := parseRegister(c.manifest.AfterChange().SHA256["7"])
+	if err != nil {
+		return refuse(api.ReasonUnreadable, "%w", err)
+	}
+	if c.manifest.SecureBootChange.Write == nil {
+		return refuse(api.ReasonUnsigned, "its change of Secure Boot's variables has no signature")
+	}
+	c.registers[7], c.change, c.runs = seven, c.manifest.SecureBootChange, false
+	return nil
 }
 
 // vouched is the release, where the policy's keys, log and witnesses vouch for it.
@@ -127,39 +177,47 @@ func trusted(p ownership.UpdatePolicy) (keys []crypto.PublicKey, log release.Log
 	return keys, log, nil
 }
 
-// registersOf are the sealed registers that a release has on this machine: those
-// that its manifest names, and for the rest this boot's, since the same firmware
-// starts it.
-func registersOf(m *release.Manifest, here Here) (attest.Registers, error) {
-	r := here.Registers
+// registersOf are the sealed registers that a release has on this machine, and the
+// boot of its manifest that they are of: those that this names, and for the rest this
+// boot's, since the same firmware starts it with the same variables.
+func registersOf(m *release.Manifest, here Here) (r attest.Registers, boot *release.Boot, err error) {
 	if (m.Firmware != nil) != here.Firmware {
-		return r, fmt.Errorf("one of the releases has its own firmware and the other has not")
+		return r, nil, fmt.Errorf("one of the releases has its own firmware and the other has not")
 	}
 	if m.Firmware != nil && !onShape(m.Firmware, here) {
-		return r, fmt.Errorf("it has another firmware than this machine")
+		return r, nil, fmt.Errorf("it has another firmware than this machine")
 	}
-	for _, boot := range m.Boots {
-		if boot.SecureBoot != here.SecureBoot {
+	err = fmt.Errorf("it does not say what it measures with Secure Boot %t", here.SecureBoot)
+	for n := range m.Boots {
+		if m.Boots[n].SecureBoot != here.SecureBoot {
 			continue
 		}
-		for _, n := range attest.SealedRegisters(here.Firmware) {
-			text, named := boot.SHA256[strconv.Itoa(int(n))]
-			if !named {
-				continue
-			}
-			value, err := parseRegister(text)
-			if err != nil {
-				return r, err
-			}
-			// The stub's and the image's alone are another's than this boot's.
-			if n != 4 && n != 11 && value != here.Registers[n] {
-				return r, fmt.Errorf("it wants register %d to be %s, and this machine has %s", n, value, here.Registers[n])
-			}
-			r[n] = value
+		if r, err = registersIn(m.Boots[n], here); err == nil {
+			return r, &m.Boots[n], nil
 		}
-		return r, nil
 	}
-	return r, fmt.Errorf("it does not say what it measures with Secure Boot %t", here.SecureBoot)
+	return r, nil, err
+}
+
+func registersIn(boot release.Boot, here Here) (attest.Registers, error) {
+	r := here.Registers
+	for _, n := range attest.SealedRegisters(here.Firmware) {
+		text, named := boot.SHA256[strconv.Itoa(int(n))]
+		if !named {
+			continue
+		}
+		value, err := parseRegister(text)
+		if err != nil {
+			return r, err
+		}
+		// The stub's and the image's alone are another's than this boot's, and whose
+		// signature the image has.
+		if n != 4 && n != 11 && (n != 7 || !boot.SameLists(here.Seven)) && value != here.Registers[n] {
+			return r, fmt.Errorf("it wants register %d to be %s, and this machine has %s", n, value, here.Registers[n])
+		}
+		r[n] = value
+	}
+	return r, nil
 }
 
 func onShape(f *release.Firmware, here Here) bool {

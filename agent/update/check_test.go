@@ -130,7 +130,7 @@ func TestRegistersOfARelease(t *testing.T) {
 		"no boot of this kind":        {release.Manifest{Boots: boots[:1]}, here(false, true, nil), 0},
 		"no register":                 {release.Manifest{Boots: []release.Boot{{SHA256: map[string]string{"4": "4"}}}}, here(false, false, nil), 0},
 	} {
-		r, err := registersOf(&c.m, c.here)
+		r, _, err := registersOf(&c.m, c.here)
 		if (err == nil) != (c.four != 0) {
 			t.Errorf("%s: %v", name, err)
 			continue

@@ -7,6 +7,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/ownership"
+	"github.com/toolshed-cloud/shed/attest/release"
 )
 
 // begin says that the offer is being installed, unless another has come meanwhile.
@@ -59,7 +60,7 @@ func (u *Updater) FellBack() {
 	reason := api.UpdateReason(u.record.Reason)
 	u.mu.Unlock()
 	switch reason {
-	case api.ReasonNotEnrolled, api.ReasonUnhealthy, api.ReasonInstallFailed:
+	case api.ReasonNotEnrolled, api.ReasonUnhealthy, api.ReasonInstallFailed, api.ReasonListUnchanged:
 	default:
 		reason = api.ReasonNotStarted
 	}
@@ -90,9 +91,41 @@ func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest
 	if err != nil {
 		return attest.Digest{}, 0, err
 	}
-	registers, err := registersOf(logged.Manifest, here)
+	registers, err := registersBefore(logged.Manifest, here)
 	if err != nil {
 		return attest.Digest{}, 0, fmt.Errorf("%w: the release before: %w", attest.ErrRelease, err)
 	}
 	return registers.SealDigest(here.Firmware), logged.Manifest.Epoch, nil
+}
+
+// registersBefore are those of the boot before: of another release with the variables
+// as they are, whichever certificate vouched for that, or of this one with them as they
+// were.
+func registersBefore(m *release.Manifest, here Here) (attest.Registers, error) {
+	c := &candidate{manifest: m}
+	boot, err := c.on(here)
+	if err != nil {
+		return registersAside(m, here, err)
+	}
+	if c.runs && boot == m.AfterChange() {
+		c.registers[7], err = parseRegister(m.BeforeChange().SHA256["7"])
+	}
+	return c.registers, err
+}
+
+// registersAside are those of the first boot of a release that differs from this one's
+// in register 7 alone, beside the image's; without one the error is why.
+func registersAside(m *release.Manifest, here Here, why error) (attest.Registers, error) {
+	for _, boot := range m.Boots {
+		seven, err := parseRegister(boot.SHA256["7"])
+		if err != nil {
+			continue
+		}
+		beside := here
+		beside.Registers[7] = seven
+		if r, _, err := registersOf(m, beside); err == nil {
+			return r, nil
+		}
+	}
+	return here.Registers, why
 }

@@ -1,5 +1,6 @@
 // Package update takes a machine from one release to the next and, where that is
-// not healthy, leaves it where it was.
+// not healthy, leaves it where it was; and it has the release that runs change the
+// variables of Secure Boot.
 //
 // Invariants: a release is tried only where the owner's keys, log and witnesses
 // vouch for it and the owner has approved it, or their standing policy has; the
@@ -51,6 +52,12 @@ type Firmware interface {
 	SecureBoot() (bool, error)
 }
 
+// Lists are those by which firmware tells what it starts, db and dbx;
+// signaturelist.Variables does.
+type Lists interface {
+	Write(variable string, write []byte) error
+}
+
 // Parts are what an Updater is made of. Source is needed by Run alone.
 type Parts struct {
 	// Owner is the claim in force; nil without one.
@@ -61,6 +68,7 @@ type Parts struct {
 	Source   Source
 	Slots    Slots
 	Firmware Firmware
+	Lists    Lists
 	Records  Records
 	// Vouching is what the control plane says vouches for the release that runs.
 	Vouching func() api.UpdateRelease
@@ -306,6 +314,9 @@ func (u *Updater) pass(ctx context.Context) (pause time.Duration, err error) {
 		}
 		return ownerPause, err
 	}
+	if c.change != nil {
+		return 0, u.change(ctx, r.offer(), c, approval)
+	}
 	return 0, u.install(ctx, r.offer(), c, approval)
 }
 
@@ -324,6 +335,7 @@ func (u *Updater) examine(ctx context.Context, r record, owner *ownership.Claim)
 	if here.SecureBoot, err = u.Firmware.SecureBoot(); err != nil {
 		return nil, refuse(api.ReasonOtherMachine, "%w", err)
 	}
+	here.Seven = sevenOf(u.Vouching().Manifest, here.Registers[7])
 	c, err := check(came, r.Release, owner.Body.Update, here, u.Now())
 	if err != nil {
 		return nil, err

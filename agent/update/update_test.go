@@ -38,6 +38,9 @@ type world struct {
 	fails map[string]error
 	of    api.UpdateRelease
 	file  []byte
+	// secure says that Secure Boot is on, written are the lists that were.
+	secure  bool
+	written []string
 }
 
 func (w *world) HandOver(s seal.Successor) error {
@@ -54,7 +57,7 @@ func (w *world) StartOnce(f bootentry.File) error {
 	}
 	return w.fails["firmware"]
 }
-func (w *world) SecureBoot() (bool, error) { return false, w.fails["secure boot"] }
+func (w *world) SecureBoot() (bool, error) { return w.secure, w.fails["secure boot"] }
 
 func (w *world) Release(context.Context, attest.ReleaseDigest) (api.UpdateRelease, error) {
 	return w.of, w.fails["release"]

@@ -182,5 +182,20 @@ func (s *Session) OnTrial(ctx context.Context, keys Keys) (bool, error) {
 	case err != nil:
 		return false, err
 	}
+	if s.Release.Pending(s.Evidence.Registers[7]) != nil && o.Step != UpdateInstalling && o.Step != UpdateTrying {
+		// It is offered once more, for what it changes of Secure Boot's variables.
+		return false, nil
+	}
 	return o.Release == s.Logged.Digest && o.Step != UpdateDone, nil
+}
+
+// Change is what the offered release changes of Secure Boot's variables. now says that
+// this is all that is offered: the machine runs the release, which has not made it.
+// It is nil where there is none, or where the machine has made it.
+func (s *Session) Change(offered release.Logged) (c *release.SecureBootChange, now bool) {
+	if offered.Digest == s.Logged.Digest {
+		c = s.Release.Pending(s.Evidence.Registers[7])
+		return c, c != nil
+	}
+	return offered.Manifest.SecureBootChange, false
 }

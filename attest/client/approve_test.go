@@ -237,3 +237,38 @@ func FuzzUpdate(f *testing.F) {
 		}
 	})
 }
+
+// The release that runs is not on trial while it waits for its owner to have it change
+// db; and what an owner is asked is the change alone.
+func TestChangeIsNoTrial(t *testing.T) {
+	o := newOffering(t, 4)
+	m, err := release.ParseManifest(o.shown.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logtest.Changing(m)
+	offered := release.Logged{Manifest: m, Digest: o.shown.Release}
+	if c, now := o.Change(offered); c != m.SecureBootChange || now {
+		t.Errorf("of a release that does not run: %+v, %t", c, now)
+	}
+	o.Release, o.Logged = m, offered
+	seven := func(b *release.Boot) {
+		if err := o.Evidence.Registers[7].UnmarshalText([]byte(b.SHA256["7"])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seven(m.BeforeChange())
+	if c, now := o.Change(offered); c != m.SecureBootChange || !now {
+		t.Errorf("before the change: %+v, %t", c, now)
+	}
+	for step, want := range map[UpdateStep]bool{UpdateAwaiting: false, UpdateFellBack: false, UpdateFetching: false, UpdateTrying: true} {
+		o.shown.Step = string(step)
+		if got, err := o.OnTrial(t.Context(), o.keys); got != want || err != nil {
+			t.Errorf("%s: %t, %v", step, got, err)
+		}
+	}
+	seven(m.AfterChange())
+	if c, now := o.Change(offered); c != nil || now {
+		t.Errorf("after the change: %+v, %t", c, now)
+	}
+}

@@ -42,7 +42,7 @@ func TestManifestRefusesDocuments(t *testing.T) {
 		"schema is 1: documents is what schema 5 adds": func(m *Manifest) { m.Schema = SchemaVersion },
 		"schema is 4: documents is what schema 5 adds": func(m *Manifest) { withPayload(m) },
 		"schema is 5: documents is what schema 5 adds": func(m *Manifest) { m.Documents = nil },
-		"schema is 6, want 1 to 5":                     func(m *Manifest) { m.Schema = 6 },
+		"schema is 7, want 1 to 6":                     func(m *Manifest) { m.Schema = 7 },
 		"documents.sbom.name":                          func(m *Manifest) { m.Documents.SBOM.Name = "../sbom" },
 		"documents.sbom.sha256 is unset":               func(m *Manifest) { m.Documents.SBOM.SHA256 = attest.Digest{} },
 		"documents.provenance.bytes is 0":              func(m *Manifest) { m.Documents.Provenance.Bytes = 0 },

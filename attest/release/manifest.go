@@ -32,6 +32,9 @@ const (
 	// SchemaDocuments is that of a release with documents about what it is made
 	// of, whatever it has of firmware and payload.
 	SchemaDocuments = 5
+	// SchemaSecureBootChange is that of a release that changes one of Secure Boot's
+	// variables on machines that run it, whatever else it has.
+	SchemaSecureBootChange = 6
 )
 
 // MaxManifestBytes and MaxBundleBytes cap what is parsed.
@@ -56,7 +59,8 @@ type Manifest struct {
 	// StubVersion is the version of systemd-stub: it decides which sections
 	// are measured and into which register.
 	StubVersion int `json:"stub_version"`
-	// Boots holds the expected registers, one entry for each firmware mode.
+	// Boots holds the expected registers, one entry for each firmware mode; with a
+	// SecureBootChange one more, the last, for machines that have not made it yet.
 	Boots []Boot `json:"boots"`
 	// Firmware is the release's own; nil where the cloud has its own.
 	Firmware *Firmware `json:"firmware,omitempty"`
@@ -64,6 +68,9 @@ type Manifest struct {
 	Payload *Payload `json:"payload,omitempty"`
 	// Documents say what the image is made of; nil where there are none.
 	Documents *Documents `json:"documents,omitempty"`
+	// SecureBootChange is nil where the release leaves Secure Boot's variables as
+	// they are.
+	SecureBootChange *SecureBootChange `json:"secure_boot_change,omitempty"`
 	// Inputs are everything that the image was made from, sorted by name.
 	Inputs []Input `json:"inputs"`
 }

@@ -10,9 +10,19 @@ func (m *Manifest) UpdateFiles() []File {
 	return all
 }
 
-// UpdateFile is the one of UpdateFiles with that name.
-func (m *Manifest) UpdateFile(name string) (f File, ok bool) {
-	for _, f := range m.UpdateFiles() {
+// ServedFiles are UpdateFiles, and what a machine fetches that runs the release and
+// is to make its change of Secure Boot's variables.
+func (m *Manifest) ServedFiles() []File {
+	all := m.UpdateFiles()
+	if c := m.SecureBootChange; c != nil && c.Write != nil {
+		all = append(all, *c.Write)
+	}
+	return all
+}
+
+// ServedFile is the one of ServedFiles with that name.
+func (m *Manifest) ServedFile(name string) (f File, ok bool) {
+	for _, f := range m.ServedFiles() {
 		if f.Name == name {
 			return f, true
 		}

@@ -26,8 +26,11 @@ var firmwareRegisters = [...]string{"0", "1"}
 // validate fails closed: a field left unset is an error.
 func (m *Manifest) validate() error {
 	switch {
-	case m.Schema < SchemaVersion || m.Schema > SchemaDocuments:
-		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaDocuments)
+	case m.Schema < SchemaVersion || m.Schema > SchemaSecureBootChange:
+		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaSecureBootChange)
+	case (m.Schema == SchemaSecureBootChange) != (m.SecureBootChange != nil):
+		return unacceptable("schema is %d: secure_boot_change is what schema %d adds", m.Schema, SchemaSecureBootChange)
+	case m.Schema == SchemaSecureBootChange:
 	case (m.Schema == SchemaDocuments) != (m.Documents != nil):
 		return unacceptable("schema is %d: documents is what schema %d adds", m.Schema, SchemaDocuments)
 	case m.Schema == SchemaDocuments:
@@ -57,7 +60,11 @@ func (m *Manifest) validate() error {
 	if err := validFile("uki", m.UKI); err != nil {
 		return err
 	}
-	if err := validBoots(m.Boots); err != nil {
+	boots, err := m.SecureBootChange.validate(m.Boots)
+	if err != nil {
+		return err
+	}
+	if err := validBoots(boots); err != nil {
 		return err
 	}
 	if err := m.Firmware.validate(m.Boots); err != nil {

@@ -193,6 +193,9 @@ func TestSecureBootAboveSoftware(t *testing.T) {
 	pins := maps.Clone(m.Release.Boots[0].SHA256)
 	pins["7"] = attest.Digest{}.String()
 	off, on := m.Release.Boots[0], release.Boot{SecureBoot: true, SHA256: pins}
+	others := maps.Clone(pins)
+	others["7"] = attest.Sum([]byte("another db")).String()
+	other := release.Boot{SecureBoot: true, SHA256: others}
 	for name, c := range map[string]struct {
 		boots []release.Boot
 		want  bool
@@ -202,6 +205,10 @@ func TestSecureBootAboveSoftware(t *testing.T) {
 		"on, not pinned":   {[]release.Boot{{SecureBoot: true, SHA256: off.SHA256}}, false},
 		"on":               {[]release.Boot{on}, true},
 		"off, then the on": {[]release.Boot{off, on}, true},
+		// As a release that changes db or dbx has it, on either side of the change.
+		"after a change":  {[]release.Boot{off, on, other}, true},
+		"before a change": {[]release.Boot{off, other, on}, true},
+		"neither":         {[]release.Boot{off, other, other}, false},
 	} {
 		p := m.Policy()
 		p.TrustAnchors[0].Tier = attest.TierProviderRooted

@@ -160,9 +160,10 @@ func assemble(where place, payload *server, o opened, log *zap.Logger, dataReady
 	if err != nil {
 		return nil, err
 	}
+	starts := newFirmware()
 	return agent.New(agent.Parts{
 		TPM: o.tpm, Volume: volume, Certificate: o.certificate, SPKI: o.spki, Log: log,
-		Firmware: newFirmware(), Slots: images, Records: recordsPath, TrialWait: trialWait,
+		Firmware: starts, Lists: lists{starts}, Slots: images, Records: recordsPath, TrialWait: trialWait,
 		Data:    boot.DataMount{Path: dataPath, Volume: volumePath, UID: payload.User, GID: payload.User},
 		Payload: payload.supervisor(ours.environment(len(o.tpm.Reporters)), log),
 	}), nil

@@ -9,6 +9,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/bootentry"
 	"github.com/toolshed-cloud/shed/agent/esp"
 	"github.com/toolshed-cloud/shed/agent/payloadroot"
+	"github.com/toolshed-cloud/shed/agent/signaturelist"
 	"github.com/toolshed-cloud/shed/agent/update"
 )
 
@@ -44,6 +45,18 @@ func (f firmware) Forget() error {
 		return err
 	}
 	return variables.Forget()
+}
+
+// lists are the firmware's of what it starts, at hand once one is written.
+type lists struct{ firmware }
+
+var _ update.Lists = lists{}
+
+func (l lists) Write(variable string, write []byte) error {
+	if err := l.mount(); err != nil {
+		return err
+	}
+	return signaturelist.Variables(bootentry.Root).Write(variable, write)
 }
 
 // slots are the two images of the disk that this machine boots from.

@@ -83,6 +83,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.Stub, "stub", "", "systemd-stub to start from, where it is not to be fetched")
 	flags.IntVar(&o.StubVersion, "stub-version", 0, "version of a --stub that does not say it, as those for arm64")
 	flags.StringVar(&o.SecureBootKeys, "secure-boot-keys", "", "directory as shed image keys makes it: machines of the release have Secure Boot on by these keys")
+	flags.StringVar(&o.SecureBootKeysBefore, "secure-boot-keys-before", "", "such a directory as running machines have it, with another db or dbx: they change that in place once they run the release")
 	server.register(flags)
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd

@@ -73,7 +73,7 @@ func signImage(t *testing.T, release, keys string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := imagebuild.SignImage(release, "", signer); err != nil {
+	if err := imagebuild.SignImage(release, "", signer, nil); err != nil {
 		t.Fatal(err)
 	}
 }

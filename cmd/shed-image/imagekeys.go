@@ -26,14 +26,25 @@ db under the same owner, move db.key, db.crt and db.esl away and run it again.
   shed image sign --secure-boot-keys DIR --key KEY RELEASE
 
 build needs the .esl files alone, and sign db.key and those. Keep PK.key and
-KEK.key apart, offline: nothing here asks for them.
+KEK.key apart, offline: nothing here asks for PK.key, and for KEK.key only the
+signing of a release that changes db or dbx on machines that run.
 
 --revoke IMAGE adds the hash of an EFI program to dbx.esl: releases that are
-built from then on have machines refuse it, whoever signed it. Another db or dbx
-is another register 7: a new release, which its owners approve as any other.`
+built from then on have machines refuse it, whoever signed it. --trust CERT adds
+a certificate to db.esl, and --distrust CERT takes one out; of several db.crt is
+the one that images are signed by, and db.key its key.
+
+Another db or dbx is another register 7. New machines of a release have the lists
+that it was built with. For machines that run, keep a copy of the directory from
+before, change one of the two lists, and build with both and a higher epoch:
+
+  shed image build --secure-boot-keys DIR --secure-boot-keys-before OLD --output RELEASE
+
+They are updated to the release as to any other, and change the list once it is
+offered to them again and their owners approve that too. There is no way back.`
 
 func newImageKeysCommand() *cobra.Command {
-	var revoke []string
+	var change keysChange
 	cmd := &cobra.Command{
 		Use:   "keys DIR",
 		Short: "make the keys of Secure Boot: PK, KEK and db",
@@ -41,19 +52,36 @@ func newImageKeysCommand() *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			made, err := secureboot.Generate(rand.Reader, args[0])
+			if err == nil {
+				err = change.make(args[0])
+			}
 			if err != nil {
 				return explainKeys(err)
 			}
-			for _, name := range revoke {
-				if err := revokeImage(args[0], name); err != nil {
-					return explainKeys(err)
-				}
-			}
-			return printKeys(cmd, args[0], made, revoke)
+			return printKeys(cmd, args[0], made, change)
 		},
 	}
-	cmd.Flags().StringSliceVar(&revoke, "revoke", nil, "EFI programs whose hashes are added to dbx.esl")
+	cmd.Flags().StringSliceVar(&change.revoke, "revoke", nil, "EFI programs whose hashes are added to dbx.esl")
+	cmd.Flags().StringSliceVar(&change.trust, "trust", nil, "certificates, PEM, that are added to db.esl")
+	cmd.Flags().StringSliceVar(&change.distrust, "distrust", nil, "certificates, PEM, that are taken out of db.esl")
 	return cmd
+}
+
+// keysChange is what a directory of keys is to have besides, by the names of files.
+type keysChange struct{ revoke, trust, distrust []string }
+
+func (c keysChange) make(dir string) error {
+	for _, step := range []struct {
+		names []string
+		do    func(dir, name string) error
+	}{{c.revoke, revokeImage}, {c.trust, secureboot.Trust}, {c.distrust, secureboot.Distrust}} {
+		for _, name := range step.names {
+			if err := step.do(dir, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // maxProgram is above every image that a disk of ours holds.
@@ -83,23 +111,30 @@ func explainKeys(err error) error {
 	return err
 }
 
-func printKeys(cmd *cobra.Command, dir string, made, revoked []string) error {
+func printKeys(cmd *cobra.Command, dir string, made []string, c keysChange) error {
 	if made == nil {
 		made = []string{}
 	}
-	if revoked == nil {
-		revoked = []string{}
+	if c.revoke == nil {
+		c.revoke = []string{}
 	}
 	text := "all keys were there already"
 	if len(made) > 0 {
 		text = "made " + strings.Join(made, ", ")
 	}
-	if len(revoked) > 0 {
-		text += ", and revoked " + strings.Join(revoked, ", ")
+	for _, done := range []struct {
+		what  string
+		names []string
+	}{{"revoked", c.revoke}, {"trusted", c.trust}, {"distrusted", c.distrust}} {
+		if len(done.names) > 0 {
+			text += ", and " + done.what + " " + strings.Join(done.names, ", ")
+		}
 	}
 	return cli.PrintResult(cmd, struct {
-		Keys    string   `json:"keys"`
-		Made    []string `json:"made"`
-		Revoked []string `json:"revoked"`
-	}{dir, made, revoked}, "%s: %s\n", filepath.Clean(dir), text)
+		Keys       string   `json:"keys"`
+		Made       []string `json:"made"`
+		Revoked    []string `json:"revoked"`
+		Trusted    []string `json:"trusted,omitempty"`
+		Distrusted []string `json:"distrusted,omitempty"`
+	}{dir, made, c.revoke, c.trust, c.distrust}, "%s: %s\n", filepath.Clean(dir), text)
 }

@@ -29,7 +29,8 @@ const imageSignLong = `A release that was built with Secure Boot's keys is signe
 --secure-boot-keys, its image by db.key: uki.efi and disk.raw get the signature,
 which stands beside them as uki.efi.p7 and as an input in the manifest, so that
 shed release rebuild attaches it again. The same image and key give the same
-bytes.
+bytes. A release that was built with --secure-boot-keys-before needs KEK.key there
+too: it signs the change of db or dbx, secure-boot.auth, for machines that run.
 
 Then, always, manifest.json in DIR is signed, and manifest.json.sigstore.json,
 trusted_root.json and release.entry are written beside it. The last is what the transparency
@@ -84,7 +85,7 @@ func newImageSignCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&ref, "key", "", "release key: a PEM file or a key URI")
 	flags.StringVar(&public, "public-key", "", "also write the public key to this file")
-	flags.StringVar(&secureBoot, "secure-boot-keys", "", "directory with db.key, as shed image keys makes it: also signs the image for Secure Boot")
+	flags.StringVar(&secureBoot, "secure-boot-keys", "", "directory with db.key, as shed image keys makes it, and KEK.key where db or dbx is changed: also signs the image for Secure Boot")
 	flags.StringVar(&archive, "archive", "", "directory that also gets the image's signature, as image build's --archive does its inputs")
 	flags.BoolVar(&generate, "generate-key", false, "make the key file, and .pub beside it, where there is none")
 	cobra.CheckErr(cmd.MarkFlagRequired("key"))
@@ -138,7 +139,11 @@ func signForSecureBoot(dir, keys, archive string) error {
 	if err != nil {
 		return err
 	}
-	return explainSign(imagebuild.SignImage(dir, archive, signer))
+	exchange, err := secureboot.ReadExchange(keys)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return explainSign(imagebuild.SignImage(dir, archive, signer, exchange))
 }
 
 func explainSign(err error) error {

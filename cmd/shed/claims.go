@@ -36,8 +36,24 @@ type claims struct {
 	// Payload is what runs in the toolshed's place; nil for the toolshed, and
 	// where the machine is refused.
 	Payload *payload.Spec `json:"payload,omitempty"`
+	// SecureBoot is how far the machine is with what its release changes of Secure
+	// Boot's variables; nil where that is nothing, and where the machine is refused.
+	SecureBoot *listClaim `json:"secure_boot,omitempty"`
 	*savedClaims
 	*machineClaims
+}
+
+// listClaim is db or dbx as the release has it, or as it was before.
+type listClaim struct {
+	Variable string `json:"variable"`
+	Changed  bool   `json:"changed"`
+}
+
+func (l *listClaim) String() string {
+	if l.Changed {
+		return l.Variable + " is as the release has it"
+	}
+	return l.Variable + " is as it was before the release, which changes it once its owner approves that"
 }
 
 // savedClaims are there for a bundle alone.
@@ -106,6 +122,11 @@ func (c claims) show(cmd *cobra.Command) error {
 	if c.Payload != nil {
 		if err := showPayload(cmd.OutOrStdout(), c.Payload); err != nil {
 			return err
+		}
+	}
+	if c.SecureBoot != nil {
+		if _, err := fmt.Fprintf(cmd.OutOrStdout(), "secure boot: %s\n", c.SecureBoot); err != nil {
+			return fmt.Errorf("writing the claims: %w", err)
 		}
 	}
 	if c.Owner == "" {

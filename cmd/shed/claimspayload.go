@@ -6,17 +6,30 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/payload"
 	"github.com/toolshed-cloud/shed/attest/release"
 )
 
 // running adds what an accepted machine runs where that is not the toolshed, by
-// the release's signed manifest.
+// the release's signed manifest, and which of its two boots it shows where that
+// changes one of Secure Boot's variables.
 func (c claims) running(m *release.Manifest) claims {
 	if c.Accepted && m != nil {
 		c.Payload = m.OtherPayload()
+		if c.machineClaims != nil {
+			c.SecureBoot = listOf(m, c.Registers["7"])
+		}
 	}
 	return c
+}
+
+// listOf is nil for a release that changes nothing.
+func listOf(m *release.Manifest, seven attest.Digest) *listClaim {
+	if m.SecureBootChange == nil {
+		return nil
+	}
+	return &listClaim{Variable: m.SecureBootChange.Variable, Changed: m.Pending(seven) == nil}
 }
 
 // networks are the rights in words.

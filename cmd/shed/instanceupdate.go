@@ -18,7 +18,9 @@ An offer is all that an operator has: the machine fetches the release, and takes
 it once its owner has approved it (shed update approve) or under the policy that
 the owner signed at the claim. It tries the release, and is back on the one from
 before by itself where that does not do well. No command forces it. Offering the
-release that a machine runs takes the offer of another back.`
+release that a machine runs takes the offer of another back. Where that release
+changes db or dbx (shed image keys --help), and no other is on offer, the change is
+what is offered: its owner approves it by itself.`
 
 const instanceUpdateLong = `update offers an instance's machine a release, the default one without --release,
 in place: its data stays. --wait stays until the machine says how it ended, and
@@ -51,7 +53,7 @@ func newInstanceUpdateCommand() *cobra.Command {
 			if i, err = c.Offer(cmd.Context(), i.ID, digest); err != nil {
 				return err
 			}
-			if w.wait && i.Release != digest {
+			if w.wait && (i.Release != digest || offeredOnly(i, digest)) {
 				if i, err = w.awaitUpdate(cmd, c, i, digest); err != nil {
 					return err
 				}
@@ -134,6 +136,13 @@ var updateReasons = map[string]string{
 	"not-enrolled":      "the control plane did not accept the release in time",
 	"payload-unhealthy": "the payload was not healthy in time",
 	"install-failed":    "the release could not be written beside the one it runs",
+	"list-unchanged":    "its firmware did not take the change of Secure Boot's db or dbx, and the machine goes on as it was",
+}
+
+// offeredOnly says that of the release that the machine runs there is something on
+// offer: a change of Secure Boot's variables.
+func offeredOnly(i adminclient.Instance, digest string) bool {
+	return i.Release == digest && i.Update != nil && i.Update.Release == digest && i.Update.Step != "done"
 }
 
 // updateEnded says whether nothing more comes of the offer, and what came of it.
@@ -142,7 +151,7 @@ func updateEnded(i adminclient.Instance, digest string) (over bool, err error) {
 	switch {
 	case i.State == "deleted":
 		return true, cli.NotFound(fmt.Errorf("instance %s is deleted", i.ID))
-	case i.Release == digest:
+	case i.Release == digest && !offeredOnly(i, digest):
 		return true, nil
 	case u == nil || u.Release != digest:
 		return true, cli.Refused(fmt.Errorf("instance %s is offered another release meanwhile", i.ID))

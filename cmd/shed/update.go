@@ -189,6 +189,9 @@ type offeredRelease struct {
 	Transparency string   `json:"transparency,omitempty"`
 	Changes      []string `json:"changes,omitempty"`
 	Refused      string   `json:"refused,omitempty"`
+	// SecureBoot is what the release changes of Secure Boot's variables; nil where
+	// that is nothing.
+	SecureBoot *shownChange `json:"secure_boot,omitempty"`
 	// Running is the release that the session was verified on.
 	Running  runningRelease `json:"running"`
 	Approved bool           `json:"approved,omitempty"`
@@ -221,6 +224,7 @@ func (c *relyingParty) describe(s *client.Session, o *client.OfferedUpdate) offe
 		shown.Version, shown.Epoch = logged.Manifest.Version, logged.Manifest.Epoch
 		shown.Transparency = logged.Transparency(c.trust.Now())
 		shown.Changes = changed(s.Release, logged.Manifest)
+		shown.SecureBoot = showChange(s.Change(logged))
 	}
 	return shown
 }
@@ -270,6 +274,9 @@ func (r offeredRelease) write(w io.Writer) error {
 	default:
 		lines = append(lines, fmt.Sprintf("offered: version %s, epoch %d, release %s", r.Version, r.Epoch, r.Release),
 			"transparency: "+r.Transparency, "changes: "+r.changes())
+		if r.SecureBoot != nil {
+			lines = append(lines, "secure boot: "+r.SecureBoot.String())
+		}
 	}
 	if r.Step != "" {
 		lines = append(lines, "step: "+strings.Trim(r.Step+" ("+r.Reason+")", " ()"))

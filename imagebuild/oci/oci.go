@@ -108,7 +108,7 @@ func parts(m *release.Manifest) []part {
 		all = append(all, part{File: m.Documents.SBOM}, part{File: m.Documents.Provenance})
 	}
 	// Inputs that a build leaves beside the image too.
-	beside := append([]string{imagebuild.LockName, imagebuild.SignatureName}, secureboot.FileNames()...)
+	beside := append([]string{imagebuild.LockName, imagebuild.SignatureName, imagebuild.WriteName}, secureboot.FileNames()...)
 	for _, in := range m.Inputs {
 		for _, name := range beside {
 			if in.Name == name && in.Bytes > 0 {

@@ -93,7 +93,8 @@ func Expect(boot Boot) (release.Boot, error) {
 	return b, err
 }
 
-// bank is each register's value, and the events that make those of the image.
+// bank is each register's value, and the events that make those of the image and of
+// the keys.
 func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (values map[string]string, events map[string][]string, err error) {
 	four, err := b.loader(alg, sections[".linux"])
 	if err != nil {
@@ -111,9 +112,11 @@ func (b Boot) bank(alg crypto.Hash, sections map[string][]byte) (values map[stri
 	case !b.SecureBoot:
 		values["7"] = noKeysRegister(alg)
 	case b.Keys != nil:
-		if values["7"], err = keysRegister(alg, b.Keys); err != nil {
+		seven, err := keysRegister(alg, b.Keys)
+		if err != nil {
 			return nil, nil, err
 		}
+		values["7"], events["7"] = seven.String(), seven.events
 	}
 	return values, events, nil
 }

@@ -10,14 +10,14 @@ import (
 
 // keysRegister is register 7 with Secure Boot on: its five variables, the
 // separator, and the entry of db that vouched for the image.
-func keysRegister(alg crypto.Hash, k *secureboot.Keys) (string, error) {
+func keysRegister(alg crypto.Hash, k *secureboot.Keys) (*register, error) {
 	authority, err := k.Authority()
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", ErrUnknown, err)
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	r := beforeBoot(alg, k)
 	r.measure(variable(imageSecurity, "db", authority))
-	return r.String(), nil
+	return r, nil
 }
 
 // beforeBoot is register 7 as the firmware closes it, before it has looked for

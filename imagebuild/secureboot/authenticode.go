@@ -35,23 +35,33 @@ func ReadSigner(dir string) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
-	text, err := readCapped(filepath.Join(dir, imageKey+".key"))
+	key, err := readKey(dir, imageKey, certificate)
+	if err != nil {
+		return nil, err
+	}
+	return &Signer{key: key, certificate: certificate, db: keys.DB}, nil
+}
+
+// readKey reads a private key of a directory of keys, which is to be the one that a
+// certificate is of.
+func readKey(dir, name string, certificate *x509.Certificate) (*rsa.PrivateKey, error) {
+	text, err := readCapped(filepath.Join(dir, name+".key"))
 	if err != nil {
 		return nil, fmt.Errorf("reading Secure Boot's key: %w", err)
 	}
 	block, _ := pem.Decode(text)
 	if block == nil {
-		return nil, fmt.Errorf("%w: db.key is not PEM", ErrKeys)
+		return nil, fmt.Errorf("%w: %s.key is not PEM", ErrKeys, name)
 	}
 	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
 	if err != nil {
-		return nil, fmt.Errorf("%w: db.key: %w", ErrKeys, err)
+		return nil, fmt.Errorf("%w: %s.key: %w", ErrKeys, name, err)
 	}
 	private, ok := key.(*rsa.PrivateKey)
 	if !ok || !private.PublicKey.Equal(certificate.PublicKey) {
-		return nil, fmt.Errorf("%w: db.key is not the key whose certificate db.esl accepts", ErrKeys)
+		return nil, fmt.Errorf("%w: %s.key is not the key whose certificate %s.esl accepts", ErrKeys, name, name)
 	}
-	return &Signer{key: private, certificate: certificate, db: keys.DB}, nil
+	return private, nil
 }
 
 // DB is the list in which firmware has the key's certificate.
@@ -60,6 +70,7 @@ func (s *Signer) DB() []byte { return s.db }
 // Object identifiers of PKCS #7 and of Authenticode.
 var (
 	oidSignedData      = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 2}
+	oidData            = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 7, 1}
 	oidContentType     = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 3}
 	oidMessageDigest   = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 9, 4}
 	oidRSA             = asn1.ObjectIdentifier{1, 2, 840, 113549, 1, 1, 1}
@@ -192,21 +203,25 @@ func (s *Signer) signedData(b *cryptobyte.Builder, content, attributes, signatur
 					b.AddASN1(context0Nested, func(b *cryptobyte.Builder) { b.AddBytes(content) })
 				})
 				b.AddASN1(context0Nested, func(b *cryptobyte.Builder) { b.AddBytes(s.certificate.Raw) })
-				b.AddASN1(tags.SET, func(b *cryptobyte.Builder) { s.signerInfo(b, attributes, signature) })
+				b.AddASN1(tags.SET, func(b *cryptobyte.Builder) { signerInfo(b, s.certificate, attributes, signature) })
 			})
 		})
 	})
 }
 
-func (s *Signer) signerInfo(b *cryptobyte.Builder, attributes, signature []byte) {
+// signerInfo is the signature and whose it is; attributes are nil where it is of
+// the content itself.
+func signerInfo(b *cryptobyte.Builder, by *x509.Certificate, attributes, signature []byte) {
 	sequence(b, func(b *cryptobyte.Builder) {
 		b.AddASN1Int64(1)
 		sequence(b, func(b *cryptobyte.Builder) {
-			b.AddBytes(s.certificate.RawIssuer)
-			b.AddASN1BigInt(s.certificate.SerialNumber)
+			b.AddBytes(by.RawIssuer)
+			b.AddASN1BigInt(by.SerialNumber)
 		})
 		algorithm(b, oidSHA256)
-		b.AddASN1(context0Nested, func(b *cryptobyte.Builder) { b.AddBytes(attributes) })
+		if attributes != nil {
+			b.AddASN1(context0Nested, func(b *cryptobyte.Builder) { b.AddBytes(attributes) })
+		}
 		algorithm(b, oidRSA)
 		b.AddASN1OctetString(signature)
 	})

@@ -1,6 +1,7 @@
 package secureboot
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
@@ -82,7 +83,7 @@ func generate(random io.Reader, dir, name string) error {
 		mode   os.FileMode
 		data   []byte
 	}{
-		{".crt", 0o644, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate})},
+		{".crt", 0o644, certificatePEM(certificate)},
 		{".esl", 0o644, certificateList(certificate)},
 		{".key", 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
 	} {
@@ -132,10 +133,11 @@ func certify(key *rsa.PrivateKey, name string) ([]byte, error) {
 const maxFile = maxVariable
 
 // Read reads the lists of a directory of keys: PK.esl, KEK.esl, db.esl and,
-// where there is one, dbx.esl. Errors match ErrKeys or are the files'.
+// where there is one, dbx.esl. Of a db with several certificates db.crt is the one
+// that images are signed by. Errors match ErrKeys or are the files'.
 func Read(dir string) (*Keys, error) {
 	k := new(Keys)
-	for _, f := range k.files() {
+	for _, f := range k.lists() {
 		data, err := readCapped(filepath.Join(dir, f.Name))
 		if f.Name == revoked+".esl" && errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -145,39 +147,70 @@ func Read(dir string) (*Keys, error) {
 		}
 		*f.into = data
 	}
+	if all, err := signatures(k.DB); err == nil && len(all) > 1 {
+		if k.Vouching, err = readCertificate(filepath.Join(dir, vouchingFile)); err != nil {
+			return nil, fmt.Errorf("reading which certificate of db.esl signs: %w", err)
+		}
+	}
 	return k, k.Check()
 }
 
-// File is one list under the name that it has in a directory of keys.
+// vouchingFile is PEM, as generate writes it.
+const vouchingFile = imageKey + ".crt"
+
+func readCertificate(name string) ([]byte, error) {
+	text, err := readCapped(name)
+	if err != nil {
+		return nil, err
+	}
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "CERTIFICATE" || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, fmt.Errorf("%w: %s is not one certificate in PEM", ErrKeys, filepath.Base(name))
+	}
+	if _, err := x509.ParseCertificate(block.Bytes); err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrKeys, filepath.Base(name), err)
+	}
+	return block.Bytes, nil
+}
+
+func certificatePEM(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+// File is one list, or the certificate that images are signed by, under the name
+// that it has in a directory of keys.
 type File struct {
 	Name string
 	Data []byte
 	into *[]byte
 }
 
-func (k *Keys) files() []File {
+func (k *Keys) lists() []File {
 	return []File{
 		{platformKey + ".esl", k.PK, &k.PK}, {exchangeKey + ".esl", k.KEK, &k.KEK},
 		{imageKey + ".esl", k.DB, &k.DB}, {revoked + ".esl", k.DBX, &k.DBX},
 	}
 }
 
-// Files are the lists that are not empty.
+// Files are what Read reads the keys from.
 func (k *Keys) Files() (files []File) {
-	for _, f := range k.files() {
+	for _, f := range k.lists() {
 		if len(f.Data) > 0 {
 			files = append(files, f)
 		}
 	}
+	if k.Vouching != nil {
+		files = append(files, File{Name: vouchingFile, Data: certificatePEM(k.Vouching)})
+	}
 	return files
 }
 
-// FileNames are those of all lists that there can be.
+// FileNames are those of all that Files can name.
 func FileNames() (names []string) {
-	for _, f := range new(Keys).files() {
+	for _, f := range new(Keys).lists() {
 		names = append(names, f.Name)
 	}
-	return names
+	return append(names, vouchingFile)
 }
 
 func readCapped(name string) ([]byte, error) {

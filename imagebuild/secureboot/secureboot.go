@@ -25,6 +25,9 @@ var ErrKeys = errors.New("unusable Secure Boot keys")
 // 32.4.1), which is what .esl files hold. DBX may be empty.
 type Keys struct {
 	PK, KEK, DB, DBX []byte
+	// Vouching is the certificate, DER, that images are signed by, where DB has
+	// more than that one; nil elsewhere.
+	Vouching []byte
 }
 
 // guid is a GUID as it lies in memory.
@@ -85,15 +88,57 @@ func (k *Keys) Check() error {
 	return err
 }
 
-// Authority is the entry of db that vouches for an image, EFI_SIGNATURE_DATA,
-// where db trusts one certificate. With several, which of them vouches depends
-// on the firmware, so they are refused. The error matches ErrKeys.
+// Authority is the entry of db that vouches for an image, EFI_SIGNATURE_DATA: its
+// only certificate, or the one of several that Vouching is. No other may vouch for
+// that in turn, since which one it is by depended on the firmware then. The error
+// matches ErrKeys.
 func (k *Keys) Authority() ([]byte, error) {
-	entry, err := onlySignature(k.DB)
+	if k.Vouching == nil {
+		entry, err := onlySignature(k.DB)
+		if err != nil {
+			return nil, fmt.Errorf("db: %w", err)
+		}
+		return entry, nil
+	}
+	all, err := signatures(k.DB)
 	if err != nil {
 		return nil, fmt.Errorf("db: %w", err)
 	}
-	return entry, nil
+	var found []byte
+	for _, s := range all {
+		switch {
+		case s.kind != typeX509:
+			return nil, fmt.Errorf("%w: db has other entries than certificates", ErrKeys)
+		case !bytes.Equal(s.content(), k.Vouching):
+			if err := apart(s.content(), k.Vouching); err != nil {
+				return nil, err
+			}
+		case found != nil:
+			return nil, fmt.Errorf("%w: db has the certificate that images are signed by twice", ErrKeys)
+		default:
+			found = s.data
+		}
+	}
+	if found == nil {
+		return nil, fmt.Errorf("%w: db has not the certificate that images are signed by", ErrKeys)
+	}
+	return found, nil
+}
+
+// apart refuses a certificate whose key another's is, or was signed by.
+func apart(other, vouching []byte) error {
+	a, err := x509.ParseCertificate(other)
+	if err != nil {
+		return fmt.Errorf("%w: db: %w", ErrKeys, err)
+	}
+	b, err := x509.ParseCertificate(vouching)
+	if err != nil {
+		return fmt.Errorf("%w: db: %w", ErrKeys, err)
+	}
+	if a.CheckSignature(b.SignatureAlgorithm, b.RawTBSCertificate, b.Signature) == nil {
+		return fmt.Errorf("%w: two certificates of db would vouch for one image", ErrKeys)
+	}
+	return nil
 }
 
 // Certificate is that of the key whose signatures db accepts. Errors match

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"path/filepath"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 	"go.uber.org/zap"
@@ -24,7 +25,8 @@ func (s *Server) updates(a huma.API) {
 		OperationID: "offer-update", Method: http.MethodPost, Path: "/v1/instances/{id}/update", DefaultStatus: http.StatusAccepted,
 		Summary: "offer an instance's machine another release",
 		Description: "The machine hears of the release and takes it only with its owner's approval, or under a policy that its owner signed. " +
-			"No call does more than offer. The release that the machine runs takes the offer of another back.",
+			"No call does more than offer. The release that the machine runs takes the offer of another back, " +
+			"and is offered by itself where it changes one of Secure Boot's variables, which the owner approves too.",
 	}, s.offer)
 }
 
@@ -47,7 +49,7 @@ func (s *Server) offer(ctx context.Context, in *offerInput) (*body[Instance], er
 		if err := s.follows(tx, i, rel); err != nil {
 			return err
 		}
-		e, ok, err := i.Offer(rel, s.Clock())
+		e, ok, err := offerTo(&i, rel, s.Clock())
 		if !ok || err != nil {
 			return err
 		}
@@ -58,6 +60,21 @@ func (s *Server) offer(ctx context.Context, in *offerInput) (*body[Instance], er
 		s.Offered(to)
 	}
 	return out, err
+}
+
+// offerTo offers a release, or of the one that the machine runs the change of Secure
+// Boot's variables.
+func offerTo(i *orchestrator.Instance, rel orchestrator.Release, now time.Time) (orchestrator.Event, bool, error) {
+	if i.Runs() == rel.Digest {
+		m, err := release.ParseManifest(rel.Manifest)
+		if err != nil {
+			return orchestrator.Event{}, false, fmt.Errorf("reading the manifest of release %s: %w", rel.Digest, err)
+		}
+		if m.SecureBootChange != nil {
+			return i.OfferChange(rel, now)
+		}
+	}
+	return i.Offer(rel, now)
 }
 
 // toOffer is the release of a digest, the default one for none.
@@ -85,7 +102,14 @@ func (s *Server) toOffer(v store.Reader, text string) (orchestrator.Release, err
 // follows refuses a release that a machine would refuse whatever its owner says: it
 // is told here, and not a day later.
 func (s *Server) follows(v store.Reader, i orchestrator.Instance, next orchestrator.Release) error {
-	if i.Runs().IsZero() || i.Runs() == next.Digest {
+	if i.Runs().IsZero() {
+		return nil
+	}
+	gets, err := release.ParseManifest(next.Manifest)
+	if err != nil {
+		return fmt.Errorf("reading the manifest of release %s: %w", next.Digest, err)
+	}
+	if i.Runs() == next.Digest && (gets.SecureBootChange == nil || i.Update.Stands()) {
 		return nil
 	}
 	refused := func(code, format string, args ...any) error {
@@ -105,17 +129,13 @@ func (s *Server) follows(v store.Reader, i orchestrator.Instance, next orchestra
 	if err != nil {
 		return fmt.Errorf("reading the manifest of release %s: %w", now.Digest, err)
 	}
-	gets, err := release.ParseManifest(next.Manifest)
-	if err != nil {
-		return fmt.Errorf("reading the manifest of release %s: %w", next.Digest, err)
-	}
 	switch {
 	case gets.Architecture != has.Architecture:
 		return refused("release-architecture", "is for %s, and the machine is %s", gets.Architecture, has.Architecture)
 	case firmwareOf(gets) != firmwareOf(has):
 		return refused("release-firmware", "has other firmware, which an update in place does not change")
 	}
-	for _, f := range gets.UpdateFiles() {
+	for _, f := range gets.ServedFiles() {
 		path := filepath.Join(filepath.Dir(next.DiskPath), f.Name)
 		if err := checkFile("update-file", f.Name+" beside disk_path", path, f.Bytes); err != nil {
 			return refused("release-incomplete", "cannot be fetched: %v", err)

@@ -199,3 +199,41 @@ func TestWithdrawnReleaseIsNotOffered(t *testing.T) {
 	}
 	d.want(http.StatusConflict, "release-withdrawn", "POST", other+"/update", offerOf(b))
 }
+
+// The release that a machine runs is offered once more for the change of db that it
+// has, as an attempt of its own, where the file of it is there.
+func TestChangeIsOffered(t *testing.T) {
+	d := newOperator(t)
+	a := d.put(logtest.Changing)
+	path := d.running("amara", a)
+	if text := d.want(http.StatusConflict, "release-incomplete", "POST", path+"/update", offerOf(a)); !strings.Contains(text, "secure-boot.auth") {
+		t.Errorf("%s", text)
+	}
+	if err := os.WriteFile(filepath.Join(filepath.Dir(a.DiskPath), "secure-boot.auth"), []byte("write"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		i := shown(t, d.want(http.StatusAccepted, "", "POST", path+"/update", offerOf(a)))
+		if i.Update == nil || i.Update.Release != a.Digest.String() || i.Update.Attempt != 1 || i.Update.Step != "offered" {
+			t.Errorf("%+v", i.Update)
+		}
+	}
+	if history := d.want(http.StatusOK, "", "GET", "/v1/events", ""); strings.Count(history, "the change of Secure Boot's variables") != 1 {
+		t.Errorf("%s", history)
+	}
+	d.alter(path, func(i *orchestrator.Instance) {
+		i.Enrolment = orchestrator.Enrolment{Judged: true, Accepted: true, Release: a.Digest}
+		i.Report(agentapi.UpdateStatus{Release: a.Digest, Attempt: 1, Step: agentapi.UpdateDone}, time.Now())
+	})
+	// Whether there is something left to change is the machine's to say.
+	i := shown(t, d.want(http.StatusAccepted, "", "POST", path+"/update", offerOf(a)))
+	if i.Update.Attempt != 2 || i.Release != a.Digest.String() {
+		t.Errorf("%+v", i)
+	}
+	b := d.put(func(m *release.Manifest) { m.Version, m.Epoch = "1.1.0", 3 })
+	d.want(http.StatusAccepted, "", "POST", path+"/update", offerOf(b))
+	// What it runs takes that back, and is not offered by the same call.
+	if i := shown(t, d.want(http.StatusAccepted, "", "POST", path+"/update", offerOf(a))); i.Update.Step != "taken-back" || i.Update.Release != b.Digest.String() {
+		t.Errorf("%+v", i.Update)
+	}
+}

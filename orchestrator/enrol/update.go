@@ -24,7 +24,7 @@ var (
 			api.ReasonUnclaimed, api.ReasonUnsigned, api.ReasonUnlogged, api.ReasonOlder,
 			api.ReasonOtherMachine, api.ReasonNoRoom, api.ReasonUnreadable,
 		},
-		api.UpdateFellBack: {api.ReasonNotStarted, api.ReasonNotEnrolled, api.ReasonUnhealthy, api.ReasonInstallFailed},
+		api.UpdateFellBack: {api.ReasonNotStarted, api.ReasonNotEnrolled, api.ReasonUnhealthy, api.ReasonInstallFailed, api.ReasonListUnchanged},
 	}
 )
 

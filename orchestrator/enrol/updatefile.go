@@ -121,7 +121,7 @@ func openBeside(rel orchestrator.Release, name string) (*os.File, int64, error) 
 	if err != nil {
 		return nil, 0, fmt.Errorf("reading a stored manifest: %w", err)
 	}
-	want, ok := m.UpdateFile(name)
+	want, ok := m.ServedFile(name)
 	if !ok {
 		return nil, 0, problem.New(http.StatusNotFound, "file-unknown", "the release names no such file")
 	}

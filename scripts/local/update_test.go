@@ -11,17 +11,19 @@ import (
 )
 
 // nextRelease builds, signs and adds a release beside the one that machines are made
-// from, for the same machines; toolshed is its payload, empty for the same one. It
-// answers its digest.
-func (w *world) nextRelease(version, epoch, toolshed string) string {
+// from, for the same machines, whose Secure Boot is by a directory of keys; toolshed
+// is its payload, empty for the same one. It answers its digest.
+func (w *world) nextRelease(version, epoch, toolshed, keys string, more ...string) string {
 	w.t.Helper()
 	dir := filepath.Join(w.place.root, "releases", version)
-	keys := filepath.Join(built.dir, "keys", "secure-boot")
 	if toolshed == "" {
 		toolshed = w.place.program("toolshed")
 	}
-	w.must(w.place.shed(w.t.Context(), nil, "image", "build", "--output", dir, "--cache", w.place.cache, "--version", version, "--epoch", epoch,
-		"--agent", w.place.program("shed-agent"), "--toolshed", toolshed, "--shapes", localShape.String(), "--secure-boot-keys", keys))
+	build := []string{
+		"image", "build", "--output", dir, "--cache", w.place.cache, "--version", version, "--epoch", epoch,
+		"--agent", w.place.program("shed-agent"), "--toolshed", toolshed, "--shapes", localShape.String(), "--secure-boot-keys", keys,
+	}
+	w.must(w.place.shed(w.t.Context(), nil, append(build, more...)...))
 	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", filepath.Join(built.dir, "keys", "dev-release.key"),
 		"--secure-boot-keys", keys, dir))
 	var added struct {
@@ -61,8 +63,9 @@ func (w *world) waitStep(user, step string) instance {
 
 // A machine with data in it is offered releases: it waits for its owner, is back
 // where it was when the power is cut in the midst of a trial, goes forward, refuses
-// an older release, and falls back from one whose payload does not do well; with
-// every acknowledged write there, and its owner's client told each time.
+// an older release, changes Secure Boot's db, and falls back from a release whose
+// payload does not do well; with every acknowledged write there, and its owner's client
+// told each time.
 func TestVMUpdate(t *testing.T) {
 	w := newWorld(t)
 	w.start()
@@ -71,12 +74,13 @@ func TestVMUpdate(t *testing.T) {
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	kept := w.keep(i.URL, "green")
 	first := i.Release
-	next := w.nextRelease("1.1.0", "2", "")
+	keys, with := w.changedKeys()
+	next := w.nextRelease("1.1.0", "2", "", with, "--secure-boot-keys-before", keys)
 
 	// What the owner did not approve is not tried, whoever signed it.
 	w.offer("ada", next)
 	w.waitStep("ada", "awaiting-approval")
-	w.exits(0, []string{"update", "status", i.URL}, "1.1.0", "awaiting-approval")
+	w.exits(0, []string{"update", "status", i.URL}, "1.1.0", "awaiting-approval", "secure boot: db gets", "by itself once it runs")
 	w.holds(i.URL, kept)
 
 	// The power is cut in the midst of the trial.
@@ -97,7 +101,9 @@ func TestVMUpdate(t *testing.T) {
 	}
 	w.eventually(0, "verify", i.URL)
 	w.serves(i.URL)
-	w.exits(0, []string{"verify", i.URL}, "release 1.1.0", "epoch 2", "owner: yours")
+	w.exits(0, []string{"verify", i.URL}, "release 1.1.0", "epoch 2", "owner: yours", "db is as it was before")
+	w.holds(i.URL, kept)
+	before := w.changesDB(i.URL, next)
 	w.holds(i.URL, kept)
 
 	// An older one is not offered.
@@ -106,7 +112,7 @@ func TestVMUpdate(t *testing.T) {
 	}
 
 	// Forward and back by itself.
-	broken := w.nextRelease("1.2.0", "3", w.failing())
+	broken := w.nextRelease("1.2.0", "3", w.failing(), with)
 	w.offer("ada", broken)
 	w.waitStep("ada", "awaiting-approval")
 	w.approve(i.URL, "1.2.0")
@@ -119,6 +125,11 @@ func TestVMUpdate(t *testing.T) {
 	w.serves(i.URL)
 	w.holds(i.URL, kept)
 	w.stop()
+	restore := w.replaceVariables(before)
+	w.start()
+	w.closedWithOldDB(i.URL)
+	w.stop()
+	restore()
 	w.start()
 	w.ready("ada")
 	w.holds(i.URL, kept)

@@ -1,0 +1,75 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"go.uber.org/zap"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/agent/signaturelist"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
+)
+
+// change has the firmware change one of the lists by which it tells what it starts.
+// The data opens with the list as it is and as it is to be from before the write until
+// the machine has started anew, whichever of the two it then shows: what the firmware
+// says of the write decides nothing. Once it shows the change there is no way back.
+func (u *Updater) change(ctx context.Context, offer api.Offer, c *candidate, approval *ownership.Approval) error {
+	u.step(offer, api.UpdateFetching, "")
+	write, err := u.fetchChange(ctx, c)
+	if errors.Is(err, errOther) || errors.Is(err, attest.ErrMalformed) {
+		u.step(offer, api.UpdateRefused, api.ReasonUnreadable)
+	}
+	if err != nil {
+		return err
+	}
+	if !u.begin(offer) {
+		return errAnother
+	}
+	// What a boot says that finds the list as it was.
+	u.note(api.UpdateInstalling, api.ReasonListUnchanged)
+	if err := u.handOverToItself(c, approval); err != nil {
+		u.end(api.UpdateFellBack, api.ReasonInstallFailed)
+		return err
+	}
+	if err := u.Lists.Write(c.change.Variable, write); err != nil {
+		u.Log.Error("the firmware does not take the change", zap.String("variable", c.change.Variable), zap.Error(err))
+	}
+	return ErrRestart
+}
+
+func (u *Updater) handOverToItself(c *candidate, approval *ownership.Approval) error {
+	if err := u.Slots.leave(u.Vouching()); err != nil {
+		return err
+	}
+	return u.Volume.HandOver(seal.Successor{Registers: c.registers, Epoch: c.manifest.Epoch, Approval: approval, Tried: true})
+}
+
+// fetchChange is the write that the release names, where it makes register 7 what the
+// release says: one that made it another would close the data for good. Errors are
+// errOther, attest.ErrMalformed and the source's.
+func (u *Updater) fetchChange(ctx context.Context, c *candidate) ([]byte, error) {
+	from := newDownload(ctx, u.Source, c.digest, *c.change.Write)
+	defer from.stop()
+	write, err := io.ReadAll(io.LimitReader(from, c.change.Write.Bytes))
+	if err != nil {
+		return nil, fmt.Errorf("fetching the change of %s: %w", c.change.Variable, err)
+	}
+	contents, err := signaturelist.Contents(write)
+	if err != nil {
+		return nil, err
+	}
+	want, err := c.change.Event(*c.manifest.AfterChange())
+	if err != nil {
+		return nil, err
+	}
+	if signaturelist.Event(c.change.Variable, contents) != want {
+		return nil, fmt.Errorf("%w: it makes %s another than the release says", errOther, c.change.Variable)
+	}
+	return write, nil
+}

@@ -1,0 +1,128 @@
+package update
+
+import (
+	"encoding/binary"
+	"errors"
+	"testing"
+
+	"github.com/toolshed-cloud/shed/agent/api"
+	"github.com/toolshed-cloud/shed/agent/signaturelist"
+	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/attest/release/logtest"
+)
+
+// write is an authenticated write of contents, whose signature the firmware looks at.
+func write(contents string) []byte {
+	b := binary.LittleEndian.AppendUint32(make([]byte, 16), 24+1)
+	b = append(b, 0x00, 0x02, 0xf1, 0x0e, 0x9d, 0xd2, 0xaf, 0x4a, 0xdf, 0x68, 0xee, 0x49, 0x8a, 0xa9, 0x34, 0x7d, 0x37, 0x56, 0x65, 0xa7)
+	return append(append(b, 's'), contents...)
+}
+
+// changed is what a machine shows whose db holds something.
+func changed(m *release.Manifest, n int, db string) {
+	b := &m.Boots[n]
+	b.Events["7"][3] = signaturelist.Event(release.VariableDB, []byte(db)).String()
+	events, _ := b.EventDigests("7") //nolint:errcheck // they are made here
+	var seven attest.Digest
+	for _, e := range events {
+		seven = attest.Extend(seven, e)
+	}
+	b.SHA256["7"] = seven.String()
+}
+
+// Write implements Lists.
+func (w *world) Write(variable string, _ []byte) error {
+	w.written = append(w.written, variable)
+	return w.fails["write"]
+}
+
+// toChange is a world whose machine runs a release that has db still to change.
+func toChange(t *testing.T) *world {
+	t.Helper()
+	key := logtest.NewReleaseKey(t)
+	w := newWorld(t, standing(key, 0))
+	w.offers(key)
+	m, err := release.ParseManifest(w.of.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logtest.Changing(m)
+	changed(m, 1, "after")
+	changed(m, 2, "before")
+	w.file = write("after")
+	m.SecureBootChange.Write = &release.File{Name: "secure-boot.auth", SHA256: attest.Sum(w.file), Bytes: int64(len(w.file))}
+	manifest, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.of = api.UpdateRelease{Manifest: manifest, Bundle: logtest.NewBundle(t, key, manifest)}
+	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(manifest)), Attempt: 2})
+	here := machine()
+	here.Epoch, here.Registers[4], here.Registers[11] = 4, value(4), value(0x11)
+	if err := here.Registers[7].UnmarshalText([]byte(m.BeforeChange().SHA256["7"])); err != nil {
+		t.Fatal(err)
+	}
+	w.secure, w.Lists = true, w
+	w.Here = func() (Here, error) { return here, w.fails["here"] }
+	return w
+}
+
+// The data opens with the list as it is to be before the firmware hears of that, and
+// neither slot is touched.
+func TestChange(t *testing.T) {
+	for name, answer := range map[string]error{"taken": nil, "refused": errors.New("access denied")} {
+		w := toChange(t)
+		w.fails["write"] = answer
+		if err := w.once(); !errors.Is(err, ErrRestart) {
+			t.Fatalf("%s: %v", name, err)
+		}
+		w.at(api.UpdateInstalling, "")
+		if len(w.handed) != 1 || !w.handed[0].Tried || w.kept != 0 || len(w.written) != 1 || w.written[0] != "db" {
+			t.Errorf("%s: handed over %+v, took back %d, wrote %q", name, w.handed, w.kept, w.written)
+		}
+		here, err := w.Here()
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := here.Registers
+		want[7] = w.handed[0].Registers[7]
+		if w.handed[0].Registers != want || want[7] == here.Registers[7] {
+			t.Errorf("%s: handed over to %v", name, w.handed[0].Registers)
+		}
+		if len(w.started) > 0 || w.reads("EFI/BOOT/BOOTX64.EFI") != "old" {
+			t.Errorf("%s: started %v", name, w.started)
+		}
+		// The next boot finds the list as it was.
+		w.FellBack()
+		w.at(api.UpdateFellBack, api.ReasonListUnchanged)
+	}
+}
+
+// Nothing is written that the data does not open after, and nothing that is another.
+func TestChangesThatFail(t *testing.T) {
+	broken := errors.New("broken")
+	for name, c := range map[string]struct {
+		change func(*world)
+		step   api.UpdateStep
+		reason api.UpdateReason
+	}{
+		"the file is cut off":         {func(w *world) { w.fails["file"] = broken }, api.UpdateFetching, ""},
+		"another file":                {func(w *world) { w.file = write("other") }, api.UpdateRefused, api.ReasonUnreadable},
+		"a shorter file":              {func(w *world) { w.file = w.file[:40] }, api.UpdateRefused, api.ReasonUnreadable},
+		"no boot variables":           {func(w *world) { w.fails["secure boot"] = broken }, api.UpdateRefused, api.ReasonOtherMachine},
+		"Secure Boot is off":          {func(w *world) { w.secure = false }, api.UpdateDone, ""},
+		"the key is not handed over":  {func(w *world) { w.fails["hand over"] = broken }, api.UpdateFellBack, api.ReasonInstallFailed},
+		"the boot disk does not open": {func(w *world) { w.Slots.Open = func() (BootDisk, error) { return nil, broken } }, api.UpdateFellBack, api.ReasonInstallFailed},
+	} {
+		w := toChange(t)
+		c.change(w)
+		if err := w.once(); errors.Is(err, ErrRestart) {
+			t.Errorf("%s: the machine starts anew", name)
+		}
+		w.at(c.step, c.reason)
+		if len(w.written) > 0 || len(w.handed) > 0 {
+			t.Errorf("%s: wrote %q, handed over %d times", name, w.written, len(w.handed))
+		}
+	}
+}
