@@ -34,24 +34,20 @@ func (p *Provider) changed(r record) { p.hints.Tell(r.Installation, r.Machine) }
 // starts one again that ended for its guest to start anew: QEMU says so in events,
 // which is nil where another plugin started it. The caller holds m.mu.
 func (p *Provider) watchEnd(c *config, m *machine, events net.Conn) {
-	r, id := m.record, m.qemu.ID
+	id := m.record.QEMU
+	// Where it cannot be opened it has ended already, or nothing can be told.
 	process, err := proc.Open(id)
-	if err != nil {
-		// It has ended already, or nothing can be told.
-		p.changed(r)
-		process = nil
-	}
 	p.work.Go(func() {
 		if p.hear(events) {
 			m.restarts(id)
 		}
-		if process == nil {
-			return
+		if err == nil {
+			defer process.Close() //nolint:errcheck // it is only a descriptor
+			if process.Wait(p.life) != nil {
+				return
+			}
 		}
-		defer process.Close() //nolint:errcheck // it is only a descriptor
-		if process.Wait(p.life) == nil {
-			p.ended(c, m, id)
-		}
+		p.ended(c, m, id)
 	})
 }
 
