@@ -74,6 +74,8 @@ type EnrolResult struct {
 	// HeartbeatMS is how often the control plane wants to hear, in
 	// milliseconds.
 	HeartbeatMS int64 `json:"heartbeat_ms"`
+	// Holds says that a Heartbeat may wait.
+	Holds bool `json:"holds,omitempty"`
 }
 
 // Heartbeat says that a machine lives, whether its payload serves or waits for its
@@ -89,6 +91,10 @@ type Heartbeat struct {
 	AwaitingOwner bool `json:"awaiting_owner,omitempty"`
 	// Update is nil before the first offer.
 	Update *UpdateStatus `json:"update,omitempty"`
+	// Waits has the answer held until there is something to say in it, or the next
+	// heartbeat is due. A machine asks for that where nothing is under way, which
+	// follows from the other fields: it says nothing more.
+	Waits bool `json:"waits,omitempty"`
 }
 
 // HeartbeatAnswer brings what has aged at the machine.

@@ -111,19 +111,24 @@ func (e *Enroller) Run(ctx context.Context) {
 // session lasts as long as one connection; enrolled says whether it got as far
 // as a verdict.
 func (e *Enroller) session(ctx context.Context) (enrolled bool, err error) {
-	conn, err := channel.DialEnrol(ctx, e.Config.ControlPlane, e.Certificate, e.SPKI, attest.Digest(e.Config.ControlPlaneSPKI))
+	conn, err := e.dial(ctx)
 	if err != nil {
 		return false, err
 	}
-	defer conn.Close()
 	result, err := e.enrol(ctx, conn)
 	if err != nil {
-		return false, err
+		return false, errors.Join(err, conn.Close())
 	}
 	e.Log.Info("enrolled", zap.Bool("accepted", result.Accepted), zap.String("reason", result.Reason))
 	e.Enrolled(result)
 	interval := time.Duration(result.HeartbeatMS) * time.Millisecond
-	return true, e.beat(ctx, conn, min(max(interval, minHeartbeat), maxHeartbeat))
+	h := &heart{Enroller: e, conn: conn, holds: result.Holds, interval: min(max(interval, minHeartbeat), maxHeartbeat)}
+	defer h.close()
+	return true, h.beat(ctx)
+}
+
+func (e *Enroller) dial(ctx context.Context) (*channel.Conn, error) {
+	return channel.DialEnrol(ctx, e.Config.ControlPlane, e.Certificate, e.SPKI, attest.Digest(e.Config.ControlPlaneSPKI))
 }
 
 func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResult, error) {
@@ -135,7 +140,7 @@ func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResu
 	if introduction.EKCertificate == nil {
 		introduction.EKPublic = e.Machine.EKPublic()
 	}
-	if err := call(ctx, conn, api.EnrolBeginPath, introduction, &challenge); err != nil {
+	if err := call(ctx, conn, callTimeout, api.EnrolBeginPath, introduction, &challenge); err != nil {
 		return api.EnrolResult{}, err
 	}
 	if err := e.Machine.Endorse(challenge.Endorsements); err != nil {
@@ -150,42 +155,14 @@ func (e *Enroller) enrol(ctx context.Context, conn *channel.Conn) (api.EnrolResu
 		return api.EnrolResult{}, err
 	}
 	var result api.EnrolResult
-	err = call(ctx, conn, api.EnrolFinishPath, api.EnrolFinish{Answer: answer, Evidence: evidence}, &result)
+	err = call(ctx, conn, callTimeout, api.EnrolFinishPath, api.EnrolFinish{Answer: answer, Evidence: evidence}, &result)
 	return result, err
 }
 
-func (e *Enroller) beat(ctx context.Context, conn *channel.Conn, interval time.Duration) error {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		var answer api.HeartbeatAnswer
-		err := call(ctx, conn, api.HeartbeatPath, api.Heartbeat{
-			Machine: e.Config.Machine, Running: e.Payload.Running(), Healthy: e.Payload.Healthy(), AwaitingOwner: e.Machine.Awaiting(),
-			Update: e.Updates.Status(),
-		}, &answer)
-		if err != nil {
-			return err
-		}
-		if len(answer.Proof) > 0 {
-			e.Refreshed(answer.Proof)
-		}
-		if answer.Offer != nil {
-			e.Updates.Offered(*answer.Offer)
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		case <-e.Payload.Changed():
-		case <-e.Updates.Changed():
-		}
-	}
-}
-
 // call posts one JSON message and decodes the answer into out, where there is
-// one.
-func call(ctx context.Context, conn *channel.Conn, path string, in, out any) error {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+// one within the limit.
+func call(ctx context.Context, conn *channel.Conn, limit time.Duration, path string, in, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	body, err := json.Marshal(in)
 	if err != nil {

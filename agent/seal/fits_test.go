@@ -33,8 +33,14 @@ func TestFits(t *testing.T) {
 		if got, err := Fits(path); got != c.want || err != nil {
 			t.Errorf("%s: %v, %v, want %v", name, got, err, c.want)
 		}
+		if got, err := Begins(path); got != (name == "a header of ours") || err != nil {
+			t.Errorf("%s begins a volume: %v, %v", name, got, err)
+		}
 	}
 	if _, err := Fits(path + ".absent"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("absent: %v", err)
+	}
+	if _, err := Begins(path + ".absent"); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("absent: %v", err)
 	}
 }

@@ -85,14 +85,29 @@ func Fits(path string) (bool, error) {
 		return false, fmt.Errorf("opening disk: %w", err)
 	}
 	defer disk.Close() //nolint:errcheck // it was only read
+	if begun, err := begins(disk); err != nil || begun {
+		return begun, err
+	}
+	return blank(disk)
+}
+
+// Begins reports whether a disk has a header of ours, which may be anybody's. It
+// reads alone. Errors are the disk's.
+func Begins(path string) (bool, error) {
+	disk, err := os.Open(path)
+	if err != nil {
+		return false, fmt.Errorf("opening disk: %w", err)
+	}
+	defer disk.Close() //nolint:errcheck // it was only read
+	return begins(disk)
+}
+
+func begins(disk io.ReaderAt) (bool, error) {
 	start := make([]byte, len(headerMagic))
 	if _, err := disk.ReadAt(start, 0); err != nil {
 		return false, fmt.Errorf("reading disk: %w", err)
 	}
-	if bytes.Equal(start, headerMagic[:]) {
-		return true, nil
-	}
-	return blank(disk)
+	return bytes.Equal(start, headerMagic[:]), nil
 }
 
 // Open maps the owner's volume and answers the path of its plain device. Once,

@@ -2,7 +2,6 @@ package update
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -55,7 +54,8 @@ func (u *Updater) handOverToItself(c *candidate, approval *ownership.Approval) e
 // release says: one that made it another would close the data for good. Errors are
 // errOther, attest.ErrMalformed and the source's.
 func (u *Updater) fetchChange(ctx context.Context, c *candidate) ([]byte, error) {
-	from := &download{ctx: ctx, source: u.Source, release: c.digest, file: *c.change.Write, hash: sha256.New()}
+	from := newDownload(ctx, u.Source, c.digest, *c.change.Write)
+	defer from.stop()
 	write, err := io.ReadAll(io.LimitReader(from, c.change.Write.Bytes))
 	if err != nil {
 		return nil, fmt.Errorf("fetching the change of %s: %w", c.change.Variable, err)

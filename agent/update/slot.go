@@ -3,13 +3,10 @@ package update
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
 	"path"
-	"slices"
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/agent/bootentry"
@@ -97,8 +94,10 @@ func (s Slots) fill(ctx context.Context, c *candidate, source Source) error {
 			if target == s.Payload {
 				continue
 			}
-			from := &download{ctx: ctx, source: source, release: c.digest, file: f, hash: sha256.New()}
-			if err := v.Write(target, f.Bytes, from); err != nil {
+			from := newDownload(ctx, source, c.digest, f)
+			err := v.Write(target, f.Bytes, from)
+			from.stop()
+			if err != nil {
 				return fmt.Errorf("writing the other slot: %w", err)
 			}
 		}
@@ -185,44 +184,3 @@ func (s Slots) Swap() error {
 
 // errOther says that a file is not the one that the manifest names.
 var errOther = errors.New("it is not the file that the manifest names")
-
-// download reads a file by parts, and fails at its end where it was another one.
-type download struct {
-	ctx     context.Context
-	source  Source
-	release attest.ReleaseDigest
-	file    release.File
-	hash    hash.Hash
-	at      int64
-	rest    []byte
-}
-
-func (d *download) Read(b []byte) (int, error) {
-	if len(d.rest) == 0 {
-		if err := d.next(); err != nil {
-			return 0, err
-		}
-	}
-	n := copy(b, d.rest)
-	d.rest = d.rest[n:]
-	return n, nil
-}
-
-// next fetches the part from at on. Whoever reads asks for no more bytes than the
-// file has, so that it is compared as soon as its last part is here.
-func (d *download) next() error {
-	part, err := d.source.File(d.ctx, d.release, d.file.Name, d.at)
-	switch {
-	case err != nil:
-		return err
-	case len(part) == 0 || d.at+int64(len(part)) > d.file.Bytes:
-		return fmt.Errorf("%w: %s has %d bytes, want %d", errOther, d.file.Name, d.at+int64(len(part)), d.file.Bytes)
-	}
-	d.hash.Write(part) //nolint:errcheck // it never fails
-	d.at += int64(len(part))
-	if d.at == d.file.Bytes && !slices.Equal(d.hash.Sum(nil), d.file.SHA256[:]) {
-		return fmt.Errorf("%w: %s has another digest", errOther, d.file.Name)
-	}
-	d.rest = part
-	return nil
-}

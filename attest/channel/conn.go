@@ -166,7 +166,7 @@ func (c *Conn) Do(req *http.Request, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, err)
 	}
 	defer resp.Body.Close()
-	b, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	b, err := readAll(resp, limit)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%s %s: %w", req.Method, req.URL.Path, err)
@@ -178,6 +178,17 @@ func (c *Conn) Do(req *http.Request, limit int64) ([]byte, error) {
 		}
 	}
 	return b, nil
+}
+
+// readAll reads a body, or one byte more than limit of it. One that says how long it
+// is gets room for that at once.
+func readAll(resp *http.Response, limit int64) ([]byte, error) {
+	if resp.ContentLength < 0 || resp.ContentLength > limit {
+		return io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	}
+	b := make([]byte, resp.ContentLength)
+	_, err := io.ReadFull(resp.Body, b)
+	return b, err
 }
 
 // StatusError is an answer other than 2xx.

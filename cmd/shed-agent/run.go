@@ -65,6 +65,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	go readyEarly(where, dataReady)
 	if err := boot.LoopbackUp(); err != nil {
 		return err
 	}
@@ -88,6 +89,18 @@ func run(ctx context.Context, log *zap.Logger) error {
 	go dataReady() //nolint:errcheck // whoever maps a disk asks again
 	serveErr := serve(ctx, where, machine, payload, log)
 	return errors.Join(serveErr, machine.Close())
+}
+
+// readyEarly readies the mapping of a disk while the TPM is asked for the key, where
+// there may be one to map.
+func readyEarly(where place, dataReady func() error) {
+	disk, err := where.dataDisk()
+	if err != nil {
+		return
+	}
+	if begun, err := seal.Begins(disk); err == nil && begun {
+		dataReady() //nolint:errcheck // whoever maps a disk asks again
+	}
 }
 
 // loadModules loads the drivers of this machine.

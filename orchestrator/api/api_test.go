@@ -37,6 +37,8 @@ type operator struct {
 	store *sqlite.Store
 	http  *httptest.Server
 	token string
+	// told are the machines that were told of an offer.
+	told chan providers.MachineID
 }
 
 func newOperator(t *testing.T) *operator {
@@ -65,11 +67,11 @@ func newOperator(t *testing.T) *operator {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &operator{t: t, store: s, token: strings.TrimSpace(string(token))}
+	d := &operator{t: t, store: s, token: strings.TrimSpace(string(token)), told: make(chan providers.MachineID, 16)}
 	d.http = httptest.NewServer(api.New(api.Parts{
 		Store: s, Watch: s, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader}, Provider: provider(), Providers: []string{"memory"},
 		ReleaseKey: public, ResultKey: results.Public(), Ready: func(context.Context) error { return errors.New("no release has been added") },
-		Metrics: monitor.New(s).Handler(), Obstacle: func(orchestrator.State) string { return "" }, Clock: time.Now, Logger: zap.NewNop(),
+		Metrics: monitor.New(s).Handler(), Obstacle: func(orchestrator.State) string { return "" }, Offered: func(id providers.MachineID) { d.told <- id }, Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(d.http.Close)
 	return d

@@ -22,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/monitor"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 // withLog gives an operator's control plane a log that no witness is asked for,
@@ -55,7 +56,7 @@ func withLog(t *testing.T) (*operator, logtest.ReleaseKey) {
 	server := httptest.NewServer(api.New(api.Parts{
 		Store: d.store, Watch: d.store, SignUps: signup.Service{Clock: time.Now, Random: rand.Reader},
 		ReleaseKey: key.Public(), Log: log, Ready: func(context.Context) error { return nil },
-		Obstacle: func(orchestrator.State) string { return "" }, Metrics: monitor.New(d.store).Handler(), Clock: time.Now, Logger: zap.NewNop(),
+		Obstacle: func(orchestrator.State) string { return "" }, Offered: func(providers.MachineID) {}, Metrics: monitor.New(d.store).Handler(), Clock: time.Now, Logger: zap.NewNop(),
 	}))
 	t.Cleanup(server.Close)
 	d.http = server

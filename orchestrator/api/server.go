@@ -61,6 +61,8 @@ type Parts struct {
 	ResultKey crypto.PublicKey
 	// Log is the transparency log; nil where none is run.
 	Log *translog.Log
+	// Offered is called with each machine that an offer was written for.
+	Offered func(providers.MachineID)
 	// Obstacle says what keeps the instances in a state there; empty where
 	// nothing is known.
 	Obstacle func(orchestrator.State) string

@@ -17,6 +17,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
+	"github.com/toolshed-cloud/shed/providers"
 )
 
 func (s *Server) updates(a huma.API) {
@@ -35,7 +36,8 @@ type offerInput struct {
 }
 
 func (s *Server) offer(ctx context.Context, in *offerInput) (*body[Instance], error) {
-	return s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
+	var to providers.MachineID
+	out, err := s.change(ctx, in.ID, func(tx store.Tx, id orchestrator.InstanceID) error {
 		rel, err := s.toOffer(tx, in.Body.Release)
 		if err != nil {
 			return err
@@ -51,8 +53,13 @@ func (s *Server) offer(ctx context.Context, in *offerInput) (*body[Instance], er
 		if !ok || err != nil {
 			return err
 		}
+		to = i.Machine
 		return errors.Join(tx.Replace(&i), tx.Note(e))
 	})
+	if err == nil && to != "" {
+		s.Offered(to)
+	}
+	return out, err
 }
 
 // offerTo offers a release, or of the one that the machine runs the change of Secure

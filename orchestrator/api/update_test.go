@@ -99,6 +99,10 @@ func TestReleaseIsOffered(t *testing.T) {
 			t.Errorf("%+v", i)
 		}
 	}
+	// Its machine may be waiting to hear, and is told of what is new alone.
+	if n := len(d.told); n != 1 {
+		t.Errorf("told %d times", n)
+	}
 	if history := d.want(http.StatusOK, "", "GET", "/v1/events", ""); strings.Count(history, "release 1.1.0") != 1 {
 		t.Errorf("%s", history)
 	}

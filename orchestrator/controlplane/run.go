@@ -64,7 +64,7 @@ func (p *ControlPlane) webhooks() http.Handler {
 
 func (p *ControlPlane) admin() http.Handler {
 	return api.New(api.Parts{
-		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Provider: p.abilities, Providers: p.providerNames(), Obstacle: p.rec.Obstacle,
+		Store: p.store, Watch: p.store, SignUps: p.signups(), Limits: p.Config.Limits, Provider: p.abilities, Providers: p.providerNames(), Obstacle: p.rec.Obstacle, Offered: p.enrol.Wake,
 		ReleaseKey: p.key, DefaultRelease: p.Config.DefaultRelease, Log: p.log, ResultKey: p.resultKey.Public(), Ready: p.ready,
 		Metrics: p.metrics.Handler(), Clock: p.Clock, Logger: p.Logger.Named("admin"),
 	})

@@ -199,7 +199,7 @@ func (s *Server) finish(r *http.Request, in api.EnrolFinish) (any, error) {
 	s.Logger.Info("machine judged", zap.String("instance", string(i.ID)), zap.Bool("accepted", v.accepted), zap.String("reason", v.reason))
 	return api.EnrolResult{
 		Accepted: v.accepted, Reason: v.reason, Manifest: rel.Manifest, Bundle: rel.Bundle, Proof: s.handOut(r, rel.Digest),
-		HeartbeatMS: s.HeartbeatEvery.Milliseconds(),
+		HeartbeatMS: s.HeartbeatEvery.Milliseconds(), Holds: true,
 	}, nil
 }
 
@@ -277,6 +277,7 @@ func (s *Server) enrolled(r *http.Request, machine string) (orchestrator.Instanc
 }
 
 func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
+	since := s.held.count()
 	i, err := s.enrolled(r, in.Machine)
 	if err != nil {
 		return nil, err
@@ -291,11 +292,20 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 	} else {
 		s.beat(i.Machine)
 	}
-	answer := api.HeartbeatAnswer{Proof: s.refreshed(r, i.Proven()), Offer: offer(i.Update, in.Update)}
-	if answer.Proof == nil && answer.Offer == nil {
-		return nil, nil
+	answer := s.tell(r, i, in)
+	if answer == nil && in.Waits {
+		return s.hold(r, in, since)
 	}
 	return answer, nil
+}
+
+// tell is what a machine is to hear; nil for nothing.
+func (s *Server) tell(r *http.Request, i orchestrator.Instance, in api.Heartbeat) any {
+	answer := api.HeartbeatAnswer{Proof: s.refreshed(r, i.Proven()), Offer: offer(i.Update, in.Update)}
+	if answer.Proof == nil && answer.Offer == nil {
+		return nil
+	}
+	return answer
 }
 
 func (s *Server) beat(machine providers.MachineID) {

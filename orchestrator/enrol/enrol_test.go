@@ -79,6 +79,12 @@ func newGate(t *testing.T) *gate {
 
 func newGateOf(t *testing.T, device *swtpmtest.TPM) *gate {
 	t.Helper()
+	return newGateEvery(t, device, time.Second)
+}
+
+// newGateEvery wants heartbeats that far apart.
+func newGateEvery(t *testing.T, device *swtpmtest.TPM, every time.Duration) *gate {
+	t.Helper()
 	g := &gate{t: t, device: device}
 	var err error
 	if g.store, err = sqlite.Open(t.Context(), t.TempDir()); err != nil {
@@ -121,7 +127,7 @@ func newGateOf(t *testing.T, device *swtpmtest.TPM) *gate {
 			}
 			return []verifier.TrustAnchor{{Certificate: g.device.Root, Tier: attest.TierSoftware}}, nil
 		},
-		MinimumTier: attest.TierSoftware, HeartbeatEvery: time.Second, ProofEvery: time.Minute,
+		MinimumTier: attest.TierSoftware, HeartbeatEvery: every, ProofEvery: time.Minute,
 		Proof: func(context.Context, attest.ReleaseDigest) ([]byte, error) { return g.proof, nil },
 		Withdrawn: func(d attest.ReleaseDigest) bool {
 			_, withdrawn := g.withdrawn.Load(d)

@@ -106,11 +106,12 @@ type Server struct {
 	beats map[providers.MachineID]time.Time
 	// files are the turns of the machines that fetch a release.
 	files *turns
+	held  *held
 }
 
 // New makes a Server.
 func New(p Parts) *Server {
-	return &Server{Parts: p, beats: make(map[providers.MachineID]time.Time), files: newTurns(filesAtOnce)}
+	return &Server{Parts: p, beats: make(map[providers.MachineID]time.Time), files: newTurns(filesAtOnce), held: newHeld()}
 }
 
 // pending is what one connection was challenged with, and when it last brought
@@ -212,6 +213,8 @@ func answer[In any](s *Server, f func(*http.Request, In) (any, error)) http.Hand
 		var out any
 		if err == nil {
 			out, err = f(r, in)
+			// The answer may have been held for longer than there is to write it.
+			_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(readTimeout))
 		}
 		if err != nil {
 			s.refuse(w, r, err)

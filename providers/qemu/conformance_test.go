@@ -22,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/providertest"
 	"github.com/toolshed-cloud/shed/providers/qemu"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
 )
 
 // needVMs skips where starting QEMU was not asked for.
@@ -35,6 +36,7 @@ func needVMs(t *testing.T) {
 // site is where one test's provider lives.
 type site struct {
 	state    string
+	runtime  string
 	settings []byte
 	image    providers.Image
 	spec     providers.Spec
@@ -50,7 +52,7 @@ func newSite(t *testing.T) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(runtime) })
-	s := &site{state: t.TempDir()}
+	s := &site{state: t.TempDir(), runtime: runtime}
 	s.settings, err = json.Marshal(map[string]any{
 		"state_dir":    s.state,
 		"runtime_dir":  runtime,
@@ -237,6 +239,44 @@ func TestCrashedMachineSaysSoAndStartsAgain(t *testing.T) {
 	after := await(t, p, providers.PowerOn)
 	if slices.Equal(processes(after), processes(before)) || len(processes(after)) != 2 {
 		t.Errorf("processes %v, were %v", processes(after), processes(before))
+	}
+}
+
+// The restart of an emulated guest is one of QEMU, and no crash.
+func TestGuestThatStartsAnew(t *testing.T) {
+	needVMs(t)
+	s := newSite(t)
+	p := s.open(t)
+	before := s.start(t, p)
+	monitors, err := filepath.Glob(filepath.Join(s.runtime, "*"))
+	if err != nil || len(monitors) != 1 {
+		t.Fatalf("%v, %v", monitors, err)
+	}
+	monitor, err := qmp.Dial(t.Context(), monitors[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	// QEMU may end before it has answered.
+	_ = monitor.Execute(t.Context(), "system_reset")
+	monitor.Close()
+	deadline := time.NewTimer(time.Minute)
+	defer deadline.Stop()
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		m, err := p.Get(t.Context(), machine)
+		if err != nil || m.Power != providers.PowerOn && m.Power != providers.PowerPending {
+			t.Fatalf("the machine is %s (%s): %v", m.Power, m.Reason, err)
+		}
+		now, was := processes(m), processes(before)
+		if m.Power == providers.PowerOn && len(now) == 2 && now[0] != was[0] && now[1] != was[1] {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			t.Fatalf("the processes are %v, were %v", now, was)
+		}
 	}
 }
 

@@ -33,6 +33,7 @@ const (
 	firstExtra  = 3
 	secondExtra = 4
 	thirdExtra  = 5
+	fourthExtra = 6
 )
 
 // errPortTaken says that something else listens on a machine's port.
@@ -66,7 +67,7 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	if err := r.portFree(); err != nil {
 		return err
 	}
-	ended, err := c.startProcesses(m, r)
+	ended, events, err := c.startProcesses(m, r)
 	if err != nil {
 		return err
 	}
@@ -76,10 +77,11 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	if err == nil {
 		m.mu.Lock()
 		p.serveLeases(c, m)
-		p.watchEnd(m.record, m.record.QEMU)
+		p.watchEnd(c, m, events)
 		m.mu.Unlock()
 		return monitor.Close()
 	}
+	defer events.Close()
 	select {
 	case <-ended:
 	case <-ctx.Done():
@@ -96,24 +98,38 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 // startProcesses starts swtpm and QEMU and writes down which they are. The two
 // are joined by a pair of sockets that nothing else can reach: when one dies,
 // so does the other's use.
-func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, events net.Conn, err error) {
+	tpmEnd, qemuEnd, err := pair("tpm")
 	if err != nil {
-		return nil, fmt.Errorf("joining QEMU and its TPM: %w", err)
+		return nil, nil, err
 	}
-	tpmEnd, qemuEnd := os.NewFile(uintptr(fds[0]), "tpm"), os.NewFile(uintptr(fds[1]), "tpm")
 	defer tpmEnd.Close()
 	defer qemuEnd.Close()
+	ours, theirs, err := pair("events")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer ours.Close()
+	defer theirs.Close()
+	heard, err := net.FileConn(ours)
+	if err != nil {
+		return nil, nil, fmt.Errorf("hearing QEMU: %w", err)
+	}
+	defer func() {
+		if err != nil {
+			heard.Close()
+		}
+	}()
 	monitor, err := c.listenMonitor(r.Machine)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer monitor.Close()
 
-	extra := []*os.File{qemuEnd, monitor}
+	extra := []*os.File{qemuEnd, monitor, theirs}
 	card, err := c.openCard(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if card != nil {
 		defer card.Close()
@@ -121,15 +137,15 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	}
 	firmware, err := c.firmware(r.Release)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dir := c.machineDir(r.Machine)
 	if err := boundLog(filepath.Join(dir, consoleFile)); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	group, err := c.openGroup(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if group != nil {
 		defer group.Close()
@@ -138,18 +154,27 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, er
 	defer m.mu.Unlock()
 	swtpm, _, err := m.start(group, exec.Command(c.tools.swtpm, c.swtpmArgs(r)...), filepath.Join(dir, swtpmLogFile), tpmEnd)
 	if err != nil {
-		return nil, fmt.Errorf("starting swtpm: %w", err)
+		return nil, nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, ended, err := m.start(group, exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
+	qemu, gone, err := m.start(group, exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
+		return nil, nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
-	m.qemu, m.swtpm, m.exit = qemu, swtpm, nil
+	m.qemu, m.swtpm, m.exit, m.restarting = qemu, swtpm, nil, false
 	m.record.QEMU, m.record.SWTPM = qemu.ID, swtpm.ID
 	if err := m.record.write(dir); err != nil {
-		return nil, fmt.Errorf("writing the machine record: %w", err)
+		return nil, nil, fmt.Errorf("writing the machine record: %w", err)
 	}
-	return ended, nil
+	return gone, heard, nil
+}
+
+// pair joins QEMU with something of ours.
+func pair(name string) (one, other *os.File, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("joining QEMU and its %s: %w", name, err)
+	}
+	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
 }
 
 // start runs a program in a session of its own, so that neither the plugin's
@@ -241,6 +266,11 @@ func (c *config) qemuArgs(r record, f firmware) []string {
 		"-chardev", "file,append=on,path=" + in(consoleFile) + ",id=" + board.Console,
 		"-chardev", fmt.Sprintf("socket,id=monitor,server=on,wait=off,fd=%d", secondExtra),
 		"-mon", "chardev=monitor,mode=control",
+		"-chardev", fmt.Sprintf("socket,id=events,fd=%d", thirdExtra),
+		"-mon", "chardev=events,mode=control",
+	}
+	if c.Accel.startsAnew(f.model) {
+		args = append(args, "-action", "reboot=shutdown")
 	}
 	return slices.Concat(args, f.model.Args(r.shape()), c.Accel.args(f.model))
 }
@@ -248,10 +278,17 @@ func (c *config) qemuArgs(r record, f firmware) []string {
 // args is how QEMU is told. A guest of another architecture than the host's is
 // emulated.
 func (a accelerator) args(m board.Model) []string {
-	if a == accelKVM && m.IsARM64() == (runtime.GOARCH == board.ARM64) {
-		return m.Virtualised()
+	if a.startsAnew(m) {
+		return m.Emulated()
 	}
-	return m.Emulated()
+	return m.Virtualised()
+}
+
+// startsAnew says that a guest's restart is QEMU's: one that emulates the processor
+// throws what it has translated of a page away when that is written, a write at a
+// time, and so the next boot takes up to twice as long.
+func (a accelerator) startsAnew(m board.Model) bool {
+	return a != accelKVM || m.IsARM64() != (runtime.GOARCH == board.ARM64)
 }
 
 // endTPM waits for the TPM of the last run, which ends with its QEMU.

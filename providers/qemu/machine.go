@@ -29,6 +29,8 @@ type machine struct {
 	leases io.Closer
 	// exit is how QEMU ended, where this process was its parent.
 	exit error
+	// restarting says that QEMU ends for its guest to start anew.
+	restarting bool
 	// task is the work under way; at most one runs at a time.
 	task *task
 
@@ -136,6 +138,8 @@ func (m *machine) power(c *config) (providers.Power, string) {
 		return providers.PowerOn, r.Failure
 	case !r.On:
 		return providers.PowerOff, ""
+	case m.restarting:
+		return providers.PowerPending, "starting anew"
 	case r.Failure != "":
 		return providers.PowerCrashed, r.Failure
 	case r.QEMU.Boot != c.boot:

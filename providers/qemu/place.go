@@ -63,7 +63,7 @@ func (c *config) openCard(r record) (*os.File, error) {
 // netdev is how QEMU is told what is behind the machine's card.
 func (r record) netdev() string {
 	if r.Address.IsValid() {
-		return fmt.Sprintf("tap,id=%s,fd=%d", board.Network, thirdExtra)
+		return fmt.Sprintf("tap,id=%s,fd=%d", board.Network, fourthExtra)
 	}
 	return fmt.Sprintf("user,id=%s,hostfwd=tcp:%s-:%d", board.Network, endpoint(r.Port), inbound)
 }

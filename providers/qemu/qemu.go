@@ -236,7 +236,7 @@ func (p *Provider) configureFirst(ctx context.Context, c *config) error {
 		p.resume(c, m)
 		if m.alive() {
 			p.serveLeases(c, m)
-			p.watchEnd(m.record, m.qemu.ID)
+			p.watchEnd(c, m, nil)
 		}
 		m.mu.Unlock()
 	}

@@ -218,6 +218,7 @@ func TestPowerThatWasNotAskedForHasAReason(t *testing.T) {
 		"host restart": {func(m *machine) { m.record.QEMU.Boot = "before" }, providers.PowerCrashed, "host"},
 		"died":         {func(m *machine) { m.exit = errors.New("signal: killed") }, providers.PowerCrashed, "killed"},
 		"shut down":    {func(*machine) {}, providers.PowerCrashed, "itself"},
+		"reset":        {func(m *machine) { m.restarting = true }, providers.PowerPending, "anew"},
 		// Its parent, which knew the signal, is gone.
 		"crashed": {func(m *machine) {
 			dir := c.machineDir(m.record.Machine)

@@ -2,9 +2,13 @@ package qemu
 
 import (
 	"context"
+	"net"
+
+	"go.uber.org/zap"
 
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
+	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
 	"github.com/toolshed-cloud/shed/providers/sdk"
 )
 
@@ -26,18 +30,73 @@ func (p *Provider) Watch(ctx context.Context, installation providers.Installatio
 // changed tells who watches.
 func (p *Provider) changed(r record) { p.hints.Tell(r.Installation, r.Machine) }
 
-// watchEnd tells of the end of a machine's process, by a descriptor of its own.
-func (p *Provider) watchEnd(r record, id proc.ID) {
+// watchEnd tells of the end of a machine's process, by a descriptor of its own, and
+// starts one again that ended for its guest to start anew: QEMU says so in events,
+// which is nil where another plugin started it. The caller holds m.mu.
+func (p *Provider) watchEnd(c *config, m *machine, events net.Conn) {
+	r, id := m.record, m.qemu.ID
 	process, err := proc.Open(id)
 	if err != nil {
 		// It has ended already, or nothing can be told.
 		p.changed(r)
-		return
+		process = nil
 	}
 	p.work.Go(func() {
+		if p.hear(events) {
+			m.restarts(id)
+		}
+		if process == nil {
+			return
+		}
 		defer process.Close() //nolint:errcheck // it is only a descriptor
 		if process.Wait(p.life) == nil {
-			p.changed(r)
+			p.ended(c, m, id)
 		}
 	})
+}
+
+// hear waits until QEMU ends, and is whether it says that this is in place of a reset.
+func (p *Provider) hear(events net.Conn) bool {
+	if events == nil {
+		return false
+	}
+	monitor, err := qmp.Attach(p.life, events)
+	if err != nil {
+		return false
+	}
+	defer monitor.Close() //nolint:errcheck // it was only listened to
+	reset, err := monitor.Shutdown(p.life)
+	return err == nil && reset
+}
+
+// restarts has the end of a process be no crash.
+func (m *machine) restarts(id proc.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.record.QEMU == id {
+		m.restarting = true
+	}
+}
+
+// ended starts a machine again whose guest asked for that, and tells who watches.
+func (p *Provider) ended(c *config, m *machine, id proc.ID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer func() { p.changed(m.record) }()
+	if m.record.QEMU != id || !m.restarting {
+		return
+	}
+	m.restarting = false
+	if !m.record.On || m.record.Deleting || m.busy() {
+		return
+	}
+	// As where it is asked for anew.
+	before := m.record
+	m.record.QEMU, m.record.SWTPM = proc.ID{}, proc.ID{}
+	if err := m.record.write(c.machineDir(m.record.Machine)); err != nil {
+		m.record = before
+		p.opts.Log.Error("writing the machine record", zap.Error(err))
+		return
+	}
+	p.beginPowerOn(c, m)
 }

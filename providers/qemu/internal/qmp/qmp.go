@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -35,7 +36,8 @@ type message struct {
 		Class string `json:"class"`
 		Desc  string `json:"desc"`
 	} `json:"error"`
-	Event string `json:"event"`
+	Event string          `json:"event"`
+	Data  json.RawMessage `json:"data"`
 }
 
 // Dial connects and waits for QEMU's greeting, which comes once the machine
@@ -46,6 +48,11 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connecting to the monitor: %w", err)
 	}
+	return Attach(ctx, conn)
+}
+
+// Attach is Dial on a connection that there is, which it closes where it fails.
+func Attach(ctx context.Context, conn net.Conn) (*Conn, error) {
 	c := &Conn{conn: conn, lines: bufio.NewScanner(conn)}
 	c.lines.Buffer(make([]byte, 0, 4096), maxLine)
 	if err := c.greet(ctx); err != nil {
@@ -103,6 +110,33 @@ func (c *Conn) Call(ctx context.Context, command string, arguments, answer any) 
 		case m.Return != nil:
 			return nil
 		}
+	}
+}
+
+// resets are why QEMU ends in place of a reset, where it was told to (ShutdownCause in
+// qapi/run-state.json): the guest's, and one asked for by this protocol.
+var resets = []string{"guest-reset", "host-qmp-system-reset"}
+
+// Shutdown waits until QEMU says that it ends, and whether that is in place of a
+// reset. It reads past everything else. The error is net.ErrClosed where QEMU ended
+// without saying so.
+func (c *Conn) Shutdown(ctx context.Context) (reset bool, err error) {
+	defer c.bound(ctx)()
+	for {
+		m, err := c.read()
+		if err != nil {
+			return false, err
+		}
+		if m.Event != "SHUTDOWN" {
+			continue
+		}
+		var data struct {
+			Reason string `json:"reason"`
+		}
+		if err := json.Unmarshal(m.Data, &data); err != nil {
+			return false, fmt.Errorf("%w: why it ends: %w", ErrProtocol, err)
+		}
+		return slices.Contains(resets, data.Reason), nil
 	}
 }
 

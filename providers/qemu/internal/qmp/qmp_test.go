@@ -111,3 +111,36 @@ func FuzzParse(f *testing.F) {
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(_ *testing.T, b []byte) { _, _ = parse(b) })
 }
+
+// The end in place of a reset is told from every other.
+func TestShutdown(t *testing.T) {
+	for said, want := range map[string]struct {
+		reset bool
+		err   error
+	}{
+		`{"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-reset"}}`:                                          {true, nil},
+		`{"event":"RESUME"}` + "\n" + `{"event":"SHUTDOWN","data":{"guest":false,"reason":"host-qmp-system-reset"}}`: {true, nil},
+		`{"event":"SHUTDOWN","data":{"guest":true,"reason":"guest-shutdown"}}`:                                       {false, nil},
+		`{"event":"SHUTDOWN","data":{"guest":false,"reason":"host-signal"}}`:                                         {false, nil},
+		`{"event":"SHUTDOWN","data":{"reason":7}}`:                                                                   {false, ErrProtocol},
+		`{"event":"SHUTDOWN"}`: {false, ErrProtocol},
+		`{"event":"RESUME"}`:   {false, net.ErrClosed},
+	} {
+		ours, theirs := net.Pipe()
+		go func() {
+			defer theirs.Close()
+			lines := bufio.NewScanner(theirs)
+			_, _ = fmt.Fprintln(theirs, hello)
+			lines.Scan()
+			_, _ = fmt.Fprintf(theirs, "{\"return\":{}}\n%s\n", said)
+		}()
+		c, err := Attach(t.Context(), ours)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reset, err := c.Shutdown(t.Context()); reset != want.reset || !errors.Is(err, want.err) {
+			t.Errorf("%s: %t, %v", said, reset, err)
+		}
+		c.Close()
+	}
+}
