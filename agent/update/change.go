@@ -19,7 +19,7 @@ import (
 // The data opens with the list as it is and as it is to be from before the write until
 // the machine has started anew, whichever of the two it then shows: what the firmware
 // says of the write decides nothing. Once it shows the change there is no way back.
-func (u *Updater) change(ctx context.Context, offer api.Offer, c *candidate, approval *ownership.Approval) error {
+func (u *Updater) change(ctx context.Context, offer api.Offer, c *candidate, owner *ownership.Claim, approval *ownership.Approval) error {
 	u.step(offer, api.UpdateFetching, "")
 	write, err := u.fetchChange(ctx, c)
 	if errors.Is(err, errOther) || errors.Is(err, attest.ErrMalformed) {
@@ -33,7 +33,7 @@ func (u *Updater) change(ctx context.Context, offer api.Offer, c *candidate, app
 	}
 	// What a boot says that finds the list as it was.
 	u.note(api.UpdateInstalling, api.ReasonListUnchanged)
-	if err := u.handOverToItself(c, approval); err != nil {
+	if err := u.handOverToItself(c, owner, approval); err != nil {
 		u.end(api.UpdateFellBack, api.ReasonInstallFailed)
 		return err
 	}
@@ -43,11 +43,31 @@ func (u *Updater) change(ctx context.Context, offer api.Offer, c *candidate, app
 	return ErrRestart
 }
 
-func (u *Updater) handOverToItself(c *candidate, approval *ownership.Approval) error {
-	if err := u.Slots.leave(u.Vouching()); err != nil {
+func (u *Updater) handOverToItself(c *candidate, owner *ownership.Claim, approval *ownership.Approval) error {
+	if err := u.Slots.leave(c.of); err != nil {
 		return err
 	}
+	if approval == nil {
+		if err := u.takesItself(c, owner); err != nil {
+			return err
+		}
+	}
 	return u.Volume.HandOver(seal.Successor{Registers: c.registers, Epoch: c.manifest.Epoch, Approval: approval, Tried: true})
+}
+
+// takesItself says whether this release, as it will be, takes the key from what is left
+// of it under the owner's standing policy: there is no other way into the data then.
+func (u *Updater) takesItself(c *candidate, owner *ownership.Claim) error {
+	after := c.here
+	after.Registers = c.registers
+	from, _, err := u.Slots.Predecessor(owner, after, u.Now())
+	if err == nil && from != c.here.Registers.SealDigest(c.here.Firmware) {
+		err = fmt.Errorf("%w: it would take it from %s", attest.ErrRelease, from)
+	}
+	if err != nil {
+		return fmt.Errorf("trying what is left for this release after the change: %w", err)
+	}
+	return nil
 }
 
 // fetchChange is the write that the release names, where it makes register 7 what the

@@ -42,6 +42,7 @@ func toChange(t *testing.T) *world {
 	t.Helper()
 	key := logtest.NewReleaseKey(t)
 	w := newWorld(t, standing(key, 0))
+	w.key = key.PrivateKey
 	w.offers(key)
 	m, err := release.ParseManifest(w.of.Manifest)
 	if err != nil {
@@ -64,7 +65,11 @@ func toChange(t *testing.T) *world {
 		t.Fatal(err)
 	}
 	w.secure, w.Lists = true, w
-	w.Here = func() (Here, error) { return here, w.fails["here"] }
+	w.epoch = here.Epoch
+	w.Here = func() (Here, error) {
+		here.Epoch = w.epoch
+		return here, w.fails["here"]
+	}
 	return w
 }
 
@@ -99,6 +104,39 @@ func TestChange(t *testing.T) {
 	}
 }
 
+// Under a standing policy what is left for the boot after the change is good for as
+// long as the power is off, and is this release's own.
+func TestChangeOutlastsALog(t *testing.T) {
+	w := toChange(t)
+	if err := w.once(); !errors.Is(err, ErrRestart) {
+		t.Fatal(err)
+	}
+	before, err := w.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.SecureBoot = true
+	after := before
+	after.Registers = w.handed[0].Registers
+	c := signed(t, w.claim.Body.Update)
+	c.Body.Update = policyOf(logtest.ReleaseKeyOf(t, w.key), logtest.New(t, 2))
+	from, epoch, err := w.Slots.Predecessor(c, after, w.Now().AddDate(1, 0, 0))
+	if err != nil || from != before.Registers.SealDigest(false) || epoch != 4 {
+		t.Errorf("from %s of epoch %d, %v", from, epoch, err)
+	}
+	// Another image has to be vouched for.
+	after.Registers[4][0]++
+	if _, _, err := w.Slots.Predecessor(c, after, w.Now()); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("to another image: %v", err)
+	}
+	// So has what another has signed.
+	after.Registers[4][0]--
+	c.Body.Update = policyOf(logtest.NewReleaseKey(t), nil)
+	if _, _, err := w.Slots.Predecessor(c, after, w.Now()); !errors.Is(err, attest.ErrSignature) {
+		t.Errorf("signed by another: %v", err)
+	}
+}
+
 // Nothing is written that the data does not open after, and nothing that is another.
 func TestChangesThatFail(t *testing.T) {
 	broken := errors.New("broken")
@@ -110,6 +148,7 @@ func TestChangesThatFail(t *testing.T) {
 		"the file is cut off":         {func(w *world) { w.fails["file"] = broken }, api.UpdateFetching, ""},
 		"another file":                {func(w *world) { w.file = write("other") }, api.UpdateRefused, api.ReasonUnreadable},
 		"a shorter file":              {func(w *world) { w.file = w.file[:40] }, api.UpdateRefused, api.ReasonUnreadable},
+		"another epoch":               {func(w *world) { w.epoch = 3 }, api.UpdateRefused, api.ReasonUnreadable},
 		"no boot variables":           {func(w *world) { w.fails["secure boot"] = broken }, api.UpdateRefused, api.ReasonOtherMachine},
 		"Secure Boot is off":          {func(w *world) { w.secure = false }, api.UpdateDone, ""},
 		"the key is not handed over":  {func(w *world) { w.fails["hand over"] = broken }, api.UpdateFellBack, api.ReasonInstallFailed},

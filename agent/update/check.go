@@ -71,8 +71,11 @@ type candidate struct {
 	// runs says that these are the registers of the release that runs.
 	runs bool
 	// change is what the release that runs changes of Secure Boot's variables, and has
-	// not changed on this machine: registers are those of afterwards then.
+	// not changed on this machine, which here is: registers are those of afterwards then.
 	change *release.SecureBootChange
+	here   Here
+	// of is what the release says of itself.
+	of api.UpdateRelease
 	// loggedAt is when a quorum of witnesses vouched for it; zero without a log.
 	loggedAt time.Time
 }
@@ -98,13 +101,13 @@ func check(r api.UpdateRelease, want attest.ReleaseDigest, p ownership.UpdatePol
 	case m.Architecture != here.Architecture:
 		return nil, refuse(api.ReasonOtherMachine, "it is for %s", m.Architecture)
 	}
-	c := &candidate{manifest: m, digest: want, loggedAt: logged.At}
+	c := &candidate{manifest: m, digest: want, loggedAt: logged.At, here: here, of: r}
 	boot, err := c.on(here)
 	if err != nil {
 		return nil, refuse(api.ReasonOtherMachine, "%w", err)
 	}
 	if c.runs && boot == m.BeforeChange() {
-		return c, c.toChange()
+		return c, c.toChange(here)
 	}
 	return c, nil
 }
@@ -121,7 +124,12 @@ func (c *candidate) on(here Here) (boot *release.Boot, err error) {
 
 // toChange has the candidate be the change of Secure Boot's variables that the release
 // which runs has still to make. The error is a *Refusal.
-func (c *candidate) toChange() error {
+func (c *candidate) toChange(here Here) error {
+	// What the key would be sealed for is what the image says after the restart, which
+	// cannot be taken back.
+	if c.manifest.Epoch != here.Epoch {
+		return refuse(api.ReasonUnreadable, "its epoch is %d, and its image's %d", c.manifest.Epoch, here.Epoch)
+	}
 	seven, err := parseRegister(c.manifest.AfterChange().SHA256["7"])
 	if err != nil {
 		return refuse(api.ReasonUnreadable, "%w", err)

@@ -87,34 +87,54 @@ func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest
 	if err != nil {
 		return attest.Digest{}, 0, err
 	}
+	if m, err := signedBy(before, c.Body.Update); err == nil {
+		if registers, is := itself(m, here); is {
+			return registers.SealDigest(here.Firmware), here.Epoch, nil
+		}
+	}
 	logged, err := vouched(before, c.Body.Update, now)
 	if err != nil {
 		return attest.Digest{}, 0, err
 	}
-	registers, err := registersBefore(logged.Manifest, here)
+	registers, _, err := registersOf(logged.Manifest, here)
+	if err != nil {
+		registers, err = registersAside(logged.Manifest, here, err)
+	}
 	if err != nil {
 		return attest.Digest{}, 0, fmt.Errorf("%w: the release before: %w", attest.ErrRelease, err)
 	}
 	return registers.SealDigest(here.Firmware), logged.Manifest.Epoch, nil
 }
 
-// registersBefore are those of the boot before: of another release with the variables
-// as they are, whichever certificate vouched for that, or of this one with them as they
-// were.
-func registersBefore(m *release.Manifest, here Here) (attest.Registers, error) {
+// itself are the registers of this very image before its release's change of Secure
+// Boot's variables, where a manifest is of that. No log is asked: it is the same code
+// that sealed the key and takes it, and a log's word that went stale while the power
+// was off would close the data, since there is no release to fall back to.
+func itself(m *release.Manifest, here Here) (attest.Registers, bool) {
 	c := &candidate{manifest: m}
 	boot, err := c.on(here)
-	if err != nil {
-		return registersAside(m, here, err)
+	if err != nil || !c.runs || boot != m.AfterChange() {
+		return c.registers, false
 	}
-	if c.runs && boot == m.AfterChange() {
-		c.registers[7], err = parseRegister(m.BeforeChange().SHA256["7"])
-	}
-	return c.registers, err
+	c.registers[7], err = parseRegister(m.BeforeChange().SHA256["7"])
+	return c.registers, err == nil
 }
 
-// registersAside are those of the first boot of a release that differs from this one's
-// in register 7 alone, beside the image's; without one the error is why.
+// signedBy is a release that one of the policy's keys has signed. The error is
+// release.Verify's for the last of them.
+func signedBy(r api.UpdateRelease, p ownership.UpdatePolicy) (m *release.Manifest, err error) {
+	keys, _, err := trusted(p)
+	for _, key := range keys {
+		if m, _, err = release.Verify(r.Manifest, r.Bundle, key); err == nil {
+			return m, nil
+		}
+	}
+	return nil, err
+}
+
+// registersAside are those of a release whose image another certificate vouched for:
+// of its first boot that is other than this one's in register 7 alone, beside the
+// image's. Without one the error is why.
 func registersAside(m *release.Manifest, here Here, why error) (attest.Registers, error) {
 	for _, boot := range m.Boots {
 		seven, err := parseRegister(boot.SHA256["7"])

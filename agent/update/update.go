@@ -315,7 +315,7 @@ func (u *Updater) pass(ctx context.Context) (pause time.Duration, err error) {
 		return ownerPause, err
 	}
 	if c.change != nil {
-		return 0, u.change(ctx, r.offer(), c, approval)
+		return 0, u.change(ctx, r.offer(), c, owner, approval)
 	}
 	return 0, u.install(ctx, r.offer(), c, approval)
 }

@@ -3,6 +3,7 @@ package update
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
 	"crypto/ed25519"
 	"errors"
 	"os"
@@ -41,6 +42,9 @@ type world struct {
 	// secure says that Secure Boot is on, written are the lists that were.
 	secure  bool
 	written []string
+	// key signs what is offered, epoch is the image's that runs.
+	key   *ecdsa.PrivateKey
+	epoch uint64
 }
 
 func (w *world) HandOver(s seal.Successor) error {
