@@ -78,7 +78,7 @@ func (t *paravised) named() []attack {
 		t.index("unknown version of the index", reason{kind: attest.ErrMalformed, says: "version"}, 4, 9),
 		t.refused("quote by another key of the same tpm", reason{kind: attest.ErrBinding, says: "another key"}, t.quotedByAgent()),
 		t.refused("key put in place of the paravisor's", reason{kind: attest.ErrIdentity, says: "credential"}, t.replaced()),
-		t.refused("nobody activated the paravisor's key", reason{}, t.notActivated()),
+		t.refused("nobody activated the paravisor's key", nobodyActivated, t.notActivated()),
 		t.under("no paravisor pinned", reason{kind: attest.ErrPlatform, says: "pins no paravisor"}, func(p *verifier.Policy) { p.Azure = nil }),
 		t.under("policy that pins an empty list", reason{kind: attest.ErrPolicy, says: "azure"}, func(p *verifier.Policy) { p.Azure = new(verifier.AzurePolicy) }),
 	}

@@ -22,7 +22,6 @@ func onTPM(tb testing.TB) ([]attack, error) {
 	all = append(all, t.registers()...)
 	all = append(all, t.releases()...)
 	all = append(all, t.identity()...)
-	all = append(all, t.batches()...)
 	return append(all, t.activations()...), nil
 }
 
@@ -153,43 +152,6 @@ func activateAs(t *target, v *verifier.Verified) error {
 	return c.Answered(answer[:], t.machine.Channel)
 }
 
-// batches asks as several callers at once do.
-func (t *target) batches() []attack {
-	a, b := t.input(t.machine), t.input(t.machine)
-	leaves := []attest.Digest{
-		a.Channel.Leaf(a.Nonce, attest.ConfigDigest(t.machine.Config), attest.Digest{}),
-		attest.Sum([]byte("another caller's leaf")), attest.Sum([]byte("a third")),
-	}
-	tree := evidence.NewTree(leaves)
-	for name, place := range map[string]evidence.Batch{"a": tree.Place(0), "b": tree.Place(1)} {
-		in := &a
-		if name == "b" {
-			in = &b
-		}
-		if err := t.quoteTree(in, tree, place); err != nil {
-			t.tb.Fatal(err)
-		}
-	}
-	return []attack{{
-		name: "a Merkle path for another leaf", reason: reason{kind: attest.ErrBinding},
-		good: judged(a.Appraise(t.policy())), bad: judged(b.Appraise(t.policy())),
-	}}
-}
-
-// quoteTree puts a quote over the tree and a place in it into evidence.
-func (t *target) quoteTree(in *verifiertest.Input, tree evidence.Tree, place evidence.Batch) error {
-	e, err := evidence.Decode(in.Evidence)
-	if err != nil {
-		return err
-	}
-	e.Batch = place
-	if e.TPM.Quote, e.TPM.Signature, err = t.machine.Quote(attest.QuoteData(tree.Count(), tree.Root(), attest.Digest{})); err != nil {
-		return err
-	}
-	in.Evidence, err = e.Encode()
-	return err
-}
-
 // activations are credentials that are opened for somebody else.
 func (t *target) activations() []attack {
 	m := t.machine
@@ -222,8 +184,11 @@ func (t *target) activations() []attack {
 		relay(&elsewhere)
 		all = append(all, attack{name: name, reason: reason{kind: attest.ErrIdentity}, good: answered(m.Channel), bad: answered(elsewhere)})
 	}
-	return append(all, t.refused("nobody activated the key", reason{}, t.notActivated()))
+	return append(all, t.refused("nobody activated the key", nobodyActivated, t.notActivated()))
 }
+
+// nobodyActivated has no kind: that nobody looked is no refusal by itself.
+var nobodyActivated = reason{says: "nobody has checked that the attestation key lives beside"}
 
 func (t *target) notActivated() outcome {
 	in := t.input(t.machine)
