@@ -15,7 +15,7 @@ var fuzzTest = regexp.MustCompile(`(?m)^func (Fuzz\w+)\(f \*testing\.F\)`)
 // after.
 func TestFuzzTestsHaveACorpus(t *testing.T) {
 	found := 0
-	err := filepath.WalkDir(filepath.Join(root(t), "attest"), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.Join(root(t), "attest"), func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || filepath.Ext(path) != ".go" {
 			return err
 		}
