@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,6 +54,8 @@ func TestParallelRequests(t *testing.T) {
 	m, keys, pin := claimed(t)
 	through := newTransport(m, keys, pin)
 	defer through.Close()
+	drawn := &counting{Reader: through.Trust.Rand}
+	through.Trust.Rand = drawn
 	before := m.accepted.Load()
 	const requests = 256
 	failed := parallel(t, requests, func(ctx context.Context) error {
@@ -76,9 +79,22 @@ func TestParallelRequests(t *testing.T) {
 	if failed > 0 {
 		t.Errorf("%d of %d requests failed", failed, requests)
 	}
-	if opened := m.accepted.Load() - before; opened > 32 {
-		t.Errorf("%d connections for %d requests", opened, requests)
+	opened, verified := m.accepted.Load()-before, drawn.nonces.Load()
+	if opened > 32 || verified != opened {
+		t.Errorf("%d connections for %d requests, %d nonces drawn", opened, requests, verified)
 	}
+}
+
+// counting counts the nonces that are drawn: each is one verification of a
+// machine that is pinned.
+type counting struct {
+	io.Reader
+	nonces atomic.Int64
+}
+
+func (c *counting) Read(b []byte) (int, error) {
+	c.nonces.Add(1)
+	return c.Reader.Read(b)
 }
 
 // A machine that is busy is waited for, and never taken for a bad one.

@@ -46,6 +46,9 @@ func againstReference(own []Event, reference []attest.Digest) string {
 
 // added finds the run of events without which the register would be as wanted.
 func added(own []Event, wanted attest.Digest) (first, last int, ok bool) {
+	if len(own) > maxSearched {
+		return 0, 0, false
+	}
 	var prefix attest.Digest
 	for first = range own {
 		for last = first + 1; last <= len(own); last++ {
@@ -57,15 +60,15 @@ func added(own []Event, wanted attest.Digest) (first, last int, ok bool) {
 				return first, last, true
 			}
 		}
-		if first == maxSearched {
-			break
-		}
 		prefix = attest.Extend(prefix, own[first].Digest)
 	}
 	return 0, 0, false
 }
 
-// maxSearched bounds the search, whose work grows with its cube.
+// maxSearched is the most events of one register that are searched, since the
+// work grows with their cube and a log is the machine's own choice. Of
+// the registers that are compared a host's had 36 in the real logs of the tests,
+// a cloud's machine 12.
 const maxSearched = 64
 
 func replayDigests(digests []attest.Digest) attest.Digest {

@@ -14,6 +14,7 @@ import (
 	tdxtesting "github.com/google/go-tdx-guest/testing"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/foreign"
 	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
 	"github.com/toolshed-cloud/shed/attest/policy"
@@ -208,6 +209,17 @@ func TestTDXByPolicy(t *testing.T) {
 	if err != nil || r.Policy != foreign.Refused || len(r.Warnings) == 0 {
 		t.Errorf("debug: %+v, %v", r, err)
 	}
+	good := x.Collateral()
+	x.RevokePCK = true
+	list, err := chain.ParseList("list", x.Collateral().PCKCRL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked.Policy.Verifier.RevocationLists = []*chain.List{list}
+	if _, err = foreign.TDX(x.Quote([64]byte{}, nil), good, asked); !errors.Is(err, attest.ErrRevoked) {
+		t.Errorf("on a list of the policy's: %v", err)
+	}
+	x.RevokePCK = false
 	asked.Policy = new(policy.Policy)
 	if _, err = foreign.TDX(x.Quote([64]byte{}, nil), x.Collateral(), asked); !errors.Is(err, attest.ErrIdentity) {
 		t.Errorf("another's root: %v", err)
@@ -226,6 +238,11 @@ func TestNitro(t *testing.T) {
 	if err != nil || r.Policy != foreign.Accepted || len(r.Verified) != 3 {
 		t.Fatalf("%+v, %v", r, err)
 	}
+	asked.Policy.Verifier.RevocationLists = []*chain.List{m.Revoked()}
+	if _, err = foreign.Nitro(document, asked); !errors.Is(err, attest.ErrRevoked) {
+		t.Errorf("on a list of the policy's: %v", err)
+	}
+	asked.Policy.Verifier.RevocationLists = nil
 	asked.Policy.Verifier.Nitro.MaxAge = 1
 	asked.At = at.Add(time.Minute)
 	if r, err = foreign.Nitro(document, asked); err != nil || r.Policy != foreign.Refused {

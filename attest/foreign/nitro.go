@@ -17,8 +17,11 @@ func Nitro(raw []byte, a Asked) (*Result, error) {
 		return nil, err
 	}
 	terms := nitro.Terms{Roots: nitro.AWSRoots(), Revocations: chain.Revocations{Treatment: chain.NotPublished}, At: a.At}
-	if a.Policy != nil && a.Policy.Verifier.Nitro != nil {
-		terms.Roots = a.Policy.Verifier.Nitro.Roots
+	if a.Policy != nil {
+		terms.Revocations.Lists, terms.Revocations.Grace = a.Policy.Verifier.RevocationLists, a.Policy.Verifier.Grace
+		if p := a.Policy.Verifier.Nitro; p != nil {
+			terms.Roots = p.Roots
+		}
 	}
 	e, err := nitro.VerifyEndorsement(d.Certificate, d.Bundle, terms)
 	if err != nil {

@@ -58,10 +58,15 @@ func (r *Result) tdxAlone(q *tdx.Quote, a Asked) error {
 }
 
 func (r *Result) tdxTerms(a Asked) tdx.Terms {
-	if a.Policy != nil && a.Policy.Verifier.TDX != nil {
-		return tdx.Terms{Roots: a.Policy.Verifier.TDX.Roots, Grace: *a.Policy.Verifier.TDX.Grace, At: a.At}
+	terms := tdx.Terms{Roots: tdx.IntelRoots(), At: a.At}
+	if a.Policy == nil {
+		return terms
 	}
-	return tdx.Terms{Roots: tdx.IntelRoots(), At: a.At}
+	terms.Lists = a.Policy.Verifier.RevocationLists
+	if p := a.Policy.Verifier.TDX; p != nil {
+		terms.Roots, terms.Grace = p.Roots, *p.Grace
+	}
+	return terms
 }
 
 func (r *Result) tdxRated(q *tdx.Quote, collateral *tdx.Collateral, a Asked) error {

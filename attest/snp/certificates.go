@@ -22,6 +22,9 @@ func ParseCertificates(b []byte) (Certificates, error) { return chain.ParseAll("
 // marks, and the authorities among the others. The error is attest.ErrIdentity
 // where there is none or more than one.
 func (c Certificates) Leaf(signer Signer) (*x509.Certificate, []*x509.Certificate, error) {
+	if signer == Unsigned {
+		return nil, nil, fmt.Errorf("%w: the report is unsigned: its host masks the chip's key", attest.ErrIdentity)
+	}
 	var leaf *x509.Certificate
 	var authorities []*x509.Certificate
 	for _, candidate := range c {

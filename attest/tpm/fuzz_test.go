@@ -65,12 +65,15 @@ func FuzzKeys(f *testing.F) {
 	})
 }
 
+// FuzzVerifyQuote tries each quote as it is signed, and again signed anew: what
+// is behind a signature is hostile too.
 func FuzzVerifyQuote(f *testing.F) {
 	_, e := genuine(f)
 	ak, err := tpm.ParseAK(e.AKPublic)
 	if err != nil {
 		f.Fatal(err)
 	}
+	s := newSigner(f)
 	f.Add(e.Quote, e.Signature)
 	f.Add(e.Signature, e.Quote)
 	f.Add([]byte{}, []byte{})
@@ -80,5 +83,18 @@ func FuzzVerifyQuote(f *testing.F) {
 			t.Error("a quote over something else passes")
 		}
 		refusedOrFine(t, err)
+		resigned := s.sign(t, quote)
+		q, err := tpm.ParseQuote(s.ak, quote, resigned)
+		refusedOrFine(t, err)
+		if err != nil {
+			return
+		}
+		var extra attest.Digest
+		copy(extra[:], q.ExtraData)
+		_, err = tpm.VerifyQuote(s.ak, quote, resigned, extra, e.Registers)
+		refusedOrFine(t, err)
+		if err == nil && (len(q.ExtraData) != 32 || len(q.Banks) != 1 || q.Banks[0].Hash != 0x0b) {
+			t.Errorf("%+v passes", q)
+		}
 	})
 }

@@ -10,11 +10,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
+	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
 // gcpVector reads certificates out of go-tpm-tools, which has Google's own.
@@ -80,11 +82,29 @@ func TestGCPCertificates(t *testing.T) {
 			if _, err := chain.Verify(leaf, nil, roots[0], at); !errors.Is(err, attest.ErrIdentity) {
 				t.Errorf("no intermediates: %v", err)
 			}
+			if strings.Contains(name, "_enc_") {
+				ofEndorsementKey(t, leaf, given, roots[0][0], at)
+			}
 			// The lists are not among the vectors.
 			_, err = chain.Revocations{Treatment: chain.RequiredWhereNamed}.Check(p, at)
 			if named := len(p.Leaf().CRLDistributionPoints)+len(p.Certificates[1].CRLDistributionPoints) > 0; named != errors.Is(err, attest.ErrCollateral) {
 				t.Errorf("a list is named: %t, %v", named, err)
 			}
 		})
+	}
+}
+
+// ofEndorsementKey holds that a certificate of either kind of key is taken for
+// an endorsement key's where it says that it is one: those of the private CA,
+// which certifies keys that sign too, do not.
+func ofEndorsementKey(t *testing.T, leaf *x509.Certificate, given []*x509.Certificate, root *x509.Certificate, at time.Time) {
+	t.Helper()
+	ek, err := tpm.ParseEK(leaf.Raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := len(leaf.UnknownExtKeyUsage) > 0
+	if _, err := ek.Path(given, root, at); says != (err == nil) || !says && !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("it says so: %t, error %v", says, err)
 	}
 }

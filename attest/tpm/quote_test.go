@@ -17,12 +17,12 @@ import (
 // signer is a key outside any TPM with the public area of an attestation key,
 // so that a test decides what it signs.
 type signer struct {
-	t   *testing.T
+	t   testing.TB
 	key *ecdsa.PrivateKey
 	ak  *tpm.AK
 }
 
-func newSigner(t *testing.T) *signer {
+func newSigner(t testing.TB) *signer {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -78,12 +78,19 @@ func (s *signer) verify(change func(*attestation)) error {
 	})
 	copy(quote, a.head)
 	quote = append(quote, a.trailing...)
-	digest := sha256.Sum256(quote)
+	_, err := tpm.VerifyQuote(s.ak, quote, s.sign(s.t, quote), attest.Digest{7}, shown)
+	return err
+}
+
+// sign is a TPMT_SIGNATURE of ECDSA over SHA-256.
+func (s *signer) sign(t testing.TB, message []byte) []byte {
+	t.Helper()
+	digest := sha256.Sum256(message)
 	r, v, err := ecdsa.Sign(rand.Reader, s.key, digest[:])
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	signature := tpm2.Marshal(tpm2.TPMTSignature{
+	return tpm2.Marshal(tpm2.TPMTSignature{
 		SigAlg: tpm2.TPMAlgECDSA,
 		Signature: tpm2.NewTPMUSignature(tpm2.TPMAlgECDSA, &tpm2.TPMSSignatureECC{
 			Hash:       tpm2.TPMAlgSHA256,
@@ -91,8 +98,6 @@ func (s *signer) verify(change func(*attestation)) error {
 			SignatureS: tpm2.TPM2BECCParameter{Buffer: v.FillBytes(make([]byte, 32))},
 		}),
 	})
-	_, err = tpm.VerifyQuote(s.ak, quote, signature, attest.Digest{7}, shown)
-	return err
 }
 
 func selecting(hash tpm2.TPMAlgID, registers ...uint8) tpm2.TPMLPCRSelection {

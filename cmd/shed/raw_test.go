@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +17,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/eventlog"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
 	"github.com/toolshed-cloud/shed/attest/policy"
@@ -27,19 +29,22 @@ import (
 
 // TestRawScripts are scripts about evidence from elsewhere.
 func TestRawScripts(t *testing.T) {
+	// Drawing keys as AMD's takes seconds: once for all scripts.
+	dir := t.TempDir()
+	extra := writeQuote(t, dir)
+	intel := filepath.Join(moduleDir(t, "github.com/google/go-tdx-guest"), "testing", "testdata")
+	writePolicy(t, dir)
+	writeClouds(t, dir)
+	writeCollateral(t, dir, intel)
+	writeMany(t, filepath.Join(dir, "many"))
+	write(t, dir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
 	scripttest.Run(t, "testdata/raw", func(env *testscript.Env) error {
+		env.Setenv("EXTRA", extra)
 		env.Setenv("SEV", filepath.Join(moduleDir(t, "github.com/google/go-sev-guest"), "verify", "testdata"))
-		intel := filepath.Join(moduleDir(t, "github.com/google/go-tdx-guest"), "testing", "testdata")
 		env.Setenv("TDX", intel)
 		captured, err := filepath.Abs("../../scripts/attacks/testdata/captured")
 		env.Setenv("CAPTURED", captured)
-		writeQuote(t, env)
-		writePolicy(t, env.WorkDir)
-		writeClouds(t, env)
-		writeCollateral(t, env.WorkDir, intel)
-		writeMany(t, filepath.Join(env.WorkDir, "many"))
-		write(t, env.WorkDir, map[string][]byte{"nitro.document": nitrotest.Draw(t, nil).Document(nil, nil, nil, nil)})
-		return err
+		return errors.Join(err, os.CopyFS(env.WorkDir, os.DirFS(dir)))
 	})
 }
 
@@ -58,8 +63,8 @@ func moduleDir(t *testing.T, module string) string {
 }
 
 // writeQuote writes a real TPM's quote, as its machine's evidence has it, in
-// the forms of tpm2-tools.
-func writeQuote(t *testing.T, env *testscript.Env) {
+// the forms of tpm2-tools, and answers its extra data.
+func writeQuote(t *testing.T, dir string) string {
 	m, nonce := verifiertest.Boot(t), attest.Nonce{1}
 	e, err := evidence.Decode(m.Evidence(t, nonce, attest.Digest{}))
 	if err != nil {
@@ -70,15 +75,27 @@ func writeQuote(t *testing.T, env *testscript.Env) {
 		t.Fatal(err)
 	}
 	extra := attest.QuoteData(e.Batch.Count, root, e.ReportsDigest())
-	env.Setenv("EXTRA", hex.EncodeToString(extra[:]))
 	registers := "sha256:\n"
 	for i, r := range tpm.Selection {
 		registers += fmt.Sprintf("  %d : 0x%X\n", r, e.TPM.Registers[i][:])
 	}
-	write(t, env.WorkDir, map[string][]byte{
-		"quote": e.TPM.Quote, "signature": e.TPM.Signature, "registers": []byte(registers),
-		"ak.pub": append(binary.BigEndian.AppendUint16(nil, uint16(len(e.TPM.AKPublic))), e.TPM.AKPublic...),
+	write(t, dir, map[string][]byte{
+		"quote": e.TPM.Quote, "signature": e.TPM.Signature, "registers": []byte(registers), "log": eventlog.Encode(measured(m)),
+		"other.log": eventlog.Encode(measured(m)[1:]),
+		"ak.pub":    append(binary.BigEndian.AppendUint16(nil, uint16(len(e.TPM.AKPublic))), e.TPM.AKPublic...),
 	})
+	return hex.EncodeToString(extra[:])
+}
+
+// measured are the events that make the registers of a machine what they are.
+func measured(m *verifiertest.Machine) (events []eventlog.Event) {
+	separator, image := attest.Sum(make([]byte, 4)), attest.Sum([]byte("image"))
+	for register, digest := range map[uint32]attest.Digest{
+		2: separator, 3: separator, 4: image, 9: image, 11: image, 14: attest.ConfigDigest(m.Config), 15: attest.Unclaimed(),
+	} {
+		events = append(events, eventlog.Event{Register: register, Type: 13, Digest: digest})
+	}
+	return events
 }
 
 // writeMany fills a directory with a file more than is read.

@@ -7,42 +7,52 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/rogpeppe/go-internal/testscript"
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/azure/azuretest"
 	"github.com/toolshed-cloud/shed/attest/evidence"
+	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
+	"github.com/toolshed-cloud/shed/attest/snp"
+	"github.com/toolshed-cloud/shed/attest/tdx"
+	"github.com/toolshed-cloud/shed/attest/tdx/tdxtest"
 	"github.com/toolshed-cloud/shed/attest/verifier/verifiertest"
 )
 
 // writeClouds writes what machines of clouds show beside their quotes: Azure's
 // synthetic, Google's genuine, with policies that accept the first's processor.
-func writeClouds(t *testing.T, env *testscript.Env) {
+func writeClouds(t *testing.T, dir string) {
 	w := verifiertest.NewSNP(t, "Genoa")
-	writeAzure(t, env.WorkDir, "snp", func(m *verifiertest.Machine) { w.OnSNP(t, m) })
+	writeAzure(t, dir, "snp", func(m *verifiertest.Machine) { w.OnSNP(t, m) })
 	x := verifiertest.NewTDX(t)
-	writeAzure(t, env.WorkDir, "tdx", func(m *verifiertest.Machine) { x.OnTDX(t, m) })
+	writeAzure(t, dir, "tdx", func(m *verifiertest.Machine) { x.OnTDX(t, m) })
 	collateral, err := x.Collateral().Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	strict, err := os.ReadFile(filepath.Join(env.WorkDir, "strict.yaml"))
+	strict, err := os.ReadFile(filepath.Join(dir, "strict.yaml"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	aws := nitrotest.Draw(t, nil)
 	pinned := strings.NewReplacer(
+		"nitrotpm:\n  roots: builtin", "nitrotpm:\n  roots: [aws.pem]",
 		"snp:\n  roots: builtin", "snp:\n  roots: [{product: Genoa, layout: milan, certificates: ark.pem}]",
 		"{bootloader: 10, tee: 0, snp: 23, microcode: 84}", "{bootloader: 4, tee: 1, snp: 24, microcode: 219}",
 		"tdx:\n  roots: builtin", "tdx:\n  roots: [intel.pem]", "xfam: {allowed: 0x61ae7,", "xfam: {allowed: 0xffffffff,",
 		"azure: refused", "azure: {snp_measurements: [aa"+strings.Repeat("00", 47)+"], tdx_mrtds: [70"+strings.Repeat("00", 47)+"]}",
 	).Replace(string(strict))
-	write(t, env.WorkDir, map[string][]byte{
+	write(t, dir, map[string][]byte{
 		"azure.yaml": []byte(pinned), "other.yaml": []byte(strings.Replace(pinned, "[aa00", "[bb00", 1)),
 		"ark.pem": pemOf(w.Vendor.ARK.Certificate.Raw), "ark.crl": w.Vendor.ARK.List(nil), "snp.certs": w.Key.Table(),
 		"intel.pem": pemOf(x.Roots()[0].Raw), "tdx.collateral": collateral,
+		"aws.pem": pemOf(aws.Terms().Roots[0].Raw), "aws.document": aws.Document([]byte{0x90, 0x09}, nil, nil, nil),
+		"snp.report":   w.Key.Report(func(r *snp.Report) { r.ReportData[0] = 7 }),
+		"debug.report": w.Key.Report(func(r *snp.Report) { r.Policy |= snp.PolicyDebug }),
+		"td.quote":     x.Quote([64]byte{7}, nil),
+		"debug.quote":  x.Quote([64]byte{7}, func(d *tdxtest.Draft) { d.Report.TDAttributes |= tdx.AttributeDebug }),
 	})
-	writeGoogle(t, env.WorkDir)
+	writeGoogle(t, dir)
 }
 
 func pemOf(der []byte) []byte {

@@ -57,7 +57,8 @@ func (o outcome) text() string {
 
 // reason is why an attack has to be refused.
 type reason struct {
-	// kind is the sentinel of the error, or of a finding's cause.
+	// kind is the sentinel of the error, or of a finding's cause; nil for a
+	// finding that has none, which says must name.
 	kind error
 	// says is a word of the field that is wrong; empty where the kind says all.
 	says string
@@ -68,6 +69,9 @@ type reason struct {
 }
 
 func (r reason) is(o outcome) bool {
+	if r.kind == nil && r.says == "" {
+		return false
+	}
 	if r.differs != nil && !slices.Equal(o.result.Differs, r.differs) {
 		return false
 	}

@@ -78,7 +78,7 @@ func (t *paravised) named() []attack {
 		t.index("unknown version of the index", reason{kind: attest.ErrMalformed, says: "version"}, 4, 9),
 		t.refused("quote by another key of the same tpm", reason{kind: attest.ErrBinding, says: "another key"}, t.quotedByAgent()),
 		t.refused("key put in place of the paravisor's", reason{kind: attest.ErrIdentity, says: "credential"}, t.replaced()),
-		t.refused("nobody activated the paravisor's key", reason{}, t.notActivated()),
+		t.refused("nobody activated the paravisor's key", nobodyActivated, t.notActivated()),
 		t.under("no paravisor pinned", reason{kind: attest.ErrPlatform, says: "pins no paravisor"}, func(p *verifier.Policy) { p.Azure = nil }),
 		t.under("policy that pins an empty list", reason{kind: attest.ErrPolicy, says: "azure"}, func(p *verifier.Policy) { p.Azure = new(verifier.AzurePolicy) }),
 	}
@@ -134,23 +134,22 @@ func onAzureSNP(tb testing.TB) ([]attack, error) {
 	reported := func(name string, r reason, edit func(*snp.Report)) {
 		all = append(all, t.changed(name, r, func(a *verifiertest.Azure) { a.EditSNP = edit }))
 	}
-	platform := func(says string) reason { return reason{kind: attest.ErrPlatform, says: says} }
-	reported("paravisor that is not pinned", platform("measurement"), func(r *snp.Report) { r.Measurement[0]++ })
-	reported("guest's own report names its tpm's key", platform("measurement"), func(r *snp.Report) { r.Measurement = [48]byte{0xbb} })
-	reported("guest below the pinned paravisor (VMPL 1)", platform("vmpl"), func(r *snp.Report) { r.VMPL = 1 })
-	reported("guest below the pinned paravisor (VMPL 2)", platform("vmpl"), func(r *snp.Report) { r.VMPL = 2 })
-	reported("paravisor that can be debugged", platform("debug"), func(r *snp.Report) { r.Policy |= snp.PolicyDebug })
-	reported("paravisor with a migration agent", platform("migration"), func(r *snp.Report) { r.Policy |= snp.PolicyMigrationAgent })
-	reported("paravisor's tcb below the floor", platform("launch tcb"), func(r *snp.Report) { r.LaunchTCB = 0 })
+	reported("paravisor that is not pinned", onPlatform("measurement"), func(r *snp.Report) { r.Measurement[0]++ })
+	reported("guest's own report names its tpm's key", onPlatform("measurement"), func(r *snp.Report) { r.Measurement = [48]byte{0xbb} })
+	reported("guest below the pinned paravisor (VMPL 1)", onPlatform("vmpl"), func(r *snp.Report) { r.VMPL = 1 })
+	reported("guest below the pinned paravisor (VMPL 2)", onPlatform("vmpl"), func(r *snp.Report) { r.VMPL = 2 })
+	reported("paravisor that can be debugged", onPlatform("debug"), func(r *snp.Report) { r.Policy |= snp.PolicyDebug })
+	reported("paravisor with a migration agent", onPlatform("migration"), func(r *snp.Report) { r.Policy |= snp.PolicyMigrationAgent })
+	reported("paravisor's tcb below the floor", onPlatform("launch tcb"), func(r *snp.Report) { r.LaunchTCB = 0 })
 	reported("report data altered", reason{kind: attest.ErrBinding, says: "runtime claims"}, func(r *snp.Report) { r.ReportData[0]++ })
 	reported("report data with something behind the hash", reason{kind: attest.ErrBinding, says: "runtime claims"}, func(r *snp.Report) { r.ReportData[63]++ })
 	all = append(all,
 		t.index("snp's report by the type of tdx", reason{kind: attest.ErrMalformed, says: "tdx"}, azuretest.RequestAt+8, 4),
 		t.index("report altered", reason{kind: attest.ErrSignature}, 32+0x140, 9),
-		t.under("pinned on the other processor alone", platform("this processor"), func(p *verifier.Policy) {
+		t.under("pinned on the other processor alone", onPlatform("this processor"), func(p *verifier.Policy) {
 			p.TDX, p.Azure = verifiertest.NewTDX(tb).Policy(), &verifier.AzurePolicy{TDX: []tdx.Measurement{{0xaa}}}
 		}),
-		t.under("pinned for guests, not for paravisors", platform("measurement"), func(p *verifier.Policy) {
+		t.under("pinned for guests, not for paravisors", onPlatform("measurement"), func(p *verifier.Policy) {
 			p.SNP.AcceptAnyMeasurement, p.SNP.Measurements, p.Azure.SNP = false, [][48]byte{{0xaa}}, [][48]byte{{1}}
 		}),
 		t.under("AMD's own roots, and a root that a test drew", reason{kind: attest.ErrIdentity}, func(p *verifier.Policy) { p.SNP.Anchors = snp.AMD() }),
@@ -172,10 +171,9 @@ func onAzureTDX(tb testing.TB) ([]attack, error) {
 	quoted := func(name string, r reason, edit func(*tdxtest.Draft)) {
 		all = append(all, t.changed(name, r, func(a *verifiertest.Azure) { a.EditTDX = edit }))
 	}
-	platform := func(says string) reason { return reason{kind: attest.ErrPlatform, says: says} }
-	quoted("paravisor that is not pinned", platform("mrtd"), func(d *tdxtest.Draft) { d.Report.MRTD[0]++ })
-	quoted("guest's own quote names its tpm's key", platform("mrtd"), func(d *tdxtest.Draft) { d.Report.MRTD = tdx.Measurement{0xbb} })
-	quoted("paravisor that can be debugged", platform("debug"), func(d *tdxtest.Draft) { d.Report.TDAttributes |= tdx.AttributeDebug })
+	quoted("paravisor that is not pinned", onPlatform("mrtd"), func(d *tdxtest.Draft) { d.Report.MRTD[0]++ })
+	quoted("guest's own quote names its tpm's key", onPlatform("mrtd"), func(d *tdxtest.Draft) { d.Report.MRTD = tdx.Measurement{0xbb} })
+	quoted("paravisor that can be debugged", onPlatform("debug"), func(d *tdxtest.Draft) { d.Report.TDAttributes |= tdx.AttributeDebug })
 	quoted("report data altered", reason{kind: attest.ErrBinding, says: "runtime claims"}, func(d *tdxtest.Draft) { d.Report.ReportData[0]++ })
 	other := azuretest.ReportData(t.claims, azuretest.SHA256)
 	all = append(all,
@@ -189,14 +187,14 @@ func onAzureTDX(tb testing.TB) ([]attack, error) {
 				return append(b[:azuretest.RequestAt+20+len(t.claims)], verifiertest.NewTDX(tb).Quote(other, nil)...)
 			}
 		}),
-		t.under("pinned on the other processor alone", platform("this processor"), func(p *verifier.Policy) {
+		t.under("pinned on the other processor alone", onPlatform("this processor"), func(p *verifier.Policy) {
 			p.SNP, p.Azure = verifiertest.NewSNP(tb, "Genoa").Policy(), &verifier.AzurePolicy{SNP: [][48]byte{x.Report.MRTD}}
 		}),
-		t.under("pinned for guests, not for paravisors", platform("mrtd"), func(p *verifier.Policy) {
+		t.under("pinned for guests, not for paravisors", onPlatform("mrtd"), func(p *verifier.Policy) {
 			p.TDX.MRTD = verifier.TDXMeasurements{Accepted: []tdx.Measurement{x.Report.MRTD}}
 			p.Azure.TDX = []tdx.Measurement{{1}}
 		}),
-		t.under("rating that the policy does not accept", platform("rates"), func(p *verifier.Policy) { p.TDX.Statuses = []tdx.Status{tdx.OutOfDate} }),
+		t.under("rating that the policy does not accept", onPlatform("rates"), func(p *verifier.Policy) { p.TDX.Statuses = []tdx.Status{tdx.OutOfDate} }),
 	)
 	return all, nil
 }

@@ -41,14 +41,13 @@ func (t *target) certified(g *verifiertest.Google) []attack {
 	edited := func(name string, r reason, edit func(*x509.Certificate)) {
 		shown(name, r, func(m *verifiertest.Machine) { g.Install(t.tb, m, edit) })
 	}
-	identity := func(says string) reason { return reason{kind: attest.ErrIdentity, says: says} }
 	shown("certificate of another key", reason{kind: attest.ErrBinding, says: "ak_certificate"}, func(m *verifiertest.Machine) {
 		g.Certify(m, verifiertest.AKOf(t.tb, t.another), nil)
 	})
-	edited("certificate that is over", identity("expired"), func(c *x509.Certificate) { c.NotAfter = chaintest.Now.Add(-time.Minute) })
-	edited("certificate that is not valid yet", identity("not yet valid"), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
-	edited("certificate of a key that decrypts", identity("signs"), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })
-	edited("certificate of an authority", identity("signs"), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
+	edited("certificate that is over", onIdentity("expired"), func(c *x509.Certificate) { c.NotAfter = chaintest.Now.Add(-time.Minute) })
+	edited("certificate that is not valid yet", onIdentity("not yet valid"), func(c *x509.Certificate) { c.NotBefore = time.Now().Add(time.Hour) })
+	edited("certificate of a key that decrypts", onIdentity("signs"), func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageKeyEncipherment })
+	edited("certificate of an authority", onIdentity("signs"), func(c *x509.Certificate) { c.IsCA, c.BasicConstraintsValid = true, true })
 	edited("certificate with a malformed instance", reason{kind: attest.ErrMalformed, says: "zone"}, func(c *x509.Certificate) {
 		c.ExtraExtensions = []pkix.Extension{{Id: google.OID, Value: instanceWithoutZone}}
 	})
@@ -63,17 +62,17 @@ func (t *target) certified(g *verifiertest.Google) []attack {
 		m.Endorsements.RevocationLists = [][]byte{g.Root.List(nil, g.Intermediate.Certificate)}
 	})
 	shown("revocation list left out", reason{kind: attest.ErrCollateral}, func(m *verifiertest.Machine) { m.Endorsements.RevocationLists = nil })
-	shown("no certificate", identity("endorsement key"), func(m *verifiertest.Machine) { m.Endorsements.AKCertificate = nil })
-	shown("no certificate between it and the root", identity(""), func(m *verifiertest.Machine) { m.Endorsements.AKIntermediates = nil })
+	shown("no certificate", onIdentity("endorsement key"), func(m *verifiertest.Machine) { m.Endorsements.AKCertificate = nil })
+	shown("no certificate between it and the root", unknownAuthority, func(m *verifiertest.Machine) { m.Endorsements.AKIntermediates = nil })
 	return append(all,
-		t.under("root that vouches for endorsement keys alone", identity("attestation key"), func(p *verifier.Policy) {
+		t.under("root that vouches for endorsement keys alone", onIdentity("attestation key"), func(p *verifier.Policy) {
 			p.TrustAnchors, p.AKAnchors = p.AKAnchors, nil
 		}),
-		t.under("another cloud's root", identity(""), func(p *verifier.Policy) {
+		t.under("another cloud's root", unknownAuthority, func(p *verifier.Policy) {
 			p.AKAnchors[0].Certificate = verifiertest.NewGoogle(t.tb).Root.Certificate
 		}),
-		t.under("Google's own root, and a root that a test drew", identity(""), func(p *verifier.Policy) { p.AKAnchors[0].Certificate = google.Roots()[0] }),
-		t.under("tier below the minimum", identity("tier"), func(p *verifier.Policy) { p.Minimum.Identity = attest.TierHardware }),
+		t.under("Google's own root, and a root that a test drew", unknownAuthority, func(p *verifier.Policy) { p.AKAnchors[0].Certificate = google.Roots()[0] }),
+		t.under("tier below the minimum", onIdentity("tier"), func(p *verifier.Policy) { p.Minimum.Identity = attest.TierHardware }),
 		t.under("cloud's word for the memory", reason{kind: attest.ErrPlatform, says: "tier"}, func(p *verifier.Policy) { p.Minimum.Memory = attest.TierHardware }),
 		t.under("policy that leaves revocation unsaid", reason{kind: attest.ErrPolicy, says: "revocation"}, func(p *verifier.Policy) { p.AKRevocation = 0 }),
 	)

@@ -69,8 +69,8 @@ func onLog(tb testing.TB) ([]attack, error) {
 		{"witness of the operator's", opaque("1 of 2 witnesses"), func(w *logged) []byte {
 			return w.shownBy(w.log.Signer, w.log.Witnesses[0], w.log.NewSigner(checkpoint.KindWitness, w.log.Witnesses[1].Name()))
 		}},
-		{"unsigned checkpoint", opaque(""), func(w *logged) []byte { return w.shownBy(w.log.Witnesses[0], w.log.Witnesses[1]) }},
-		{"checkpoint of another log", opaque(""), func(w *logged) []byte {
+		{"unsigned checkpoint", opaque("checkpoint is not signed by"), func(w *logged) []byte { return w.shownBy(w.log.Witnesses[0], w.log.Witnesses[1]) }},
+		{"checkpoint of another log", opaque("checkpoint.origin"), func(w *logged) []byte {
 			w.log.Signer = w.log.NewSigner(checkpoint.KindLog, "other.example")
 			return w.log.Document(w.index)
 		}},
@@ -82,14 +82,14 @@ func onLog(tb testing.TB) ([]attack, error) {
 			w.policy.TimeFloor, w.now = w.log.Time.Add(2*time.Hour), w.log.Time
 			return w.log.Document(w.index)
 		}},
-		{"fork", opaque(""), func(w *logged) []byte {
+		{"fork", opaque("proof.path does not lead"), func(w *logged) []byte {
 			other := w.log.Fork()
 			for range 2 {
 				other.Add([]byte("another history"))
 			}
 			return w.log.DocumentOf(other.Checkpoint(), w.index)
 		}},
-		{"index of another entry", opaque(""), func(w *logged) []byte { return w.log.Document(w.index - 1) }},
+		{"index of another entry", opaque("is of release"), func(w *logged) []byte { return w.log.Document(w.index - 1) }},
 		{"withdrawn", opaque("withdrawn"), func(w *logged) []byte { return w.log.Document(w.index, w.log.Add(w.withdrawal())) }},
 		{"withdrawn, and seen before", opaque("withdrawn"), func(w *logged) []byte {
 			w.policy.Memory.Withdrawn = []attest.ReleaseDigest{w.release.Digest}
@@ -99,7 +99,7 @@ func onLog(tb testing.TB) ([]attack, error) {
 			e := logtest.NewReleaseKey(w.tb).Entry(logentry.Body{Kind: logentry.KindRelease, Release: &w.release.Statement})
 			return w.log.Document(w.log.Add(e))
 		}},
-		{"logged with a higher epoch", opaque(""), func(w *logged) []byte {
+		{"logged with a higher epoch", opaque("epoch 3"), func(w *logged) []byte {
 			s := w.release.Statement
 			s.Epoch++
 			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain"
 	"github.com/toolshed-cloud/shed/attest/evidence"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/tpm"
@@ -22,7 +23,7 @@ func onTPM(tb testing.TB) ([]attack, error) {
 	all = append(all, t.registers()...)
 	all = append(all, t.releases()...)
 	all = append(all, t.identity()...)
-	all = append(all, t.batches()...)
+	all = append(all, onMaker(tb)...)
 	return append(all, t.activations()...), nil
 }
 
@@ -117,11 +118,11 @@ func (t *target) identity() []attack {
 	}
 	stranger := verifiertest.Boot(t.tb)
 	return []attack{
-		t.refused("foreign EK", reason{kind: attest.ErrIdentity}, foreignOutcome),
-		t.under("unknown authority", reason{kind: attest.ErrIdentity}, func(p *verifier.Policy) {
+		t.refused("foreign EK", onIdentity("not activated"), foreignOutcome),
+		t.under("unknown authority", unknownAuthority, func(p *verifier.Policy) {
 			p.TrustAnchors[0].Certificate = otherRoot(t, stranger)
 		}),
-		t.under("certificate not yet valid", reason{kind: attest.ErrIdentity}, func(p *verifier.Policy) { p.Now = time.Unix(1e9, 0) }),
+		t.under("certificate not yet valid", onIdentity("not yet valid"), func(p *verifier.Policy) { p.Now = time.Unix(1e9, 0) }),
 		t.under("tier below the minimum", reason{kind: attest.ErrIdentity, says: "tier"}, func(p *verifier.Policy) {
 			p.Minimum.Identity = attest.TierProviderRooted
 		}),
@@ -129,6 +130,46 @@ func (t *target) identity() []attack {
 			p.Minimum.Memory = attest.TierHardware
 		}),
 	}
+}
+
+// onMaker are the attacks on what a TPM's maker says of its endorsement key.
+func onMaker(tb testing.TB) []attack {
+	m := verifiertest.Boot(tb)
+	maker := verifiertest.NewMaker(tb)
+	maker.Certify(tb, m, nil)
+	t := &target{tb: tb, machine: m, policy: func() verifier.Policy {
+		p := m.Policy()
+		p.TrustAnchors[0].Certificate, p.EKRevocation = maker.Root.Certificate, chain.Required
+		return p
+	}}
+	var all []attack
+	shown := func(name string, r reason, change func()) {
+		change()
+		bad := judged(t.input(m).Appraise(t.policy()))
+		maker.Certify(tb, m, nil)
+		all = append(all, t.refused(name, r, bad))
+	}
+	listed := func(edit func(*x509.RevocationList), revoked ...*x509.Certificate) func() {
+		return func() {
+			m.Endorsements.RevocationLists = [][]byte{maker.Root.List(nil), maker.Intermediate.List(edit, revoked...)}
+		}
+	}
+	shown("revoked endorsement key", reason{kind: attest.ErrRevoked}, func() { listed(nil, maker.Leaf)() })
+	shown("revoked maker", reason{kind: attest.ErrRevoked}, func() {
+		m.Endorsements.RevocationLists = [][]byte{maker.Root.List(nil, maker.Intermediate.Certificate), maker.Intermediate.List(nil)}
+	})
+	shown("maker's revocation list left out", onCollateral("no revocation list"), func() {
+		m.Endorsements.RevocationLists = m.Endorsements.RevocationLists[:1]
+	})
+	shown("maker's revocation list past its grace", onCollateral("revocation list"), listed(func(l *x509.RevocationList) {
+		l.ThisUpdate, l.NextUpdate = time.Now().AddDate(0, 0, -2), time.Now().AddDate(0, 0, -1)
+	}))
+	shown("maker's intermediate left out", unknownAuthority, func() { m.Endorsements.EKIntermediates = nil })
+	shown("certificate that is for no endorsement key", onIdentity("endorsement key"), func() {
+		maker.Certify(tb, m, func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil })
+	})
+	shown("certificate of another maker's", unknownAuthority, func() { verifiertest.NewMaker(tb).Certify(tb, m, nil) })
+	return all
 }
 
 // otherRoot is an authority that did not make the machine's TPM.
@@ -151,43 +192,6 @@ func activateAs(t *target, v *verifier.Verified) error {
 		answer = attest.Digest{}
 	}
 	return c.Answered(answer[:], t.machine.Channel)
-}
-
-// batches asks as several callers at once do.
-func (t *target) batches() []attack {
-	a, b := t.input(t.machine), t.input(t.machine)
-	leaves := []attest.Digest{
-		a.Channel.Leaf(a.Nonce, attest.ConfigDigest(t.machine.Config), attest.Digest{}),
-		attest.Sum([]byte("another caller's leaf")), attest.Sum([]byte("a third")),
-	}
-	tree := evidence.NewTree(leaves)
-	for name, place := range map[string]evidence.Batch{"a": tree.Place(0), "b": tree.Place(1)} {
-		in := &a
-		if name == "b" {
-			in = &b
-		}
-		if err := t.quoteTree(in, tree, place); err != nil {
-			t.tb.Fatal(err)
-		}
-	}
-	return []attack{{
-		name: "a Merkle path for another leaf", reason: reason{kind: attest.ErrBinding},
-		good: judged(a.Appraise(t.policy())), bad: judged(b.Appraise(t.policy())),
-	}}
-}
-
-// quoteTree puts a quote over the tree and a place in it into evidence.
-func (t *target) quoteTree(in *verifiertest.Input, tree evidence.Tree, place evidence.Batch) error {
-	e, err := evidence.Decode(in.Evidence)
-	if err != nil {
-		return err
-	}
-	e.Batch = place
-	if e.TPM.Quote, e.TPM.Signature, err = t.machine.Quote(attest.QuoteData(tree.Count(), tree.Root(), attest.Digest{})); err != nil {
-		return err
-	}
-	in.Evidence, err = e.Encode()
-	return err
 }
 
 // activations are credentials that are opened for somebody else.
@@ -222,8 +226,11 @@ func (t *target) activations() []attack {
 		relay(&elsewhere)
 		all = append(all, attack{name: name, reason: reason{kind: attest.ErrIdentity}, good: answered(m.Channel), bad: answered(elsewhere)})
 	}
-	return append(all, t.refused("nobody activated the key", reason{}, t.notActivated()))
+	return append(all, t.refused("nobody activated the key", nobodyActivated, t.notActivated()))
 }
+
+// nobodyActivated has no kind: that nobody looked is no refusal by itself.
+var nobodyActivated = reason{says: "nobody has checked that the attestation key lives beside"}
 
 func (t *target) notActivated() outcome {
 	in := t.input(t.machine)

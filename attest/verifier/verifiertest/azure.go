@@ -163,7 +163,7 @@ func (a *Azure) Sign(m *Machine, e *evidence.Evidence, leaf attest.Digest) error
 	if err != nil {
 		return err
 	}
-	e.TPM.Quote, e.TPM.Signature, err = m.quote(a.key, attest.QuoteData(e.Batch.Count, root, e.ReportsDigest()))
+	e.TPM.Quote, e.TPM.Signature, err = m.QuoteOver(tpm.PCRSelection(), attest.QuoteData(e.Batch.Count, root, e.ReportsDigest()))
 	return err
 }
 

@@ -172,23 +172,36 @@ func (m *Machine) PolicyAt(tier attest.Tier) verifier.Policy {
 	return p
 }
 
-// Quote has the attestation key sign a quote over any extra data, as a TPM
-// does for whoever reaches it. Errors are the TPM's.
+// Quote has the agent's attestation key sign a quote over any extra data, as a
+// TPM does for whoever reaches it. Errors are the TPM's.
 func (m *Machine) Quote(extra attest.Digest) (quote, signature []byte, err error) {
+	return m.byAgent(tpm.PCRSelection(), extra)
+}
+
+// QuoteOver has the key that signs the machine's evidence sign a quote over any
+// registers. Errors are the TPM's.
+func (m *Machine) QuoteOver(selection tpm2.TPMLPCRSelection, extra attest.Digest) (quote, signature []byte, err error) {
+	if m.Paravisor != nil {
+		return m.quote(m.Paravisor.key, selection, extra)
+	}
+	return m.byAgent(selection, extra)
+}
+
+func (m *Machine) byAgent(selection tpm2.TPMLPCRSelection, extra attest.Digest) (quote, signature []byte, err error) {
 	key, err := tpm2.CreatePrimary{PrimaryHandle: tpm2.TPMRHOwner, InPublic: tpm2.New2B(tpm.AKTemplate())}.Execute(m.Device)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer tpm2.FlushContext{FlushHandle: key.ObjectHandle}.Execute(m.Device) //nolint:errcheck // the TPM ends with its test
-	return m.quote(tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name}, extra)
+	return m.quote(tpm2.NamedHandle{Handle: key.ObjectHandle, Name: key.Name}, selection, extra)
 }
 
-func (m *Machine) quote(key tpm2.NamedHandle, extra attest.Digest) (quote, signature []byte, err error) {
+func (m *Machine) quote(key tpm2.NamedHandle, selection tpm2.TPMLPCRSelection, extra attest.Digest) (quote, signature []byte, err error) {
 	rsp, err := tpm2.Quote{
 		SignHandle:     tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
 		QualifyingData: tpm2.TPM2BData{Buffer: extra[:]},
 		InScheme:       tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
-		PCRSelect:      tpm.PCRSelection(),
+		PCRSelect:      selection,
 	}.Execute(m.Device)
 	if err != nil {
 		return nil, nil, err
