@@ -192,12 +192,33 @@ func TestAnotherListIsAnotherRegister(t *testing.T) {
 	}
 }
 
-// TestBootWithOwnKeys boots a release of ours with Secure Boot on, and with the
-// keys left out of the variables, and holds each against its own prediction:
-// registers 4 and 7 differ. With the image's hash in dbx the firmware refuses it.
+// secondKeys are keys whose db has two certificates, the second of which signs.
+func secondKeys(t *testing.T) (dir string, signer *secureboot.Signer) {
+	t.Helper()
+	dir, _ = ownKeys(t)
+	other, _ := ownKeys(t)
+	if err := secureboot.Trust(dir, filepath.Join(other, "db.crt")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"db.crt", "db.key"} {
+		if err := os.WriteFile(filepath.Join(dir, name), contentOf(t, filepath.Join(other, name)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	signer, err := secureboot.ReadSigner(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir, signer
+}
+
+// TestBootWithOwnKeys boots a release of ours with Secure Boot on, by the second
+// certificate of db, and with the keys left out of the variables, and holds each
+// against its own prediction: registers 4 and 7 differ. With the image's hash in dbx
+// the firmware refuses it.
 func TestBootWithOwnKeys(t *testing.T) {
 	needVM(t)
-	keys, signer := ownKeys(t)
+	keys, signer := secondKeys(t)
 	output, _ := bootable(t, func(o *imagebuild.Options) {
 		o.SecureBootKeys, o.Shapes = keys, append(o.Shapes, sampleShape)
 	})

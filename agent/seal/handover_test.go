@@ -98,6 +98,30 @@ func TestHandOverAndKeep(t *testing.T) {
 	}
 }
 
+// What needs no trial is said by whoever hands over, and holds where it is taken, and
+// there alone.
+func TestHandOverWithoutATrial(t *testing.T) {
+	for _, tried := range []bool{true, false} {
+		m, key := claimed(t)
+		if err := m.volume.HandOver(Successor{Registers: m.registersOf(next), Epoch: 5, Approval: m.approve(1, "image"), Tried: tried}); err != nil {
+			t.Fatal(err)
+		}
+		if m.volume.Passed() {
+			t.Error("whoever hands over has passed")
+		}
+		m.bootImage("image", 3)
+		m.opens(key, true, false)
+		if m.volume.Passed() {
+			t.Error("what was not taken has passed")
+		}
+		m.bootImage(next, 5)
+		m.opens(key, true, true)
+		if m.volume.Passed() != tried {
+			t.Errorf("it has passed: %t, want %t", m.volume.Passed(), tried)
+		}
+	}
+}
+
 // Back: the next release did not make it.
 func TestHandOverAndFallBack(t *testing.T) {
 	m, key := claimed(t)

@@ -46,16 +46,20 @@ func newInstanceUpdateCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			digest, err := releaseNamed(cmd.Context(), c, name)
+			r, err := releaseNamed(cmd.Context(), c, name)
 			if err != nil {
 				return err
 			}
-			if i, err = c.Offer(cmd.Context(), i.ID, digest); err != nil {
+			runs := i.Release == r.Digest
+			if i, err = c.Offer(cmd.Context(), i.ID, r.Digest); err != nil {
 				return err
 			}
-			if w.wait && (i.Release != digest || offeredOnly(i, digest)) {
-				if i, err = w.awaitUpdate(cmd, c, i, digest); err != nil {
+			if w.wait && (!runs || offeredOnly(i, r.Digest)) {
+				if i, err = w.awaitUpdate(cmd, c, i, r.Digest); err != nil {
 					return err
+				}
+				if !runs && r.SecureBootChange != "" {
+					fmt.Fprintf(cmd.ErrOrStderr(), "hint: the release changes Secure Boot's %s, for which it is offered once more\n", r.SecureBootChange)
 				}
 			}
 			return printInstance(cmd, i)
@@ -66,23 +70,21 @@ func newInstanceUpdateCommand() *cobra.Command {
 	return cmd
 }
 
-// releaseNamed is the whole digest of the release that name means, the default one
-// for an empty name.
-func releaseNamed(ctx context.Context, c *adminclient.Client, name string) (string, error) {
+// releaseNamed is the release that name means, the default one for an empty name.
+func releaseNamed(ctx context.Context, c *adminclient.Client, name string) (adminclient.Release, error) {
 	if name != "" {
-		r, err := c.FindRelease(ctx, name)
-		return r.Digest, err
+		return c.FindRelease(ctx, name)
 	}
 	all, err := c.Releases(ctx)
 	if err != nil {
-		return "", err
+		return adminclient.Release{}, err
 	}
 	for _, r := range all {
 		if r.Default {
-			return r.Digest, nil
+			return r, nil
 		}
 	}
-	return "", cli.Hinted(cli.NotFound(fmt.Errorf("no release for new machines")), "`shed release add` adds one")
+	return adminclient.Release{}, cli.Hinted(cli.NotFound(fmt.Errorf("no release for new machines")), "`shed release add` adds one")
 }
 
 // awaitUpdate follows an instance's history until the machine says how the offer of

@@ -79,8 +79,12 @@ func newReleaseShowCommand() *cobra.Command {
 }
 
 func printRelease(cmd *cobra.Command, r adminclient.Release) error {
-	return cli.PrintResult(cmd, r, "release %s\nversion %s, epoch %d, disk of %d bytes at %s\n",
-		r.Digest, r.Version, r.Epoch, r.DiskBytes, r.DiskPath)
+	changes := ""
+	if r.SecureBootChange != "" {
+		changes = fmt.Sprintf("changes Secure Boot's %s, once it is offered to the machines that run it\n", r.SecureBootChange)
+	}
+	return cli.PrintResult(cmd, r, "release %s\nversion %s, epoch %d, disk of %d bytes at %s\n%s",
+		r.Digest, r.Version, r.Epoch, r.DiskBytes, r.DiskPath, changes)
 }
 
 func newReleaseAddCommand() *cobra.Command {

@@ -105,9 +105,11 @@ var outcomes = map[byte][]adminclient.Update{
 func (c *tinyControl) updates(mux *http.ServeMux) {
 	var releases adminclient.Releases
 	for first := range outcomes {
-		releases.Releases = append(releases.Releases, adminclient.Release{
-			Digest: string(first) + strings.Repeat("0", 63), Version: "1.0.0", Default: first == 'b',
-		})
+		r := adminclient.Release{Digest: string(first) + strings.Repeat("0", 63), Version: "1.0.0", Default: first == 'b'}
+		if first == 'b' {
+			r.SecureBootChange = "db"
+		}
+		releases.Releases = append(releases.Releases, r)
 	}
 	mux.HandleFunc("GET /v1/releases", func(w http.ResponseWriter, _ *http.Request) { _ = json.NewEncoder(w).Encode(releases) })
 	mux.HandleFunc("POST /v1/instances/{id}/update", func(w http.ResponseWriter, r *http.Request) {

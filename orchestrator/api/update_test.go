@@ -225,6 +225,9 @@ func TestChangeIsOffered(t *testing.T) {
 		i.Enrolment = orchestrator.Enrolment{Judged: true, Accepted: true, Release: a.Digest}
 		i.Report(agentapi.UpdateStatus{Release: a.Digest, Attempt: 1, Step: agentapi.UpdateDone}, time.Now())
 	})
+	if text := d.want(http.StatusOK, "", "GET", "/v1/releases", ""); !strings.Contains(text, `"secure_boot_change":"db"`) {
+		t.Errorf("%s", text)
+	}
 	// Whether there is something left to change is the machine's to say.
 	i := shown(t, d.want(http.StatusAccepted, "", "POST", path+"/update", offerOf(a)))
 	if i.Update.Attempt != 2 || i.Release != a.Digest.String() {

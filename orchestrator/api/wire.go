@@ -1,6 +1,7 @@
 package api
 
 import (
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/adminclient"
 )
@@ -68,10 +69,15 @@ func deadline(i orchestrator.Instance) Time {
 }
 
 func viewRelease(r orchestrator.Release) Release {
-	return Release{
+	view := Release{
 		Digest: r.Digest.String(), Version: r.Version, Epoch: r.Epoch,
 		DiskPath: r.DiskPath, DiskBytes: r.DiskBytes, AddedAt: r.AddedAt,
 	}
+	// One that this version does not read is listed all the same.
+	if m, err := release.ParseManifest(r.Manifest); err == nil && m.SecureBootChange != nil {
+		view.SecureBootChange = m.SecureBootChange.Variable
+	}
+	return view
 }
 
 func viewEvent(e orchestrator.Event) Event {
