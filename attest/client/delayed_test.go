@@ -39,11 +39,21 @@ func shows(t *testing.T, m *verifiertest.Machine, key logtest.ReleaseKey) {
 // listen answers for evidence on TLS; before is called ahead of each answer.
 func listen(t *testing.T, m *verifiertest.Machine, before func()) *url.URL {
 	t.Helper()
+	return listenBeside(t, m, before, nil)
+}
+
+// listenBeside has beside answer whatever else is asked for.
+func listenBeside(t *testing.T, m *verifiertest.Machine, before func(), beside http.HandlerFunc) *url.URL {
+	t.Helper()
 	certificate, spki, err := channel.NewCertificate(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if beside != nil && r.URL.Path != channel.EvidencePath {
+			beside(w, r)
+			return
+		}
 		ch, err := channel.FromState(*r.TLS, attest.RoleServe, spki)
 		nonce, bad := hex.DecodeString(r.URL.Query().Get("nonce"))
 		if err != nil || bad != nil || len(nonce) != len(attest.Nonce{}) {
@@ -75,12 +85,8 @@ func TestTrustBeginsWithTheNonce(t *testing.T) {
 	asked := time.Now()
 	var kept atomic.Int64
 	machine := listen(t, m, func() { kept.Store(int64(time.Hour)) })
-	p := m.Policy()
-	p.Releases = nil
-	trust := client.Trust{
-		ReleaseKey: key.Public(), Policy: p, Verifier: new(verifier.Verifier), Log: release.LogPolicy{NotRequired: true},
-		Now: func() time.Time { return asked.Add(time.Duration(kept.Load())) }, Rand: rand.Reader,
-	}
+	trust := trusting(m, key)
+	trust.Now = func() time.Time { return asked.Add(time.Duration(kept.Load())) }
 	ek, err := keyOf(m)
 	if err != nil {
 		t.Fatal(err)
@@ -95,6 +101,16 @@ func TestTrustBeginsWithTheNonce(t *testing.T) {
 	}
 	if s.Evidence.EK != ek {
 		t.Error("another machine")
+	}
+}
+
+// trusting is what a client trusts that accepts the machine.
+func trusting(m *verifiertest.Machine, key logtest.ReleaseKey) client.Trust {
+	p := m.Policy()
+	p.Releases = nil
+	return client.Trust{
+		ReleaseKey: key.Public(), Policy: p, Verifier: new(verifier.Verifier), Log: release.LogPolicy{NotRequired: true},
+		Now: time.Now, Rand: rand.Reader,
 	}
 }
 

@@ -60,6 +60,29 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+func FuzzDecodeEndorsements(f *testing.F) {
+	whole, err := (&evidence.Endorsements{
+		EKCertificate: []byte{1}, EKIntermediates: [][]byte{{2}}, ReportCertificates: [][]byte{{3}, {4}},
+		RevocationLists: [][]byte{{5}}, TDX: []byte{6}, AKCertificate: []byte{7}, AKIntermediates: [][]byte{{8}},
+	}).Encode()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(whole)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		e, err := evidence.DecodeEndorsements(b)
+		if err != nil {
+			if !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("error %v, want %v", err, attest.ErrMalformed)
+			}
+			return
+		}
+		if again, err := e.Encode(); err != nil || !bytes.Equal(again, b) {
+			t.Errorf("two encodings of one value decode: %v", err)
+		}
+	})
+}
+
 // What is written by hand is what the library writes by the types' tags.
 func TestEncodingIsTheLibrarys(t *testing.T) {
 	whole := sample()

@@ -70,3 +70,19 @@ func TestMethodNotAllowed(t *testing.T) {
 		t.Errorf("%d, allow %q", w.Code, got)
 	}
 }
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(`{"type":"about:blank","title":"Conflict","status":409,"code":"claimed","detail":"it has an owner"}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		p, err := problem.Parse(http.StatusConflict, body)
+		if err != nil {
+			if !errors.Is(err, problem.ErrNone) {
+				t.Errorf("error %v of no known kind", err)
+			}
+			return
+		}
+		if p.Status != http.StatusConflict || p.Detail == "" || len(body) > problem.MaxBytes {
+			t.Errorf("%+v", p)
+		}
+	})
+}

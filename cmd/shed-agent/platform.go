@@ -16,12 +16,12 @@ import (
 // vouch gives a TPM's evidence what else the machine has to say of itself: the
 // firmware's event log, and reports by ascending kind. A machine that cannot
 // say some of it says less.
-func vouch(t *attester.TPM, device transport.TPM, ownerAuth func() []byte, log *zap.Logger) error {
+func vouch(t *attester.TPM, device transport.TPM, kernel tsm.FS, ownerAuth func() []byte, log *zap.Logger) error {
 	var err error
 	if t.EventLog, err = boot.EventLog(evidence.MaxEventLog); err != nil {
 		log.Warn("no event log", zap.Error(err))
 	}
-	switch report, err := tsm.Probe(tsm.Dir(tsm.Root), random); {
+	switch report, err := tsm.Probe(kernel, random); {
 	case err == nil:
 		t.Reporters = append(t.Reporters, report)
 	case !errors.Is(err, tsm.ErrAbsent):

@@ -19,6 +19,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/seal"
 	"github.com/toolshed-cloud/shed/attest/attester"
+	"github.com/toolshed-cloud/shed/attest/attester/tsm"
 	"github.com/toolshed-cloud/shed/attest/channel"
 )
 
@@ -153,7 +154,7 @@ func assemble(where place, payload *server, o opened, log *zap.Logger, dataReady
 	if err != nil {
 		return nil, err
 	}
-	if err := vouch(o.tpm, o.device, volume.OwnerAuth, log); err != nil {
+	if err := vouch(o.tpm, o.device, tsm.Dir(tsm.Root), volume.OwnerAuth, log); err != nil {
 		return nil, err
 	}
 	images, err := slots()

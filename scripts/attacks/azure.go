@@ -76,12 +76,25 @@ func (t *paravised) named() []attack {
 		t.index("report of an unknown type", reason{kind: attest.ErrMalformed, says: "report type"}, azuretest.RequestAt+8, 9),
 		t.index("another request than the index holds", reason{kind: attest.ErrMalformed, says: "request type"}, 12, 1),
 		t.index("unknown version of the index", reason{kind: attest.ErrMalformed, says: "version"}, 4, 9),
+		t.certified("certificate of another endorsement key beside the report", onBinding("another endorsement key")),
 		t.refused("quote by another key of the same tpm", reason{kind: attest.ErrBinding, says: "another key"}, t.quotedByAgent()),
 		t.refused("key put in place of the paravisor's", reason{kind: attest.ErrIdentity, says: "credential"}, t.replaced()),
 		t.refused("nobody activated the paravisor's key", nobodyActivated, t.notActivated()),
 		t.under("no paravisor pinned", reason{kind: attest.ErrPlatform, says: "pins no paravisor"}, func(p *verifier.Policy) { p.Azure = nil }),
 		t.under("policy that pins an empty list", reason{kind: attest.ErrPolicy, says: "azure"}, func(p *verifier.Policy) { p.Azure = new(verifier.AzurePolicy) }),
 	}
+}
+
+// certified shows a certificate of the attestation key as the endorsement
+// key's; its twin is of the endorsement key that the claims name.
+func (t *paravised) certified(name string, r reason) attack {
+	maker := verifiertest.NewGoogle(t.tb).Root
+	shown := func(key *rsa.PublicKey) outcome {
+		t.machine.Endorsements.EKCertificate = maker.Leaf("ek", key, nil).Raw
+		defer func() { t.machine.Endorsements.EKCertificate = nil }()
+		return judged(t.input(t.machine).Appraise(t.policy()))
+	}
+	return attack{name: name, reason: r, good: shown(t.paravisor.EK), bad: shown(t.paravisor.AK)}
 }
 
 // quotedByAgent has another restricted key of the TPM sign, which the claims do

@@ -81,7 +81,7 @@ func (c *captured) altered(change func(*evidence.Evidence)) (*bundle.Bundle, err
 }
 
 // onCaptured are the attacks on machines that booted.
-func onCaptured(testing.TB) ([]attack, error) {
+func onCaptured(tb testing.TB) ([]attack, error) {
 	good, err := readCaptured(goodOne)
 	if err != nil {
 		return nil, err
@@ -123,7 +123,11 @@ func onCaptured(testing.TB) ([]attack, error) {
 		return nil, err
 	}
 	logs, err := onLogs(good)
-	return slices.Concat(all, more, others, logs), err
+	if err != nil {
+		return nil, err
+	}
+	signed, err := onSignedAnew(tb, good)
+	return slices.Concat(all, more, others, logs, signed), err
 }
 
 // onTerms are the good machine's evidence under what somebody else accepts, or
@@ -149,9 +153,19 @@ func onTerms(good *captured, twin outcome) ([]attack, error) {
 	replayed := *good.bundle
 	replayed.Nonce[0]++
 	add("a replayed nonce", reason{kind: attest.ErrStale}, &replayed, good.terms)
-	relayed := *good.bundle
-	relayed.Channel.Exporter[0]++
-	add("a relayed session", reason{kind: attest.ErrBinding}, &relayed, good.terms)
+	for _, c := range []struct {
+		name   string
+		reason reason
+		change func(*attest.Channel)
+	}{
+		{"a relayed session (exporter)", onBinding("quote answers something else"), func(ch *attest.Channel) { ch.Exporter[0]++ }},
+		{"a relayed session (spki)", onBinding("key"), func(ch *attest.Channel) { ch.SPKI = other.bundle.Channel.SPKI }},
+		{"a reflected role", onBinding("role"), func(ch *attest.Channel) { ch.Role = attest.RoleEnrol }},
+	} {
+		relayed := *good.bundle
+		c.change(&relayed.Channel)
+		add(c.name, c.reason, &relayed, good.terms)
+	}
 	for _, c := range []change{
 		{"fewer registers", reason{kind: attest.ErrRegisters}, func(e *evidence.Evidence) { e.TPM.Registers = e.TPM.Registers[:5] }},
 		{"another configuration", reason{kind: attest.ErrBinding}, func(e *evidence.Evidence) { e.Config[0]++ }},

@@ -32,7 +32,7 @@ type tally struct {
 }
 
 // least is the fewest cases that the corpus may have.
-const least = 80
+const least = 400
 
 var errHolds = errors.New("what the corpus claims does not hold")
 
