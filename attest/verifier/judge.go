@@ -104,6 +104,9 @@ func (j *judge) fileSystem() attest.Finding {
 	case j.match.manifest == nil:
 		return none(d, "no accepted release fixes register 9")
 	}
+	if p := j.match.manifest.Payload; p != nil && p.Root != nil {
+		return good(d, "the root file system is the measured initrd, in memory; the payload's is on the boot disk, each block checked against the measured hash")
+	}
 	return good(d, "the root file system is the measured initrd, in memory")
 }
 
