@@ -97,6 +97,16 @@ func (t *paravised) certified(name string, r reason) attack {
 	return attack{name: name, reason: r, good: shown(t.paravisor.EK), bad: shown(t.paravisor.AK)}
 }
 
+// besideQuote has certificates come along with the paravisor's report.
+func (t *paravised) besideQuote(table []byte) outcome {
+	return judged(t.alter(func(e *evidence.Evidence) {
+		e.Reports[0].Certificates = table
+		if err := t.paravisor.Sign(t.machine, e, t.leaf(e)); err != nil {
+			t.tb.Fatal(err)
+		}
+	}).Appraise(t.policy()))
+}
+
 // quotedByAgent has another restricted key of the TPM sign, which the claims do
 // not name.
 func (t *paravised) quotedByAgent() outcome {
@@ -190,6 +200,7 @@ func onAzureTDX(tb testing.TB) ([]attack, error) {
 	quoted("report data altered", reason{kind: attest.ErrBinding, says: "runtime claims"}, func(d *tdxtest.Draft) { d.Report.ReportData[0]++ })
 	other := azuretest.ReportData(t.claims, azuretest.SHA256)
 	all = append(all,
+		t.refused("certificates beside a quote that has its own", onMalformed("certificates"), t.besideQuote(verifiertest.NewSNP(tb, "Genoa").Key.Table())),
 		t.index("quote of another td", reason{kind: attest.ErrBinding, says: "not of the report"}, 32+528, 9),
 		t.index("tdx's report by the type of snp", reason{kind: attest.ErrMalformed, says: "behind its claims"}, azuretest.RequestAt+8, 2),
 		t.changed("report of tdx with a quote left out", reason{kind: attest.ErrMalformed, says: "no quote"}, func(a *verifiertest.Azure) {

@@ -93,6 +93,7 @@ var tdxPolicies = []struct {
 	reason reason
 	change func(*verifier.TDXPolicy)
 }{
+	{"td attribute that is wanted", onPlatform("lack"), func(p *verifier.TDXPolicy) { p.Attributes.Required = tdx.AttributePKS }},
 	{"processor state that is not allowed", onPlatform("xfam"), func(p *verifier.TDXPolicy) { p.XFAM.Allowed = 3 }},
 	{"another build of the module", onPlatform("mrseam"), func(p *verifier.TDXPolicy) { p.MRSEAM = onlyOther }},
 	{"another configuration of the firmware's (RTMR 0)", onPlatform("rtmr0"), func(p *verifier.TDXPolicy) { p.RTMR[0] = onlyOther }},

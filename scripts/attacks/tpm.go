@@ -24,6 +24,7 @@ func onTPM(tb testing.TB) ([]attack, error) {
 	all = append(all, t.releases()...)
 	all = append(all, t.identity()...)
 	all = append(all, onMaker(tb)...)
+	all = append(all, onClaimed(tb)...)
 	return append(all, t.activations()...), nil
 }
 
