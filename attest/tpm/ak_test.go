@@ -86,3 +86,32 @@ func TestSizeOfAnRSAKey(t *testing.T) {
 		}
 	}
 }
+
+// A point has coordinates of 32 bytes at the most, with leading zeros or
+// without them.
+func TestPointOfAnAttestationKey(t *testing.T) {
+	// The coordinates are the last of a TPMT_PUBLIC: two sizes and 64 bytes.
+	good := template(t)
+	head, x, y := good[:len(good)-68], good[len(good)-66:len(good)-34], good[len(good)-32:]
+	zero := []byte{0}
+	for name, c := range map[string]struct {
+		x, y []byte
+		want error
+	}{
+		"as it is":  {x, y, nil},
+		"long x":    {append(zero, x...), y, attest.ErrMalformed},
+		"long y":    {x, append(zero, y...), attest.ErrMalformed},
+		"no point":  {y, x, attest.ErrMalformed},
+		"no x":      {nil, y, attest.ErrMalformed},
+		"neither":   {nil, nil, attest.ErrMalformed},
+		"very long": {make([]byte, 1<<10), y, attest.ErrMalformed},
+	} {
+		b := bytes.Clone(head)
+		for _, coordinate := range [][]byte{c.x, c.y} {
+			b = append(binary.BigEndian.AppendUint16(b, uint16(len(coordinate))), coordinate...)
+		}
+		if _, err := tpm.ParseAK(b); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}

@@ -147,3 +147,27 @@ func TestSelection(t *testing.T) {
 		t.Errorf("%v, want %v", tpm.Selection, want)
 	}
 }
+
+// A signature says which hash it is over, and has to say SHA-256.
+func TestSignatureNamesItsHash(t *testing.T) {
+	s := newSigner(t)
+	quote := []byte("\xffTCG\x80\x18")
+	good := s.sign(t, quote)
+	for name, c := range map[string]struct {
+		at    int
+		value byte
+		want  error
+	}{
+		// The quote is cut off, which shows once the signature is good.
+		"as it is":          {0, 0, attest.ErrMalformed},
+		"SHA-1":             {3, 0x04, attest.ErrSignature},
+		"SHA-384":           {3, 0x0c, attest.ErrSignature},
+		"another algorithm": {1, 0x14, attest.ErrSignature},
+	} {
+		changed := append([]byte(nil), good...)
+		changed[c.at] = c.value
+		if _, err := tpm.ParseQuote(s.ak, quote, changed); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}

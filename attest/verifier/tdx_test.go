@@ -29,6 +29,12 @@ func tdxPolicy(p *tdxtest.Platform) *verifier.TDXPolicy {
 
 func appraiseTDX(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy) verifier.ReportResult {
 	t.Helper()
+	return appraiseTDXAt(t, p, policy, tdxtest.Now)
+}
+
+// appraiseTDXAt appraises at another time than the collateral was verified at.
+func appraiseTDXAt(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy, at time.Time) verifier.ReportResult {
+	t.Helper()
 	terms, err := policy.Terms(tdxtest.Now)
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +48,7 @@ func appraiseTDX(t *testing.T, p *tdxtest.Platform, policy *verifier.TDXPolicy) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	j, err := policy.Appraise(&q.Report, e, rating, tdxtest.Now)
+	j, err := policy.Appraise(&q.Report, e, rating, at)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +94,18 @@ func TestAppraiseTDX(t *testing.T) {
 				t.Errorf("%s: %s; want %s: %s", f.Verdict, f.Reason, c.want, c.reason)
 			}
 		})
+	}
+}
+
+// What was verified once is not good for ever: collateral that has been kept is
+// held against the time of each appraisal.
+func TestKeptCollateralIsOfItsTime(t *testing.T) {
+	p := tdxtest.Draw(t)
+	for at, want := range map[time.Duration]attest.Verdict{0: attest.Affirming, 100 * 24 * time.Hour: attest.Contraindicated, -100 * 24 * time.Hour: attest.Contraindicated} {
+		j := appraiseTDXAt(t, p, tdxPolicy(p), tdxtest.Now.Add(at))
+		if f := j.Finding(attest.Hardware); f.Verdict != want || want != attest.Affirming && !strings.Contains(f.Reason, "collateral is valid from") {
+			t.Errorf("%s later: %s: %s; want %s", at, f.Verdict, f.Reason, want)
+		}
 	}
 }
 

@@ -87,7 +87,7 @@ func (t *target) changes() []change {
 		{"wider batch", binding, func(e *evidence.Evidence) { e.Batch = evidence.Batch{Count: 2, Path: []attest.Digest{{}}} }},
 		{"index outside the batch", reason{kind: attest.ErrMalformed, says: "index"}, func(e *evidence.Evidence) { e.Batch.Index = 1 }},
 		{"fewer registers shown", reason{kind: attest.ErrRegisters, says: "12 register values"}, func(e *evidence.Evidence) { e.TPM.Registers = e.TPM.Registers[:12] }},
-		{"a register's value", reason{kind: attest.ErrRegisters}, func(e *evidence.Evidence) { e.TPM.Registers[4][0]++ }},
+		{"a register's value", reason{kind: attest.ErrRegisters, says: "not the ones quoted"}, func(e *evidence.Evidence) { e.TPM.Registers[4][0]++ }},
 		{"quote's signature", signature, func(e *evidence.Evidence) { e.TPM.Signature[len(e.TPM.Signature)-1] ^= 1 }},
 		{"unrestricted attestation key", reason{kind: attest.ErrIdentity, says: "restricted"}, func(e *evidence.Evidence) { e.TPM.AKPublic[5] ^= 1 }},
 		{"unknown version", reason{kind: attest.ErrMalformed, says: "version"}, func(e *evidence.Evidence) { e.Version++ }},

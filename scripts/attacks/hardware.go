@@ -164,6 +164,11 @@ func onTDX(tb testing.TB) ([]attack, error) {
 		t.under("Intel's own root, and a root that a test drew", unknownAuthority, func(p *verifier.Policy) { p.TDX.Roots = tdx.IntelRoots() }),
 		t.under("platform that the policy does not speak of", reason{kind: attest.ErrPlatform, says: "policy"}, func(p *verifier.Policy) { p.TDX = nil }),
 	)
+	m.Endorsements.TDX = nil
+	bare := judged(t.input(m).Appraise(t.policy()))
+	failed = errors.Join(failed, x.Install(m, nil))
+	all = append(all, t.refused("collateral left out", onCollateral(""), bare),
+		t.forged("certificates beside a quote that has its own", onMalformed("certificates"), func(r *evidence.Report) { r.Certificates = []byte{1} }))
 	for _, c := range tdxCollateral {
 		bad := verifiertest.NewTDX(tb)
 		c.change(bad.Platform)
@@ -214,6 +219,8 @@ func onNitro(tb testing.TB) ([]attack, error) {
 	bad := judged(t.input(m).Appraise(t.policy()))
 	n.Registers[11] = nitro.Register{11, 0xaa}
 	all = append(all, t.refused("another register in the document", reason{kind: attest.ErrRegisters, says: "pcr11"}, bad),
+		t.forged("certificates beside a document that has its own", onMalformed("certificates"), func(r *evidence.Report) { r.Certificates = []byte{1} }),
+		t.under("policy that leaves the age unsaid", reason{kind: attest.ErrPolicy, says: "nitrotpm"}, func(p *verifier.Policy) { p.Nitro.MaxAge = 0 }),
 		t.under("revoked signer", reason{kind: attest.ErrRevoked}, func(p *verifier.Policy) { p.RevocationLists = []*chain.List{n.Revoked()} }),
 		t.under("AWS's own root, and a root that a test drew", unknownAuthority, func(p *verifier.Policy) { p.Nitro.Roots = nitro.AWSRoots() }),
 		t.under("platform that the policy does not speak of", reason{kind: attest.ErrPlatform, says: "policy"}, func(p *verifier.Policy) { p.Nitro = nil }),

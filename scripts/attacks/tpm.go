@@ -118,7 +118,14 @@ func (t *target) identity() []attack {
 		foreignOutcome.err = activateAs(t, v)
 	}
 	stranger := verifiertest.Boot(t.tb)
+	empty, err := new(evidence.Endorsements).Encode()
+	if err != nil {
+		t.tb.Fatal(err)
+	}
+	bare := t.alter(func(e *evidence.Evidence) { e.Endorsements = empty })
 	return []attack{
+		t.refused("endorsement certificate left out", onIdentity("no endorsement certificate"), judged(bare.Appraise(t.policy()))),
+		t.refused("challenge without an endorsement key", onIdentity("no endorsement key to challenge"), challenged(bare)),
 		t.refused("foreign EK", onIdentity("not activated"), foreignOutcome),
 		t.under("unknown authority", unknownAuthority, func(p *verifier.Policy) {
 			p.TrustAnchors[0].Certificate = otherRoot(t, stranger)
@@ -131,6 +138,15 @@ func (t *target) identity() []attack {
 			p.Minimum.Memory = attest.TierHardware
 		}),
 	}
+}
+
+// challenged has a client make a challenge for what evidence shows.
+func challenged(in verifiertest.Input) outcome {
+	v, err := new(verifier.Verifier).Verify(in.Evidence, in.Nonce, in.Channel)
+	if err == nil {
+		_, err = v.Challenge(zeros{})
+	}
+	return outcome{accepted: err == nil, err: err}
 }
 
 // onMaker are the attacks on what a TPM's maker says of its endorsement key.
