@@ -357,3 +357,41 @@ func FuzzLeft(f *testing.F) {
 		}
 	})
 }
+
+// What stands on the disk as a record is kept again as it stands, or refused.
+func FuzzRecord(f *testing.F) {
+	for _, r := range []record{
+		{Version: recordVersion, Release: attest.ReleaseDigest{1}, Attempt: 2, Step: string(api.UpdateFellBack), Reason: string(api.ReasonNotStarted), Known: 3},
+		{Version: recordVersion, Release: attest.ReleaseDigest{1}, Attempt: 1, Approval: []byte("word")},
+		{Version: recordVersion + 1},
+	} {
+		b, err := canon.Marshal(r)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(b[:len(b)/2])
+	}
+	records := Records(f.TempDir())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := os.WriteFile(records.path(), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := records.load()
+		if err != nil {
+			if !errors.Is(err, attest.ErrMalformed) {
+				t.Errorf("error %v of no known kind", err)
+			}
+			return
+		}
+		if err := records.save(r); err != nil {
+			t.Fatal(err)
+		}
+		if kept, err := os.ReadFile(records.path()); err != nil || !bytes.Equal(kept, b) {
+			t.Errorf("it is kept as %x, %v", kept, err)
+		}
+		if s := r.status(); s != nil && (s.Release.IsZero() || s.Step == "" || s.Reason != "" && !s.Step.Ended()) {
+			t.Errorf("it tells %+v", s)
+		}
+	})
+}

@@ -3,6 +3,7 @@ package kernel
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/toolshed-cloud/shed/imagebuild/debian"
@@ -23,14 +24,16 @@ func Fetch(ctx context.Context, name, cache string) (*debian.Package, error) {
 	return debian.Fetch(ctx, concrete, version, cache)
 }
 
+// exactly is a dependency on one version of one package that holds a kernel. Both
+// go to apt's command line.
+var exactly = regexp.MustCompile(`^(linux-image-[a-z0-9+.-]{1,100}) \(= ([0-9][A-Za-z0-9.+~:-]{0,127})\)$`)
+
 // Concrete reads "linux-image-6.12.1-cloud-amd64 (= 6.12.1-1)" out of a
 // metapackage's dependencies. The error is ErrPackage.
 func Concrete(depends string) (name, version string, err error) {
 	for need := range strings.SplitSeq(depends, ",") {
-		name, constraint, ok := strings.Cut(strings.TrimSpace(need), " ")
-		version, exact := strings.CutPrefix(constraint, "(= ")
-		if ok && exact && strings.HasPrefix(name, "linux-image-") && strings.HasSuffix(version, ")") {
-			return name, strings.TrimSuffix(version, ")"), nil
+		if m := exactly.FindStringSubmatch(strings.TrimSpace(need)); m != nil {
+			return m[1], m[2], nil
 		}
 	}
 	return "", "", ErrPackage

@@ -204,7 +204,7 @@ func TestCosignAccepts(t *testing.T) {
 	}
 }
 
-// findCosign looks where make deps puts it.
+// findCosign looks where make test puts it.
 func findCosign(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{os.Getenv("SHED_COSIGN"), "../../.cache/tools/cosign", "../../bin/cosign"} {
@@ -214,7 +214,7 @@ func findCosign(t *testing.T) string {
 			}
 		}
 	}
-	t.Skip("no cosign: set SHED_COSIGN, or run make deps, which puts it at .cache/tools/cosign")
+	t.Skip("no cosign: set SHED_COSIGN, or run make test, which puts it at .cache/tools/cosign")
 	return ""
 }
 

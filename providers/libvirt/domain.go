@@ -136,6 +136,9 @@ func (h *host) define(l *link, t tags) error {
 	return err
 }
 
+// maxDomainBytes caps a domain's description: ours have some 4 KiB.
+const maxDomainBytes = 1 << 20
+
 // observedXML is what of a domain somebody may have changed.
 type observedXML struct {
 	Memory struct {
@@ -155,8 +158,16 @@ func (l *link) drift(dom libvirt.Domain, t tags) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return differs(text, t)
+}
+
+// differs says how a domain's description is not what its tags say.
+func differs(description string, t tags) (string, error) {
+	if len(description) > maxDomainBytes {
+		return "", fmt.Errorf("the domain's description has %d bytes, at most %d", len(description), maxDomainBytes)
+	}
 	var o observedXML
-	if err := xml.Unmarshal([]byte(text), &o); err != nil {
+	if err := xml.Unmarshal([]byte(description), &o); err != nil {
 		return "", fmt.Errorf("reading the domain: %w", err)
 	}
 	serials := map[string]bool{}

@@ -59,17 +59,22 @@ func (n *node) write(b *bytes.Buffer) {
 		if a.Name.Space != "" {
 			name = a.Name.Space + ":" + name
 		}
-		fmt.Fprintf(b, " %s=%q", name, a.Value)
+		fmt.Fprintf(b, ` %s="`, name)
+		escape(b, a.Value)
+		b.WriteByte('"')
 	}
 	b.WriteByte('>')
 	if len(n.kids) == 0 {
-		// A buffer takes everything.
-		_ = xml.EscapeText(b, []byte(n.text))
+		escape(b, n.text)
 	}
 	for _, k := range n.kids {
 		k.write(b)
 	}
 	fmt.Fprintf(b, "</%s>", n.name)
+}
+
+func escape(b *bytes.Buffer, text string) {
+	_ = xml.EscapeText(b, []byte(text)) // a buffer takes everything
 }
 
 func (n *node) bytes() []byte {
