@@ -165,3 +165,96 @@ func TestChangesThatFail(t *testing.T) {
 		}
 	}
 }
+
+// Who has failed at a change hears of another release.
+func TestOfferAfterAChangeThatFailed(t *testing.T) {
+	w := toChange(t)
+	w.fails["hand over"] = errors.New("broken")
+	if err := w.once(); err == nil {
+		t.Fatal("nothing failed")
+	}
+	other := api.Offer{Release: attest.ReleaseDigest{5}, Attempt: 3}
+	if w.Offered(other); w.record.offer() != other {
+		t.Errorf("it knows of %+v", w.record.offer())
+	}
+}
+
+// A change that nobody has signed is none, and nothing else is made of the release.
+func TestChangeWithoutASignature(t *testing.T) {
+	w := toChange(t)
+	m, err := release.ParseManifest(w.of.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.SecureBootChange.Write = nil
+	manifest, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.of = api.UpdateRelease{Manifest: manifest, Bundle: logtest.NewBundle(t, logtest.ReleaseKeyOf(t, w.key), manifest)}
+	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(manifest)), Attempt: 3})
+	if err := w.once(); err != nil {
+		t.Fatal(err)
+	}
+	w.at(api.UpdateRefused, api.ReasonUnsigned)
+}
+
+// The events of register 7 are those that make its value: of the boots of a release
+// which has that, and of no other.
+func TestEventsOfRegisterSeven(t *testing.T) {
+	m, err := release.ParseManifest(toChange(t).of.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*release.Boot{"before": m.BeforeChange(), "after": m.AfterChange()} {
+		manifest, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seven, made attest.Digest
+		if err := seven.UnmarshalText([]byte(b.SHA256["7"])); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range sevenOf(manifest, seven) {
+			made = attest.Extend(made, e)
+		}
+		if made != seven {
+			t.Errorf("%s: the events make %s, want %s", name, made, seven)
+		}
+		if got := sevenOf(manifest, value(9)); got != nil {
+			t.Errorf("of another value there are %d", len(got))
+		}
+	}
+}
+
+// A release before whose image another certificate vouched for is told by what is
+// left of it, but for the image's registers and that one.
+func TestPredecessorThatAnotherCertificateVouchedFor(t *testing.T) {
+	w := toChange(t)
+	if err := w.Slots.leave(w.of); err != nil {
+		t.Fatal(err)
+	}
+	m, err := release.ParseManifest(w.of.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := machine()
+	here.SecureBoot = true
+	here.Registers[4], here.Registers[7], here.Registers[11] = value(1), value(2), value(3)
+	want, err := registersIn(*m.AfterChange(), func() Here {
+		before := here
+		before.Registers[7], _ = parseRegister(m.AfterChange().SHA256["7"]) //nolint:errcheck // it is of a manifest
+		return before
+	}())
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, epoch, err := w.Slots.Predecessor(w.claim, here, w.Now())
+	if err != nil || from != want.SealDigest(false) || epoch != m.Epoch {
+		t.Errorf("from %s of epoch %d, %v", from, epoch, err)
+	}
+	here.Firmware = true
+	if _, _, err := w.Slots.Predecessor(w.claim, here, w.Now()); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("on other firmware: %v", err)
+	}
+}
