@@ -179,24 +179,75 @@ func TestOfferAfterAChangeThatFailed(t *testing.T) {
 	}
 }
 
+// resigned has the release that is to change db be another, by the same key.
+func (w *world) resigned(change func(*release.Manifest)) {
+	w.t.Helper()
+	m, err := release.ParseManifest(w.of.Manifest)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	change(m)
+	manifest, err := m.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.of = api.UpdateRelease{Manifest: manifest, Bundle: logtest.NewBundle(w.t, logtest.ReleaseKeyOf(w.t, w.key), manifest)}
+	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(manifest)), Attempt: 3})
+}
+
 // A change that nobody has signed is none, and nothing else is made of the release.
 func TestChangeWithoutASignature(t *testing.T) {
 	w := toChange(t)
-	m, err := release.ParseManifest(w.of.Manifest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	m.SecureBootChange.Write = nil
-	manifest, err := m.Encode()
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.of = api.UpdateRelease{Manifest: manifest, Bundle: logtest.NewBundle(t, logtest.ReleaseKeyOf(t, w.key), manifest)}
-	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(manifest)), Attempt: 3})
+	w.resigned(func(m *release.Manifest) { m.SecureBootChange.Write = nil })
 	if err := w.once(); err != nil {
 		t.Fatal(err)
 	}
 	w.at(api.UpdateRefused, api.ReasonUnsigned)
+}
+
+// Whoever signs a release cannot have a machine write what its data is closed after.
+func TestChangeThatIsNotWhatTheReleaseSays(t *testing.T) {
+	for name, file := range map[string][]byte{"other contents": write("other"), "none": write(""), "no write": []byte("after")} {
+		w := toChange(t)
+		w.file = file
+		w.resigned(func(m *release.Manifest) {
+			m.SecureBootChange.Write.SHA256, m.SecureBootChange.Write.Bytes = attest.Sum(file), int64(len(file))
+		})
+		if err := w.once(); err == nil || errors.Is(err, ErrRestart) {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.at(api.UpdateRefused, api.ReasonUnreadable)
+		if len(w.written) > 0 || len(w.handed) > 0 {
+			t.Errorf("%s: wrote %q, handed over %d times", name, w.written, len(w.handed))
+		}
+	}
+}
+
+// A release is its own predecessor after its change alone: before it, and without one,
+// it has to be vouched for as any other.
+func TestNoReleaseIsItsOwnPredecessor(t *testing.T) {
+	w := toChange(t)
+	here, err := w.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here.SecureBoot = true
+	c := signed(t, w.claim.Body.Update)
+	c.Body.Update = policyOf(logtest.ReleaseKeyOf(t, w.key), logtest.New(t, 2))
+	for name, change := range map[string]func(*release.Manifest){
+		"before the change": func(*release.Manifest) {},
+		"without a change": func(m *release.Manifest) {
+			m.Schema, m.SecureBootChange, m.Boots = release.SchemaVersion, nil, []release.Boot{m.Boots[0], m.Boots[2]}
+		},
+	} {
+		w.resigned(change)
+		if err := w.Slots.leave(w.of); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.Slots.Predecessor(c, here, w.Now()); !errors.Is(err, attest.ErrTransparency) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }
 
 // The events of register 7 are those that make its value: of the boots of a release
