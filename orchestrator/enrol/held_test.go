@@ -177,3 +177,25 @@ func TestHeldAnswerHasTimeToBeWritten(t *testing.T) {
 		t.Errorf("%d, until %s", w.Code, w.until)
 	}
 }
+
+// A wait that ends as another begins does not take that one's place with it.
+func TestWaitThatEndsAsAnotherBegins(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			h := enrol.NewHeld()
+			first, leave := context.WithCancel(t.Context())
+			go h.Wait(first, "m", 0)
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			leave()
+			second := make(chan bool, 1)
+			go func() { second <- h.Wait(ctx, "m", 0) }()
+			synctest.Wait()
+			h.Wake("m")
+			if !<-second {
+				t.Error("it is not woken")
+			}
+		})
+	}
+}
