@@ -8,6 +8,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/agent/signaturelist"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 )
@@ -307,5 +308,35 @@ func TestPredecessorThatAnotherCertificateVouchedFor(t *testing.T) {
 	here.Firmware = true
 	if _, _, err := w.Slots.Predecessor(w.claim, here, w.Now()); !errors.Is(err, attest.ErrRelease) {
 		t.Errorf("on other firmware: %v", err)
+	}
+}
+
+// Under a standing policy nothing is written where what is left for the next boot would
+// have it take the key from another release.
+func TestChangeThatWouldLeadToAnother(t *testing.T) {
+	w := toChange(t)
+	offered := w.of
+	w.resigned(func(m *release.Manifest) {
+		m.Schema, m.SecureBootChange, m.Boots = release.SchemaVersion, nil, m.Boots[:2]
+	})
+	other := newWorld(t, ownership.UpdatePolicy{})
+	if err := other.Slots.leave(w.of); err != nil {
+		t.Fatal(err)
+	}
+	w.of = offered
+	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(offered.Manifest)), Attempt: 4})
+	own, opened := w.Slots.Open, 0
+	w.Slots.Open = func() (BootDisk, error) {
+		if opened++; opened == 1 {
+			return own()
+		}
+		return other.Slots.Open()
+	}
+	if err := w.once(); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("%v", err)
+	}
+	w.at(api.UpdateFellBack, api.ReasonInstallFailed)
+	if len(w.written) > 0 || len(w.handed) > 0 {
+		t.Errorf("wrote %q, handed over %d times", w.written, len(w.handed))
 	}
 }
