@@ -262,7 +262,7 @@ func TestChangeIsNoTrial(t *testing.T) {
 	if c, now := o.Change(offered); c != m.SecureBootChange || !now {
 		t.Errorf("before the change: %+v, %t", c, now)
 	}
-	for step, want := range map[UpdateStep]bool{UpdateAwaiting: false, UpdateFellBack: false, UpdateFetching: false, UpdateTrying: true} {
+	for step, want := range map[UpdateStep]bool{UpdateAwaiting: false, UpdateFellBack: false, UpdateFetching: false, UpdateInstalling: true, UpdateTrying: true} {
 		o.shown.Step = string(step)
 		if got, err := o.OnTrial(t.Context(), o.keys); got != want || err != nil {
 			t.Errorf("%s: %t, %v", step, got, err)
