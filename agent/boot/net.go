@@ -35,8 +35,8 @@ func (n *Network) ack() *dhcpv4.DHCPv4 {
 }
 
 // NetworkUp brings up loopback and the first card and takes a lease by DHCP
-// (RFC 2131). Errors are the kernel's and ctx's; a network without a lease is
-// asked again.
+// (RFC 2131). Errors are the kernel's, ErrLease and ctx's; a network without a lease
+// is asked again.
 func NetworkUp(ctx context.Context) (*Network, error) {
 	links, err := netlink.LinkList()
 	if err != nil {
@@ -146,17 +146,20 @@ func (n *Network) acquire(ctx context.Context) error {
 }
 
 func (n *Network) apply(ack *dhcpv4.DHCPv4) error {
-	address := &netlink.Addr{IPNet: &net.IPNet{IP: ack.YourIPAddr, Mask: ack.SubnetMask()}}
+	g, err := grantedBy(ack)
+	if err != nil {
+		return err
+	}
+	address := &netlink.Addr{IPNet: &g.address}
 	if err := netlink.AddrReplace(n.link, address); err != nil {
 		return fmt.Errorf("setting address %s: %w", address, err)
 	}
-	gateways := ack.Router()
-	if len(gateways) == 0 {
+	if g.gateway == nil {
 		return nil
 	}
-	route := &netlink.Route{LinkIndex: n.link.Attrs().Index, Gw: gateways[0]}
+	route := &netlink.Route{LinkIndex: n.link.Attrs().Index, Gw: g.gateway}
 	if err := netlink.RouteReplace(route); err != nil {
-		return fmt.Errorf("setting route by %s: %w", gateways[0], err)
+		return fmt.Errorf("setting route by %s: %w", g.gateway, err)
 	}
 	return nil
 }

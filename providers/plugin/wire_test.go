@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/plugin/pb"
 )
@@ -166,4 +167,44 @@ func FuzzMachineFromPB(f *testing.F) {
 			t.Errorf("does not survive the wire: %+v, %v", machine, err)
 		}
 	})
+}
+
+// The other messages too are refused, or survive the wire.
+func FuzzRequestsFromPB(f *testing.F) {
+	key := providers.Key{Name: "db", File: providers.File{Path: "/db", SHA256: attest.Digest{3}, Bytes: 7}}
+	for _, m := range []proto.Message{
+		imageToPB(providers.Image{Release: attest.ReleaseDigest{1}, Path: "/i", SHA256: attest.Digest{2}, Bytes: 9, Architecture: "amd64", SecureBoot: []providers.Key{key}}),
+		createToPB(providers.CreateRequest{Installation: "i", Machine: "m", Generation: 3, Spec: providers.Spec{Release: attest.ReleaseDigest{1}, Region: "r", Size: "s", DataBytes: 5, Config: []byte{6}}}),
+		offeringsToPB([]providers.Offering{{Region: "r", Size: "s", VCPUs: 2, MemoryBytes: 1 << 30, Available: -1, PricedAt: time.Unix(1, 0)}}),
+	} {
+		b, err := proto.Marshal(m)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(b)
+		f.Add(b[:len(b)-1])
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		survives(t, b, &pb.EnsureImageRequest{}, imageFromPB, imageToPB)
+		survives(t, b, &pb.CreateRequest{}, createFromPB, createToPB)
+		survives(t, b, &pb.OfferingsResponse{}, offeringsFromPB, offeringsToPB)
+	})
+}
+
+// survives reads bytes as a message, and what it says once more from its own.
+func survives[M proto.Message, V any](t *testing.T, b []byte, m M, from func(M) (V, error), to func(V) M) {
+	t.Helper()
+	if proto.Unmarshal(b, m) != nil {
+		return
+	}
+	v, err := from(m)
+	if err != nil {
+		if !errors.Is(err, errWire) {
+			t.Errorf("%T: unexpected kind of error: %v", m, err)
+		}
+		return
+	}
+	if again, err := from(to(v)); err != nil || !reflect.DeepEqual(again, v) {
+		t.Errorf("%T does not survive the wire: %+v, %v", m, v, err)
+	}
 }

@@ -10,7 +10,7 @@ import (
 	"github.com/toolshed-cloud/shed/toolshed/store"
 )
 
-func newShelf(t *testing.T, quota int64) *shelf {
+func newShelf(t testing.TB, quota int64) *shelf {
 	t.Helper()
 	d, err := store.OpenDirectory(t.TempDir())
 	if err != nil {

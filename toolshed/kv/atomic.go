@@ -74,9 +74,17 @@ func (h handlers) parseMutation(name string, j mutationJSON) (m Mutation, err er
 }
 
 func (h handlers) parseEnqueue(name string, j enqueueJSON) (m Message, err error) {
-	m.DueAt = h.kept.now().Add(time.Duration(j.DelayMS) * time.Millisecond)
+	delay, err := milliseconds(name+".delay_ms", j.DelayMS, maxDelay)
+	if err != nil {
+		return m, err
+	}
+	m.DueAt = h.kept.now().Add(delay)
 	for _, ms := range j.BackoffMS {
-		m.Backoff = append(m.Backoff, time.Duration(ms)*time.Millisecond)
+		d, err := milliseconds(name+".backoff_ms", ms, maxBackoff)
+		if err != nil {
+			return m, err
+		}
+		m.Backoff = append(m.Backoff, d)
 	}
 	for _, k := range j.Undelivered {
 		encoded, err := encodeField(name+".keys_if_undelivered", k)
@@ -94,4 +102,13 @@ func (h handlers) parseEnqueue(name string, j enqueueJSON) (m Message, err error
 	}
 	m.Payload = v.Data
 	return m, nil
+}
+
+// milliseconds is a time that fits: a product of more than a Duration holds would
+// come out as any other.
+func milliseconds(field string, ms int64, most time.Duration) (time.Duration, error) {
+	if ms < 0 || ms > most.Milliseconds() {
+		return 0, fmt.Errorf("%s: %w: %d milliseconds, want 0 to %d", field, ErrInvalid, ms, most.Milliseconds())
+	}
+	return time.Duration(ms) * time.Millisecond, nil
 }
