@@ -85,7 +85,7 @@ demo: deps build $(if $(filter arm64,$(ARCH)),build-arm64) ## the main job in on
 
 .PHONY: test
 test: deps build $(TOOLS) $(KERNEL) ## run every test, those that boot VMs too
-	SHED_VM_TESTS=1 $(TOOLENV) scripts/gotest -count=1 -timeout 30m -p $(TEST_PARALLEL) ./...
+	SHED_VM_TESTS=1 $(TOOLENV) scripts/gotest -count=1 -timeout 40m -p $(TEST_PARALLEL) ./...
 
 .PHONY: test-short
 test-short: deps ## run the tests that need no VM

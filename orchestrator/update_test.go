@@ -225,3 +225,24 @@ func TestHistoryOfAnOfferIsBounded(t *testing.T) {
 		t.Errorf("%d events, and at the end %q", told, got)
 	}
 }
+
+// The change of the release that runs is an offer of its own; while another stands, that
+// is taken back in place of it, as by an offer of the release.
+func TestChangeIsOfferedAlone(t *testing.T) {
+	i := updatable()
+	if _, ok, err := i.OfferChange(releaseA, at); !ok || err != nil || i.Update.Release != releaseA.Digest || !i.Update.Stands() {
+		t.Fatalf("%v, %v, %+v", ok, err, i.Update)
+	}
+	if _, ok, err := i.OfferChange(releaseA, at); ok || err != nil || i.Update.Attempt != 1 {
+		t.Errorf("once more: %v, %v, %+v", ok, err, i.Update)
+	}
+	i = updatable()
+	offer(t, i, releaseB)
+	if _, ok, err := i.OfferChange(releaseA, at); !ok || err != nil || i.Update.Stands() {
+		t.Errorf("in place of another: %v, %v, %+v", ok, err, i.Update)
+	}
+	// Of a release that does not run it is an offer of that.
+	if e, ok, err := i.OfferChange(releaseB, at); !ok || err != nil || strings.Contains(e.Reason, "change") {
+		t.Errorf("of another release: %v, %v, %+v", ok, err, e)
+	}
+}

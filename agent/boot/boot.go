@@ -107,13 +107,19 @@ func loadModule(path string) error {
 	}
 	err = unix.FinitModule(int(f.Fd()), "", 0)
 	switch {
-	case err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV):
+	case isThere(err):
 		// Who loads another list may be reading it, and empties it then.
 		os.Truncate(path, 0) //nolint:errcheck // it takes memory, and no more
 	case !loaded(f):
 		return fmt.Errorf("loading module %s: %w", filepath.Base(path), err)
 	}
 	return nil
+}
+
+// isThere says whether a module need not be loaded any more, or cannot be of use here.
+// A file is written by nobody but who has loaded it and is emptying it.
+func isThere(err error) bool {
+	return err == nil || errors.Is(err, unix.EEXIST) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ETXTBSY)
 }
 
 // loaded says that loadModule is through with a file.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // A module that another list has loaded is passed over; one that is missing or is
@@ -28,6 +30,15 @@ func TestLoadModules(t *testing.T) {
 		}
 		if b, err := os.ReadFile(module); err != nil || string(b) != text {
 			t.Errorf("it is %q afterwards, %v", b, err)
+		}
+	}
+}
+
+// Two lists name the same module: who comes while the other empties it is not refused.
+func TestModulesThatNeedNotBeLoaded(t *testing.T) {
+	for err, want := range map[error]bool{nil: true, unix.EEXIST: true, unix.ENODEV: true, unix.ETXTBSY: true, unix.ENOEXEC: false, unix.EPERM: false} {
+		if isThere(err) != want {
+			t.Errorf("%v: %t", err, !want)
 		}
 	}
 }

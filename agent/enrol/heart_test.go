@@ -24,14 +24,17 @@ type signals struct {
 	healthy atomic.Bool
 	changed chan struct{}
 	offered chan api.Offer
+	// awaiting and status are what it says beside that.
+	awaiting atomic.Bool
+	status   atomic.Pointer[api.UpdateStatus]
 }
 
 func (s *signals) Running() bool                                         { return true }
 func (s *signals) Healthy() bool                                         { return s.healthy.Load() }
 func (s *signals) Changed() <-chan struct{}                              { return s.changed }
-func (s *signals) Status() *api.UpdateStatus                             { return nil }
+func (s *signals) Status() *api.UpdateStatus                             { return s.status.Load() }
 func (s *signals) Offered(o api.Offer)                                   { s.offered <- o }
-func (s *signals) Awaiting() bool                                        { return false }
+func (s *signals) Awaiting() bool                                        { return s.awaiting.Load() }
 func (s *signals) Endorse([]byte) error                                  { return nil }
 func (s *signals) EKCertificate() []byte                                 { return []byte{1} }
 func (s *signals) EKPublic() []byte                                      { return nil }
@@ -188,4 +191,31 @@ func TestNobodyIsAskedToHold(t *testing.T) {
 		s.changed <- struct{}{}
 	}
 	(<-p.beats).answer <- api.HeartbeatAnswer{}
+}
+
+// Nothing waits that will soon have something to say.
+func TestWhoHasSomethingToSayDoesNotWait(t *testing.T) {
+	p, s := enrolled(t, true)
+	first := <-p.beats
+	for _, c := range []struct {
+		awaiting bool
+		step     api.UpdateStep
+		waits    bool
+	}{{true, "", false}, {false, api.UpdateFetching, false}, {false, api.UpdateTrying, false}, {false, api.UpdateDone, true}} {
+		s.awaiting.Store(c.awaiting)
+		s.status.Store(nil)
+		if c.step != "" {
+			s.status.Store(&api.UpdateStatus{Release: attest.ReleaseDigest{1}, Attempt: 1, Step: c.step})
+		}
+		if first.answer != nil && first.Waits {
+			s.changed <- struct{}{}
+			<-first.gone
+		} else {
+			first.answer <- api.HeartbeatAnswer{}
+			s.changed <- struct{}{}
+		}
+		if first = <-p.beats; first.Waits != c.waits {
+			t.Errorf("%+v: it says %+v", c, first.Heartbeat)
+		}
+	}
 }

@@ -83,7 +83,7 @@ func TestContents(t *testing.T) {
 	for name, write := range map[string][]byte{
 		"nothing": nil, "cut off": good[:timeBytes+certificateBytes-1], "a short proof": good[:timeBytes+certificateBytes+2],
 		"another revision": with(20, 1), "another kind": with(22, 0xf0), "no PKCS #7": with(24, 0), "no proof": with(16, certificateBytes),
-		"a proof behind the end": with(18, 1), "too long": make([]byte, release.MaxWriteBytes+1),
+		"a proof behind the end": with(18, 1), "too long": append(bytes.Clone(good), make([]byte, release.MaxWriteBytes)...),
 	} {
 		if _, err := Contents(write); !errors.Is(err, attest.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)

@@ -8,6 +8,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/agent/signaturelist"
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/ownership"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 )
@@ -163,5 +164,179 @@ func TestChangesThatFail(t *testing.T) {
 		if len(w.written) > 0 || len(w.handed) > 0 {
 			t.Errorf("%s: wrote %q, handed over %d times", name, w.written, len(w.handed))
 		}
+	}
+}
+
+// Who has failed at a change hears of another release.
+func TestOfferAfterAChangeThatFailed(t *testing.T) {
+	w := toChange(t)
+	w.fails["hand over"] = errors.New("broken")
+	if err := w.once(); err == nil {
+		t.Fatal("nothing failed")
+	}
+	other := api.Offer{Release: attest.ReleaseDigest{5}, Attempt: 3}
+	if w.Offered(other); w.record.offer() != other {
+		t.Errorf("it knows of %+v", w.record.offer())
+	}
+}
+
+// resigned has the release that is to change db be another, by the same key.
+func (w *world) resigned(change func(*release.Manifest)) {
+	w.t.Helper()
+	m, err := release.ParseManifest(w.of.Manifest)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	change(m)
+	manifest, err := m.Encode()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.of = api.UpdateRelease{Manifest: manifest, Bundle: logtest.NewBundle(w.t, logtest.ReleaseKeyOf(w.t, w.key), manifest)}
+	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(manifest)), Attempt: 3})
+}
+
+// A change that nobody has signed is none, and nothing else is made of the release.
+func TestChangeWithoutASignature(t *testing.T) {
+	w := toChange(t)
+	w.resigned(func(m *release.Manifest) { m.SecureBootChange.Write = nil })
+	if err := w.once(); err != nil {
+		t.Fatal(err)
+	}
+	w.at(api.UpdateRefused, api.ReasonUnsigned)
+}
+
+// Whoever signs a release cannot have a machine write what its data is closed after.
+func TestChangeThatIsNotWhatTheReleaseSays(t *testing.T) {
+	for name, file := range map[string][]byte{"other contents": write("other"), "none": write(""), "no write": []byte("after")} {
+		w := toChange(t)
+		w.file = file
+		w.resigned(func(m *release.Manifest) {
+			m.SecureBootChange.Write.SHA256, m.SecureBootChange.Write.Bytes = attest.Sum(file), int64(len(file))
+		})
+		if err := w.once(); err == nil || errors.Is(err, ErrRestart) {
+			t.Errorf("%s: %v", name, err)
+		}
+		w.at(api.UpdateRefused, api.ReasonUnreadable)
+		if len(w.written) > 0 || len(w.handed) > 0 {
+			t.Errorf("%s: wrote %q, handed over %d times", name, w.written, len(w.handed))
+		}
+	}
+}
+
+// A release is its own predecessor after its change alone: before it, and without one,
+// it has to be vouched for as any other.
+func TestNoReleaseIsItsOwnPredecessor(t *testing.T) {
+	w := toChange(t)
+	here, err := w.Here()
+	if err != nil {
+		t.Fatal(err)
+	}
+	here.SecureBoot = true
+	c := signed(t, w.claim.Body.Update)
+	c.Body.Update = policyOf(logtest.ReleaseKeyOf(t, w.key), logtest.New(t, 2))
+	for name, change := range map[string]func(*release.Manifest){
+		"before the change": func(*release.Manifest) {},
+		"without a change": func(m *release.Manifest) {
+			m.Schema, m.SecureBootChange, m.Boots = release.SchemaVersion, nil, []release.Boot{m.Boots[0], m.Boots[2]}
+		},
+	} {
+		w.resigned(change)
+		if err := w.Slots.leave(w.of); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.Slots.Predecessor(c, here, w.Now()); !errors.Is(err, attest.ErrTransparency) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// The events of register 7 are those that make its value: of the boots of a release
+// which has that, and of no other.
+func TestEventsOfRegisterSeven(t *testing.T) {
+	m, err := release.ParseManifest(toChange(t).of.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string]*release.Boot{"before": m.BeforeChange(), "after": m.AfterChange()} {
+		manifest, err := m.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var seven, made attest.Digest
+		if err := seven.UnmarshalText([]byte(b.SHA256["7"])); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range sevenOf(manifest, seven) {
+			made = attest.Extend(made, e)
+		}
+		if made != seven {
+			t.Errorf("%s: the events make %s, want %s", name, made, seven)
+		}
+		if got := sevenOf(manifest, value(9)); got != nil {
+			t.Errorf("of another value there are %d", len(got))
+		}
+	}
+}
+
+// A release before whose image another certificate vouched for is told by what is
+// left of it, but for the image's registers and that one.
+func TestPredecessorThatAnotherCertificateVouchedFor(t *testing.T) {
+	w := toChange(t)
+	if err := w.Slots.leave(w.of); err != nil {
+		t.Fatal(err)
+	}
+	m, err := release.ParseManifest(w.of.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	here := machine()
+	here.SecureBoot = true
+	here.Registers[4], here.Registers[7], here.Registers[11] = value(1), value(2), value(3)
+	want, err := registersIn(*m.AfterChange(), func() Here {
+		before := here
+		before.Registers[7], _ = parseRegister(m.AfterChange().SHA256["7"]) //nolint:errcheck // it is of a manifest
+		return before
+	}())
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, epoch, err := w.Slots.Predecessor(w.claim, here, w.Now())
+	if err != nil || from != want.SealDigest(false) || epoch != m.Epoch {
+		t.Errorf("from %s of epoch %d, %v", from, epoch, err)
+	}
+	here.Firmware = true
+	if _, _, err := w.Slots.Predecessor(w.claim, here, w.Now()); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("on other firmware: %v", err)
+	}
+}
+
+// Under a standing policy nothing is written where what is left for the next boot would
+// have it take the key from another release.
+func TestChangeThatWouldLeadToAnother(t *testing.T) {
+	w := toChange(t)
+	offered := w.of
+	w.resigned(func(m *release.Manifest) {
+		m.Schema, m.SecureBootChange, m.Boots = release.SchemaVersion, nil, m.Boots[:2]
+	})
+	other := newWorld(t, ownership.UpdatePolicy{})
+	if err := other.Slots.leave(w.of); err != nil {
+		t.Fatal(err)
+	}
+	w.of = offered
+	w.Offered(api.Offer{Release: attest.ReleaseDigest(attest.Sum(offered.Manifest)), Attempt: 4})
+	own, opened := w.Slots.Open, 0
+	w.Slots.Open = func() (BootDisk, error) {
+		if opened++; opened == 1 {
+			return own()
+		}
+		return other.Slots.Open()
+	}
+	if err := w.once(); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("%v", err)
+	}
+	w.at(api.UpdateFellBack, api.ReasonInstallFailed)
+	if len(w.written) > 0 || len(w.handed) > 0 {
+		t.Errorf("wrote %q, handed over %d times", w.written, len(w.handed))
 	}
 }

@@ -17,8 +17,10 @@ import (
 type download struct {
 	file  release.File
 	parts <-chan part
-	// cancel ends the fetching.
+	// cancel ends the fetching, and cut is why that ended before the file did: set
+	// before parts is closed.
 	cancel context.CancelFunc
+	cut    error
 	hash   hash.Hash
 	at     int64
 	rest   []byte
@@ -31,16 +33,18 @@ type part struct {
 }
 
 // newDownload begins to fetch a file; stop has to end that.
-func newDownload(ctx context.Context, source Source, d attest.ReleaseDigest, f release.File) *download {
+func newDownload(ctx context.Context, source Source, of attest.ReleaseDigest, f release.File) *download {
 	ctx, cancel := context.WithCancel(ctx)
 	parts := make(chan part)
+	d := &download{file: f, parts: parts, cancel: cancel, hash: sha256.New()}
 	go func() {
 		defer close(parts)
 		for at := int64(0); ; {
-			b, err := source.File(ctx, d, f.Name, at)
+			b, err := source.File(ctx, of, f.Name, at)
 			select {
 			case parts <- part{b, err}:
 			case <-ctx.Done():
+				d.cut = ctx.Err()
 				return
 			}
 			if at += int64(len(b)); err != nil || len(b) == 0 || at >= f.Bytes {
@@ -48,7 +52,7 @@ func newDownload(ctx context.Context, source Source, d attest.ReleaseDigest, f r
 			}
 		}
 	}()
-	return &download{file: f, parts: parts, cancel: cancel, hash: sha256.New()}
+	return d
 }
 
 // stop returns once nothing more is asked of the source.
@@ -72,7 +76,10 @@ func (d *download) Read(b []byte) (int, error) {
 // next takes the part from at on. Whoever reads asks for no more bytes than the
 // file has, so that it is compared as soon as its last part is here.
 func (d *download) next() error {
-	p := <-d.parts
+	p, more := <-d.parts
+	if !more {
+		p.err = d.cut
+	}
 	switch {
 	case p.err != nil:
 		return p.err

@@ -3,6 +3,7 @@ package update
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"slices"
 	"testing"
@@ -77,5 +78,29 @@ func TestDownloadStops(t *testing.T) {
 				t.Errorf("it has asked %d times, and %d before it was stopped", len(s.asked), asked)
 			}
 		})
+	}
+}
+
+// One whose machine is switched off is not another file: that would refuse the release
+// until it is offered again.
+func TestDownloadThatIsCutOffIsNoOtherFile(t *testing.T) {
+	for range 20 {
+		ctx, off := context.WithCancel(t.Context())
+		s := &inParts{file: make([]byte, 30), stuck: 10}
+		f := release.File{Name: "uki.efi", Bytes: 30, SHA256: attest.Sum(s.file)}
+		d := newDownload(ctx, s, attest.ReleaseDigest{}, f)
+		if _, err := io.ReadFull(d, make([]byte, 10)); err != nil {
+			t.Fatal(err)
+		}
+		read := make(chan error, 1)
+		go func() {
+			_, err := d.Read(make([]byte, 10))
+			read <- err
+		}()
+		off()
+		if err := <-read; !errors.Is(err, context.Canceled) || errors.Is(err, errOther) {
+			t.Errorf("it fails with %v", err)
+		}
+		d.stop()
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/canon"
@@ -190,12 +191,26 @@ func (s *Session) OnTrial(ctx context.Context, keys Keys) (bool, error) {
 }
 
 // Change is what the offered release changes of Secure Boot's variables. now says that
-// this is all that is offered: the machine runs the release, which has not made it.
-// It is nil where there is none, or where the machine has made it.
+// this is all that is offered: the machine runs the release's image, whichever release
+// shows it as its own, and has not made the change. It is nil where there is none, or
+// where the machine has made it.
 func (s *Session) Change(offered release.Logged) (c *release.SecureBootChange, now bool) {
-	if offered.Digest == s.Logged.Digest {
-		c = s.Release.Pending(s.Evidence.Registers[7])
+	if offered.Digest == s.Logged.Digest || s.shows(offered.Manifest.BeforeChange()) || s.shows(offered.Manifest.AfterChange()) {
+		c = offered.Manifest.Pending(s.Evidence.Registers[7])
 		return c, c != nil
 	}
 	return offered.Manifest.SecureBootChange, false
+}
+
+// shows is by the registers, which are what the machine goes by.
+func (s *Session) shows(b *release.Boot) bool {
+	if b == nil {
+		return false
+	}
+	for _, n := range attest.SealedRegisters(false) {
+		if value, named := b.SHA256[strconv.Itoa(int(n))]; named && value != s.Evidence.Registers[n].String() {
+			return false
+		}
+	}
+	return true
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -261,13 +262,49 @@ func TestChangeIsNoTrial(t *testing.T) {
 	if c, now := o.Change(offered); c != m.SecureBootChange || !now {
 		t.Errorf("before the change: %+v, %t", c, now)
 	}
-	for step, want := range map[UpdateStep]bool{UpdateAwaiting: false, UpdateFellBack: false, UpdateFetching: false, UpdateTrying: true} {
+	for step, want := range map[UpdateStep]bool{UpdateAwaiting: false, UpdateFellBack: false, UpdateFetching: false, UpdateInstalling: true, UpdateTrying: true} {
 		o.shown.Step = string(step)
 		if got, err := o.OnTrial(t.Context(), o.keys); got != want || err != nil {
 			t.Errorf("%s: %t, %v", step, got, err)
 		}
 	}
 	seven(m.AfterChange())
+	if c, now := o.Change(offered); c != nil || now {
+		t.Errorf("after the change: %+v, %t", c, now)
+	}
+}
+
+// A release of the very image that runs has its change made at once, by the word that is
+// given for it: its owner is told so, though another release shows the image as its own.
+func TestChangeOfTheImageThatRuns(t *testing.T) {
+	o := newOffering(t, 4)
+	m, err := release.ParseManifest(o.shown.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	logtest.Changing(m)
+	offered := release.Logged{Manifest: m, Digest: o.shown.Release}
+	o.Logged.Digest = attest.ReleaseDigest{1}
+	shows := func(b *release.Boot) {
+		for _, n := range []uint8{4, 7, 11} {
+			if err := o.Evidence.Registers[n].UnmarshalText([]byte(b.SHA256[strconv.Itoa(int(n))])); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	shows(m.BeforeChange())
+	if c, now := o.Change(offered); c != m.SecureBootChange || !now {
+		t.Errorf("the image that runs: %+v, %t", c, now)
+	}
+	// Register 7 is another where another certificate has signed the same image.
+	for _, n := range []uint8{4, 7, 11} {
+		shows(m.BeforeChange())
+		o.Evidence.Registers[n][0]++
+		if c, now := o.Change(offered); c != m.SecureBootChange || now {
+			t.Errorf("with another register %d: %+v, %t", n, c, now)
+		}
+	}
+	shows(m.AfterChange())
 	if c, now := o.Change(offered); c != nil || now {
 		t.Errorf("after the change: %+v, %t", c, now)
 	}

@@ -93,18 +93,19 @@ func TestManifestRefusesChange(t *testing.T) {
 			delete(m.Boots[2].SHA384, "7")
 			m.Boots[2].Events = nil
 		},
-		"differ in other registers":        func(m *Manifest) { m.Boots[2].SHA256["11"] = strings.Repeat("ee", 32) },
-		"has not 7 events":                 func(m *Manifest) { m.Boots[1].Events = nil },
-		"do not make its value":            func(m *Manifest) { m.Boots[2].SHA256["7"] = strings.Repeat("ee", 32) },
-		"are not with Secure Boot on":      func(m *Manifest) { m.Boots[2].SecureBoot = false },
-		"boots has 1 entries, want those":  func(m *Manifest) { m.Boots = m.Boots[:1] },
-		"last two of boots":                func(m *Manifest) { m.Boots = m.Boots[:2] },
-		"boots has 3 entries, want 1 or 2": func(m *Manifest) { m.Boots = slices.Insert(m.Boots, 0, m.Boots[0]) },
-		"write.name":                       func(m *Manifest) { m.SecureBootChange.Write.Name = "../auth" },
-		"write.sha256":                     func(m *Manifest) { m.SecureBootChange.Write.SHA256 = attest.Digest{} },
-		"write.bytes is 1073741824":        func(m *Manifest) { m.SecureBootChange.Write.Bytes = 1 << 30 },
-		"adds has 257 entries":             func(m *Manifest) { m.SecureBootChange.Adds = slices.Repeat(m.SecureBootChange.Adds, 257) },
-		"removes has 1 entries":            func(m *Manifest) { m.SecureBootChange.Removes = make([]attest.Digest, 1) },
+		"differ in other registers":                   func(m *Manifest) { m.Boots[2].SHA256["11"] = strings.Repeat("ee", 32) },
+		"last two of boots differ in other registers": func(m *Manifest) { m.Boots[2].SHA384["11"] = strings.Repeat("ee", 48) },
+		"has not 7 events":                            func(m *Manifest) { m.Boots[1].Events = nil },
+		"do not make its value":                       func(m *Manifest) { m.Boots[2].SHA256["7"] = strings.Repeat("ee", 32) },
+		"are not with Secure Boot on":                 func(m *Manifest) { m.Boots[2].SecureBoot = false },
+		"boots has 1 entries, want those":             func(m *Manifest) { m.Boots = m.Boots[:1] },
+		"last two of boots":                           func(m *Manifest) { m.Boots = m.Boots[:2] },
+		"boots has 3 entries, want 1 or 2":            func(m *Manifest) { m.Boots = slices.Insert(m.Boots, 0, m.Boots[0]) },
+		"write.name":                                  func(m *Manifest) { m.SecureBootChange.Write.Name = "../auth" },
+		"write.sha256":                                func(m *Manifest) { m.SecureBootChange.Write.SHA256 = attest.Digest{} },
+		"write.bytes is 1073741824":                   func(m *Manifest) { m.SecureBootChange.Write.Bytes = 1 << 30 },
+		"adds has 257 entries":                        func(m *Manifest) { m.SecureBootChange.Adds = slices.Repeat(m.SecureBootChange.Adds, 257) },
+		"removes has 1 entries":                       func(m *Manifest) { m.SecureBootChange.Removes = make([]attest.Digest, 1) },
 	} {
 		m := sampleManifest()
 		withChange(m, VariableDB, eventDB)
@@ -135,8 +136,14 @@ func TestSameLists(t *testing.T) {
 	if !b.SameLists(events) || !b.SameLists(other) {
 		t.Error("they are others")
 	}
-	other[eventDBX] = attest.Digest{}
-	if b.SameLists(other) || b.SameLists(events[:6]) || b.SameLists(nil) || m.AfterChange().SameLists(events) || m.Boots[0].SameLists(nil) {
+	for n := range secureBootEvents - 1 {
+		another := slices.Clone(events)
+		another[n][0]++
+		if b.SameLists(another) {
+			t.Errorf("they are the same with another event %d", n)
+		}
+	}
+	if b.SameLists(events[:6]) || b.SameLists(nil) || m.AfterChange().SameLists(events) || m.Boots[0].SameLists(nil) {
 		t.Error("they are the same")
 	}
 }

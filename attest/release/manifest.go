@@ -125,10 +125,14 @@ type Payload struct {
 const ToolshedInput = "bin/toolshed"
 
 // OtherPayload is what a release's machines run in the toolshed's place; nil where
-// they run that.
+// they run that. Having the toolshed among its inputs does not make a release start
+// it.
 func (m *Manifest) OtherPayload() *payload.Spec {
+	if m.Payload == nil {
+		return nil
+	}
 	toolshed := slices.ContainsFunc(m.Inputs, func(in Input) bool { return in.Name == ToolshedInput })
-	if m.Payload == nil || toolshed {
+	if toolshed && slices.Equal(m.Payload.Command, payload.Toolshed().Command) {
 		return nil
 	}
 	return &m.Payload.Spec

@@ -72,3 +72,20 @@ func TestManifestRefusesPayloads(t *testing.T) {
 		}
 	}
 }
+
+// A release that brings the toolshed along and starts something else runs another
+// payload: its owner is told.
+func TestToolshedThatIsNotStarted(t *testing.T) {
+	m := &Manifest{Payload: &Payload{Spec: payload.Toolshed()}}
+	if m.OtherPayload() == nil {
+		t.Error("without the toolshed among its inputs it is taken for that")
+	}
+	m.Inputs = []Input{{Name: ToolshedInput}}
+	if got := m.OtherPayload(); got != nil {
+		t.Errorf("the toolshed is shown as %q", got.Command)
+	}
+	m.Payload.Command = []string{"/bin/other"}
+	if m.OtherPayload() == nil {
+		t.Error("a command that is not the toolshed's is not shown")
+	}
+}

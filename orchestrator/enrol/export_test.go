@@ -2,6 +2,7 @@ package enrol
 
 import (
 	"context"
+	"net/http"
 
 	"github.com/toolshed-cloud/shed/providers"
 )
@@ -19,6 +20,9 @@ func (s *Server) Holding() int {
 	defer s.held.mu.Unlock()
 	return len(s.held.ends)
 }
+
+// Routes answers machines.
+func (s *Server) Routes() http.Handler { return s.routes() }
 
 // Held has what Server holds answers by.
 type Held struct{ *held }

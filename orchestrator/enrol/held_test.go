@@ -3,12 +3,15 @@ package enrol_test
 import (
 	"context"
 	"net/http"
+	"net/http/httptest"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/toolshed-cloud/shed/agent/api"
 	"github.com/toolshed-cloud/shed/attest/attester/swtpmtest"
+	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/enrol"
 )
 
@@ -136,4 +139,63 @@ func TestWakeBeforeTheWait(t *testing.T) {
 			t.Errorf("it waited for %s", time.Since(began))
 		}
 	})
+}
+
+// Who waits under a key that another boot has replaced meanwhile hears of nothing.
+func TestWaitIsOfTheKeyThatEnrolled(t *testing.T) {
+	g := newGateEvery(t, swtpmtest.Start(t), time.Hour)
+	a := g.dial()
+	a.enrol()
+	status := make(chan int, 1)
+	go func() { status <- a.call(api.HeartbeatPath, settled, nil) }()
+	g.holding(1)
+	g.offerTo(g.next())
+	g.change(func(i *orchestrator.Instance) { i.Enrolment.Session[0]++ })
+	g.server.Wake(machineID)
+	if got := <-status; got != http.StatusForbidden {
+		t.Errorf("heartbeat: %d", got)
+	}
+}
+
+// late is an answer that tells until when it may be written.
+type late struct {
+	*httptest.ResponseRecorder
+	until time.Time
+}
+
+func (l *late) SetWriteDeadline(until time.Time) error {
+	l.until = until
+	return nil
+}
+
+// There is time to write an answer from when it is known, however long it was held.
+func TestHeldAnswerHasTimeToBeWritten(t *testing.T) {
+	g := newGate(t)
+	w, began := &late{ResponseRecorder: httptest.NewRecorder()}, time.Now()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, api.HeartbeatPath, strings.NewReader(`{"machine":"nobody"}`))
+	if g.server.Routes().ServeHTTP(w, r); w.Code != http.StatusForbidden || !w.until.After(began) {
+		t.Errorf("%d, until %s", w.Code, w.until)
+	}
+}
+
+// A wait that ends as another begins does not take that one's place with it.
+func TestWaitThatEndsAsAnotherBegins(t *testing.T) {
+	for range 200 {
+		synctest.Test(t, func(t *testing.T) {
+			h := enrol.NewHeld()
+			first, leave := context.WithCancel(t.Context())
+			go h.Wait(first, "m", 0)
+			synctest.Wait()
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			leave()
+			second := make(chan bool, 1)
+			go func() { second <- h.Wait(ctx, "m", 0) }()
+			synctest.Wait()
+			h.Wake("m")
+			if !<-second {
+				t.Error("it is not woken")
+			}
+		})
+	}
 }

@@ -113,6 +113,13 @@ const (
 // start makes the test's machine, which is deleted with the test.
 func (s *site) start(t *testing.T, p providers.Provider) providers.Machine {
 	t.Helper()
+	s.begin(t, p)
+	return await(t, p, providers.PowerOn)
+}
+
+// begin is start that does not wait for it.
+func (s *site) begin(t *testing.T, p providers.Provider) {
+	t.Helper()
 	if err := p.EnsureImage(t.Context(), s.image, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +128,6 @@ func (s *site) start(t *testing.T, p providers.Provider) providers.Machine {
 	if _, err := p.Create(t.Context(), req); err != nil {
 		t.Fatal(err)
 	}
-	return await(t, p, providers.PowerOn)
 }
 
 // delete removes the machine through a provider of its own, whatever became of

@@ -492,3 +492,43 @@ func otherArchitecture() string {
 	}
 	return board.ARM64
 }
+
+// Whose guest starts anew is started, also while what started it is not through, and
+// nobody else.
+func TestWhoIsStartedAnew(t *testing.T) {
+	for name, test := range map[string]struct {
+		change func(m *machine)
+		want   bool
+	}{
+		"reset":             {func(*machine) {}, true},
+		"ended":             {func(m *machine) { m.restarting = false }, false},
+		"switched off":      {func(m *machine) { m.record.On = false }, false},
+		"deleted":           {func(m *machine) { m.record.Deleting = true }, false},
+		"started meanwhile": {func(m *machine) { m.record.QEMU.PID++ }, false},
+	} {
+		p, c := New(Options{}), exampleConfig()
+		c.StateDir = t.TempDir()
+		m := newMachine(exampleRecord())
+		if err := os.MkdirAll(c.machineDir(m.record.Machine), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		m.record.On, m.restarting = true, true
+		id := m.record.QEMU
+		m.mu.Lock()
+		starting := p.begin(c, m, "starting", func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		test.change(m)
+		m.mu.Unlock()
+		p.ended(c, m, id)
+		m.mu.Lock()
+		if anew := m.task != starting; anew != test.want || m.record.QEMU.IsZero() != test.want {
+			t.Errorf("%s: started anew: %t, %+v", name, anew, m.record.QEMU)
+		}
+		m.mu.Unlock()
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -83,10 +83,11 @@ func (p *Provider) ended(c *config, m *machine, id proc.ID) {
 		return
 	}
 	m.restarting = false
-	if !m.record.On || m.record.Deleting || m.busy() {
+	if !m.record.On || m.record.Deleting {
 		return
 	}
-	// As where it is asked for anew.
+	// As where it is asked for anew. What started this process may not be through yet:
+	// a guest can be faster.
 	before := m.record
 	m.record.QEMU, m.record.SWTPM = proc.ID{}, proc.ID{}
 	if err := m.record.write(c.machineDir(m.record.Machine)); err != nil {

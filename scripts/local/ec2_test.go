@@ -170,7 +170,7 @@ func (w *ec2) layOut(output, uki string) {
 	f, err := os.Create(filepath.Join(output, imagebuild.DiskName))
 	w.must(err)
 	w.must(f.Truncate(disk.Size))
-	w.must(disk.Write(f, []disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: image}}))
+	w.must(disk.Write(f, append([]disk.File{{Path: "EFI/BOOT/BOOTX64.EFI", Data: image}}, w.payloadFiles(output)...)))
 	w.must(f.Close())
 	path := filepath.Join(output, imagebuild.ManifestName)
 	text, err := os.ReadFile(path)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/imagebuild"
-	"github.com/toolshed-cloud/shed/imagebuild/disk"
 	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
 )
@@ -38,13 +37,13 @@ func TestVMFirmwareRefuses(t *testing.T) {
 		{"kernel", attach(alterKernel(t, bare), signature)},
 		{"command line", attach(alterCommandLine(t, bare), signature)},
 		{"initrd", attach(alterInitrd(t, bare), signature)},
-		{"payload", attach(alterPayload(t, bare), signature)},
+		{"payload", attach(w.alterPayload(bare)[0].Data, signature)},
 		{"no signature", bare},
 		{"another's signature", attach(bare, strangersSignature(t, bare))},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := &world{t: t, place: w.place, control: w.control}
-			w.replaceImage(disk.File{Path: bootPath, Data: c.image})
+			w.replaceImage(w.bootDisk(c.image)...)
 			user := strings.ReplaceAll(c.name, " ", "-")
 			w.signUp(user)
 			w.waitState(user, "booting")

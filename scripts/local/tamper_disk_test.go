@@ -8,6 +8,8 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"github.com/toolshed-cloud/shed/agent/verity"
+	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
 	"github.com/toolshed-cloud/shed/imagebuild/disk"
 	"github.com/toolshed-cloud/shed/imagebuild/uki"
@@ -67,14 +69,29 @@ func alterKernel(t *testing.T, image []byte) []byte {
 // alterInitrd changes a byte of the archive's that no boot depends on.
 func alterInitrd(t *testing.T, image []byte) []byte {
 	t.Helper()
-	return alterArchive(t, image, "payload:/data:/nologin", "payload:/data:/nologiN")
+	return alterArchive(t, image, "root:x:0:0:root:/:/nologin", "root:x:0:0:root:/:/nologiN")
 }
 
 // alterPayload changes a byte of the toolshed's program, in a text that it says
-// to nobody during a boot.
-func alterPayload(t *testing.T, image []byte) []byte {
-	t.Helper()
-	return alterArchive(t, image, "the database has a newer format", "the database has a newer formaT")
+// to nobody during a boot, and has the image want that: the blocks of the program
+// of before would not fit any more. It answers the image and the program's file.
+func (w *world) alterPayload(image []byte) []disk.File {
+	w.t.Helper()
+	root, file := w.payload(w.place.release())
+	if root == nil {
+		w.t.Fatal("the toolshed is in the image")
+	}
+	altered := alterOnce(w.t, file.Data[:root.DataBytes], "the database has a newer format", "the database has a newer formaT")
+	other, hashes, err := verity.Tree(bytes.NewReader(altered))
+	w.must(err)
+	wanted, parameter := []byte(root.Parameter()), []byte(other.Parameter())
+	if n := bytes.Count(image, wanted); n != 1 || len(parameter) != len(wanted) {
+		w.t.Fatalf("the image names the payload's root %d times, want 1", n)
+	}
+	return []disk.File{
+		{Path: bootPath, Data: bytes.Replace(image, wanted, parameter, 1)},
+		{Path: other.FileName(), Data: append(altered, hashes...)},
+	}
 }
 
 // alterArchive changes a text of the initrd's. The archive is compressed, so the
@@ -137,6 +154,38 @@ func (w *world) replaceImage(files ...disk.File) {
 	w.must(f.Truncate(disk.Size))
 	w.must(disk.Write(f, files))
 	w.must(os.Rename(f.Name(), base))
+}
+
+// bootDisk is what the release has on its boot disk, with this image.
+func (w *world) bootDisk(image []byte) []disk.File {
+	w.t.Helper()
+	return append([]disk.File{{Path: bootPath, Data: image}}, w.payloadFiles(w.place.release())...)
+}
+
+// payloadFiles are what a release's boot disk has beside its image.
+func (w *world) payloadFiles(dir string) []disk.File {
+	w.t.Helper()
+	root, file := w.payload(dir)
+	if root == nil {
+		return nil
+	}
+	return []disk.File{file}
+}
+
+// payload is a release's root on the boot disk; nil where the payload is in the image.
+func (w *world) payload(dir string) (*verity.Root, disk.File) {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join(dir, imagebuild.ManifestName))
+	w.must(err)
+	m, err := release.ParseManifest(text)
+	w.must(err)
+	if m.Payload == nil || m.Payload.Root == nil {
+		return nil, disk.File{}
+	}
+	data, err := os.ReadFile(filepath.Join(dir, imagebuild.PayloadName))
+	w.must(err)
+	root := &verity.Root{Hash: m.Payload.Root.RootHash, DataBytes: m.Payload.Root.DataBytes}
+	return root, disk.File{Path: root.FileName(), Data: data}
 }
 
 // only finds the one file of the provider's that matches.

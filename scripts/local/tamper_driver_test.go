@@ -23,7 +23,7 @@ func TestVMDriver(t *testing.T) {
 	i := w.ready("ada")
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	w.stop()
-	w.replaceImage(disk.File{Path: bootPath, Data: w.image()}, disk.File{Path: driverPath, Data: idleDriver()})
+	w.replaceImage(append(w.bootDisk(w.image()), disk.File{Path: driverPath, Data: idleDriver()})...)
 	w.renewOverlay()
 	w.installDriver()
 	before := len(w.console())

@@ -104,21 +104,24 @@ func (w *world) statesSinceStop(id string) []string {
 // One byte altered on the disk after the release was verified there: such a
 // machine boots as ever, and is caught before anything is routed to it.
 func TestVMAlteredByte(t *testing.T) {
+	in := func(alter func(*testing.T, []byte) []byte) func(*world) []disk.File {
+		return func(w *world) []disk.File { return w.bootDisk(alter(w.t, w.image())) }
+	}
 	for _, part := range []struct {
 		name  string
-		alter func(t *testing.T, image []byte) []byte
+		alter func(*world) []disk.File
 		shows []string
 	}{
-		{"kernel", alterKernel, []string{"pcr4", "pcr11"}},
-		{"command line", alterCommandLine, []string{"pcr4", "pcr9", "pcr11"}},
-		{"initrd", alterInitrd, []string{"pcr4", "pcr9", "pcr11"}},
-		{"payload", alterPayload, []string{"pcr4", "pcr9", "pcr11"}},
+		{"kernel", in(alterKernel), []string{"pcr4", "pcr11"}},
+		{"command line", in(alterCommandLine), []string{"pcr4", "pcr9", "pcr11"}},
+		{"initrd", in(alterInitrd), []string{"pcr4", "pcr9", "pcr11"}},
+		{"payload", func(w *world) []disk.File { return w.alterPayload(w.image()) }, []string{"pcr4", "pcr9", "pcr11"}},
 	} {
 		t.Run(part.name, func(t *testing.T) {
 			w := newPlainWorld(t)
 			w.start()
 			w.importImage()
-			w.replaceImage(disk.File{Path: bootPath, Data: part.alter(t, w.image())})
+			w.replaceImage(part.alter(w)...)
 			w.signUp("ada")
 			w.caught("ada", part.shows...)
 		})
