@@ -185,7 +185,7 @@ func (m *plainMachine) disks(ctx context.Context, dir, release string) error {
 }
 
 // arguments are the provider's with other files; the TPM's socket has a path
-// instead of a descriptor, and there is no monitor.
+// instead of a descriptor, and there are no monitors.
 func (m *plainMachine) arguments(dir, socket string) []string {
 	var args []string
 	for i := 1; i < len(m.qemu); i++ {
@@ -193,7 +193,7 @@ func (m *plainMachine) arguments(dir, socket string) []string {
 		switch {
 		case strings.HasPrefix(arg, "socket,id=tpm,"):
 			arg = "socket,id=tpm,path=" + socket
-		case strings.HasPrefix(arg, "socket,id=monitor,"):
+		case strings.HasPrefix(arg, "socket,id=monitor,"), strings.HasPrefix(arg, "socket,id=events,"):
 			args = args[:len(args)-1]
 			i += 2
 			continue
