@@ -120,8 +120,7 @@ type Payload struct {
 	Root *Root `json:"root,omitempty"`
 }
 
-// ToolshedInput names the input that is the toolshed; a release whose payload is
-// another has none of that name.
+// ToolshedInput names the input that is the toolshed.
 const ToolshedInput = "bin/toolshed"
 
 // OtherPayload is what a release's machines run in the toolshed's place; nil where

@@ -23,12 +23,7 @@ func TestVMLongDenoPayload(t *testing.T) {
 	program, err := filepath.EvalSymlinks(deno)
 	w.must(err)
 	program = filepath.Join(filepath.Dir(program), "deno")
-	root, needed := t.TempDir(), map[string]bool{}
-	w.libraries(program, needed)
-	for path := range needed {
-		w.copyInto(root, path, path)
-	}
-	w.copyInto(root, program, "/usr/bin/deno")
+	root := w.rootOf(program, "/usr/bin/deno")
 	w.copyInto(root, "testdata/deno/server.ts", "/srv/server.ts")
 	w.releaseOf(root, "deno run --no-remote --allow-all /srv/server.ts", "--payload-port", "8000",
 		"--env", "DENO_DIR=/tmp/deno", "--env", "HOME=/data", "--env", "NO_COLOR=1", "--network", "open")
@@ -53,14 +48,21 @@ func TestVMLongCompiledPayload(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), bun, "build", "--compile", "--outfile", program, "testdata/bun/server.ts").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	root, needed := t.TempDir(), map[string]bool{}
-	w.libraries(program, needed)
-	for path := range needed {
-		w.copyInto(root, path, path)
-	}
-	w.copyInto(root, program, "/srv/server")
+	root := w.rootOf(program, "/srv/server")
 	w.releaseOf(root, "/srv/server", "--payload-port", "8000", "--env", "HOME=/data", "--network", "open")
 	w.inTheToolshedsPlace("/srv/server", "Bun ")
+}
+
+// rootOf is a directory with a program at a path, and the libraries that it needs.
+func (w *world) rootOf(program, path string) string {
+	w.t.Helper()
+	root, needed := w.t.TempDir(), map[string]bool{}
+	w.libraries(program, needed)
+	for library := range needed {
+		w.copyInto(root, library, library)
+	}
+	w.copyInto(root, program, path)
+	return root
 }
 
 // inTheToolshedsPlace wants the world's payload, of a command, to answer its owner and
