@@ -90,7 +90,7 @@ func TestKVAtomic(t *testing.T) {
 		`{"mutations": [{"type": "put", "key": ["x"], "value": 1}]}`:                                                                                {422, "type"},
 		`{"checks": [{"key": ["x"], "versionstamp": "12"}]}`:                                                                                        {422, "checks[0].versionstamp"},
 		`{"enqueues": [{"bytes": "AA=="}]}`:                                                                                                         {422, "enqueues[0]"},
-		`{"enqueues": [{"value": 1, "backoff_ms": [99999999]}]}`:                                                                                    {422, "enqueue 0"},
+		`{"enqueues": [{"value": 1, "backoff_ms": [99999999]}]}`:                                                                                    {422, "enqueues[0].backoff_ms"},
 		`{"mutations": [{"type": "set", "key": ["x"], "value": ` + nested(200) + `}]}`:                                                              {422, "mutations[0]"},
 	} {
 		if status, text := write(body); status != want.status || !strings.Contains(text, want.says) {
