@@ -25,6 +25,7 @@ LLAMA := .cache/tools/llama/bin/python
 AXE := .cache/tools/axe/node_modules/axe-core/axe.min.js
 DENO := .cache/tools/deno/node_modules/.bin/deno
 BUN := .cache/tools/bun/node_modules/@oven/bun-linux-x64-baseline/bin/bun
+DENOC := .cache/tools/deno-compile/bin/deno
 BLOBS := .cache/tools/blobs
 MOTO := .cache/tools/moto/bin/python
 UEFIVARS := .cache/tools/uefivars/bin/uefivars
@@ -92,10 +93,11 @@ test-short: deps ## run the tests that need no VM
 	@scripts/gotest -short -vet=off ./...
 
 .PHONY: test-long
-test-long: deps build $(DENO) $(BUN) $(NITRO) $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64, AWS's own registers
+test-long: deps build $(DENO) $(BUN) $(DENOC) $(NITRO) $(KERNEL) ## what takes too long for every change: many kills and power cuts, arm64, AWS's own registers
 	SHED_LONG=1 scripts/gotest -count=1 -timeout 60m -run 'IsKilled|AreKilled' ./cmd/toolshed
 	SHED_LONG=1 SHED_VM_TESTS=1 scripts/gotest -count=1 -timeout 60m -run 'TestVMPowerCuts' ./scripts/powercut
-	SHED_LONG=1 SHED_VM_TESTS=1 SHED_BUN=$(CURDIR)/$(BUN) $(TOOLENV) scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
+	SHED_LONG=1 SHED_VM_TESTS=1 SHED_BUN=$(CURDIR)/$(BUN) SHED_DENO_COMPILER=$(CURDIR)/$(DENOC) \
+		SHED_DENO_COMPILED=$(CURDIR)/$(dir $(DENOC))bids-validator-deno $(TOOLENV) scripts/gotest -count=1 -timeout 30m -run 'TestVMLong' ./scripts/local
 	$(TOOLENV) scripts/gotest -count=1 -run 'TestAMIShowsWhatAWSComputes' ./cmd/shed-image
 
 # What it costs is bounded: the suite makes one or two small machines at a time,
@@ -174,12 +176,18 @@ $(DENO): scripts/tools/deno/package-lock.json
 	cd .cache/tools/deno && npm ci --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
-# Bun, for the test of a payload that is a compiled server.
+# Bun, for the test of a payload that is a server compiled by it.
 $(BUN): scripts/tools/bun/package-lock.json
 	mkdir -p .cache/tools/bun
 	cp scripts/tools/bun/package.json scripts/tools/bun/package-lock.json .cache/tools/bun/
 	cd .cache/tools/bun && npm ci --ignore-scripts --no-audit --no-fund --silent
 	touch $@
+
+# A Deno, and a program that this version of it compiled, for the test of a payload
+# that is such a server.
+$(DENOC):
+	python3 -m venv $(dir $@)..
+	$(dir $@)python -m pip install --quiet --disable-pip-version-check deno==2.6.10 bids-validator-deno==2.4.1 || { rm -rf $(dir $@)..; exit 1; }
 
 # Others' tus clients and S3 server, for the tests that files are taken and kept
 # in a way that they understand.
