@@ -156,13 +156,31 @@ func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at 
 	if e.certificate == nil {
 		return nil, fmt.Errorf("%w: the machine shows no endorsement certificate", attest.ErrIdentity)
 	}
-	if !slices.ContainsFunc(e.certificate.UnknownExtKeyUsage, oidEKCertificate.Equal) {
+	if !ofEndorsementKey(e.certificate) {
 		return nil, fmt.Errorf("%w: ek_certificate is not for an endorsement key", attest.ErrIdentity)
 	}
 	// The profile makes the subject alternative name critical and fills it
 	// with a directory name, which crypto/x509 does not read. It describes the
 	// TPM's make and decides nothing here.
 	return chain.Verify(chain.Handled(e.certificate, oidSAN), intermediates, []*x509.Certificate{root}, at)
+}
+
+// ofEndorsementKey reports whether a certificate is an endorsement key's: its
+// extended key usage says so or, where it has none, as Google's of 2022 and
+// later, its key usage is that of such a key and of nothing else (TCG EK
+// Credential Profile 2.5, sections 3.2.11 and 3.2.16). No key that signs passes
+// by the second way.
+func ofEndorsementKey(c *x509.Certificate) bool {
+	if len(c.ExtKeyUsage) > 0 || len(c.UnknownExtKeyUsage) > 0 {
+		return slices.ContainsFunc(c.UnknownExtKeyUsage, oidEKCertificate.Equal)
+	}
+	if c.IsCA {
+		return false
+	}
+	if _, isRSA := c.PublicKey.(*rsa.PublicKey); isRSA {
+		return c.KeyUsage == x509.KeyUsageKeyEncipherment
+	}
+	return c.KeyUsage == x509.KeyUsageKeyAgreement
 }
 
 // encapsulation returns the key as credential activation needs it.

@@ -1,6 +1,7 @@
 package tpm_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -38,18 +39,40 @@ func TestCertificateIsForAnEndorsementKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, c := range map[string]struct {
-		usage []asn1.ObjectIdentifier
-		want  error
-	}{
-		"endorsement key":             {[]asn1.ObjectIdentifier{{2, 23, 133, 8, 1}}, nil},
-		"attestation key":             {[]asn1.ObjectIdentifier{{2, 23, 133, 8, 3}}, attest.ErrIdentity},
-		"no usage":                    {nil, attest.ErrIdentity},
-		"one usage more than its own": {[]asn1.ObjectIdentifier{{2, 23, 133, 8, 3}, {2, 23, 133, 8, 1}}, nil},
+	curve, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ekUsage, akUsage := asn1.ObjectIdentifier{2, 23, 133, 8, 1}, asn1.ObjectIdentifier{2, 23, 133, 8, 3}
+	type usages struct {
+		key      crypto.Signer
+		keyUsage x509.KeyUsage
+		own      []asn1.ObjectIdentifier
+		known    []x509.ExtKeyUsage
+		isCA     bool
+		want     error
+	}
+	for name, c := range map[string]usages{
+		"endorsement key":             {key: key, own: []asn1.ObjectIdentifier{ekUsage}},
+		"attestation key":             {key: key, own: []asn1.ObjectIdentifier{akUsage}, want: attest.ErrIdentity},
+		"one usage more than its own": {key: key, own: []asn1.ObjectIdentifier{akUsage, ekUsage}},
+		"no usage of either kind":     {key: key, want: attest.ErrIdentity},
+		// As Google's have it.
+		"RSA, to wrap keys":               {key: key, keyUsage: x509.KeyUsageKeyEncipherment},
+		"P-256, to agree on keys":         {key: curve, keyUsage: x509.KeyUsageKeyAgreement},
+		"RSA, to sign":                    {key: key, keyUsage: x509.KeyUsageDigitalSignature, want: attest.ErrIdentity},
+		"P-256, to sign":                  {key: curve, keyUsage: x509.KeyUsageDigitalSignature, want: attest.ErrIdentity},
+		"RSA, to wrap keys and sign":      {key: key, keyUsage: x509.KeyUsageKeyEncipherment | x509.KeyUsageDigitalSignature, want: attest.ErrIdentity},
+		"RSA, to agree on keys":           {key: key, keyUsage: x509.KeyUsageKeyAgreement, want: attest.ErrIdentity},
+		"P-256, to wrap keys":             {key: curve, keyUsage: x509.KeyUsageKeyEncipherment, want: attest.ErrIdentity},
+		"RSA, to wrap keys, a server's":   {key: key, keyUsage: x509.KeyUsageKeyEncipherment, known: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, want: attest.ErrIdentity},
+		"RSA, to wrap keys, attestation":  {key: key, keyUsage: x509.KeyUsageKeyEncipherment, own: []asn1.ObjectIdentifier{akUsage}, want: attest.ErrIdentity},
+		"RSA, to wrap keys, an authority": {key: key, keyUsage: x509.KeyUsageKeyEncipherment, isCA: true, want: attest.ErrIdentity},
 	} {
 		leaf := valid
-		leaf.UnknownExtKeyUsage = c.usage
-		der, err := x509.CreateCertificate(rand.Reader, &leaf, root, key.Public(), authority)
+		leaf.KeyUsage, leaf.UnknownExtKeyUsage, leaf.ExtKeyUsage = c.keyUsage, c.own, c.known
+		leaf.IsCA, leaf.BasicConstraintsValid = c.isCA, true
+		der, err := x509.CreateCertificate(rand.Reader, &leaf, root, c.key.Public(), authority)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/x509"
+	"encoding/asn1"
 	"maps"
 	"testing"
 	"time"
@@ -183,7 +184,14 @@ func onMaker(tb testing.TB) []attack {
 	}))
 	shown("maker's intermediate left out", unknownAuthority, func() { m.Endorsements.EKIntermediates = nil })
 	shown("certificate that is for no endorsement key", onIdentity("endorsement key"), func() {
-		maker.Certify(tb, m, func(c *x509.Certificate) { c.UnknownExtKeyUsage = nil })
+		maker.Certify(tb, m, func(c *x509.Certificate) {
+			c.UnknownExtKeyUsage = []asn1.ObjectIdentifier{{2, 23, 133, 8, 3}}
+		})
+	})
+	shown("certificate that is for a key that signs", onIdentity("endorsement key"), func() {
+		maker.Certify(tb, m, func(c *x509.Certificate) {
+			c.KeyUsage, c.UnknownExtKeyUsage = x509.KeyUsageDigitalSignature, nil
+		})
 	})
 	shown("certificate of another maker's", unknownAuthority, func() { verifiertest.NewMaker(tb).Certify(tb, m, nil) })
 	return all
