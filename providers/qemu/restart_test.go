@@ -96,25 +96,30 @@ func (s *site) resetting(t *testing.T) (stop func(), runs func() int) {
 	}
 }
 
-// A guest that starts anew at once and again is started each time, as one machine, and
-// is off when that is asked for.
+// A guest that starts anew at once and again is started each time, as one machine, not
+// more than once a second, and is off when that is asked for.
 func TestGuestThatStartsAnewForEver(t *testing.T) {
 	needVMs(t)
 	s := newSite(t)
 	stop, runs := s.resetting(t)
 	p := s.open(t)
 	s.begin(t, p)
+	const again = 4
+	began := time.Now()
 	deadline := time.NewTimer(time.Minute)
 	defer deadline.Stop()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for runs() < 10 {
+	for runs() < again {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
 			m, err := p.Get(t.Context(), machine)
 			t.Fatalf("after %d runs it is %s (%s), %v", runs(), m.Power, m.Reason, err)
 		}
+	}
+	if took := time.Since(began); took < (again-1)*time.Second {
+		t.Errorf("%d starts within %s", again, took)
 	}
 	if err := p.SetPower(t.Context(), machine, false); err != nil {
 		t.Fatal(err)

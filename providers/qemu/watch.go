@@ -3,6 +3,7 @@ package qemu
 import (
 	"context"
 	"net"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -34,11 +35,12 @@ func (p *Provider) changed(r record) { p.hints.Tell(r.Installation, r.Machine) }
 // starts one again that ended for its guest to start anew: QEMU says so in events,
 // which is nil where another plugin started it. The caller holds m.mu.
 func (p *Provider) watchEnd(c *config, m *machine, events net.Conn) {
-	id := m.record.QEMU
+	id, started := m.record.QEMU, time.Now()
 	// Where it cannot be opened it has ended already, or nothing can be told.
 	process, err := proc.Open(id)
 	p.work.Go(func() {
-		if p.hear(events) {
+		again := p.hear(events)
+		if again {
 			m.restarts(id)
 		}
 		if err == nil {
@@ -47,8 +49,28 @@ func (p *Provider) watchEnd(c *config, m *machine, events net.Conn) {
 				return
 			}
 		}
+		if again && !p.pause(time.Until(started.Add(betweenStarts))) {
+			return
+		}
 		p.ended(c, m, id)
 	})
+}
+
+// betweenStarts is how long after its last start a guest that starts anew gets its
+// next at the soonest. Its limits hold what it does, and not what a start costs: that
+// is the host's.
+const betweenStarts = time.Second
+
+// pause is false where the provider closes first.
+func (p *Provider) pause(d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-p.life.Done():
+		return false
+	}
 }
 
 // hear waits until QEMU ends, and is whether it says that this is in place of a reset.
