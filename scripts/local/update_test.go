@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/toolshed-cloud/shed/attest/board"
 )
 
 // nextRelease builds, signs and adds a release beside the one that machines are made
@@ -17,11 +20,11 @@ func (w *world) nextRelease(version, epoch, toolshed, keys string, more ...strin
 	w.t.Helper()
 	dir := filepath.Join(w.place.root, "releases", version)
 	if toolshed == "" {
-		toolshed = w.place.program("toolshed")
+		toolshed = w.place.measured("toolshed")
 	}
 	build := []string{
 		"image", "build", "--output", dir, "--cache", w.place.cache, "--version", version, "--epoch", epoch,
-		"--agent", w.place.program("shed-agent"), "--toolshed", toolshed, "--shapes", localShape.String(), "--secure-boot-keys", keys,
+		"--arch", cmp.Or(w.place.architecture, board.AMD64), "--agent", w.place.measured("shed-agent"), "--toolshed", toolshed, "--shapes", localShape.String(), "--secure-boot-keys", keys,
 	}
 	w.must(w.place.shed(w.t.Context(), nil, append(build, more...)...))
 	w.must(w.place.shed(w.t.Context(), nil, "image", "sign", "--key", filepath.Join(built.dir, "keys", "dev-release.key"),
