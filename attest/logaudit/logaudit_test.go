@@ -269,12 +269,16 @@ func TestReplayRefuses(t *testing.T) {
 // that passed.
 func TestPoliciesThatAskNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*testing.T, *world){
-		"no log":                      func(_ *testing.T, w *world) { w.policy.Log = checkpoint.Key{} },
-		"quorum below zero":           func(_ *testing.T, w *world) { w.policy.Quorum = -1 },
-		"no age of cosignatures":      func(_ *testing.T, w *world) { w.policy.MaxAge = 0 },
-		"a witness twice":             func(_ *testing.T, w *world) { w.policy.Witnesses[1] = w.policy.Witnesses[0] },
-		"a witness under two names":   func(t *testing.T, w *world) { w.policy.Witnesses[1] = renamed(t, w.policy.Witnesses[0], checkpoint.KindWitness, "other") },
-		"the log for its own witness": func(t *testing.T, w *world) { w.policy.Witnesses[0] = renamed(t, w.policy.Log, checkpoint.KindWitness, "other") },
+		"no log":                 func(_ *testing.T, w *world) { w.policy.Log = checkpoint.Key{} },
+		"quorum below zero":      func(_ *testing.T, w *world) { w.policy.Quorum = -1 },
+		"no age of cosignatures": func(_ *testing.T, w *world) { w.policy.MaxAge = 0 },
+		"a witness twice":        func(_ *testing.T, w *world) { w.policy.Witnesses[1] = w.policy.Witnesses[0] },
+		"a witness under two names": func(t *testing.T, w *world) {
+			w.policy.Witnesses[1] = renamed(t, w.policy.Witnesses[0], checkpoint.KindWitness, "other")
+		},
+		"the log for its own witness": func(t *testing.T, w *world) {
+			w.policy.Witnesses[0] = renamed(t, w.policy.Log, checkpoint.KindWitness, "other")
+		},
 	} {
 		w := newWorld(t)
 		spoil(t, w)

@@ -139,6 +139,34 @@ func TestSignRefuses(t *testing.T) {
 			*b = all["rotation of a release key"]
 			b.Rotation.New = []byte("key")
 		},
+		"a key too long": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a log's key"]
+			b.Rotation.New = make([]byte, 513)
+		},
+		"an old key too long": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a log's key"]
+			b.Rotation.Old = make([]byte, 513)
+		},
+		"rotation from no key": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a release key"]
+			b.Rotation.Old = []byte("key")
+		},
+		"rotation of a log from no key": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a log's key"]
+			b.Rotation.Old = []byte("key")
+		},
+		"withdrawal of nothing": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["withdrawal"]
+			b.Withdrawal.Manifest = attest.ReleaseDigest{}
+		},
+		"reason zero": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["withdrawal"]
+			b.Withdrawal.Reason = 0
+		},
+		"head of nothing": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["audit head"]
+			b.AuditHead.Head = attest.Digest{}
+		},
 		"rotation to another log": func(b *logentry.Body, all map[string]logentry.Body) {
 			*b = all["rotation of a log's key"]
 			b.Rotation.New = vkey(t, checkpoint.KindLog, "other", key("b"))
@@ -215,4 +243,29 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("two spellings of one entry: %v", err)
 		}
 	})
+}
+
+// What Sign does not make is not read either, by whomever it is signed.
+func TestParseRefuses(t *testing.T) {
+	release := bodies(t)["release"]
+	for name, change := range map[string]func(*logentry.Entry){
+		"version 0":      func(e *logentry.Entry) { e.Body.Version = 0 },
+		"version 2":      func(e *logentry.Entry) { e.Body.Version = 2 },
+		"no signature":   func(e *logentry.Entry) { e.Signature = []byte{} },
+		"long signature": func(e *logentry.Entry) { e.Signature = make([]byte, 129) },
+		"no statement":   func(e *logentry.Entry) { e.Body.Release = nil },
+	} {
+		e, err := sign(t, release, key("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(e)
+		b, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logentry.Parse(b); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

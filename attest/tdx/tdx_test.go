@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -238,13 +239,30 @@ func TestExtensionRefused(t *testing.T) {
 		Value any
 	}
 	under := func(arcs ...int) asn1.ObjectIdentifier { return append(oid[:len(oid):len(oid)], arcs...) }
+	tcb := func(fields ...field) []field {
+		return []field{{under(1), make([]byte, 16)}, {under(2), fields}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}}
+	}
+	var components []field
+	for i := range 16 {
+		components = append(components, field{under(2, i+1), 1})
+	}
 	for name, fields := range map[string][]field{
-		"missing": {{under(4), make([]byte, 6)}},
-		"twice":   {{under(4), make([]byte, 6)}, {under(4), make([]byte, 6)}},
-		"unknown": {{under(8), 1}},
-		"foreign": {{asn1.ObjectIdentifier{1, 2, 3}, 1}},
-		"short":   {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 5)}},
-		"no tcb":  {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}},
+		"missing":                  {{under(4), make([]byte, 6)}},
+		"twice":                    {{under(4), make([]byte, 6)}, {under(4), make([]byte, 6)}},
+		"unknown":                  {{under(8), 1}},
+		"foreign":                  {{asn1.ObjectIdentifier{1, 2, 3}, 1}},
+		"short":                    {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 5)}},
+		"no tcb":                   {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}},
+		"no type":                  {{under(1), 7}},
+		"tcb of a component alone": tcb(field{under(2, 1), 1}),
+		"tcb of another arc":       tcb(field{under(3, 1), 1}),
+		"tcb of arc zero":          tcb(field{under(2, 0), 1}),
+		"component above a byte":   tcb(slices.Concat([]field{{under(2, 1), 256}}, components[1:], []field{{under(2, 17), 1}, {under(2, 18), make([]byte, 16)}})...),
+		"component below zero":     tcb(slices.Concat([]field{{under(2, 1), -1}}, components[1:], []field{{under(2, 17), 1}, {under(2, 18), make([]byte, 16)}})...),
+		"component of octets":      tcb(slices.Concat([]field{{under(2, 1), []byte{1}}}, components[1:], []field{{under(2, 17), 1}, {under(2, 18), make([]byte, 16)}})...),
+		"pcesvn above two bytes":   tcb(append(components[:16:16], field{under(2, 17), 1 << 16}, field{under(2, 18), make([]byte, 16)})...),
+		"no pcesvn":                tcb(append(components[:16:16], field{under(2, 18), make([]byte, 16)})...),
+		"short cpusvn":             tcb(append(components[:16:16], field{under(2, 17), 1}, field{under(2, 18), make([]byte, 15)})...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := tdxtest.Draw(t)
@@ -433,4 +451,93 @@ func firstModule(t *testing.T, statement []byte) json.RawMessage {
 		t.Fatalf("%d modules, %v", len(s.TCBInfo.Modules), err)
 	}
 	return s.TCBInfo.Modules[0]
+}
+
+// Each statement differs from a good one in what the reason names. None of them is
+// signed: what is no statement of Intel's is told before its signature is looked at.
+func TestStatementsThatIntelDoesNotMake(t *testing.T) {
+	p := tdxtest.Draw(t)
+	levels := strings.Repeat("{},", 128)
+	for _, c := range []struct{ pattern, by, reason string }{
+		{`\{"tcbInfo"`, `{"enclaveIdentity":{},"tcbInfo"`, "is not one statement"},
+		{`"id":"TDX"`, `"id":"SGX"`, `tcb info "SGX" of version 3`},
+		{`"version":3`, `"version":2`, "of version 2 is unknown"},
+		{`"tcbType":0`, `"tcbType":1`, "tcbType 1"},
+		{`"fmspc":"`, `"fmspc":"00`, "fmspc has 7 bytes"},
+		{`"pceId":"`, `"pceId":"00`, "pceId has 3 bytes"},
+		{`"pceId":"..`, `"pceId":"xx`, "invalid byte"},
+		{`"pcesvn":\d+`, `"pcesvn":null`, "no pcesvn"},
+		{`"sgxtcbcomponents":\[\{"svn":\d+\},`, `"sgxtcbcomponents":[`, "sgxtcbcomponents has 15"},
+		{`"tdxtcbcomponents":\[\{"svn":\d+\},`, `"tdxtcbcomponents":[`, "tdxtcbcomponents has 15"},
+		{`"svn":\d+`, `"svn":null`, "entry with no svn"},
+		{`"tcbStatus":"\w+"`, `"tcbStatus":"Fine"`, `tcb status "Fine"`},
+		{`,"tcbStatus":"\w+"`, ``, "has no status"},
+		{`,"tcbDate":"[^"]+"`, ``, "has no date"},
+		{`"tcbDate"`, `"advisoryIDs":["x"` + strings.Repeat(`,"x"`, 256) + `],"tcbDate"`, "257 advisories"},
+		{`"tcbLevels":\[`, `"tcbLevels":[` + levels, "tcb levels, want 1 to 128"},
+		{`"tdxModule":\{"attributes":"`, `"tdxModule":{"attributes":"00`, "attributes of tdx module has 9"},
+		{`"attributesMask":"`, `"attributesMask":"00`, "attributesMask of tdx module has 9"},
+		{`"mrsigner":"`, `"mrsigner":"00`, "mrsigner of tdx module has 49"},
+		{`"tdxModuleIdentities":\[`, `"tdxModuleIdentities":[` + strings.Repeat("{},", 64), "65 tdx modules"},
+		{`"tdxModuleIdentities":\[\{"attributes":"`, `"tdxModuleIdentities":[{"attributes":"00`, "attributes of tdx module has 9"},
+		{`"id":"TDX_01"`, `"id":"TDY_01"`, `tdx module "TDY_01" is unknown`},
+		{`"id":"TDX_01"`, `"id":"TDX_0g"`, `tdx module "TDX_0g" is unknown`},
+		{`"id":"TDX_01"`, `"id":"TDX_0101"`, `tdx module "TDX_0101" is unknown`},
+		{`"isvsvn":\d+`, `"isvsvn":null`, "has no isvsvn"},
+		{`"issueDate":"[^"]+"`, `"issueDate":"0001-01-01T00:00:00Z"`, "not after its issueDate"},
+		{`"signature":"`, `"signature":"00`, "signature of tcb info has 65"},
+	} {
+		collateral := p.Collateral()
+		collateral.TCBInfo = edited(t, collateral.TCBInfo, c.pattern, c.by)
+		refusedFor(t, p, collateral, c.reason)
+	}
+	for _, c := range []struct{ pattern, by, reason string }{
+		{`"id":"TD_QE"`, `"id":"QE"`, `qe identity "QE" of version 2`},
+		{`"version":2`, `"version":3`, "of version 3 is unknown"},
+		{`"isvprodid":\d+`, `"isvprodid":null`, "no isvprodid"},
+		{`"miscselect":"`, `"miscselect":"00`, "miscselect of qe identity has 5"},
+		{`"miscselectMask":"`, `"miscselectMask":"00`, "miscselectMask of qe identity has 5"},
+		{`"attributes":"`, `"attributes":"00`, "attributes of qe identity has 17"},
+		{`"attributesMask":"`, `"attributesMask":"00`, "attributesMask of qe identity has 17"},
+		{`"mrsigner":"`, `"mrsigner":"00`, "mrsigner of qe identity has 33"},
+		{`"tcbLevels":\[`, `"tcbLevels":[` + levels, "tcb levels, want 1 to 128"},
+		{`,"tcbStatus":"\w+"`, ``, "has no status"},
+		{`"signature":"`, `"signature":"00`, "signature of qe identity has 65"},
+	} {
+		collateral := p.Collateral()
+		collateral.QEIdentity = edited(t, collateral.QEIdentity, c.pattern, c.by)
+		refusedFor(t, p, collateral, c.reason)
+	}
+}
+
+// edited has the first match of a pattern replaced.
+func edited(t *testing.T, b []byte, pattern, by string) []byte {
+	t.Helper()
+	at := regexp.MustCompile(pattern).FindIndex(b)
+	if at == nil {
+		t.Fatalf("the statement has no %s", pattern)
+	}
+	return slices.Concat(b[:at[0]], []byte(by), b[at[1]:])
+}
+
+func refusedFor(t *testing.T, p *tdxtest.Platform, c *tdx.Collateral, reason string) {
+	t.Helper()
+	_, err := tdx.VerifyEndorsement(p.Chain(), c, p.Terms())
+	if !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), reason) {
+		t.Errorf("%v, want %s", err, reason)
+	}
+}
+
+// The chain of a platform is of three certificates, that of a statement of two.
+func TestPathsHaveTheirLength(t *testing.T) {
+	p := tdxtest.Draw(t)
+	c := p.Collateral()
+	signers := c.TCBInfoChain
+	c.TCBInfoChain = p.Chain()
+	if _, err := tdx.VerifyEndorsement(p.Chain(), c, p.Terms()); !errors.Is(err, attest.ErrIdentity) || !strings.Contains(err.Error(), "path of 3 certificates, want 2") {
+		t.Errorf("a statement by a platform: %v", err)
+	}
+	if _, err := tdx.VerifyEndorsement(signers, p.Collateral(), p.Terms()); !errors.Is(err, attest.ErrIdentity) || !strings.Contains(err.Error(), "path of 2 certificates, want 3") {
+		t.Errorf("a platform below the root: %v", err)
+	}
 }
