@@ -305,3 +305,15 @@ func TestReplayOfAnEndlessLog(t *testing.T) {
 		t.Errorf("error %v, want %v", err, attest.ErrMalformed)
 	}
 }
+
+// A log that is not there, or has no head, is an error and no finding.
+func TestReplayWithoutAHead(t *testing.T) {
+	w := newWorld(t)
+	failing := errors.New("unreachable")
+	if _, err := logaudit.Replay(t.Context(), func(context.Context, string) ([]byte, error) { return nil, failing }, w.policy); !errors.Is(err, failing) {
+		t.Errorf("a log that is not there: %v", err)
+	}
+	if _, err := logaudit.Replay(t.Context(), func(context.Context, string) ([]byte, error) { return []byte("nonsense"), nil }, w.policy); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a log without a head: %v", err)
+	}
+}
