@@ -55,6 +55,7 @@ func TestParse(t *testing.T) {
 		"behind the signature":     {5, set(0x330, 1), false},
 		"last byte":                {5, set(snp.ReportSize-1, 1), false},
 		"flags":                    {3, set(0x48, 0x20), false},
+		"flags of another byte":    {3, set(0x49, 0x04), false},
 		"signing key 2":            {3, set(0x48, 2<<2), false},
 		"unsigned":                 {3, set(0x48, 7<<2), true},
 		"signature algorithm":      {3, set(0x34, 2), false},
@@ -352,6 +353,15 @@ func TestEachPartOfATCBHasItsFloor(t *testing.T) {
 		lower(&tcb)
 		if below := tcb.Below(floor); len(below) != 1 || !strings.HasPrefix(below[0], name) {
 			t.Errorf("%s: %v", name, below)
+		}
+	}
+}
+
+// Bytes mean nothing where nobody says how they lie.
+func TestTCBOfNoLayout(t *testing.T) {
+	for _, layout := range []snp.Layout{0, snp.LayoutTurin + 1} {
+		if _, err := snp.RawTCB(0).Decode(layout); !errors.Is(err, attest.ErrPolicy) {
+			t.Errorf("layout %d: %v", layout, err)
 		}
 	}
 }

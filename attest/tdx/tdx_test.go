@@ -541,3 +541,72 @@ func TestPathsHaveTheirLength(t *testing.T) {
 		t.Errorf("a platform below the root: %v", err)
 	}
 }
+
+// A quote that ends too soon, or has something else in place of a part, is none:
+// nothing of it is handed out.
+func TestParseRefusesWhatIsNotWhole(t *testing.T) {
+	p := tdxtest.Draw(t)
+	raw := p.Quote(data, nil)
+	for n := range raw {
+		if _, err := tdx.Parse(raw[:n]); !errors.Is(err, attest.ErrMalformed) {
+			t.Fatalf("its first %d bytes: %v", n, err)
+		}
+	}
+	good := p.Parsed(data, nil)
+	// Behind header, body and two sizes: signature, key, and a piece of data that
+	// holds the enclave's report.
+	key := bytes.Index(raw, good.PCKChain) - 6 - len(good.QEAuth) - 2 - 64 - 384 - 6 - 64
+	for name, at := range map[string]int{
+		"key that is no point": key, "data of another type": key + 64, "size of the data": key + 66,
+		"reserved of the enclave's report": key + 64 + 6 + 20, "chain of another type": bytes.Index(raw, good.PCKChain) - 6,
+		"size of the chain": bytes.Index(raw, good.PCKChain) - 4,
+	} {
+		bad := slices.Clone(raw)
+		bad[at] ^= 0x11
+		if _, err := tdx.Parse(bad); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Without collateral a quote's own signatures and certificates are all that is
+// looked at, and each of them is.
+func TestVerifyWithoutCollateral(t *testing.T) {
+	p, other := tdxtest.Draw(t), tdxtest.Draw(t)
+	named := tdxtest.Draw(t)
+	named.EditPCK = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX TCB Signing" }
+	for name, c := range map[string]struct {
+		of    *tdxtest.Platform
+		edit  func(*tdxtest.Draft)
+		roots []*x509.Certificate
+		at    time.Time
+		want  error
+	}{
+		"good":            {p, nil, p.Roots(), tdxtest.Now, nil},
+		"another root":    {p, nil, other.Roots(), tdxtest.Now, attest.ErrIdentity},
+		"intel's root":    {p, nil, tdx.IntelRoots(), tdxtest.Now, attest.ErrIdentity},
+		"another time":    {p, nil, p.Roots(), tdxtest.Now.AddDate(100, 0, 0), attest.ErrIdentity},
+		"no platform's":   {named, nil, named.Roots(), tdxtest.Now, attest.ErrIdentity},
+		"no certificates": {p, func(d *tdxtest.Draft) { d.PCKChain = []byte("nonsense") }, p.Roots(), tdxtest.Now, attest.ErrMalformed},
+		"another key":     {p, func(d *tdxtest.Draft) { d.PCKKey = chaintest.P256(t) }, p.Roots(), tdxtest.Now, attest.ErrSignature},
+		"bound key":       {p, func(d *tdxtest.Draft) { d.Bound = &chaintest.P256(t).PublicKey }, p.Roots(), tdxtest.Now, attest.ErrIdentity},
+	} {
+		pck, err := tdx.VerifyWithoutCollateral(c.of.Parsed(data, c.edit), c.roots, c.at)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if err == nil && pck.FMSPC != c.of.PCK.FMSPC {
+			t.Errorf("%s: fmspc %s", name, pck.FMSPC)
+		}
+	}
+}
+
+// A measurement's text has 96 digits and no other.
+func TestMeasurementsText(t *testing.T) {
+	good := strings.Repeat("0f", 48)
+	for text, want := range map[string]error{good: nil, good[2:]: attest.ErrMalformed, good + "00": attest.ErrMalformed, "x" + good[1:]: attest.ErrMalformed, "": attest.ErrMalformed} {
+		if err := new(tdx.Measurement).UnmarshalText([]byte(text)); !errors.Is(err, want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
