@@ -163,3 +163,19 @@ func TestCaps(t *testing.T) {
 		}
 	}
 }
+
+// Both ends of an interval are within it.
+func TestIntervals(t *testing.T) {
+	i := chain.Interval{NotBefore: chaintest.Now, NotAfter: chaintest.Now.Add(time.Hour)}
+	for at, want := range map[time.Time]bool{
+		i.NotBefore.Add(-1): false, i.NotBefore: true, i.NotAfter: true, i.NotAfter.Add(1): false,
+	} {
+		if i.Contains(at) != want {
+			t.Errorf("%s: %t", at, !want)
+		}
+	}
+	later := chain.Interval{NotBefore: i.NotAfter.Add(1), NotAfter: i.NotAfter.Add(time.Hour)}
+	if both := i.And(later); both.Contains(i.NotAfter) || both.Contains(later.NotBefore) {
+		t.Errorf("two intervals that share nothing share %v", both)
+	}
+}

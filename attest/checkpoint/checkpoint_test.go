@@ -291,3 +291,25 @@ func TestCaps(t *testing.T) {
 		t.Errorf("a key: %v", err)
 	}
 }
+
+// A name alone makes no key: who has the log's signs for no log, and of two
+// witnesses with one name the one that signed counts.
+func TestNamesakes(t *testing.T) {
+	_, log, witness, head := sample(t)
+	namesake := signer(t, checkpoint.KindWitness, log.Name(), 'n')
+	b, err := checkpoint.Sign(head, namesake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := checkpoint.Open(b, log.Key, []checkpoint.Key{namesake.Key}); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("a witness with the log's name signs for it: %+v, %v", s, err)
+	}
+	twin := signer(t, checkpoint.KindWitness, witness.Name(), 't')
+	if b, err = checkpoint.Sign(head, log, witness); err != nil {
+		t.Fatal(err)
+	}
+	s, err := checkpoint.Open(b, log.Key, []checkpoint.Key{witness.Key, twin.Key, signer(t, checkpoint.KindWitness, "other.example", 'o').Key})
+	if err != nil || len(s.Cosignatures) != 1 || s.Cosignatures[0].Key != witness.Key {
+		t.Errorf("cosigned by %+v, %v", s, err)
+	}
+}

@@ -248,6 +248,7 @@ func TestRefuses(t *testing.T) {
 		}
 		return forge(t, by, header, strings.Replace(payload, old, with, 1))
 	}
+	refusing := strings.NewReplacer(`"ear_status":"warning"`, `"ear_status":"none"`, `"accepted":true`, `"accepted":false`, `"hardware":32`, `"hardware":96`)
 	changeAll := func(old, with string) string { return forge(t, by, header, strings.ReplaceAll(payload, old, with)) }
 	for name, c := range map[string]struct {
 		token string
@@ -279,6 +280,7 @@ func TestRefuses(t *testing.T) {
 		"no status that is known":  {changeAll(`"ear_status":"warning"`, `"ear_status":"good"`), attest.ErrMalformed},
 		"accepted at no status":    {changeAll(`"ear_status":"warning"`, `"ear_status":"none"`), attest.ErrMalformed},
 		"accepted and refused":     {changeAll(`"ear_status":"warning"`, `"ear_status":"contraindicated"`), attest.ErrMalformed},
+		"refused, and no status":   {forge(t, by, header, refusing.Replace(payload)), attest.ErrMalformed},
 		"a dimension that is none": {change(`"hardware":32`, `"hardwares":2,"hardware":32`), attest.ErrMalformed},
 		"one reason less":          {change(`"hardware":"because of \u003chardware\u003e",`, ``), attest.ErrMalformed},
 		"another's reason":         {change(`"hardware":"because`, `"hardwares":"because`), attest.ErrMalformed},
@@ -299,6 +301,14 @@ func TestRefuses(t *testing.T) {
 		if _, err := ear.Verify(c.token, by.Public(), ear.OwnerClient); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// A record of its moment does not expire, and is none before it was made.
+func TestRecordsAreCurrent(t *testing.T) {
+	c := ear.Issue(ear.Issuer{Role: ear.ControlPlane, At: at}, ear.Subject{}, result())
+	if !c.Current(at) || !c.Current(at.AddDate(9, 0, 0)) || c.Current(at.Add(-time.Second)) {
+		t.Error("a record is current from when it was issued on")
 	}
 }
 

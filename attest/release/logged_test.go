@@ -503,3 +503,15 @@ func TestUnloggedReleaseIsSignedAllTheSame(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// A cosignature is good for as long as the policy says, to the second.
+func TestCosignaturesAge(t *testing.T) {
+	w := newWorld(t)
+	shown, signed := w.log.Document(w.index), w.log.Time.Truncate(time.Second)
+	for after, want := range map[time.Duration]error{0: nil, w.policy.MaxAge: nil, w.policy.MaxAge + time.Second: attest.ErrTransparency} {
+		w.now = signed.Add(after)
+		if got, err := w.verify(shown); !errors.Is(err, want) || err == nil && len(got.Cosigned) != 2 {
+			t.Errorf("%s after: %d cosigned, %v", after, len(got.Cosigned), err)
+		}
+	}
+}

@@ -104,6 +104,7 @@ func TestQuoteRefused(t *testing.T) {
 		"module debug":      {func(d *tdxtest.Draft) { d.Report.SEAMAttributes[0] = 1 }, attest.ErrIdentity},
 		"module unknown":    {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[1] = 2 }, attest.ErrIdentity},
 		"module too old":    {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[0] = 1 }, attest.ErrIdentity},
+		"module 0 too old":  {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[0], d.Report.TEETCBSVN[1] = 2, 0 }, attest.ErrIdentity},
 		"microcode too old": {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[2] = 4 }, attest.ErrIdentity},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -322,7 +323,9 @@ func TestRating(t *testing.T) {
 		"configuration": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.ConfigurationNeeded }, tdx.ConfigurationNeeded, nil},
 		"configuration, enclave": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status, p.QE.ISVSVN = tdx.ConfigurationNeeded, 4 },
 			tdx.OutOfDateConfigurationNeeded, []string{"INTEL-SA-00003"}},
-		"revoked":         {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+		"revoked": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+		"revoked, enclave out of date": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status, p.QE.ISVSVN = tdx.Revoked, 5 },
+			tdx.Revoked, []string{"INTEL-SA-00003"}},
 		"module revoked":  {func(p *tdxtest.Platform) { p.TCBInfo.Modules[1].Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
 		"enclave revoked": {func(p *tdxtest.Platform) { p.QEIdentity.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
 	} {
@@ -608,5 +611,39 @@ func TestMeasurementsText(t *testing.T) {
 		if err := new(tdx.Measurement).UnmarshalText([]byte(text)); !errors.Is(err, want) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+// The date is that of the oldest level that applies, whichever part it rates.
+func TestRatingIsAsOldAsItsOldestPart(t *testing.T) {
+	current, old := tdxtest.Now.AddDate(0, -6, 0), tdxtest.Now.AddDate(-2, 0, 0)
+	for name, c := range map[string]struct {
+		edit func(*tdxtest.Platform)
+		want time.Time
+	}{
+		"all current":          {func(*tdxtest.Platform) {}, current},
+		"an old platform":      {func(p *tdxtest.Platform) { p.PCK.PCESVN = 6 }, old},
+		"an old module":        {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[0] = 4 }, old},
+		"an old enclave":       {func(p *tdxtest.Platform) { p.QE.ISVSVN = 5 }, old},
+		"module 0, none older": {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[0], p.Report.TEETCBSVN[1] = 3, 0 }, current},
+	} {
+		p := tdxtest.Draw(t)
+		c.edit(p)
+		r, err := verify(p.Quote(data, nil), p.Collateral(), p.Terms())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !r.Date.Equal(c.want.Truncate(time.Second)) {
+			t.Errorf("%s: of %s, want %s", name, r.Date, c.want)
+		}
+	}
+}
+
+// Intel certifies platforms by either of its authorities.
+func TestEitherAuthority(t *testing.T) {
+	p := tdxtest.Draw(t)
+	p.EditCA = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX PCK Processor CA" }
+	if _, err := verify(p.Quote(data, nil), p.Collateral(), p.Terms()); err != nil {
+		t.Error(err)
 	}
 }
