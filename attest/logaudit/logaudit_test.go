@@ -170,6 +170,10 @@ func TestFindings(t *testing.T) {
 			w.add(w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{Manifest: r.Digest, Reason: logentry.ReasonFaulty}}))
 			w.policy.InUse = append(w.policy.InUse, r.Digest)
 		}, logaudit.Withdrawn},
+		"rotation of the log by a stranger": {func(t *testing.T, w *world) {
+			own, thief := w.log.Signer, w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+			w.add(logtest.SignEntry(t, rotation(logentry.UseLog, own.String(), thief.String()), []byte(own.String()), thief.SignStatement))
+		}, logaudit.Foreign},
 		"rotation of a witness to the key of another": {func(t *testing.T, w *world) {
 			from, to := w.log.Witnesses[0], renamed(t, w.log.Witnesses[1].Key, checkpoint.KindWitness, w.log.Witnesses[0].Name())
 			w.add(logtest.SignEntry(t, rotation(logentry.UseWitness, from.String(), to.String()), []byte(from.String()), from.SignStatement))

@@ -97,6 +97,49 @@ func TestEntriesSurvive(t *testing.T) {
 	}
 }
 
+// A rotation is the word of the key that it takes out of use, whatever the key is for.
+func TestRotationsByStrangers(t *testing.T) {
+	for name, body := range bodies(t) {
+		if body.Rotation == nil {
+			continue
+		}
+		// The key that is to come into use, and another.
+		for _, by := range []string{"b", "c"} {
+			e, err := sign(t, body, key(by))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.VerifyRotation(); !errors.Is(err, attest.ErrSignature) {
+				t.Errorf("%s by %s: %v", name, by, err)
+			}
+		}
+	}
+}
+
+// What has no name is none of the names that there are.
+func TestNames(t *testing.T) {
+	for _, u := range []logentry.Use{0, logentry.UseRelease, logentry.UseLog, logentry.UseWitness, 4} {
+		text, err := u.MarshalText()
+		known := u >= 1 && u <= 3
+		if known != (err == nil) {
+			t.Errorf("%s: %v", u, err)
+		}
+		var again logentry.Use
+		if err := again.UnmarshalText([]byte(u.String())); known != (err == nil) || known && again != u {
+			t.Errorf("%q is read as %s, %v", text, again, err)
+		}
+	}
+	for r := range logentry.Reason(6) {
+		again, err := logentry.ParseReason(r.String())
+		if known := r >= 1 && r <= 4; known != (err == nil) || known && again != r {
+			t.Errorf("%s is read as %s, %v", r, again, err)
+		}
+	}
+	if got := logentry.Kind(9).String(); got != "kind(9)" {
+		t.Errorf("an unknown kind is %s", got)
+	}
+}
+
 // A signature over the body alone is none: the tag keeps entries apart from
 // whatever else the same key signs.
 func TestSignatureCoversTheTag(t *testing.T) {

@@ -316,6 +316,30 @@ func TestRotationByAStranger(t *testing.T) {
 	}
 }
 
+// Nobody but the log rotates its key, and nobody but a witness theirs.
+func TestLogAndWitnessRotatedByAStranger(t *testing.T) {
+	for name, c := range map[string]struct {
+		use  logentry.Use
+		kind checkpoint.Kind
+		of   func(*world) *checkpoint.Signer
+		put  func(*world, *checkpoint.Signer)
+	}{
+		"log": {logentry.UseLog, checkpoint.KindLog, func(w *world) *checkpoint.Signer { return w.log.Signer },
+			func(w *world, s *checkpoint.Signer) { w.log.Signer = s }},
+		"witness": {logentry.UseWitness, checkpoint.KindWitness, func(w *world) *checkpoint.Signer { return w.log.Witnesses[0] },
+			func(w *world, s *checkpoint.Signer) { w.log.Witnesses[0] = s }},
+	} {
+		w := newWorld(t)
+		old := c.of(w)
+		thief := w.log.NewSigner(c.kind, old.Name())
+		n := w.log.Add(logtest.SignEntry(t, rotation(c.use, []byte(old.String()), []byte(thief.String())), []byte(old.String()), thief.SignStatement))
+		c.put(w, thief)
+		if _, err := w.verify(w.log.Document(w.index, n)); !errors.Is(err, attest.ErrTransparency) || !errors.Is(err, attest.ErrSignature) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestRotatedLogAndWitnessKeys(t *testing.T) {
 	w := newWorld(t)
 	before := w.log.Signer

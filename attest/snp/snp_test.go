@@ -365,3 +365,11 @@ func TestTCBOfNoLayout(t *testing.T) {
 		}
 	}
 }
+
+// What nobody signed has no certificate, whatever one is called.
+func TestUnsignedHasNoCertificate(t *testing.T) {
+	named := snptest.Draw(t, "Milan").VCEK(func(c *x509.Certificate) { c.Subject.CommonName = "SEV-" + snp.Unsigned.String() })
+	if _, _, err := (snp.Certificates{named.Certificate}).Leaf(snp.Unsigned); !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("%v", err)
+	}
+}

@@ -647,3 +647,30 @@ func TestEitherAuthority(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What is too large is not taken apart.
+func TestCaps(t *testing.T) {
+	p := tdxtest.Draw(t)
+	c := p.Collateral()
+	c.TCBInfo = make([]byte, tdx.MaxStatement+1)
+	refusedFor(t, p, c, "tcb info has 131073 bytes, at most")
+	c = p.Collateral()
+	c.PCKCRL = make([]byte, chain.MaxList*3/2+1)
+	refusedFor(t, p, c, "pck crl has 1572865 bytes, at most")
+}
+
+// Intel signs with keys on P-256: a statement by another, under a root that is
+// pinned, is none.
+func TestSignerOnAnotherCurve(t *testing.T) {
+	p := tdxtest.Draw(t)
+	root := chaintest.Root(t, "root", chaintest.P256(t), nil)
+	for key, want := range map[*ecdsa.PrivateKey]string{chaintest.P256(t): "signature", chaintest.P384(t): "is not on P-256"} {
+		leaf := root.Leaf("Intel SGX TCB Signing", key.Public(), nil)
+		c, terms := p.Collateral(), p.Terms()
+		c.TCBInfoChain = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
+		terms.Roots, terms.Lists = append(terms.Roots, root.Certificate), []*chain.List{root.Parsed(nil)}
+		if _, err := tdx.VerifyEndorsement(p.Chain(), c, terms); !errors.Is(err, attest.ErrRefused) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", key.Curve.Params().Name, err, want)
+		}
+	}
+}
