@@ -80,7 +80,7 @@ func (s *signer) verify(change func(*attestation)) error {
 	})
 	copy(quote, a.head)
 	quote = append(quote, a.trailing...)
-	_, err := tpm.VerifyQuote(s.ak, quote, s.sign(s.t, quote), attest.Digest{7}, shown)
+	_, _, err := tpm.VerifyQuote(s.ak, quote, s.sign(s.t, quote), attest.Digest{7}, shown)
 	return err
 }
 
