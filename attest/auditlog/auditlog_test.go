@@ -3,6 +3,7 @@ package auditlog_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
@@ -324,4 +325,25 @@ func FuzzRead(f *testing.F) {
 			t.Errorf("error %v of no known kind", err)
 		}
 	})
+}
+
+// A key of another kind signs no results, whoever shows it.
+func TestKeysThatSignNoResults(t *testing.T) {
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := auditlog.MarshalKey(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auditlog.ParseKey(der); !errors.Is(err, attest.ErrPolicy) {
+		t.Errorf("Ed25519: %v", err)
+	}
+	if _, err := auditlog.ParseKey([]byte("nonsense")); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("no key: %v", err)
+	}
+	if _, err := auditlog.Verify(func(func(*auditlog.Record, error) bool) {}, auditlog.Head{}, public, nil); !errors.Is(err, attest.ErrPolicy) {
+		t.Errorf("a chain by Ed25519: %v", err)
+	}
 }

@@ -5,9 +5,13 @@ import (
 	"crypto"
 	"crypto/x509"
 	"errors"
+	"maps"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/bundle"
@@ -70,12 +74,38 @@ func TestEncoding(t *testing.T) {
 			t.Error("a bundle beyond the cap is encoded")
 		}
 	}
-	future, err := canon.Marshal(map[int]any{1: 2})
-	if err != nil {
+	if b := small(); true {
+		b.SavedAt = time.Unix(-1, 0)
+		if _, err := b.Encode(); err == nil {
+			t.Error("a bundle from before 1970 is encoded")
+		}
+	}
+}
+
+// Each differs from what Encode writes in one field.
+func TestFieldsThatEncodeDoesNotWrite(t *testing.T) {
+	var good map[int]any
+	if err := cbor.Unmarshal(encode(t, small()), &good); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bundle.Decode(future); !errors.Is(err, attest.ErrMalformed) {
-		t.Errorf("another version: %v", err)
+	for name, c := range map[string]struct {
+		field  int
+		value  any
+		reason string
+	}{
+		"another version":  {1, 2, "version 2, want 1"},
+		"a short exporter": {6, make([]byte, 31), "exporter has 31 bytes"},
+		"a long key":       {5, make([]byte, bundle.MaxSPKI+1), "spki has 1025 bytes"},
+	} {
+		bad := maps.Clone(good)
+		bad[c.field] = c.value
+		b, err := canon.Marshal(bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := bundle.Decode(b); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -141,4 +142,40 @@ func TestParseAll(t *testing.T) {
 
 func block(kind string, der []byte) []byte {
 	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+}
+
+// What is too large is not taken apart, and what is no certificate says so.
+func TestCaps(t *testing.T) {
+	for name, c := range map[string]struct {
+		parse func() error
+		want  string
+	}{
+		"a certificate":         {func() error { _, err := chain.Parse("x", make([]byte, chain.MaxCertificate+1)); return err }, "want 1 to"},
+		"no certificate":        {func() error { _, err := chain.Parse("x", nil); return err }, "want 1 to"},
+		"nonsense":              {func() error { _, err := chain.Parse("x", []byte{1}); return err }, "x: "},
+		"a list":                {func() error { _, err := chain.ParseList("x", make([]byte, chain.MaxList+1)); return err }, "want 1 to"},
+		"no list":               {func() error { _, err := chain.ParseList("x", nil); return err }, "want 1 to"},
+		"a DER of another kind": {func() error { _, err := chain.ParseAll("x", []byte{0x02, 1, 1}); return err }, "x[0]: "},
+		"DER cut short":         {func() error { _, err := chain.ParseAll("x", []byte{0x30, 5, 1}); return err }, "x: asn1"},
+	} {
+		if err := c.parse(); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// Both ends of an interval are within it.
+func TestIntervals(t *testing.T) {
+	i := chain.Interval{NotBefore: chaintest.Now, NotAfter: chaintest.Now.Add(time.Hour)}
+	for at, want := range map[time.Time]bool{
+		i.NotBefore.Add(-1): false, i.NotBefore: true, i.NotAfter: true, i.NotAfter.Add(1): false,
+	} {
+		if i.Contains(at) != want {
+			t.Errorf("%s: %t", at, !want)
+		}
+	}
+	later := chain.Interval{NotBefore: i.NotAfter.Add(1), NotAfter: i.NotAfter.Add(time.Hour)}
+	if both := i.And(later); both.Contains(i.NotAfter) || both.Contains(later.NotBefore) {
+		t.Errorf("two intervals that share nothing share %v", both)
+	}
 }

@@ -134,6 +134,24 @@ func TestScope(t *testing.T) {
 	}
 }
 
+// A list of users alone says nothing of an authority, and one of authorities
+// alone is one of it.
+func TestScopeOfAnAuthority(t *testing.T) {
+	d := draw(t, nil)
+	for name, c := range map[string]struct {
+		scope []byte
+		want  error
+	}{
+		"users alone": {[]byte{0x81, 1, 0xff}, attest.ErrCollateral},
+		"cas alone":   {[]byte{0x82, 1, 0xff}, nil},
+	} {
+		r := chain.Revocations{Treatment: chain.RequiredOfRoot, Lists: lists(d.root.Parsed(scope(t, c.scope...)))}
+		if _, err := r.Check(d.path(t), chaintest.Now); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
 func TestParseListRefuses(t *testing.T) {
 	d := draw(t, nil)
 	extension := func(id ...int) func(*x509.RevocationList) {

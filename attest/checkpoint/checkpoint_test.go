@@ -105,6 +105,8 @@ func publicOf(t *testing.T, secret string) ed25519.PublicKey {
 	return s.Public()
 }
 
+const base64Digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
 func TestOpenRefuses(t *testing.T) {
 	text, log, witness, head := sample(t)
 	keys := []checkpoint.Key{witness.Key}
@@ -113,6 +115,10 @@ func TestOpenRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// The last of 43 digits has two bits that say nothing.
+	spelled := strings.TrimSuffix(head.Text(), "=\n")
+	last := strings.IndexByte(base64Digits, spelled[len(spelled)-1])
+	otherwise := spelled[:len(spelled)-1] + string(base64Digits[last^1]) + "=\n"
 	for name, c := range map[string]struct {
 		text string
 		want error
@@ -125,6 +131,8 @@ func TestOpenRefuses(t *testing.T) {
 		"negative size":  {strings.Replace(good, "\n12\n", "\n-1\n", 1), attest.ErrMalformed},
 		"other size":     {strings.Replace(good, "\n12\n", "\n13\n", 1), attest.ErrSignature},
 		"short root":     {strings.Replace(good, head.Text(), "log.example\n12\nAAAA\n", 1), attest.ErrMalformed},
+		"root otherwise": {strings.Replace(good, head.Text(), otherwise, 1), attest.ErrMalformed},
+		"no origin":      {strings.Replace(good, "log.example\n", "\n", 1), attest.ErrMalformed},
 		"log alone":      {string(unsigned), attest.ErrTransparency},
 		"too large":      {good + strings.Repeat("— x AAAAAAAA\n", checkpoint.MaxBytes), attest.ErrMalformed},
 	} {
@@ -232,4 +240,76 @@ func FuzzKey(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is no key of either kind signs nothing.
+func TestSignersAreWhole(t *testing.T) {
+	log := signer(t, checkpoint.KindLog, "log.example", 'l')
+	private := ed25519.NewKeyFromSeed([]byte(strings.Repeat("l", ed25519.SeedSize)))
+	for name, c := range map[string]struct {
+		kind    checkpoint.Kind
+		name    string
+		private ed25519.PrivateKey
+		clock   func() time.Time
+	}{
+		"short":                   {checkpoint.KindLog, "log.example", private[1:], nil},
+		"a witness with no clock": {checkpoint.KindWitness, "w.example", private, nil},
+		"no name":                 {checkpoint.KindLog, "", private, nil},
+		"a name with a plus":      {checkpoint.KindLog, "log+example", private, nil},
+		"a name with a space":     {checkpoint.KindLog, "log example", private, nil},
+		"a name of no ascii":      {checkpoint.KindLog, "l\u00f6g", private, nil},
+		"a long name":             {checkpoint.KindLog, strings.Repeat("n", 129), private, nil},
+	} {
+		if _, err := checkpoint.NewSigner(c.kind, c.name, c.private, c.clock); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := checkpoint.NewKey(checkpoint.KindLog, "log.example", log.Public()[1:]); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a short key: %v", err)
+	}
+	good := strings.TrimSuffix(log.Encode(), "\n")
+	for name, text := range map[string]string{
+		"empty": "", "a verifier key": log.String(), "no end of line, and more": good + "+", "another id": strings.Replace(good, "+", "+0", 2),
+		"another name": strings.Replace(good, "log.example", "other.example", 1), "a long one": good + "AAAA",
+	} {
+		if _, err := checkpoint.ParseSigner(checkpoint.KindLog, text, nil); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := checkpoint.ParseSigner(checkpoint.KindWitness, good, time.Now); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a log's key as a witness's: %v", err)
+	}
+}
+
+// What is too large is not taken apart.
+func TestCaps(t *testing.T) {
+	text, log, _, _ := sample(t)
+	if _, err := checkpoint.Open(append(text, make([]byte, checkpoint.MaxBytes)...), log.Key, nil); err == nil || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a checkpoint: %v", err)
+	}
+	if _, err := checkpoint.ParseKey(checkpoint.KindLog, log.String()+"AAAA"); err == nil || !strings.Contains(err.Error(), "too long") {
+		t.Errorf("a key: %v", err)
+	}
+}
+
+// A name alone makes no key: who has the log's signs for no log, and of two
+// witnesses with one name the one that signed counts.
+func TestNamesakes(t *testing.T) {
+	_, log, witness, head := sample(t)
+	namesake := signer(t, checkpoint.KindWitness, log.Name(), 'n')
+	b, err := checkpoint.Sign(head, namesake)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err := checkpoint.Open(b, log.Key, []checkpoint.Key{namesake.Key}); !errors.Is(err, attest.ErrTransparency) {
+		t.Errorf("a witness with the log's name signs for it: %+v, %v", s, err)
+	}
+	twin := signer(t, checkpoint.KindWitness, witness.Name(), 't')
+	if b, err = checkpoint.Sign(head, log, witness); err != nil {
+		t.Fatal(err)
+	}
+	s, err := checkpoint.Open(b, log.Key, []checkpoint.Key{witness.Key, twin.Key, signer(t, checkpoint.KindWitness, "other.example", 'o').Key})
+	if err != nil || len(s.Cosignatures) != 1 || s.Cosignatures[0].Key != witness.Key {
+		t.Errorf("cosigned by %+v, %v", s, err)
+	}
 }

@@ -138,7 +138,8 @@ func (t Trust) over(ctx context.Context, conn *channel.Conn, pin *Pin) (*Session
 
 // Verify asks for fresh evidence on the session's connection and appraises it.
 // Errors are those of verifier.Verify and release.VerifyLogged, attest.ErrIdentity,
-// attest.ErrClaim, a *RefusedError, ErrBusy, or the network's.
+// attest.ErrClaim, a *RefusedError, ErrBusy, or the network's. Once the TPM was
+// reset they are attest.ErrStale for the rest of the connection.
 func (s *Session) Verify(ctx context.Context) error {
 	asked := s.trust.Now()
 	var nonce attest.Nonce
@@ -157,6 +158,9 @@ func (s *Session) Verify(ctx context.Context) error {
 		return activation, err
 	})
 	if err := errors.Join(err, s.learn(judged.Logged.Learned), s.trust.capture(saved)); err != nil {
+		return err
+	}
+	if err := s.booted(judged.Evidence); err != nil {
 		return err
 	}
 	if err := s.accept(judged.Evidence, judged.Result); err != nil {
@@ -221,6 +225,16 @@ func (s *Session) activation(ctx context.Context, v *verifier.Verified) (verifie
 		return verifier.NotActivated, err
 	}
 	return verifier.ActivatedHere, nil
+}
+
+// booted holds that the TPM was not reset since this connection was verified
+// before: the machine at its other end has not booted since, so that whoever reset
+// the TPM has measured what it shows. The error is attest.ErrStale.
+func (s *Session) booted(v *verifier.Verified) error {
+	if s.Evidence != nil && v.Resets != s.Evidence.Resets {
+		return fmt.Errorf("%w: the machine's tpm was reset under this connection", attest.ErrStale)
+	}
+	return nil
 }
 
 func (s *Session) accept(v *verifier.Verified, result attest.AttestationResult) error {

@@ -248,38 +248,67 @@ func TestRefuses(t *testing.T) {
 		}
 		return forge(t, by, header, strings.Replace(payload, old, with, 1))
 	}
+	refusing := strings.NewReplacer(`"ear_status":"warning"`, `"ear_status":"none"`, `"accepted":true`, `"accepted":false`, `"hardware":32`, `"hardware":96`)
+	changeAll := func(old, with string) string { return forge(t, by, header, strings.ReplaceAll(payload, old, with)) }
 	for name, c := range map[string]struct {
 		token string
 		want  error
 	}{
-		"no signature":        {split[0] + "." + split[1] + ".", attest.ErrMalformed},
-		"two parts":           {split[0] + "." + split[1], attest.ErrMalformed},
-		"four parts":          {token + ".", attest.ErrMalformed},
-		"a line break":        {token[:len(token)-4] + "\n" + token[len(token)-4:], attest.ErrMalformed},
-		"padding":             {token + "==", attest.ErrMalformed},
-		"too large":           {strings.Repeat("a", ear.MaxBytes+1), attest.ErrMalformed},
-		"another's signature": {sign(t, claims(), key(t, "b")), attest.ErrSignature},
-		"a changed payload":   {split[0] + "." + split[1][:len(split[1])-4] + "AAAA." + split[2], attest.ErrSignature},
-		"another profile":     {change("ear#04", "ear#03"), attest.ErrMalformed},
-		"an unknown claim":    {change(`"iat"`, `"nbf":1,"iat"`), attest.ErrMalformed},
-		"a claim twice":       {change(`"iat"`, `"iat":1,"iat"`), attest.ErrMalformed},
-		"a claim in capitals": {change(`"iat"`, `"IAT"`), attest.ErrMalformed},
-		"a fraction":          {change(`"iat":1`, `"iat":1.5e1`), attest.ErrMalformed},
-		"a space":             {change(`"iat":`, `"iat": `), attest.ErrMalformed},
-		"no time":             {change(fmt.Sprintf(`"iat":%d`, at.Unix()), `"iat":0`), attest.ErrMalformed},
-		"expired when issued": {change(fmt.Sprintf(`"exp":%d`, at.Unix()+60), fmt.Sprintf(`"exp":%d`, at.Unix())), attest.ErrMalformed},
-		"an unknown role":     {change(`"role":"owner-client"`, `"role":"owner"`), attest.ErrMalformed},
-		"a better status":     {change(`"ear_status":"warning","ear_verifier_id"`, `"ear_status":"affirming","ear_verifier_id"`), attest.ErrMalformed},
-		"another number":      {change(`"hardware":32`, `"hardware":33`), attest.ErrMalformed},
-		"a worse number":      {change(`"hardware":32`, `"hardware":96`), attest.ErrMalformed},
-		"one dimension less":  {change(`"hardware":32,`, ``), attest.ErrMalformed},
-		"another verifier":    {change(`"developer":"https://github.com/`, `"developer":"https://example.com/`), attest.ErrMalformed},
-		"a short nonce":       {change(`"eat_nonce":"BAAA`, `"eat_nonce":"`), attest.ErrMalformed},
-		"something behind":    {forge(t, by, header, payload+" {}"), attest.ErrMalformed},
+		"no signature":             {split[0] + "." + split[1] + ".", attest.ErrMalformed},
+		"two parts":                {split[0] + "." + split[1], attest.ErrMalformed},
+		"four parts":               {token + ".", attest.ErrMalformed},
+		"a line break":             {token[:len(token)-4] + "\n" + token[len(token)-4:], attest.ErrMalformed},
+		"padding":                  {token + "==", attest.ErrMalformed},
+		"too large":                {strings.Repeat("a", ear.MaxBytes+1), attest.ErrMalformed},
+		"another's signature":      {sign(t, claims(), key(t, "b")), attest.ErrSignature},
+		"a changed payload":        {split[0] + "." + split[1][:len(split[1])-4] + "AAAA." + split[2], attest.ErrSignature},
+		"another profile":          {change("ear#04", "ear#03"), attest.ErrMalformed},
+		"an unknown claim":         {change(`"iat"`, `"nbf":1,"iat"`), attest.ErrMalformed},
+		"a claim twice":            {change(`"iat"`, `"iat":1,"iat"`), attest.ErrMalformed},
+		"a claim in capitals":      {change(`"iat"`, `"IAT"`), attest.ErrMalformed},
+		"a fraction":               {change(`"iat":1`, `"iat":1.5e1`), attest.ErrMalformed},
+		"a space":                  {change(`"iat":`, `"iat": `), attest.ErrMalformed},
+		"no time":                  {change(fmt.Sprintf(`"iat":%d`, at.Unix()), `"iat":0`), attest.ErrMalformed},
+		"expired when issued":      {change(fmt.Sprintf(`"exp":%d`, at.Unix()+60), fmt.Sprintf(`"exp":%d`, at.Unix())), attest.ErrMalformed},
+		"an unknown role":          {change(`"role":"owner-client"`, `"role":"owner"`), attest.ErrMalformed},
+		"a better status":          {change(`"ear_status":"warning","ear_verifier_id"`, `"ear_status":"affirming","ear_verifier_id"`), attest.ErrMalformed},
+		"another number":           {change(`"hardware":32`, `"hardware":33`), attest.ErrMalformed},
+		"a worse number":           {change(`"hardware":32`, `"hardware":96`), attest.ErrMalformed},
+		"one dimension less":       {change(`"hardware":32,`, ``), attest.ErrMalformed},
+		"another verifier":         {change(`"developer":"https://github.com/`, `"developer":"https://example.com/`), attest.ErrMalformed},
+		"a short nonce":            {change(`"eat_nonce":"BAAA`, `"eat_nonce":"`), attest.ErrMalformed},
+		"no status that is known":  {changeAll(`"ear_status":"warning"`, `"ear_status":"good"`), attest.ErrMalformed},
+		"accepted at no status":    {changeAll(`"ear_status":"warning"`, `"ear_status":"none"`), attest.ErrMalformed},
+		"accepted and refused":     {changeAll(`"ear_status":"warning"`, `"ear_status":"contraindicated"`), attest.ErrMalformed},
+		"refused, and no status":   {forge(t, by, header, refusing.Replace(payload)), attest.ErrMalformed},
+		"a dimension that is none": {change(`"hardware":32`, `"hardwares":2,"hardware":32`), attest.ErrMalformed},
+		"one reason less":          {change(`"hardware":"because of \u003chardware\u003e",`, ``), attest.ErrMalformed},
+		"another's reason":         {change(`"hardware":"because`, `"hardwares":"because`), attest.ErrMalformed},
+		"a long reason":            {change(`because of `, strings.Repeat("x", 1<<10)), attest.ErrMalformed},
+		"many policies":            {change(`"ear_appraisal_policy_ids":[`, `"ear_appraisal_policy_ids":[`+strings.Repeat(`"x",`, 8)), attest.ErrMalformed},
+		"an empty policy":          {change(`"ear_appraisal_policy_ids":[`, `"ear_appraisal_policy_ids":["",`), attest.ErrMalformed},
+		"a long policy":            {change(`"ear_appraisal_policy_ids":["`, `"ear_appraisal_policy_ids":["`+strings.Repeat("x", 257)), attest.ErrMalformed},
+		"a key in capitals":        {change(`"ak":"000b`, `"ak":"000B`), attest.ErrMalformed},
+		"a key that is no hex":     {change(`"ak":"000b`, `"ak":"00xb`), attest.ErrMalformed},
+		"a long key":               {change(`"ak":"`, `"ak":"`+strings.Repeat("00", 128)), attest.ErrMalformed},
+		"a long transparency":      {change(`"transparency":"`, `"transparency":"`+strings.Repeat("x", 257)), attest.ErrMalformed},
+		"many registers":           {change(`"ak":`, `"differs":["pcr1"`+strings.Repeat(`,"pcr1"`, 24)+`],"ak":`), attest.ErrMalformed},
+		"a register that is none":  {change(`"ak":`, `"differs":["pcr24"],"ak":`), attest.ErrMalformed},
+		"a long build":             {change(`"build":"`, `"build":"`+strings.Repeat("x", 257)), attest.ErrMalformed},
+		"a payload of no base64":   {split[0] + ".!." + split[2], attest.ErrSignature},
+		"something behind":         {forge(t, by, header, payload+" {}"), attest.ErrMalformed},
 	} {
 		if _, err := ear.Verify(c.token, by.Public(), ear.OwnerClient); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// A record of its moment does not expire, and is none before it was made.
+func TestRecordsAreCurrent(t *testing.T) {
+	c := ear.Issue(ear.Issuer{Role: ear.ControlPlane, At: at}, ear.Subject{}, result())
+	if !c.Current(at) || !c.Current(at.AddDate(9, 0, 0)) || c.Current(at.Add(-time.Second)) {
+		t.Error("a record is current from when it was issued on")
 	}
 }
 

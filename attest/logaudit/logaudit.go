@@ -84,6 +84,31 @@ type Policy struct {
 	Now   time.Time
 }
 
+// check fails closed.
+func (p Policy) check() error {
+	switch {
+	case p.Log.IsZero() || len(p.ReleaseKeys) == 0:
+		return fmt.Errorf("%w: no log, or no release key", attest.ErrPolicy)
+	case p.Quorum < 0 || p.Quorum > len(p.Witnesses):
+		return fmt.Errorf("%w: %d of %d witnesses are asked for", attest.ErrPolicy, p.Quorum, len(p.Witnesses))
+	case p.Quorum > 0 && p.MaxAge <= 0:
+		return fmt.Errorf("%w: cosignatures have no maximum age", attest.ErrPolicy)
+	}
+	for n, w := range p.Witnesses {
+		if taken(w, p.Log, p.Witnesses[:n]) {
+			return fmt.Errorf("%w: witness %s has the key of another or of the log", attest.ErrPolicy, w.Name())
+		}
+	}
+	return nil
+}
+
+// taken reports whether the log or a witness has a key already, under whichever
+// name: its holder would count twice.
+func taken(key, log checkpoint.Key, witnesses []checkpoint.Key) bool {
+	same := func(o checkpoint.Key) bool { return bytes.Equal(o.Public(), key.Public()) }
+	return same(log) || slices.ContainsFunc(witnesses, same)
+}
+
 // Release is one that the log has.
 type Release struct {
 	logentry.Release
@@ -111,8 +136,8 @@ type Report struct {
 // the log has not signed with the key that the auditor starts from or any that
 // it was rotated to: it shows nothing of the log.
 func Replay(ctx context.Context, fetch logtiles.Fetch, p Policy) (*Report, error) {
-	if p.Log.IsZero() || len(p.ReleaseKeys) == 0 || p.Quorum > len(p.Witnesses) {
-		return nil, fmt.Errorf("%w: no log, no release key, or %d of %d witnesses", attest.ErrPolicy, p.Quorum, len(p.Witnesses))
+	if err := p.check(); err != nil {
+		return nil, err
 	}
 	signed, err := fetch(ctx, logtiles.CheckpointPath)
 	if err != nil {
@@ -260,14 +285,14 @@ func (a *auditor) rotate(r *logentry.Rotation, index int64) {
 	switch r.Use {
 	case logentry.UseLog:
 		if known = a.log.String() == string(r.Old); known {
-			a.log, err = checkpoint.ParseKey(checkpoint.KindLog, string(r.New))
+			err = a.rotateKey(&a.log, checkpoint.KindLog, r.New)
 			a.logs = append(a.logs, a.log)
 		}
 	case logentry.UseWitness:
 		// Which witnesses an operator asks is no auditor's to know.
 		known = true
 		if n := slices.IndexFunc(a.witnesses, func(k checkpoint.Key) bool { return k.String() == string(r.Old) }); n >= 0 {
-			a.witnesses[n], err = checkpoint.ParseKey(checkpoint.KindWitness, string(r.New))
+			err = a.rotateKey(&a.witnesses[n], checkpoint.KindWitness, r.New)
 		}
 	case logentry.UseRelease:
 		known, err = a.rotateRelease(r)
@@ -278,6 +303,20 @@ func (a *auditor) rotate(r *logentry.Rotation, index int64) {
 	case !known:
 		a.find(Foreign, "index %d: a rotation of a %s key that is not in use", index, r.Use)
 	}
+}
+
+var errTaken = errors.New("a rotation to the key of the log or of a witness")
+
+func (a *auditor) rotateKey(key *checkpoint.Key, kind checkpoint.Kind, to []byte) error {
+	next, err := checkpoint.ParseKey(kind, string(to))
+	if err != nil {
+		return err
+	}
+	if taken(next, a.log, a.witnesses) {
+		return errTaken
+	}
+	*key = next
+	return nil
 }
 
 func (a *auditor) rotateRelease(r *logentry.Rotation) (bool, error) {
@@ -297,7 +336,7 @@ func (a *auditor) rotateRelease(r *logentry.Rotation) (bool, error) {
 func (a *auditor) witnessed(s *checkpoint.Signed) {
 	fresh := 0
 	for _, c := range s.Cosignatures {
-		if a.policy.MaxAge <= 0 || a.policy.Now.Sub(c.At) <= a.policy.MaxAge {
+		if a.policy.Now.Sub(c.At) <= a.policy.MaxAge {
 			fresh++
 		}
 	}

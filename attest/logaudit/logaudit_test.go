@@ -102,6 +102,16 @@ func rotation(use logentry.Use, from, to string) logentry.Body {
 	return logentry.Body{Kind: logentry.KindRotation, Rotation: &logentry.Rotation{Use: use, Old: []byte(from), New: []byte(to)}}
 }
 
+// renamed is the same public key with another name.
+func renamed(t *testing.T, key checkpoint.Key, kind checkpoint.Kind, name string) checkpoint.Key {
+	t.Helper()
+	other, err := checkpoint.NewKey(kind, name, key.Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return other
+}
+
 func TestFindings(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(*testing.T, *world)
@@ -160,6 +170,18 @@ func TestFindings(t *testing.T) {
 			w.add(w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{Manifest: r.Digest, Reason: logentry.ReasonFaulty}}))
 			w.policy.InUse = append(w.policy.InUse, r.Digest)
 		}, logaudit.Withdrawn},
+		"rotation of the log by a stranger": {func(t *testing.T, w *world) {
+			own, thief := w.log.Signer, w.log.NewSigner(checkpoint.KindLog, logtest.Origin)
+			w.add(logtest.SignEntry(t, rotation(logentry.UseLog, own.String(), thief.String()), []byte(own.String()), thief.SignStatement))
+		}, logaudit.Foreign},
+		"rotation of a witness to the key of another": {func(t *testing.T, w *world) {
+			from, to := w.log.Witnesses[0], renamed(t, w.log.Witnesses[1].Key, checkpoint.KindWitness, w.log.Witnesses[0].Name())
+			w.add(logtest.SignEntry(t, rotation(logentry.UseWitness, from.String(), to.String()), []byte(from.String()), from.SignStatement))
+		}, logaudit.Foreign},
+		"rotation of the log to the key of a witness": {func(t *testing.T, w *world) {
+			own, to := w.log.Signer, renamed(t, w.log.Witnesses[1].Key, checkpoint.KindLog, logtest.Origin)
+			w.add(logtest.SignEntry(t, rotation(logentry.UseLog, own.String(), to.String()), []byte(own.String()), own.SignStatement))
+		}, logaudit.Foreign},
 		"missing witness": {func(_ *testing.T, w *world) { w.log.Witnesses = w.log.Witnesses[:1] }, logaudit.Unwitnessed},
 		"stale":           {func(_ *testing.T, w *world) { w.policy.Now = w.log.Time.Add(2 * time.Hour) }, logaudit.Unwitnessed},
 	} {
@@ -247,6 +269,29 @@ func TestReplayRefuses(t *testing.T) {
 	}
 }
 
+// What would leave a check of the witnesses out is refused, and not taken for one
+// that passed.
+func TestPoliciesThatAskNothing(t *testing.T) {
+	for name, spoil := range map[string]func(*testing.T, *world){
+		"no log":                 func(_ *testing.T, w *world) { w.policy.Log = checkpoint.Key{} },
+		"quorum below zero":      func(_ *testing.T, w *world) { w.policy.Quorum = -1 },
+		"no age of cosignatures": func(_ *testing.T, w *world) { w.policy.MaxAge = 0 },
+		"a witness twice":        func(_ *testing.T, w *world) { w.policy.Witnesses[1] = w.policy.Witnesses[0] },
+		"a witness under two names": func(t *testing.T, w *world) {
+			w.policy.Witnesses[1] = renamed(t, w.policy.Witnesses[0], checkpoint.KindWitness, "other")
+		},
+		"the log for its own witness": func(t *testing.T, w *world) {
+			w.policy.Witnesses[0] = renamed(t, w.policy.Log, checkpoint.KindWitness, "other")
+		},
+	} {
+		w := newWorld(t)
+		spoil(t, w)
+		if _, err := logaudit.Replay(t.Context(), w.fetch, w.policy); !errors.Is(err, attest.ErrPolicy) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // A log that says it is larger than any is not read.
 func TestReplayOfAnEndlessLog(t *testing.T) {
 	w := newWorld(t)
@@ -262,5 +307,17 @@ func TestReplayOfAnEndlessLog(t *testing.T) {
 	}
 	if _, err := logaudit.Replay(t.Context(), fetch, w.policy); !errors.Is(err, attest.ErrMalformed) {
 		t.Errorf("error %v, want %v", err, attest.ErrMalformed)
+	}
+}
+
+// A log that is not there, or has no head, is an error and no finding.
+func TestReplayWithoutAHead(t *testing.T) {
+	w := newWorld(t)
+	failing := errors.New("unreachable")
+	if _, err := logaudit.Replay(t.Context(), func(context.Context, string) ([]byte, error) { return nil, failing }, w.policy); !errors.Is(err, failing) {
+		t.Errorf("a log that is not there: %v", err)
+	}
+	if _, err := logaudit.Replay(t.Context(), func(context.Context, string) ([]byte, error) { return []byte("nonsense"), nil }, w.policy); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("a log without a head: %v", err)
 	}
 }

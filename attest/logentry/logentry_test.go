@@ -97,6 +97,49 @@ func TestEntriesSurvive(t *testing.T) {
 	}
 }
 
+// A rotation is the word of the key that it takes out of use, whatever the key is for.
+func TestRotationsByStrangers(t *testing.T) {
+	for name, body := range bodies(t) {
+		if body.Rotation == nil {
+			continue
+		}
+		// The key that is to come into use, and another.
+		for _, by := range []string{"b", "c"} {
+			e, err := sign(t, body, key(by))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := e.VerifyRotation(); !errors.Is(err, attest.ErrSignature) {
+				t.Errorf("%s by %s: %v", name, by, err)
+			}
+		}
+	}
+}
+
+// What has no name is none of the names that there are.
+func TestNames(t *testing.T) {
+	for _, u := range []logentry.Use{0, logentry.UseRelease, logentry.UseLog, logentry.UseWitness, 4} {
+		text, err := u.MarshalText()
+		known := u >= 1 && u <= 3
+		if known != (err == nil) {
+			t.Errorf("%s: %v", u, err)
+		}
+		var again logentry.Use
+		if err := again.UnmarshalText([]byte(u.String())); known != (err == nil) || known && again != u {
+			t.Errorf("%q is read as %s, %v", text, again, err)
+		}
+	}
+	for r := range logentry.Reason(6) {
+		again, err := logentry.ParseReason(r.String())
+		if known := r >= 1 && r <= 4; known != (err == nil) || known && again != r {
+			t.Errorf("%s is read as %s, %v", r, again, err)
+		}
+	}
+	if got := logentry.Kind(9).String(); got != "kind(9)" {
+		t.Errorf("an unknown kind is %s", got)
+	}
+}
+
 // A signature over the body alone is none: the tag keeps entries apart from
 // whatever else the same key signs.
 func TestSignatureCoversTheTag(t *testing.T) {
@@ -138,6 +181,34 @@ func TestSignRefuses(t *testing.T) {
 		"rotation to no key": func(b *logentry.Body, all map[string]logentry.Body) {
 			*b = all["rotation of a release key"]
 			b.Rotation.New = []byte("key")
+		},
+		"a key too long": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a log's key"]
+			b.Rotation.New = make([]byte, 513)
+		},
+		"an old key too long": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a log's key"]
+			b.Rotation.Old = make([]byte, 513)
+		},
+		"rotation from no key": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a release key"]
+			b.Rotation.Old = []byte("key")
+		},
+		"rotation of a log from no key": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["rotation of a log's key"]
+			b.Rotation.Old = []byte("key")
+		},
+		"withdrawal of nothing": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["withdrawal"]
+			b.Withdrawal.Manifest = attest.ReleaseDigest{}
+		},
+		"reason zero": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["withdrawal"]
+			b.Withdrawal.Reason = 0
+		},
+		"head of nothing": func(b *logentry.Body, all map[string]logentry.Body) {
+			*b = all["audit head"]
+			b.AuditHead.Head = attest.Digest{}
 		},
 		"rotation to another log": func(b *logentry.Body, all map[string]logentry.Body) {
 			*b = all["rotation of a log's key"]
@@ -215,4 +286,29 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("two spellings of one entry: %v", err)
 		}
 	})
+}
+
+// What Sign does not make is not read either, by whomever it is signed.
+func TestParseRefuses(t *testing.T) {
+	release := bodies(t)["release"]
+	for name, change := range map[string]func(*logentry.Entry){
+		"version 0":      func(e *logentry.Entry) { e.Body.Version = 0 },
+		"version 2":      func(e *logentry.Entry) { e.Body.Version = 2 },
+		"no signature":   func(e *logentry.Entry) { e.Signature = []byte{} },
+		"long signature": func(e *logentry.Entry) { e.Signature = make([]byte, 129) },
+		"no statement":   func(e *logentry.Entry) { e.Body.Release = nil },
+	} {
+		e, err := sign(t, release, key("a"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(e)
+		b, err := e.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logentry.Parse(b); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

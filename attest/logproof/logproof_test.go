@@ -10,6 +10,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/logproof"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 )
@@ -50,6 +51,9 @@ func TestParseRefuses(t *testing.T) {
 		"negative index":     strings.Replace(good, "index 1", "index -1", 1),
 		"short hash":         strings.Replace(good, "index 1\n", "index 1\nAAAA\n", 1),
 		"no checkpoint":      good[:strings.Index(good, "\n\n")],
+		"no index":           strings.Replace(good, "index 1", "place 1", 1),
+		"no header":          strings.Replace(good, "c2sp.org", "example.org", 1),
+		"no head":            good[:strings.Index(good, "\n\n")+2] + "nonsense",
 		"long path":          string(long.Encode()),
 		"too large":          good + strings.Repeat("x", logproof.MaxBytes),
 	} {
@@ -71,6 +75,7 @@ func TestDocumentIsOfOneCheckpoint(t *testing.T) {
 	}
 	for name, d := range map[string]logproof.Document{
 		"another checkpoint": {Release: p.Encode(), Beside: [][]byte{other.Proof(0, other.Checkpoint()).Encode()}},
+		"nonsense beside":    {Release: p.Encode(), Beside: [][]byte{[]byte("nonsense")}},
 		"no release":         {Beside: [][]byte{p.Encode()}},
 		"too many":           {Release: p.Encode(), Beside: slices.Repeat([][]byte{p.Encode()}, logproof.MaxBeside+1)},
 	} {
@@ -126,4 +131,29 @@ func FuzzParseDocument(f *testing.F) {
 			t.Errorf("error %v of no known kind", err)
 		}
 	})
+}
+
+func TestDocumentOfAnotherVersion(t *testing.T) {
+	_, p := sample(t)
+	for version, want := range map[uint64]error{0: attest.ErrMalformed, 1: nil, 2: attest.ErrMalformed} {
+		b, err := canon.Marshal(logproof.Document{Version: version, Release: p.Encode()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := logproof.ParseDocument(b); !errors.Is(err, want) {
+			t.Errorf("version %d: %v", version, err)
+		}
+	}
+}
+
+// What is too large is not taken apart.
+func TestCaps(t *testing.T) {
+	_, p := sample(t)
+	long := *p
+	long.Record = make([]byte, 5<<10)
+	for name, b := range map[string][]byte{"a proof": append(p.Encode(), make([]byte, logproof.MaxBytes)...), "what it carries": long.Encode()} {
+		if _, err := logproof.Parse(b); err == nil || !strings.Contains(err.Error(), "at most") && !strings.Contains(err.Error(), "longer than") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

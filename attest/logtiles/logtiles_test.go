@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/mod/sumdb/tlog"
@@ -145,4 +146,47 @@ func FuzzIsPath(f *testing.F) {
 			t.Errorf("%q passes for a path", path)
 		}
 	})
+}
+
+func TestParseBundleRefuses(t *testing.T) {
+	for name, c := range map[string]struct {
+		bundle []byte
+		width  int
+		want   string
+	}{
+		"one entry more":     {[]byte("\x00\x01a\x00\x01b"), 1, "2 entries, want 1"},
+		"one entry less":     {[]byte("\x00\x01a"), 2, "1 entries, want 2"},
+		"a length alone":     {[]byte("\x00"), 1, "ends within entry 0"},
+		"an entry cut short": {[]byte("\x00\x02a"), 1, "ends within entry 0"},
+		"too large":          {make([]byte, logtiles.MaxBundleBytes+1), 1, "at most"},
+	} {
+		if _, err := logtiles.ParseBundle(c.bundle, c.width); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A tile that is missing, or of another size, is no tile.
+func TestTilesAreWhole(t *testing.T) {
+	head, fetch := synthetic(t, 300)
+	failing := errors.New("unreachable")
+	for name, c := range map[string]struct {
+		answer func([]byte) ([]byte, error)
+		want   error
+	}{
+		"missing":   {func([]byte) ([]byte, error) { return nil, failing }, failing},
+		"cut short": {func(b []byte) ([]byte, error) { return b[:len(b)-1], nil }, attest.ErrMalformed},
+		"longer":    {func(b []byte) ([]byte, error) { return append(slices.Clone(b), 0), nil }, attest.ErrMalformed},
+	} {
+		broken := func(ctx context.Context, path string) ([]byte, error) {
+			b, err := fetch(ctx, path)
+			if err != nil {
+				return nil, err
+			}
+			return c.answer(b)
+		}
+		if _, err := tlog.ProveRecord(300, 7, logtiles.Hashes(t.Context(), broken, head)); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -90,6 +90,8 @@ func TestDocumentRefused(t *testing.T) {
 		"short register":   {field("nitrotpm_pcrs", map[int][]byte{4: make([]byte, 32)}), attest.ErrMalformed},
 		"long user data":   {field("user_data", make([]byte, 1025)), attest.ErrMalformed},
 		"tagged":           {func(d *nitrotest.Draft) { d.Prefix = []byte{0xd2} }, attest.ErrMalformed},
+		"long signature":   {func(d *nitrotest.Draft) { d.Signature = make([]byte, 97) }, attest.ErrMalformed},
+		"no signature":     {func(d *nitrotest.Draft) { d.Signature = []byte{} }, attest.ErrMalformed},
 		"es256":            {func(d *nitrotest.Draft) { d.Protected = []byte{0xa1, 0x01, 0x26} }, attest.ErrMalformed},
 		"no algorithm":     {func(d *nitrotest.Draft) { d.Protected = []byte{0xa0} }, attest.ErrMalformed},
 		"another's key":    {func(d *nitrotest.Draft) { d.Key = chaintest.P384(t) }, attest.ErrSignature},
@@ -217,4 +219,20 @@ func BenchmarkCheck(b *testing.B) {
 			}
 		}
 	})
+}
+
+// A signer on another curve signs nothing here.
+func TestSignerOnAnotherCurve(t *testing.T) {
+	root := chaintest.Root(t, "root", chaintest.P384(t), nil)
+	usage := func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }
+	terms := nitro.Terms{Roots: []*x509.Certificate{root.Certificate}, Revocations: chain.Revocations{Treatment: chain.NotPublished}, At: chaintest.Now}
+	for key, want := range map[*ecdsa.PrivateKey]error{chaintest.P384(t): nil, chaintest.P256(t): attest.ErrIdentity} {
+		leaf := root.Leaf("signer", key.Public(), usage)
+		if _, err := nitro.VerifyEndorsement(leaf.Raw, nil, terms); !errors.Is(err, want) {
+			t.Errorf("%s: %v", key.Curve.Params().Name, err)
+		}
+	}
+	if _, err := nitro.VerifyEndorsement([]byte("nonsense"), nil, terms); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("no certificate: %v", err)
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/canon"
 	"github.com/toolshed-cloud/shed/attest/ownership"
 )
 
@@ -129,4 +130,42 @@ func FuzzCheckToken(f *testing.F) {
 			t.Errorf("%q is nobody's token and passes", header)
 		}
 	})
+}
+
+// What is of another version is not read, though its owner signed it.
+func TestOtherVersions(t *testing.T) {
+	c := sign(t)
+	for _, d := range []int{-1, 1} {
+		claim, approval := c.Body, approvalBody(c)
+		claim.Version, approval.Version = uint64(ownership.Version+d), uint64(ownership.ApprovalVersion+d)
+		if _, err := ownership.Parse(signed(t, attest.TagClaim, claim)); !errors.Is(err, attest.ErrClaim) {
+			t.Errorf("a claim of version %d: %v", claim.Version, err)
+		}
+		if _, err := ownership.ParseApproval(signed(t, attest.TagApproval, approval), c); !errors.Is(err, attest.ErrClaim) {
+			t.Errorf("an approval of version %d: %v", approval.Version, err)
+		}
+	}
+	if _, err := ownership.Parse(signed(t, attest.TagClaim, c.Body)); err != nil {
+		t.Errorf("the twin: %v", err)
+	}
+	if _, err := ownership.ParseApproval(signed(t, attest.TagApproval, "nonsense"), c); !errors.Is(err, attest.ErrMalformed) {
+		t.Errorf("an approval of nonsense: %v", err)
+	}
+}
+
+// signed is whatever body the owner signs, as it travels.
+func signed(t *testing.T, tag string, body any) []byte {
+	t.Helper()
+	b, err := canon.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := canon.Marshal(struct {
+		Body      []byte `cbor:"1,keyasint"`
+		Signature []byte `cbor:"2,keyasint"`
+	}{b, ed25519.Sign(key(1), append([]byte(tag+"\x00"), b...))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return encoded
 }

@@ -70,6 +70,20 @@ func TestManifestWithChange(t *testing.T) {
 	if after, err := c.Event(*m.AfterChange()); err != nil || after != attest.Sum([]byte("after")) {
 		t.Errorf("%s, %v", after, err)
 	}
+	other := *c
+	other.Variable = "KEK"
+	if _, err := other.Event(*m.AfterChange()); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("an event of KEK: %v", err)
+	}
+	none := *m.AfterChange()
+	none.Events = nil
+	if _, err := c.Event(none); !errors.Is(err, attest.ErrRelease) {
+		t.Errorf("an event of none: %v", err)
+	}
+	none.Events = map[string][]string{"7": {"nonsense"}}
+	if _, err := c.Event(none); !errors.Is(err, attest.ErrRelease) || none.SameLists(nil) {
+		t.Errorf("an event that is none: %v", err)
+	}
 	if f, ok := m.ServedFile("secure-boot.auth"); !ok || f != *c.Write || slices.Contains(m.UpdateFiles(), f) {
 		t.Errorf("%+v, %v", f, ok)
 	}
@@ -95,6 +109,9 @@ func TestManifestRefusesChange(t *testing.T) {
 		},
 		"differ in other registers":                   func(m *Manifest) { m.Boots[2].SHA256["11"] = strings.Repeat("ee", 32) },
 		"last two of boots differ in other registers": func(m *Manifest) { m.Boots[2].SHA384["11"] = strings.Repeat("ee", 48) },
+		"events of register 7: 1 to 64":               func(m *Manifest) { m.Boots[2].Events["7"] = []string{} },
+		"register 7: 1 to 64 digests":                 func(m *Manifest) { m.Boots[2].Events["7"] = slices.Repeat(m.Boots[2].Events["7"], 10) },
+		"1 to 64 digests of 64 lowercase":             func(m *Manifest) { m.Boots[2].Events["7"][0] = strings.ToUpper(m.Boots[2].Events["7"][0]) },
 		"has not 7 events":                            func(m *Manifest) { m.Boots[1].Events = nil },
 		"do not make its value":                       func(m *Manifest) { m.Boots[2].SHA256["7"] = strings.Repeat("ee", 32) },
 		"are not with Secure Boot on":                 func(m *Manifest) { m.Boots[2].SecureBoot = false },

@@ -178,6 +178,20 @@ func TestLoggedReleaseIsRefused(t *testing.T) {
 			s.Version += "a"
 			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &s})))
 		}, attest.ErrTransparency},
+		"an entry of another kind in its place": {func(_ *testing.T, w *world) []byte {
+			return w.log.Document(w.log.Add(w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{
+				Manifest: attest.ReleaseDigest{1}, Reason: logentry.ReasonFaulty,
+			}})))
+		}, attest.ErrTransparency},
+		"no entry in its place": {func(_ *testing.T, w *world) []byte {
+			return w.log.Document(w.log.Add([]byte("nonsense")))
+		}, attest.ErrMalformed},
+		"nonsense beside it": {func(_ *testing.T, w *world) []byte {
+			return w.log.Document(w.index, w.log.Add([]byte("nonsense")))
+		}, attest.ErrMalformed},
+		"another release beside it": {func(_ *testing.T, w *world) []byte {
+			return w.log.Document(w.index, w.index+1)
+		}, attest.ErrMalformed},
 		"logged for another architecture": {func(_ *testing.T, w *world) []byte {
 			s := w.release.Statement
 			s.Architecture += "a"
@@ -302,6 +316,30 @@ func TestRotationByAStranger(t *testing.T) {
 	}
 }
 
+// Nobody but the log rotates its key, and nobody but a witness theirs.
+func TestLogAndWitnessRotatedByAStranger(t *testing.T) {
+	for name, c := range map[string]struct {
+		use  logentry.Use
+		kind checkpoint.Kind
+		of   func(*world) *checkpoint.Signer
+		put  func(*world, *checkpoint.Signer)
+	}{
+		"log": {logentry.UseLog, checkpoint.KindLog, func(w *world) *checkpoint.Signer { return w.log.Signer },
+			func(w *world, s *checkpoint.Signer) { w.log.Signer = s }},
+		"witness": {logentry.UseWitness, checkpoint.KindWitness, func(w *world) *checkpoint.Signer { return w.log.Witnesses[0] },
+			func(w *world, s *checkpoint.Signer) { w.log.Witnesses[0] = s }},
+	} {
+		w := newWorld(t)
+		old := c.of(w)
+		thief := w.log.NewSigner(c.kind, old.Name())
+		n := w.log.Add(logtest.SignEntry(t, rotation(c.use, []byte(old.String()), []byte(thief.String())), []byte(old.String()), thief.SignStatement))
+		c.put(w, thief)
+		if _, err := w.verify(w.log.Document(w.index, n)); !errors.Is(err, attest.ErrTransparency) || !errors.Is(err, attest.ErrSignature) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestRotatedLogAndWitnessKeys(t *testing.T) {
 	w := newWorld(t)
 	before := w.log.Signer
@@ -386,8 +424,27 @@ func TestLogPolicyFailsClosed(t *testing.T) {
 	w := newWorld(t)
 	shown := w.log.Document(w.index)
 	for name, change := range map[string]func(*release.LogPolicy){
-		"empty":            func(p *release.LogPolicy) { *p = release.LogPolicy{} },
-		"both":             func(p *release.LogPolicy) { p.NotRequired = true },
+		"empty":                       func(p *release.LogPolicy) { *p = release.LogPolicy{} },
+		"both":                        func(p *release.LogPolicy) { p.NotRequired = true },
+		"not required, and a log":     func(p *release.LogPolicy) { *p = release.LogPolicy{NotRequired: true, Log: p.Log} },
+		"not required, and witnesses": func(p *release.LogPolicy) { *p = release.LogPolicy{NotRequired: true, Witnesses: p.Witnesses} },
+		"not required, and a quorum":  func(p *release.LogPolicy) { *p = release.LogPolicy{NotRequired: true, Quorum: 1} },
+		"not required, and an age":    func(p *release.LogPolicy) { *p = release.LogPolicy{NotRequired: true, MaxAge: time.Hour} },
+		"too many witnesses": func(p *release.LogPolicy) {
+			for range release.MaxWitnesses {
+				p.Witnesses = append(p.Witnesses, release.Witness{Key: w.log.NewSigner(checkpoint.KindWitness, "w").Key})
+			}
+		},
+		"a rotation of no use that is known": func(p *release.LogPolicy) { p.Memory.Rotations = []release.Rotated{{Use: 9}} },
+		"a rotation of the log to no key": func(p *release.LogPolicy) {
+			p.Memory.Rotations = []release.Rotated{{Use: logentry.UseLog, Old: []byte(p.Log.String()), New: []byte("key")}}
+		},
+		"a rotation of a witness to no key": func(p *release.LogPolicy) {
+			p.Memory.Rotations = []release.Rotated{{Use: logentry.UseWitness, Old: []byte(p.Witnesses[0].Key.String()), New: []byte("key")}}
+		},
+		"a rotation of the release key to no key": func(p *release.LogPolicy) {
+			p.Memory.Rotations = []release.Rotated{{Use: logentry.UseRelease, Old: w.key.DER(), New: []byte("key")}}
+		},
 		"no log":           func(p *release.LogPolicy) { p.Log = checkpoint.Key{} },
 		"no witnesses":     func(p *release.LogPolicy) { p.Witnesses = nil },
 		"no quorum":        func(p *release.LogPolicy) { p.Quorum = 0 },
@@ -435,4 +492,50 @@ func FuzzDocument(f *testing.F) {
 			t.Errorf("two spellings of one document: %v", err)
 		}
 	})
+}
+
+// What signs a release into the log is held against the very release.
+func TestSignedBy(t *testing.T) {
+	w := newWorld(t)
+	other := logtest.NewRelease(t, w.key, 2+1)
+	for name, c := range map[string]struct {
+		entry, manifest []byte
+		key             crypto.PublicKey
+		want            error
+	}{
+		"good":            {w.release.Entry, w.release.Manifest, w.key.Public(), nil},
+		"another key":     {w.release.Entry, w.release.Manifest, logtest.NewReleaseKey(t).Public(), attest.ErrSignature},
+		"another release": {other.Entry, w.release.Manifest, w.key.Public(), attest.ErrTransparency},
+		"another kind": {w.key.Entry(logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{
+			Manifest: w.release.Digest, Reason: logentry.ReasonFaulty,
+		}}), w.release.Manifest, w.key.Public(), attest.ErrTransparency},
+		"no entry":    {[]byte("nonsense"), w.release.Manifest, w.key.Public(), attest.ErrMalformed},
+		"no manifest": {w.release.Entry, []byte("nonsense"), w.key.Public(), attest.ErrMalformed},
+	} {
+		if err := release.SignedBy(c.entry, c.manifest, c.key); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// A release of a stranger's is none, where no log is asked either.
+func TestUnloggedReleaseIsSignedAllTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.policy = release.LogPolicy{NotRequired: true}
+	w.key = logtest.NewReleaseKey(t)
+	if _, err := w.verify(nil); !errors.Is(err, attest.ErrSignature) {
+		t.Errorf("%v", err)
+	}
+}
+
+// A cosignature is good for as long as the policy says, to the second.
+func TestCosignaturesAge(t *testing.T) {
+	w := newWorld(t)
+	shown, signed := w.log.Document(w.index), w.log.Time.Truncate(time.Second)
+	for after, want := range map[time.Duration]error{0: nil, w.policy.MaxAge: nil, w.policy.MaxAge + time.Second: attest.ErrTransparency} {
+		w.now = signed.Add(after)
+		if got, err := w.verify(shown); !errors.Is(err, want) || err == nil && len(got.Cosigned) != 2 {
+			t.Errorf("%s after: %d cosigned, %v", after, len(got.Cosigned), err)
+		}
+	}
 }

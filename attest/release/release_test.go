@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -151,6 +152,56 @@ func TestVerifyAcceptsBothKinds(t *testing.T) {
 	}
 }
 
+// without is a bundle that lacks something, or has it otherwise.
+func without(t *testing.T, good []byte, change func(*bundle)) []byte {
+	t.Helper()
+	var b bundle
+	if err := json.Unmarshal(good, &b); err != nil {
+		t.Fatal(err)
+	}
+	change(&b)
+	out, err := json.Marshal(map[string]any{
+		"mediaType":            b.MediaType,
+		"verificationMaterial": map[string]any{"publicKey": b.VerificationMaterial.PublicKey},
+		"messageSignature":     b.MessageSignature,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// Any message is held against its bundle as a manifest is.
+func TestVerifyMessage(t *testing.T) {
+	key, message := ecdsaKey(t, elliptic.P256(), 1), []byte("any message")
+	good := bundleOf(t, message, key)
+	for name, c := range map[string]struct {
+		message, bundle []byte
+		key             crypto.PublicKey
+		want            error
+	}{
+		"good":            {message, good, key.Public(), nil},
+		"another message": {[]byte("another"), good, key.Public(), attest.ErrSignature},
+		"another key":     {message, good, edKey(t).Public(), attest.ErrSignature},
+		"no bundle":       {message, nil, key.Public(), attest.ErrMalformed},
+		"no key":          {message, good, nil, attest.ErrPolicy},
+	} {
+		if err := VerifyMessage(c.message, c.bundle, c.key); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// What is too large is not taken apart.
+func TestCaps(t *testing.T) {
+	if _, err := ParseManifest(make([]byte, MaxManifestBytes+1)); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a manifest: %v", err)
+	}
+	if _, err := ParsePublicKey(bytes.Repeat([]byte("\n"), maxKeyBytes+1)); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), "at most") {
+		t.Errorf("a key: %v", err)
+	}
+}
+
 func TestVerifyRefuses(t *testing.T) {
 	manifest := encoded(t, sampleManifest())
 	key, other := ecdsaKey(t, elliptic.P256(), 1), ecdsaKey(t, elliptic.P256(), 2)
@@ -185,6 +236,12 @@ func TestVerifyRefuses(t *testing.T) {
 		{"certificate", manifest, edit(`"publicKey":{"hint":"dGVzdA=="}`, `"certificate":{}`), key.Public(), attest.ErrMalformed},
 		{"no material", manifest, edit(`"publicKey":{"hint":"dGVzdA=="}`, ``), key.Public(), attest.ErrMalformed},
 		{"envelope", manifest, edit(`"messageSignature"`, `"dsseEnvelope"`), key.Public(), attest.ErrMalformed},
+		{"no signature at all", manifest, without(t, good, func(b *bundle) { b.MessageSignature = nil }), key.Public(), attest.ErrMalformed},
+		{"an empty signature", manifest, without(t, good, func(b *bundle) { b.MessageSignature.Signature = nil }), key.Public(), attest.ErrMalformed},
+		{"a long signature", manifest, without(t, good, func(b *bundle) { b.MessageSignature.Signature = make([]byte, maxSignatureBytes+1) }), key.Public(), attest.ErrMalformed},
+		{"no digest", manifest, without(t, good, func(b *bundle) { b.MessageSignature.MessageDigest = nil }), key.Public(), attest.ErrMalformed},
+		{"a short digest", manifest, without(t, good, func(b *bundle) { b.MessageSignature.MessageDigest.Digest = make([]byte, 31) }), key.Public(), attest.ErrMalformed},
+		{"a short Ed25519 key", manifest, good, edKey(t).Public().(ed25519.PublicKey)[1:], attest.ErrPolicy},
 		{"other digest", manifest, edit("SHA2_256", "SHA2_384"), key.Public(), attest.ErrMalformed},
 		{"signed but not canonical", unsorted, bundleOf(t, unsorted, key), key.Public(), attest.ErrMalformed},
 	}
@@ -228,6 +285,12 @@ func TestManifestFieldsAreChecked(t *testing.T) {
 		"architecture":            func(m *Manifest) { m.Architecture = "sparc" },
 		"stub_version":            func(m *Manifest) { m.StubVersion = 0 },
 		"disk.name":               func(m *Manifest) { m.Disk.Name = "../disk.raw" },
+		"disk.name \"..\"":        func(m *Manifest) { m.Disk.Name = ".." },
+		"disk.name \".\"":         func(m *Manifest) { m.Disk.Name = "." },
+		"disk.name \"\\u202e":     func(m *Manifest) { m.Disk.Name = "\u202ewar.ksid" },
+		"disk.name \"aaaa":        func(m *Manifest) { m.Disk.Name = strings.Repeat("a", maxNameBytes+1) },
+		"disk.name \"\"":          func(m *Manifest) { m.Disk.Name = "" },
+		"bytes is -1":             func(m *Manifest) { m.Inputs[0].Bytes = -1 },
 		"disk.sha256":             func(m *Manifest) { m.Disk.SHA256 = attest.Digest{} },
 		"uki.bytes":               func(m *Manifest) { m.UKI.Bytes = 0 },
 		"boots has 0":             func(m *Manifest) { m.Boots = nil },

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/checkpoint"
+	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 )
@@ -35,19 +37,38 @@ func TestVerifierKeepsWhatItMay(t *testing.T) {
 	forged := logtest.NewBundle(t, logtest.NewReleaseKey(t), w.release.Manifest)
 	aging := w.policy
 	aging.MaxAge = time.Second
+	seen := w.policy
+	seen.Memory.Time = w.now.Add(2 * time.Hour)
+	unasked := w.policy
+	unasked.NotRequired = true
+	elsewhere := w.policy
+	elsewhere.Log = w.log.NewSigner(checkpoint.KindLog, logtest.Origin).Key
+	rotated := w.policy
+	rotated.Memory.Rotations = []release.Rotated{{
+		Use: logentry.UseLog, Old: []byte(w.policy.Log.String()), New: []byte(elsewhere.Log.String()), Index: 3,
+	}}
+	early := w.policy
+	early.Memory.Rotations = []release.Rotated{{
+		Use: logentry.UseRelease, Old: w.key.DER(), New: logtest.NewReleaseKey(t).DER(), Index: w.index,
+	}}
 	stranger := []crypto.PublicKey{logtest.NewReleaseKey(t).Public()}
 	for name, c := range map[string]struct {
 		err  error
 		want error
 	}{
-		"later":            {verify(w.release.Manifest, w.release.Bundle, shown, keys, w.policy, w.now.Add(time.Hour)), attest.ErrTransparency},
-		"withdrawn since":  {verify(w.release.Manifest, w.release.Bundle, shown, keys, withdrawn, w.now), attest.ErrTransparency},
-		"a later floor":    {verify(w.release.Manifest, w.release.Bundle, shown, keys, floor, w.now), attest.ErrTransparency},
-		"another key":      {verify(w.release.Manifest, w.release.Bundle, shown, stranger, w.policy, w.now), attest.ErrSignature},
-		"another bundle":   {verify(w.release.Manifest, forged, shown, keys, w.policy, w.now), attest.ErrSignature},
-		"a lesser age":     {verify(w.release.Manifest, w.release.Bundle, shown, keys, aging, w.now), attest.ErrTransparency},
-		"no proof":         {verify(w.release.Manifest, w.release.Bundle, nil, keys, w.policy, w.now), attest.ErrTransparency},
-		"another manifest": {verify(append(bytes.Clone(w.release.Manifest), ' '), w.release.Bundle, shown, keys, w.policy, w.now), attest.ErrSignature},
+		"later":                          {verify(w.release.Manifest, w.release.Bundle, shown, keys, w.policy, w.now.Add(time.Hour)), attest.ErrTransparency},
+		"withdrawn since":                {verify(w.release.Manifest, w.release.Bundle, shown, keys, withdrawn, w.now), attest.ErrTransparency},
+		"a later floor":                  {verify(w.release.Manifest, w.release.Bundle, shown, keys, floor, w.now), attest.ErrTransparency},
+		"a later time seen":              {verify(w.release.Manifest, w.release.Bundle, shown, keys, seen, w.now), attest.ErrTransparency},
+		"a policy that is not whole":     {verify(w.release.Manifest, w.release.Bundle, shown, keys, unasked, w.now), attest.ErrPolicy},
+		"another log":                    {verify(w.release.Manifest, w.release.Bundle, shown, keys, elsewhere, w.now), attest.ErrTransparency},
+		"the log's key rotated since":    {verify(w.release.Manifest, w.release.Bundle, shown, keys, rotated, w.now), attest.ErrTransparency},
+		"the release's key rotated then": {verify(w.release.Manifest, w.release.Bundle, shown, keys, early, w.now), attest.ErrTransparency},
+		"another key":                    {verify(w.release.Manifest, w.release.Bundle, shown, stranger, w.policy, w.now), attest.ErrSignature},
+		"another bundle":                 {verify(w.release.Manifest, forged, shown, keys, w.policy, w.now), attest.ErrSignature},
+		"a lesser age":                   {verify(w.release.Manifest, w.release.Bundle, shown, keys, aging, w.now), attest.ErrTransparency},
+		"no proof":                       {verify(w.release.Manifest, w.release.Bundle, nil, keys, w.policy, w.now), attest.ErrTransparency},
+		"another manifest":               {verify(append(bytes.Clone(w.release.Manifest), ' '), w.release.Bundle, shown, keys, w.policy, w.now), attest.ErrSignature},
 	} {
 		if !errors.Is(c.err, c.want) {
 			t.Errorf("%s: %v, want %v", name, c.err, c.want)

@@ -55,6 +55,7 @@ func TestParse(t *testing.T) {
 		"behind the signature":     {5, set(0x330, 1), false},
 		"last byte":                {5, set(snp.ReportSize-1, 1), false},
 		"flags":                    {3, set(0x48, 0x20), false},
+		"flags of another byte":    {3, set(0x49, 0x04), false},
 		"signing key 2":            {3, set(0x48, 2<<2), false},
 		"unsigned":                 {3, set(0x48, 7<<2), true},
 		"signature algorithm":      {3, set(0x34, 2), false},
@@ -353,5 +354,22 @@ func TestEachPartOfATCBHasItsFloor(t *testing.T) {
 		if below := tcb.Below(floor); len(below) != 1 || !strings.HasPrefix(below[0], name) {
 			t.Errorf("%s: %v", name, below)
 		}
+	}
+}
+
+// Bytes mean nothing where nobody says how they lie.
+func TestTCBOfNoLayout(t *testing.T) {
+	for _, layout := range []snp.Layout{0, snp.LayoutTurin + 1} {
+		if _, err := snp.RawTCB(0).Decode(layout); !errors.Is(err, attest.ErrPolicy) {
+			t.Errorf("layout %d: %v", layout, err)
+		}
+	}
+}
+
+// What nobody signed has no certificate, whatever one is called.
+func TestUnsignedHasNoCertificate(t *testing.T) {
+	named := snptest.Draw(t, "Milan").VCEK(func(c *x509.Certificate) { c.Subject.CommonName = "SEV-" + snp.Unsigned.String() })
+	if _, _, err := (snp.Certificates{named.Certificate}).Leaf(snp.Unsigned); !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("%v", err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +104,7 @@ func TestQuoteRefused(t *testing.T) {
 		"module debug":      {func(d *tdxtest.Draft) { d.Report.SEAMAttributes[0] = 1 }, attest.ErrIdentity},
 		"module unknown":    {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[1] = 2 }, attest.ErrIdentity},
 		"module too old":    {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[0] = 1 }, attest.ErrIdentity},
+		"module 0 too old":  {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[0], d.Report.TEETCBSVN[1] = 2, 0 }, attest.ErrIdentity},
 		"microcode too old": {func(d *tdxtest.Draft) { d.Report.TEETCBSVN[2] = 4 }, attest.ErrIdentity},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -238,13 +240,30 @@ func TestExtensionRefused(t *testing.T) {
 		Value any
 	}
 	under := func(arcs ...int) asn1.ObjectIdentifier { return append(oid[:len(oid):len(oid)], arcs...) }
+	tcb := func(fields ...field) []field {
+		return []field{{under(1), make([]byte, 16)}, {under(2), fields}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}}
+	}
+	var components []field
+	for i := range 16 {
+		components = append(components, field{under(2, i+1), 1})
+	}
 	for name, fields := range map[string][]field{
-		"missing": {{under(4), make([]byte, 6)}},
-		"twice":   {{under(4), make([]byte, 6)}, {under(4), make([]byte, 6)}},
-		"unknown": {{under(8), 1}},
-		"foreign": {{asn1.ObjectIdentifier{1, 2, 3}, 1}},
-		"short":   {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 5)}},
-		"no tcb":  {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}},
+		"missing":                  {{under(4), make([]byte, 6)}},
+		"twice":                    {{under(4), make([]byte, 6)}, {under(4), make([]byte, 6)}},
+		"unknown":                  {{under(8), 1}},
+		"foreign":                  {{asn1.ObjectIdentifier{1, 2, 3}, 1}},
+		"short":                    {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 5)}},
+		"no tcb":                   {{under(1), make([]byte, 16)}, {under(3), make([]byte, 2)}, {under(4), make([]byte, 6)}},
+		"no type":                  {{under(1), 7}},
+		"tcb of a component alone": tcb(field{under(2, 1), 1}),
+		"tcb of another arc":       tcb(field{under(3, 1), 1}),
+		"tcb of arc zero":          tcb(field{under(2, 0), 1}),
+		"component above a byte":   tcb(slices.Concat([]field{{under(2, 1), 256}}, components[1:], []field{{under(2, 17), 1}, {under(2, 18), make([]byte, 16)}})...),
+		"component below zero":     tcb(slices.Concat([]field{{under(2, 1), -1}}, components[1:], []field{{under(2, 17), 1}, {under(2, 18), make([]byte, 16)}})...),
+		"component of octets":      tcb(slices.Concat([]field{{under(2, 1), []byte{1}}}, components[1:], []field{{under(2, 17), 1}, {under(2, 18), make([]byte, 16)}})...),
+		"pcesvn above two bytes":   tcb(append(components[:16:16], field{under(2, 17), 1 << 16}, field{under(2, 18), make([]byte, 16)})...),
+		"no pcesvn":                tcb(append(components[:16:16], field{under(2, 18), make([]byte, 16)})...),
+		"short cpusvn":             tcb(append(components[:16:16], field{under(2, 17), 1}, field{under(2, 18), make([]byte, 15)})...),
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := tdxtest.Draw(t)
@@ -304,7 +323,9 @@ func TestRating(t *testing.T) {
 		"configuration": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.ConfigurationNeeded }, tdx.ConfigurationNeeded, nil},
 		"configuration, enclave": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status, p.QE.ISVSVN = tdx.ConfigurationNeeded, 4 },
 			tdx.OutOfDateConfigurationNeeded, []string{"INTEL-SA-00003"}},
-		"revoked":         {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+		"revoked": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
+		"revoked, enclave out of date": {func(p *tdxtest.Platform) { p.TCBInfo.Levels[0].Status, p.QE.ISVSVN = tdx.Revoked, 5 },
+			tdx.Revoked, []string{"INTEL-SA-00003"}},
 		"module revoked":  {func(p *tdxtest.Platform) { p.TCBInfo.Modules[1].Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
 		"enclave revoked": {func(p *tdxtest.Platform) { p.QEIdentity.Levels[0].Status = tdx.Revoked }, tdx.Revoked, nil},
 	} {
@@ -433,4 +454,223 @@ func firstModule(t *testing.T, statement []byte) json.RawMessage {
 		t.Fatalf("%d modules, %v", len(s.TCBInfo.Modules), err)
 	}
 	return s.TCBInfo.Modules[0]
+}
+
+// Each statement differs from a good one in what the reason names. None of them is
+// signed: what is no statement of Intel's is told before its signature is looked at.
+func TestStatementsThatIntelDoesNotMake(t *testing.T) {
+	p := tdxtest.Draw(t)
+	levels := strings.Repeat("{},", 128)
+	for _, c := range []struct{ pattern, by, reason string }{
+		{`\{"tcbInfo"`, `{"enclaveIdentity":{},"tcbInfo"`, "is not one statement"},
+		{`"id":"TDX"`, `"id":"SGX"`, `tcb info "SGX" of version 3`},
+		{`"version":3`, `"version":2`, "of version 2 is unknown"},
+		{`"tcbType":0`, `"tcbType":1`, "tcbType 1"},
+		{`"fmspc":"`, `"fmspc":"00`, "fmspc has 7 bytes"},
+		{`"pceId":"`, `"pceId":"00`, "pceId has 3 bytes"},
+		{`"pceId":"..`, `"pceId":"xx`, "invalid byte"},
+		{`"pcesvn":\d+`, `"pcesvn":null`, "no pcesvn"},
+		{`"sgxtcbcomponents":\[\{"svn":\d+\},`, `"sgxtcbcomponents":[`, "sgxtcbcomponents has 15"},
+		{`"tdxtcbcomponents":\[\{"svn":\d+\},`, `"tdxtcbcomponents":[`, "tdxtcbcomponents has 15"},
+		{`"svn":\d+`, `"svn":null`, "entry with no svn"},
+		{`"tcbStatus":"\w+"`, `"tcbStatus":"Fine"`, `tcb status "Fine"`},
+		{`,"tcbStatus":"\w+"`, ``, "has no status"},
+		{`,"tcbDate":"[^"]+"`, ``, "has no date"},
+		{`"tcbDate"`, `"advisoryIDs":["x"` + strings.Repeat(`,"x"`, 256) + `],"tcbDate"`, "257 advisories"},
+		{`"tcbLevels":\[`, `"tcbLevels":[` + levels, "tcb levels, want 1 to 128"},
+		{`"tdxModule":\{"attributes":"`, `"tdxModule":{"attributes":"00`, "attributes of tdx module has 9"},
+		{`"attributesMask":"`, `"attributesMask":"00`, "attributesMask of tdx module has 9"},
+		{`"mrsigner":"`, `"mrsigner":"00`, "mrsigner of tdx module has 49"},
+		{`"tdxModuleIdentities":\[`, `"tdxModuleIdentities":[` + strings.Repeat("{},", 64), "65 tdx modules"},
+		{`"tdxModuleIdentities":\[\{"attributes":"`, `"tdxModuleIdentities":[{"attributes":"00`, "attributes of tdx module has 9"},
+		{`"id":"TDX_01"`, `"id":"TDY_01"`, `tdx module "TDY_01" is unknown`},
+		{`"id":"TDX_01"`, `"id":"TDX_0g"`, `tdx module "TDX_0g" is unknown`},
+		{`"id":"TDX_01"`, `"id":"TDX_0101"`, `tdx module "TDX_0101" is unknown`},
+		{`"isvsvn":\d+`, `"isvsvn":null`, "has no isvsvn"},
+		{`"issueDate":"[^"]+"`, `"issueDate":"0001-01-01T00:00:00Z"`, "not after its issueDate"},
+		{`"signature":"`, `"signature":"00`, "signature of tcb info has 65"},
+	} {
+		collateral := p.Collateral()
+		collateral.TCBInfo = edited(t, collateral.TCBInfo, c.pattern, c.by)
+		refusedFor(t, p, collateral, c.reason)
+	}
+	for _, c := range []struct{ pattern, by, reason string }{
+		{`"id":"TD_QE"`, `"id":"QE"`, `qe identity "QE" of version 2`},
+		{`"version":2`, `"version":3`, "of version 3 is unknown"},
+		{`"isvprodid":\d+`, `"isvprodid":null`, "no isvprodid"},
+		{`"miscselect":"`, `"miscselect":"00`, "miscselect of qe identity has 5"},
+		{`"miscselectMask":"`, `"miscselectMask":"00`, "miscselectMask of qe identity has 5"},
+		{`"attributes":"`, `"attributes":"00`, "attributes of qe identity has 17"},
+		{`"attributesMask":"`, `"attributesMask":"00`, "attributesMask of qe identity has 17"},
+		{`"mrsigner":"`, `"mrsigner":"00`, "mrsigner of qe identity has 33"},
+		{`"tcbLevels":\[`, `"tcbLevels":[` + levels, "tcb levels, want 1 to 128"},
+		{`,"tcbStatus":"\w+"`, ``, "has no status"},
+		{`"signature":"`, `"signature":"00`, "signature of qe identity has 65"},
+	} {
+		collateral := p.Collateral()
+		collateral.QEIdentity = edited(t, collateral.QEIdentity, c.pattern, c.by)
+		refusedFor(t, p, collateral, c.reason)
+	}
+}
+
+// edited has the first match of a pattern replaced.
+func edited(t *testing.T, b []byte, pattern, by string) []byte {
+	t.Helper()
+	at := regexp.MustCompile(pattern).FindIndex(b)
+	if at == nil {
+		t.Fatalf("the statement has no %s", pattern)
+	}
+	return slices.Concat(b[:at[0]], []byte(by), b[at[1]:])
+}
+
+func refusedFor(t *testing.T, p *tdxtest.Platform, c *tdx.Collateral, reason string) {
+	t.Helper()
+	_, err := tdx.VerifyEndorsement(p.Chain(), c, p.Terms())
+	if !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), reason) {
+		t.Errorf("%v, want %s", err, reason)
+	}
+}
+
+// The chain of a platform is of three certificates, that of a statement of two.
+func TestPathsHaveTheirLength(t *testing.T) {
+	p := tdxtest.Draw(t)
+	c := p.Collateral()
+	signers := c.TCBInfoChain
+	c.TCBInfoChain = p.Chain()
+	if _, err := tdx.VerifyEndorsement(p.Chain(), c, p.Terms()); !errors.Is(err, attest.ErrIdentity) || !strings.Contains(err.Error(), "path of 3 certificates, want 2") {
+		t.Errorf("a statement by a platform: %v", err)
+	}
+	if _, err := tdx.VerifyEndorsement(signers, p.Collateral(), p.Terms()); !errors.Is(err, attest.ErrIdentity) || !strings.Contains(err.Error(), "path of 2 certificates, want 3") {
+		t.Errorf("a platform below the root: %v", err)
+	}
+}
+
+// A quote that ends too soon, or has something else in place of a part, is none:
+// nothing of it is handed out.
+func TestParseRefusesWhatIsNotWhole(t *testing.T) {
+	p := tdxtest.Draw(t)
+	raw := p.Quote(data, nil)
+	for n := range raw {
+		if _, err := tdx.Parse(raw[:n]); !errors.Is(err, attest.ErrMalformed) {
+			t.Fatalf("its first %d bytes: %v", n, err)
+		}
+	}
+	good := p.Parsed(data, nil)
+	// Behind header, body and two sizes: signature, key, and a piece of data that
+	// holds the enclave's report.
+	key := bytes.Index(raw, good.PCKChain) - 6 - len(good.QEAuth) - 2 - 64 - 384 - 6 - 64
+	for name, at := range map[string]int{
+		"key that is no point": key, "data of another type": key + 64, "size of the data": key + 66,
+		"reserved of the enclave's report": key + 64 + 6 + 20, "chain of another type": bytes.Index(raw, good.PCKChain) - 6,
+		"size of the chain": bytes.Index(raw, good.PCKChain) - 4,
+	} {
+		bad := slices.Clone(raw)
+		bad[at] ^= 0x11
+		if _, err := tdx.Parse(bad); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Without collateral a quote's own signatures and certificates are all that is
+// looked at, and each of them is.
+func TestVerifyWithoutCollateral(t *testing.T) {
+	p, other := tdxtest.Draw(t), tdxtest.Draw(t)
+	named := tdxtest.Draw(t)
+	named.EditPCK = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX TCB Signing" }
+	for name, c := range map[string]struct {
+		of    *tdxtest.Platform
+		edit  func(*tdxtest.Draft)
+		roots []*x509.Certificate
+		at    time.Time
+		want  error
+	}{
+		"good":            {p, nil, p.Roots(), tdxtest.Now, nil},
+		"another root":    {p, nil, other.Roots(), tdxtest.Now, attest.ErrIdentity},
+		"intel's root":    {p, nil, tdx.IntelRoots(), tdxtest.Now, attest.ErrIdentity},
+		"another time":    {p, nil, p.Roots(), tdxtest.Now.AddDate(100, 0, 0), attest.ErrIdentity},
+		"no platform's":   {named, nil, named.Roots(), tdxtest.Now, attest.ErrIdentity},
+		"no certificates": {p, func(d *tdxtest.Draft) { d.PCKChain = []byte("nonsense") }, p.Roots(), tdxtest.Now, attest.ErrMalformed},
+		"another key":     {p, func(d *tdxtest.Draft) { d.PCKKey = chaintest.P256(t) }, p.Roots(), tdxtest.Now, attest.ErrSignature},
+		"bound key":       {p, func(d *tdxtest.Draft) { d.Bound = &chaintest.P256(t).PublicKey }, p.Roots(), tdxtest.Now, attest.ErrIdentity},
+	} {
+		pck, err := tdx.VerifyWithoutCollateral(c.of.Parsed(data, c.edit), c.roots, c.at)
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		if err == nil && pck.FMSPC != c.of.PCK.FMSPC {
+			t.Errorf("%s: fmspc %s", name, pck.FMSPC)
+		}
+	}
+}
+
+// A measurement's text has 96 digits and no other.
+func TestMeasurementsText(t *testing.T) {
+	good := strings.Repeat("0f", 48)
+	for text, want := range map[string]error{good: nil, good[2:]: attest.ErrMalformed, good + "00": attest.ErrMalformed, "x" + good[1:]: attest.ErrMalformed, "": attest.ErrMalformed} {
+		if err := new(tdx.Measurement).UnmarshalText([]byte(text)); !errors.Is(err, want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+// The date is that of the oldest level that applies, whichever part it rates.
+func TestRatingIsAsOldAsItsOldestPart(t *testing.T) {
+	current, old := tdxtest.Now.AddDate(0, -6, 0), tdxtest.Now.AddDate(-2, 0, 0)
+	for name, c := range map[string]struct {
+		edit func(*tdxtest.Platform)
+		want time.Time
+	}{
+		"all current":          {func(*tdxtest.Platform) {}, current},
+		"an old platform":      {func(p *tdxtest.Platform) { p.PCK.PCESVN = 6 }, old},
+		"an old module":        {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[0] = 4 }, old},
+		"an old enclave":       {func(p *tdxtest.Platform) { p.QE.ISVSVN = 5 }, old},
+		"module 0, none older": {func(p *tdxtest.Platform) { p.Report.TEETCBSVN[0], p.Report.TEETCBSVN[1] = 3, 0 }, current},
+	} {
+		p := tdxtest.Draw(t)
+		c.edit(p)
+		r, err := verify(p.Quote(data, nil), p.Collateral(), p.Terms())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !r.Date.Equal(c.want.Truncate(time.Second)) {
+			t.Errorf("%s: of %s, want %s", name, r.Date, c.want)
+		}
+	}
+}
+
+// Intel certifies platforms by either of its authorities.
+func TestEitherAuthority(t *testing.T) {
+	p := tdxtest.Draw(t)
+	p.EditCA = func(c *x509.Certificate) { c.Subject.CommonName = "Intel SGX PCK Processor CA" }
+	if _, err := verify(p.Quote(data, nil), p.Collateral(), p.Terms()); err != nil {
+		t.Error(err)
+	}
+}
+
+// What is too large is not taken apart.
+func TestCaps(t *testing.T) {
+	p := tdxtest.Draw(t)
+	c := p.Collateral()
+	c.TCBInfo = make([]byte, tdx.MaxStatement+1)
+	refusedFor(t, p, c, "tcb info has 131073 bytes, at most")
+	c = p.Collateral()
+	c.PCKCRL = make([]byte, chain.MaxList*3/2+1)
+	refusedFor(t, p, c, "pck crl has 1572865 bytes, at most")
+}
+
+// Intel signs with keys on P-256: a statement by another, under a root that is
+// pinned, is none.
+func TestSignerOnAnotherCurve(t *testing.T) {
+	p := tdxtest.Draw(t)
+	root := chaintest.Root(t, "root", chaintest.P256(t), nil)
+	for key, want := range map[*ecdsa.PrivateKey]string{chaintest.P256(t): "signature", chaintest.P384(t): "is not on P-256"} {
+		leaf := root.Leaf("Intel SGX TCB Signing", key.Public(), nil)
+		c, terms := p.Collateral(), p.Terms()
+		c.TCBInfoChain = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: leaf.Raw})
+		terms.Roots, terms.Lists = append(terms.Roots, root.Certificate), []*chain.List{root.Parsed(nil)}
+		if _, err := tdx.VerifyEndorsement(p.Chain(), c, terms); !errors.Is(err, attest.ErrRefused) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", key.Curve.Params().Name, err, want)
+		}
+	}
 }

@@ -3,15 +3,22 @@ package tpm_test
 import (
 	"bytes"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -84,6 +91,113 @@ func TestSizeOfAnRSAKey(t *testing.T) {
 		if _, err := tpm.ParseAK(c.public); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+}
+
+// Each field of an elliptic key's parameters decides: what signs by another scheme,
+// or on another curve, is no key of this kind.
+func TestParametersOfAnAttestationKey(t *testing.T) {
+	good := template(t)
+	const parameters = 2 + 2 + 4 + 2
+	for name, at := range map[string]int{
+		"symmetric": parameters, "scheme": parameters + 2, "hash": parameters + 4, "curve": parameters + 6, "kdf": parameters + 8,
+	} {
+		bad := bytes.Clone(good)
+		bad[at+1] ^= 1
+		if _, err := tpm.ParseAK(bad); !errors.Is(err, attest.ErrIdentity) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for name, c := range map[string]struct {
+		public []byte
+		want   error
+	}{
+		"good": {good, nil}, "something behind it": {append(bytes.Clone(good), 0), attest.ErrMalformed}, "cut short": {good[:len(good)-1], attest.ErrMalformed},
+		"a keyed hash": {slices.Concat([]byte{0, 8}, good[2:]), attest.ErrIdentity},
+	} {
+		if _, err := tpm.ParseAK(c.public); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// A key in PEM shows no attributes, and is of a kind that signs quotes.
+func TestKeysInPEM(t *testing.T) {
+	text := func(kind string, key any) []byte {
+		der, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+	}
+	p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	edwards, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		text []byte
+		want error
+	}{
+		"P-256":       {text("PUBLIC KEY", p256.Public()), nil},
+		"P-384":       {text("PUBLIC KEY", p384.Public()), attest.ErrIdentity},
+		"Ed25519":     {text("PUBLIC KEY", edwards), attest.ErrIdentity},
+		"another PEM": {text("EC PUBLIC KEY", p256.Public()), attest.ErrMalformed},
+		"no PEM":      {[]byte("-----BEGIN nonsense"), attest.ErrMalformed},
+		"no key":      {pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: []byte{1}}), attest.ErrMalformed},
+		"too large":   {append([]byte("-----BEGIN"), make([]byte, tpm.MaxPEM)...), attest.ErrMalformed},
+	} {
+		_, shown, err := tpm.ParseAKAnyForm(c.text)
+		if shown || !errors.Is(err, c.want) {
+			t.Errorf("%s: shown %t, %v", name, shown, err)
+		}
+	}
+	if _, _, err := tpm.ParseAKAnyForm(append([]byte("-----BEGIN"), make([]byte, tpm.MaxPEM)...)); !strings.Contains(fmt.Sprint(err), "at most") {
+		t.Errorf("a text that is too large: %v", err)
+	}
+}
+
+// An endorsement key is of a kind that has a template, however it is named.
+func TestEndorsementKeysHaveATemplate(t *testing.T) {
+	der := func(key any) []byte {
+		b, err := x509.MarshalPKIXPublicKey(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p521, err := ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		der    []byte
+		want   error
+		reason string
+	}{
+		"P-384":     {der(p384.Public()), nil, ""},
+		"P-521":     {der(p521.Public()), attest.ErrIdentity, "is not P-256"},
+		"nonsense":  {[]byte{1}, attest.ErrMalformed, "ek_public: "},
+		"too large": {make([]byte, 513), attest.ErrMalformed, "at most"},
+	} {
+		if _, err := tpm.ParseEKPublic(c.der); !errors.Is(err, c.want) || err != nil && !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	root := chaintest.Root(t, "maker", chaintest.P256(t), nil)
+	if _, err := tpm.ParseEK(root.Leaf("ek", p521.Public(), nil).Raw); !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("a certificate of a key on P-521: %v", err)
 	}
 }
 

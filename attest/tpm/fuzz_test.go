@@ -78,7 +78,7 @@ func FuzzVerifyQuote(f *testing.F) {
 	f.Add(e.Signature, e.Quote)
 	f.Add([]byte{}, []byte{})
 	f.Fuzz(func(t *testing.T, quote, signature []byte) {
-		_, err := tpm.VerifyQuote(ak, quote, signature, attest.Digest{}, e.Registers)
+		_, _, err := tpm.VerifyQuote(ak, quote, signature, attest.Digest{}, e.Registers)
 		if err == nil {
 			t.Error("a quote over something else passes")
 		}
@@ -91,7 +91,7 @@ func FuzzVerifyQuote(f *testing.F) {
 		}
 		var extra attest.Digest
 		copy(extra[:], q.ExtraData)
-		_, err = tpm.VerifyQuote(s.ak, quote, resigned, extra, e.Registers)
+		_, _, err = tpm.VerifyQuote(s.ak, quote, resigned, extra, e.Registers)
 		refusedOrFine(t, err)
 		if err == nil && (len(q.ExtraData) != 32 || len(q.Banks) != 1 || q.Banks[0].Hash != 0x0b) {
 			t.Errorf("%+v passes", q)

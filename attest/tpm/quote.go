@@ -15,7 +15,9 @@ import (
 type Quote struct {
 	// ExtraData is what the caller of the TPM had it sign along.
 	ExtraData []byte
-	// ResetCount counts the TPM's resets, RestartCount its resumptions.
+	// ResetCount counts the TPM's resets, RestartCount its resumptions; for most
+	// keys from a number of each key's own, so that two of one key compare and no
+	// more.
 	ResetCount, RestartCount uint32
 	Firmware                 uint64
 	// Banks are the registers that are covered.
@@ -75,18 +77,19 @@ func (w *wire) banks() []Bank {
 }
 
 // VerifyQuote checks that ak signed quote, a TPMS_ATTEST, over extra and over
-// exactly Selection with these values, and answers them by number. Errors are
-// attest.ErrMalformed, attest.ErrSignature, attest.ErrBinding or
-// attest.ErrRegisters.
-func VerifyQuote(ak *AK, quote, signature []byte, extra attest.Digest, values []attest.Digest) (*attest.Registers, error) {
+// exactly Selection with these values, and answers them by number beside what
+// else the quote says. Errors are attest.ErrMalformed, attest.ErrSignature,
+// attest.ErrBinding or attest.ErrRegisters.
+func VerifyQuote(ak *AK, quote, signature []byte, extra attest.Digest, values []attest.Digest) (*Quote, *attest.Registers, error) {
 	q, err := ParseQuote(ak, quote, signature)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !bytes.Equal(q.ExtraData, extra[:]) {
-		return nil, fmt.Errorf("%w: quote answers something else", attest.ErrBinding)
+		return nil, nil, fmt.Errorf("%w: quote answers something else", attest.ErrBinding)
 	}
-	return q.registers(values)
+	registers, err := q.registers(values)
+	return q, registers, err
 }
 
 func (q *Quote) registers(values []attest.Digest) (*attest.Registers, error) {

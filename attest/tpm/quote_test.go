@@ -1,11 +1,13 @@
 package tpm_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -78,7 +80,7 @@ func (s *signer) verify(change func(*attestation)) error {
 	})
 	copy(quote, a.head)
 	quote = append(quote, a.trailing...)
-	_, err := tpm.VerifyQuote(s.ak, quote, s.sign(s.t, quote), attest.Digest{7}, shown)
+	_, _, err := tpm.VerifyQuote(s.ak, quote, s.sign(s.t, quote), attest.Digest{7}, shown)
 	return err
 }
 
@@ -168,6 +170,20 @@ func TestSignatureNamesItsHash(t *testing.T) {
 		changed[c.at] = c.value
 		if _, err := tpm.ParseQuote(s.ak, quote, changed); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// A signature has one end.
+func TestSignatureIsWhole(t *testing.T) {
+	s := newSigner(t)
+	quote := []byte("\xffTCG\x80\x18")
+	good := s.sign(t, quote)
+	for name, signature := range map[string][]byte{
+		"something behind it": append(bytes.Clone(good), 0), "cut short": good[:len(good)-1], "empty": nil,
+	} {
+		if _, err := tpm.ParseQuote(s.ak, quote, signature); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), "signature") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -24,8 +24,10 @@ type Verified struct {
 	// of the claim; zero on an unclaimed machine.
 	Config attest.Digest
 	Claim  attest.Digest
-	// Registers are the quoted values.
+	// Registers are the quoted values, and Resets counts what set them to zero: two
+	// numbers of one attestation key compare.
 	Registers *attest.Registers
+	Resets    uint32
 	// ReferenceValues are what the machine shows of its release. They carry
 	// their own proof, which is not checked here.
 	ReferenceValues evidence.ReferenceValues
@@ -73,7 +75,7 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 		return nil, err
 	}
 	extra := attest.QuoteData(e.Batch.Count, root, e.ReportsDigest())
-	registers, err := tpm.VerifyQuote(ak, e.TPM.Quote, e.TPM.Signature, extra, e.TPM.Registers)
+	quote, registers, err := tpm.VerifyQuote(ak, e.TPM.Quote, e.TPM.Signature, extra, e.TPM.Registers)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +84,7 @@ func (v *Verifier) Verify(encoded []byte, nonce attest.Nonce, ch attest.Channel)
 		return nil, err
 	}
 	verified := &Verified{
-		AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers,
+		AK: ak.Name, Config: e.Config, Claim: e.Claim, Registers: registers, Resets: quote.ResetCount,
 		ReferenceValues: e.ReferenceValues, EventLog: e.EventLog, endorsed: endorsed, ak: ak, reports: reports,
 	}
 	if err := verified.keys(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"io"
 	"net/http"
@@ -423,4 +424,24 @@ func FuzzParseRequest(f *testing.F) {
 			t.Errorf("two spellings of one request: %q", b)
 		}
 	})
+}
+
+// What Encode does not write is no request.
+func TestParseRequestRefuses(t *testing.T) {
+	hash := base64.StdEncoding.EncodeToString(make([]byte, 32))
+	for name, c := range map[string]struct{ text, reason string }{
+		"nothing":             {"", "it is not old size"},
+		"no checkpoint":       {"old 1\n" + hash + "\n", "it is not old size"},
+		"no old size":         {"new 1\n\nx", "it is not old size"},
+		"old size of no kind": {"old 01\n\nx", "size"},
+		"short hash":          {"old 1\nAAAA\n\nx", "proof[0] is no hash"},
+		"no base64":           {"old 1\n" + hash + "\n!\n\nx", "proof[1] is no hash"},
+		"another spelling":    {"old 1\n" + hash[:42] + "B=\n\nx", "only spelling"},
+		"many hashes":         {"old 1\n" + strings.Repeat(hash+"\n", 64) + "\nx", "64 hashes, at most 63"},
+		"too large":           {strings.Repeat("x", witness.MaxRequestBytes+1), "at most"},
+	} {
+		if _, err := witness.ParseRequest([]byte(c.text)); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
 }

@@ -143,6 +143,10 @@ func TestAuditVerify(t *testing.T) {
 	if code != cli.ExitRefused || !found(result, auditlog.Truncated) {
 		t.Errorf("a cut export: exit code %d, %+v", code, result.Report)
 	}
+	// The key that comes with the chain is not taken for one that a script left empty.
+	if code, _, stderr = w.verify(tiles, "--chain", export, "--key", ""); code != cli.ExitUsage || !strings.Contains(stderr, "--key is empty") {
+		t.Errorf("an empty key: exit code %d\n%s", code, stderr)
+	}
 	if code, _, _ = w.verify(tiles, "--chain", filepath.Join(w.dir, "nowhere")); code != cli.ExitNotFound {
 		t.Errorf("no export: exit code %d", code)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
@@ -146,6 +147,37 @@ func TestAuditOfAGoodLog(t *testing.T) {
 			t.Errorf("exit code %d, %v", code, problems)
 		}
 		w.add(logtest.NewRelease(t, w.key, uint64(w.log.Status().Size+1)))
+	}
+}
+
+// What would leave a check of the witnesses out is refused.
+func TestAuditThatAsksNothing(t *testing.T) {
+	w := newAuditWorld(t)
+	w.add(logtest.NewRelease(t, w.key, 1))
+	public, _, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := checkpoint.NewKey(checkpoint.KindWitness, "witness.test", public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	witness := w.file("witness", key.String()+"\n")
+	for _, c := range []struct {
+		args []string
+		want int
+	}{
+		{[]string{"--witness", witness, "--witnesses", "-1"}, cli.ExitRefused},
+		{[]string{"--witness", witness, "--cosignature-age", "0"}, cli.ExitRefused},
+		{[]string{"--witness", witness, "--witness", witness}, cli.ExitRefused},
+		{[]string{"--log-key", ""}, cli.ExitUsage},
+	} {
+		args := append([]string{"--state", filepath.Join(w.dir, "state"), "release", "audit", "--log", w.url,
+			"--log-key", filepath.Join(w.dir, "log.vkey"), "--release-key", filepath.Join(w.dir, "release.pub")}, c.args...)
+		var stdout, stderr bytes.Buffer
+		if code := cli.Run(t.Context(), newRootCommand(), args, &stdout, &stderr); code != c.want || stdout.Len() > 0 {
+			t.Errorf("%v: exit code %d\n%s%s", c.args, code, stdout.Bytes(), stderr.Bytes())
+		}
 	}
 }
 
