@@ -113,6 +113,27 @@ func TestChangedKeysAreRebuilt(t *testing.T) {
 	}
 }
 
+// A release that has db lose a certificate is made again too: what db was had two, and
+// the archive has to tell which of them signs.
+func TestDistrustedCertificateIsRebuilt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
+	o := sampleOptions(t)
+	o.Archive = filepath.Join(t.TempDir(), "archive")
+	o.SecureBootKeys, _ = ownKeys(t)
+	stranger, _ := ownKeys(t)
+	certificate := filepath.Join(stranger, "db.crt")
+	o.SecureBootKeysBefore = keysAfter(t, o.SecureBootKeys, func(dir string) error { return secureboot.Trust(dir, certificate) })
+	m := built(t, o)
+	if c := m.SecureBootChange; c == nil || c.Adds != nil || len(c.Removes) != 1 {
+		t.Fatalf("it changes %+v", c)
+	}
+	if r := mustRebuild(t, o.Output, o.Archive); !r.Same {
+		t.Errorf("rebuilt: %+v", r)
+	}
+}
+
 // What no machine could go through is not built.
 func TestChangesThatAreNotBuilt(t *testing.T) {
 	if testing.Short() {
