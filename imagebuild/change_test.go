@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/toolshed-cloud/shed/agent/signaturelist"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
@@ -96,6 +97,7 @@ func TestChangedKeysAreRebuilt(t *testing.T) {
 	if err := imagebuild.CheckSigned(m); err != nil {
 		t.Error(err)
 	}
+	takenByAgent(t, m, write)
 	if r := mustRebuild(t, o.Output, o.Archive); !r.Same {
 		t.Errorf("with the signatures beside the manifest: %+v", r)
 	}
@@ -110,6 +112,26 @@ func TestChangedKeysAreRebuilt(t *testing.T) {
 	}
 	if !bytes.Equal(contentOf(t, filepath.Join(again, imagebuild.WriteName)), write) {
 		t.Error("the rebuilt release has another write beside it")
+	}
+}
+
+// takenByAgent wants the agent, which reads the write and reckons register 7 by code of
+// its own, to find what the builder put there.
+func takenByAgent(t *testing.T, m *release.Manifest, write []byte) {
+	t.Helper()
+	contents, err := signaturelist.Contents(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := attest.Sum(contents); got != input(t, m, m.SecureBootChange.Variable+".esl").SHA256 {
+		t.Errorf("the agent reads a list with digest %s", got)
+	}
+	want, err := m.SecureBootChange.Event(*m.AfterChange())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := signaturelist.Event(m.SecureBootChange.Variable, contents); got != want {
+		t.Errorf("to the agent the list makes event %s of register 7, and the release says %s", got, want)
 	}
 }
 
