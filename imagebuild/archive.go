@@ -59,8 +59,9 @@ func (e *InputsError) Error() string {
 	return fmt.Sprintf("the archive lacks the inputs %q, and has %q with other bytes", e.Missing, e.Changed)
 }
 
-// archived finds the inputs of a manifest, by name. Signatures are taken from
-// beside the manifest where the archive does not have them; empty is nowhere. The error is *InputsError or the files'.
+// archived finds the inputs of a manifest, by name. Signatures are taken from beside
+// the manifest where the archive does not have them; empty is nowhere. The error is
+// *InputsError or the files'.
 func archived(dir string, inputs []release.Input, beside string) (map[string]string, error) {
 	found, wrong := map[string]string{}, new(InputsError)
 	for _, in := range inputs {

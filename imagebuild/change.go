@@ -3,7 +3,6 @@ package imagebuild
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -130,19 +129,30 @@ func (b *builder) takeChange(m *release.Manifest, found map[string]string) (err 
 		}
 	}
 	b.SecureBootKeysBefore = filepath.Join(b.SecureBootKeys, "before")
-	if err := os.Mkdir(b.SecureBootKeysBefore, 0o700); err != nil {
-		return fmt.Errorf("laying out Secure Boot's keys: %w", err)
-	}
-	for _, f := range keys.Files() {
-		if f.Name != m.SecureBootChange.Variable+".esl" {
-			err = errors.Join(err, os.WriteFile(filepath.Join(b.SecureBootKeysBefore, f.Name), f.Data, 0o600))
-		}
-	}
-	if len(was) > 0 {
-		err = errors.Join(err, os.WriteFile(filepath.Join(b.SecureBootKeysBefore, m.SecureBootChange.Variable+".esl"), was, 0o600))
-	}
+	return layOutBefore(b.SecureBootKeysBefore, keys, m.SecureBootChange.Variable, was)
+}
+
+// layOutBefore makes a directory of keys like others but for one list.
+func layOutBefore(dir string, after *secureboot.Keys, variable string, was []byte) error {
+	vouches, err := after.Certificate()
 	if err != nil {
+		return fmt.Errorf("%w: %w", ErrOptions, err)
+	}
+	// Before, db may have had several certificates where it has one after.
+	before := *after
+	before.Vouching = vouches.Raw
+	if variable == release.VariableDB {
+		before.DB = was
+	} else {
+		before.DBX = was
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("laying out Secure Boot's keys: %w", err)
+	}
+	for _, f := range before.Files() {
+		if err := os.WriteFile(filepath.Join(dir, f.Name), f.Data, 0o600); err != nil {
+			return fmt.Errorf("laying out Secure Boot's keys: %w", err)
+		}
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/toolshed-cloud/shed/agent/signaturelist"
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
@@ -96,6 +97,7 @@ func TestChangedKeysAreRebuilt(t *testing.T) {
 	if err := imagebuild.CheckSigned(m); err != nil {
 		t.Error(err)
 	}
+	takenByAgent(t, m, write)
 	if r := mustRebuild(t, o.Output, o.Archive); !r.Same {
 		t.Errorf("with the signatures beside the manifest: %+v", r)
 	}
@@ -110,6 +112,47 @@ func TestChangedKeysAreRebuilt(t *testing.T) {
 	}
 	if !bytes.Equal(contentOf(t, filepath.Join(again, imagebuild.WriteName)), write) {
 		t.Error("the rebuilt release has another write beside it")
+	}
+}
+
+// takenByAgent wants the agent, which reads the write and reckons register 7 by code of
+// its own, to find what the builder put there.
+func takenByAgent(t *testing.T, m *release.Manifest, write []byte) {
+	t.Helper()
+	contents, err := signaturelist.Contents(write)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := attest.Sum(contents); got != input(t, m, m.SecureBootChange.Variable+".esl").SHA256 {
+		t.Errorf("the agent reads a list with digest %s", got)
+	}
+	want, err := m.SecureBootChange.Event(*m.AfterChange())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := signaturelist.Event(m.SecureBootChange.Variable, contents); got != want {
+		t.Errorf("to the agent the list makes event %s of register 7, and the release says %s", got, want)
+	}
+}
+
+// A release that has db lose a certificate is made again too: what db was had two, and
+// the archive has to tell which of them signs.
+func TestDistrustedCertificateIsRebuilt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("building images takes seconds")
+	}
+	o := sampleOptions(t)
+	o.Archive = filepath.Join(t.TempDir(), "archive")
+	o.SecureBootKeys, _ = ownKeys(t)
+	stranger, _ := ownKeys(t)
+	certificate := filepath.Join(stranger, "db.crt")
+	o.SecureBootKeysBefore = keysAfter(t, o.SecureBootKeys, func(dir string) error { return secureboot.Trust(dir, certificate) })
+	m := built(t, o)
+	if c := m.SecureBootChange; c == nil || c.Adds != nil || len(c.Removes) != 1 {
+		t.Fatalf("it changes %+v", c)
+	}
+	if r := mustRebuild(t, o.Output, o.Archive); !r.Same {
+		t.Errorf("rebuilt: %+v", r)
 	}
 }
 

@@ -91,7 +91,7 @@ type Heartbeat struct {
 	AwaitingOwner bool `json:"awaiting_owner,omitempty"`
 	// Update is nil before the first offer.
 	Update *UpdateStatus `json:"update,omitempty"`
-	// Waits has the answer held until there is something to say in it, or the next
+	// Waits has the answer held (a long poll) until there is something to say in it, or the next
 	// heartbeat is due. A machine asks for that where nothing is under way, which
 	// follows from the other fields: it says nothing more.
 	Waits bool `json:"waits,omitempty"`

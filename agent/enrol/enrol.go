@@ -122,9 +122,9 @@ func (e *Enroller) session(ctx context.Context) (enrolled bool, err error) {
 	e.Log.Info("enrolled", zap.Bool("accepted", result.Accepted), zap.String("reason", result.Reason))
 	e.Enrolled(result)
 	interval := time.Duration(result.HeartbeatMS) * time.Millisecond
-	h := &heart{Enroller: e, conn: conn, holds: result.Holds, interval: min(max(interval, minHeartbeat), maxHeartbeat)}
+	h := &heartbeats{Enroller: e, conn: conn, holds: result.Holds, interval: min(max(interval, minHeartbeat), maxHeartbeat)}
 	defer h.close()
-	return true, h.beat(ctx)
+	return true, h.run(ctx)
 }
 
 func (e *Enroller) dial(ctx context.Context) (*channel.Conn, error) {

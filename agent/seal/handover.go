@@ -92,9 +92,8 @@ type Successor struct {
 
 // HandOver lets the next release open the volume beside this one, from the moment at
 // which the header is written. Errors are ErrNoHandover where no volume is open, or
-// this release is the one that was let,
-// ErrSealed where the floor of the epoch is above the next release's, or the TPM's
-// and the disk's.
+// this release is the one that was let, ErrSealed where the floor of the epoch is above
+// the next release's, or the TPM's and the disk's.
 func (v *DataVolume) HandOver(s Successor) error {
 	h, key, took, err := v.held()
 	if err != nil {

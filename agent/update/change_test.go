@@ -267,13 +267,13 @@ func TestEventsOfRegisterSeven(t *testing.T) {
 		if err := seven.UnmarshalText([]byte(b.SHA256["7"])); err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range sevenOf(manifest, seven) {
+		for _, e := range secureBootEvents(manifest, seven) {
 			made = attest.Extend(made, e)
 		}
 		if made != seven {
 			t.Errorf("%s: the events make %s, want %s", name, made, seven)
 		}
-		if got := sevenOf(manifest, value(9)); got != nil {
+		if got := secureBootEvents(manifest, value(9)); got != nil {
 			t.Errorf("of another value there are %d", len(got))
 		}
 	}

@@ -40,13 +40,13 @@ type Here struct {
 	SecureBoot bool
 	// Registers are the sealed ones, of this boot.
 	Registers attest.Registers
-	// Seven are the events that make register 7, where they are known.
-	Seven []attest.Digest
+	// SecureBootEvents are those that make register 7, where they are known.
+	SecureBootEvents []attest.Digest
 }
 
-// sevenOf are the events that the manifest of the release which runs names for its
+// secureBootEvents are those that the manifest of the release which runs names for its
 // register 7, whoever gave it: none other make the value.
-func sevenOf(manifest []byte, value attest.Digest) []attest.Digest {
+func secureBootEvents(manifest []byte, value attest.Digest) []attest.Digest {
 	m, err := release.ParseManifest(manifest)
 	if err != nil {
 		return nil
@@ -220,7 +220,7 @@ func registersIn(boot release.Boot, here Here) (attest.Registers, error) {
 		}
 		// The stub's and the image's alone are another's than this boot's, and whose
 		// signature the image has.
-		if n != 4 && n != 11 && (n != 7 || !boot.SameLists(here.Seven)) && value != here.Registers[n] {
+		if n != 4 && n != 11 && (n != 7 || !boot.SameLists(here.SecureBootEvents)) && value != here.Registers[n] {
 			return r, fmt.Errorf("it wants register %d to be %s, and this machine has %s", n, value, here.Registers[n])
 		}
 		r[n] = value

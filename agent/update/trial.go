@@ -88,7 +88,7 @@ func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest
 		return attest.Digest{}, 0, err
 	}
 	if m, err := signedBy(before, c.Body.Update); err == nil {
-		if registers, is := itself(m, here); is {
+		if registers, is := beforeOwnChange(m, here); is {
 			return registers.SealDigest(here.Firmware), here.Epoch, nil
 		}
 	}
@@ -98,7 +98,7 @@ func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest
 	}
 	registers, _, err := registersOf(logged.Manifest, here)
 	if err != nil {
-		registers, err = registersAside(logged.Manifest, here, err)
+		registers, err = registersByAnotherSigner(logged.Manifest, here, err)
 	}
 	if err != nil {
 		return attest.Digest{}, 0, fmt.Errorf("%w: the release before: %w", attest.ErrRelease, err)
@@ -106,11 +106,11 @@ func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest
 	return registers.SealDigest(here.Firmware), logged.Manifest.Epoch, nil
 }
 
-// itself are the registers of this very image before its release's change of Secure
+// beforeOwnChange are the registers of this very image before its release's change of Secure
 // Boot's variables, where a manifest is of that. No log is asked: it is the same code
 // that sealed the key and takes it, and a log's word that went stale while the power
 // was off would close the data, since there is no release to fall back to.
-func itself(m *release.Manifest, here Here) (attest.Registers, bool) {
+func beforeOwnChange(m *release.Manifest, here Here) (attest.Registers, bool) {
 	c := &candidate{manifest: m}
 	boot, err := c.on(here)
 	if err != nil || !c.runs || boot != m.AfterChange() {
@@ -132,10 +132,10 @@ func signedBy(r api.UpdateRelease, p ownership.UpdatePolicy) (m *release.Manifes
 	return nil, err
 }
 
-// registersAside are those of a release whose image another certificate vouched for:
+// registersByAnotherSigner are those of a release whose image another certificate vouched for:
 // of its first boot that is other than this one's in register 7 alone, beside the
 // image's. Without one the error is why.
-func registersAside(m *release.Manifest, here Here, why error) (attest.Registers, error) {
+func registersByAnotherSigner(m *release.Manifest, here Here, why error) (attest.Registers, error) {
 	for _, boot := range m.Boots {
 		seven, err := parseRegister(boot.SHA256["7"])
 		if err != nil {

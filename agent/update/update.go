@@ -335,7 +335,7 @@ func (u *Updater) examine(ctx context.Context, r record, owner *ownership.Claim)
 	if here.SecureBoot, err = u.Firmware.SecureBoot(); err != nil {
 		return nil, refuse(api.ReasonOtherMachine, "%w", err)
 	}
-	here.Seven = sevenOf(u.Vouching().Manifest, here.Registers[7])
+	here.SecureBootEvents = secureBootEvents(u.Vouching().Manifest, here.Registers[7])
 	c, err := check(came, r.Release, owner.Body.Update, here, u.Now())
 	if err != nil {
 		return nil, err

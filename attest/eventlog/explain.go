@@ -66,9 +66,8 @@ func added(own []Event, wanted attest.Digest) (first, last int, ok bool) {
 }
 
 // maxSearched is the most events of one register that are searched, since the
-// work grows with their cube and a log is the machine's own choice. Of
-// the registers that are compared a host's had 36 in the real logs of the tests,
-// a cloud's machine 12.
+// work grows with their cube and a log is the machine's own choice. Of the registers
+// that are compared a host's had 36 in the real logs of the tests, a cloud's machine 12.
 const maxSearched = 64
 
 func replayDigests(digests []attest.Digest) attest.Digest {

@@ -27,6 +27,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/release/logtest"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
+	"github.com/toolshed-cloud/shed/orchestrator/translog/translogtest"
 )
 
 // auditWorld is a real log, served, and who audits it.
@@ -47,7 +48,7 @@ func newAuditWorld(t *testing.T) *auditWorld {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &auditWorld{t: t, dir: t.TempDir(), key: logtest.NewReleaseKey(t), results: results}
+	w := &auditWorld{t: t, dir: translogtest.TempDir(t), key: logtest.NewReleaseKey(t), results: results}
 	w.file = func(name, content string) string {
 		path := filepath.Join(w.dir, name)
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

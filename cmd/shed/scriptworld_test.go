@@ -50,15 +50,16 @@ func setUp(env *testscript.Env) error {
 
 // tinyControl is as much of the admin API as a script needs.
 type tinyControl struct {
-	// mu guards instances.
+	// mu guards the fields below.
 	mu        sync.Mutex
 	instances []adminclient.Instance
-	// looked has an entry for each time that an instance was looked at.
+	// looked has an entry where an instance was looked at. It is of who follows the
+	// history last: who did so before may be gone and not yet known to be.
 	looked chan struct{}
 }
 
 func newTinyControl() http.Handler {
-	c := &tinyControl{looked: make(chan struct{}, 1), instances: []adminclient.Instance{
+	c := &tinyControl{instances: []adminclient.Instance{
 		{ID: "aaaabbbbccccddddeeeeffffgg", UserID: "ada", State: "ready", URL: "https://127.0.0.1:27593"},
 		{ID: "aaaazzzzccccddddeeeeffffgg", UserID: "grace", State: "booting", Reason: "the provider has accepted it"},
 		{ID: "xyxyzzzzccccddddeeeeffffgg", UserID: "hedy", State: "ready", URL: "https://127.0.0.1:27594"},
@@ -131,11 +132,12 @@ func (c *tinyControl) updates(mux *http.ServeMux) {
 		_ = json.NewEncoder(w).Encode(i)
 	})
 	mux.HandleFunc("GET /v1/events", func(w http.ResponseWriter, r *http.Request) {
+		looked := c.followed()
 		w.WriteHeader(http.StatusOK)
 		w.(http.Flusher).Flush()
 		for {
 			select {
-			case <-c.looked:
+			case <-looked:
 				c.step(w, r.URL.Query().Get("instance"))
 				w.(http.Flusher).Flush()
 			case <-r.Context().Done():
@@ -143,6 +145,14 @@ func (c *tinyControl) updates(mux *http.ServeMux) {
 			}
 		}
 	})
+}
+
+// followed has who asks hear of each look from now on.
+func (c *tinyControl) followed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.looked = make(chan struct{}, 1)
+	return c.looked
 }
 
 func (c *tinyControl) one(id string) *adminclient.Instance {

@@ -70,8 +70,9 @@ func Untar(b []byte) (*Tree, error) {
 			e.Mode, e.Link = fs.ModeSymlink|0o777, h.Linkname
 		case tar.TypeReg:
 			e.Mode, e.Bytes = permissions(fs.FileMode(h.Mode)), h.Size
-			if h.Size > maxBytes {
-				return nil, fmt.Errorf("%w: %s has %d bytes", ErrTree, name, h.Size)
+			// One with a hole has more than it takes in the archive.
+			if h.Size > int64(len(b)) {
+				return nil, fmt.Errorf("%w: %s has %d bytes in an archive of %d", ErrTree, name, h.Size, len(b))
 			}
 			if e.data, err = io.ReadAll(io.LimitReader(r, h.Size)); err != nil {
 				return nil, fmt.Errorf("%w: %s: %w", ErrTree, name, err)

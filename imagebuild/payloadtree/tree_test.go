@@ -1,12 +1,14 @@
 package payloadtree_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -219,4 +221,27 @@ func FuzzUntar(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file with a hole is none of ours: a small archive could else take any memory.
+func TestHolesAreRefused(t *testing.T) {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	// The writer makes no such records: they are named otherwise at first.
+	h := &tar.Header{Name: "hole", Mode: 0o644, Size: 512, Typeflag: tar.TypeReg, Format: tar.FormatPAX, PAXRecords: map[string]string{
+		"GNX.sparse.major": "1", "GNX.sparse.minor": "0", "GNX.sparse.name": "hole", "GNX.sparse.realsize": strconv.Itoa(1 << 30),
+	}}
+	sparse := append([]byte("0\n"), make([]byte, 510)...)
+	if err := w.WriteHeader(h); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(sparse); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if tree, err := payloadtree.Untar(bytes.ReplaceAll(b.Bytes(), []byte("GNX."), []byte("GNU."))); !errors.Is(err, payloadtree.ErrTree) {
+		t.Errorf("a tree of %d bytes, %v", tree.Bytes, err)
+	}
 }

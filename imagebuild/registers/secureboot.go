@@ -16,7 +16,7 @@ func keysRegister(alg crypto.Hash, k *secureboot.Keys) (*register, error) {
 		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
 	}
 	r := beforeBoot(alg, k)
-	r.measure(variable(imageSecurity, "db", authority))
+	r.measure(variable(secureboot.ImageSecurity, "db", authority))
 	return r, nil
 }
 
@@ -24,11 +24,11 @@ func keysRegister(alg crypto.Hash, k *secureboot.Keys) (*register, error) {
 // anything to boot.
 func beforeBoot(alg crypto.Hash, k *secureboot.Keys) *register {
 	r := newRegister(alg)
-	r.measure(variable(globalVariable, "SecureBoot", []byte{1}))
-	r.measure(variable(globalVariable, "PK", k.PK))
-	r.measure(variable(globalVariable, "KEK", k.KEK))
-	r.measure(variable(imageSecurity, "db", k.DB))
-	r.measure(variable(imageSecurity, "dbx", k.DBX))
+	r.measure(variable(secureboot.GlobalVariable, "SecureBoot", []byte{1}))
+	r.measure(variable(secureboot.GlobalVariable, "PK", k.PK))
+	r.measure(variable(secureboot.GlobalVariable, "KEK", k.KEK))
+	r.measure(variable(secureboot.ImageSecurity, "db", k.DB))
+	r.measure(variable(secureboot.ImageSecurity, "dbx", k.DBX))
 	r.measure(separator)
 	return r
 }
@@ -39,22 +39,15 @@ func BeforeBoot(k *secureboot.Keys) (sha256, sha384 string) {
 	return beforeBoot(crypto.SHA256, k).String(), beforeBoot(crypto.SHA384, k).String()
 }
 
-// The namespaces of the variables that make up Secure Boot, as they lie in
-// memory (UEFI specification, sections 3.3 and 32.6.1).
-var (
-	globalVariable = [16]byte{0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c}
-	imageSecurity  = [16]byte{0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f}
-)
-
 // noKeysRegister is register 7 of firmware that holds no keys: Secure Boot's
 // five variables, absent or empty, then the separator.
 func noKeysRegister(alg crypto.Hash) string {
 	r := newRegister(alg)
-	r.measure(variable(globalVariable, "SecureBoot", []byte{0}))
-	r.measure(variable(globalVariable, "PK", nil))
-	r.measure(variable(globalVariable, "KEK", nil))
-	r.measure(variable(imageSecurity, "db", nil))
-	r.measure(variable(imageSecurity, "dbx", nil))
+	r.measure(variable(secureboot.GlobalVariable, "SecureBoot", []byte{0}))
+	r.measure(variable(secureboot.GlobalVariable, "PK", nil))
+	r.measure(variable(secureboot.GlobalVariable, "KEK", nil))
+	r.measure(variable(secureboot.ImageSecurity, "db", nil))
+	r.measure(variable(secureboot.ImageSecurity, "dbx", nil))
 	r.measure(separator)
 	return r.String()
 }

@@ -175,7 +175,7 @@ func signedPart(variable string, at, data []byte) []byte {
 	for _, unit := range utf16.Encode([]rune(variable)) {
 		b = binary.LittleEndian.AppendUint16(b, unit)
 	}
-	b = append(b, imageSecurity[:]...)
+	b = append(b, ImageSecurity[:]...)
 	b = binary.LittleEndian.AppendUint32(b, nonVolatile|bootService|runtime|authenticated)
 	return append(append(b, at...), data...)
 }

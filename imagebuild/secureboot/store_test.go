@@ -70,8 +70,8 @@ func TestVariablesAreLaidOut(t *testing.T) {
 	}
 	begin, at := testHeader+storeHead, testHeader+storeHead
 	for _, want := range []variable{
-		{globalVariable, "PK", 0x27, keys.PK}, {globalVariable, "KEK", 0x27, keys.KEK}, {imageSecurity, "db", 0x27, keys.DB},
-		{imageSecurity, "dbx", 0x27, keys.DBX}, {secureBootEnable, "SecureBootEnable", 0x03, []byte{1}},
+		{GlobalVariable, "PK", 0x27, keys.PK}, {GlobalVariable, "KEK", 0x27, keys.KEK}, {ImageSecurity, "db", 0x27, keys.DB},
+		{ImageSecurity, "dbx", 0x27, keys.DBX}, {secureBootEnable, "SecureBootEnable", 0x03, []byte{1}},
 	} {
 		at = begin + (at-begin+3)/4*4
 		b := enrolled[at:]

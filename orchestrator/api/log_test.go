@@ -22,6 +22,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/monitor"
 	"github.com/toolshed-cloud/shed/orchestrator/signup"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
+	"github.com/toolshed-cloud/shed/orchestrator/translog/translogtest"
 	"github.com/toolshed-cloud/shed/providers"
 )
 
@@ -29,7 +30,7 @@ import (
 // and a key that signs releases.
 func withLog(t *testing.T) (*operator, logtest.ReleaseKey) {
 	t.Helper()
-	d, key, dir := newOperator(t), logtest.NewReleaseKey(t), t.TempDir()
+	d, key, dir := newOperator(t), logtest.NewReleaseKey(t), translogtest.TempDir(t)
 	if err := translog.DrawKey(dir, "api.test/log", rand.Reader); err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,7 @@ import (
 	"github.com/toolshed-cloud/shed/orchestrator/controlplane"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/orchestrator/store/sqlite"
+	"github.com/toolshed-cloud/shed/orchestrator/translog/translogtest"
 	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/memory"
 )
@@ -47,7 +48,7 @@ type unendorsing struct{ providers.Provider }
 
 func newSite(t *testing.T) *site {
 	t.Helper()
-	s := &site{t: t, dir: t.TempDir(), state: filepath.Join(t.TempDir(), "control")}
+	s := &site{t: t, dir: t.TempDir(), state: filepath.Join(translogtest.TempDir(t), "control")}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)

@@ -38,10 +38,10 @@ func (g *gate) holding(n int) {
 	g.t.Helper()
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
-	for g.server.Holding() != n {
+	for late := time.After(time.Minute); g.server.Holding() != n; {
 		select {
 		case <-ticker.C:
-		case <-g.t.Context().Done():
+		case <-late:
 			g.t.Fatalf("%d answers are held, want %d", g.server.Holding(), n)
 		}
 	}

@@ -27,6 +27,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/witness"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/translog"
+	"github.com/toolshed-cloud/shed/orchestrator/translog/translogtest"
 )
 
 const origin = "shed.test/log"
@@ -45,7 +46,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), key: logtest.NewReleaseKey(t)}
+	w := &world{t: t, dir: translogtest.TempDir(t), key: logtest.NewReleaseKey(t)}
 	if err := translog.DrawKey(w.dir, origin, rand.Reader); err != nil {
 		t.Fatal(err)
 	}

@@ -160,7 +160,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, ev
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
-	m.qemu, m.swtpm, m.exit, m.restarting = qemu, swtpm, nil, false
+	m.qemu, m.swtpm, m.exit, m.restarting, m.unheard = qemu, swtpm, nil, false, false
 	m.record.QEMU, m.record.SWTPM = qemu.ID, swtpm.ID
 	if err := m.record.write(dir); err != nil {
 		return nil, nil, fmt.Errorf("writing the machine record: %w", err)

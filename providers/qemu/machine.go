@@ -29,8 +29,9 @@ type machine struct {
 	leases io.Closer
 	// exit is how QEMU ended, where this process was its parent.
 	exit error
-	// restarting says that QEMU ends for its guest to start anew.
-	restarting bool
+	// restarting says that QEMU ends for its guest to start anew, and unheard that
+	// it may still say so, also where it has ended by now.
+	restarting, unheard bool
 	// task is the work under way; at most one runs at a time.
 	task *task
 
@@ -140,6 +141,8 @@ func (m *machine) power(c *config) (providers.Power, string) {
 		return providers.PowerOff, ""
 	case m.restarting:
 		return providers.PowerPending, "starting anew"
+	case m.unheard:
+		return providers.PowerPending, "ending"
 	case r.Failure != "":
 		return providers.PowerCrashed, r.Failure
 	case r.QEMU.Boot != c.boot:

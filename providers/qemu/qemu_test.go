@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -530,5 +531,31 @@ func TestWhoIsStartedAnew(t *testing.T) {
 		if err := p.Close(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A process that has ended is none that crashed before QEMU has had its say.
+func TestEndIsNoCrashBeforeItsReasonIsKnown(t *testing.T) {
+	p, c := New(Options{}), exampleConfig()
+	m := newMachine(exampleRecord())
+	m.record.QEMU.Boot = c.boot
+	ours, theirs := net.Pipe()
+	m.mu.Lock()
+	p.watchEnd(c, m, ours)
+	power, reason := m.power(c)
+	m.mu.Unlock()
+	if power != providers.PowerPending {
+		t.Errorf("before: %s (%s)", power, reason)
+	}
+	theirs.Close()
+	p.work.Wait()
+	m.mu.Lock()
+	power, reason = m.power(c)
+	m.mu.Unlock()
+	if power != providers.PowerCrashed {
+		t.Errorf("after: %s (%s)", power, reason)
+	}
+	if err := p.Close(); err != nil {
+		t.Error(err)
 	}
 }

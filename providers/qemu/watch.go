@@ -36,13 +36,12 @@ func (p *Provider) changed(r record) { p.hints.Tell(r.Installation, r.Machine) }
 // which is nil where another plugin started it. The caller holds m.mu.
 func (p *Provider) watchEnd(c *config, m *machine, events net.Conn) {
 	id, started := m.record.QEMU, time.Now()
+	m.unheard = events != nil
 	// Where it cannot be opened it has ended already, or nothing can be told.
 	process, err := proc.Open(id)
 	p.work.Go(func() {
 		again := p.hear(events)
-		if again {
-			m.restarts(id)
-		}
+		m.heard(id, again)
 		if err == nil {
 			defer process.Close() //nolint:errcheck // it is only a descriptor
 			if process.Wait(p.life) != nil {
@@ -87,12 +86,12 @@ func (p *Provider) hear(events net.Conn) bool {
 	return err == nil && reset
 }
 
-// restarts has the end of a process be no crash.
-func (m *machine) restarts(id proc.ID) {
+// heard has the end of a process be no crash where its guest starts anew.
+func (m *machine) heard(id proc.ID, anew bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.record.QEMU == id {
-		m.restarting = true
+		m.restarting, m.unheard = anew, false
 	}
 }
 

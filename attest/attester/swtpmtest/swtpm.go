@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -86,14 +87,26 @@ func (m *TPM) PowerOn() {
 	m.TPM, m.conn = attester.Transport(ours), ours
 }
 
+// shutdownPatience is how long a TPM may take to be told that it ends: far longer than
+// it does, since one that was not told counts that against its owner.
+const shutdownPatience = time.Minute
+
 // PowerOff ends the TPM. It is harmless when it is off.
 func (m *TPM) PowerOff() {
+	m.powerOff(shutdownPatience)
+}
+
+func (m *TPM) powerOff(patience time.Duration) {
 	if m.process == nil {
 		return
 	}
+	// Nothing else would end the wait for an answer that does not come.
+	process := m.process.Process
+	late := time.AfterFunc(patience, func() { process.Kill() }) //nolint:errcheck // it may have ended
+	defer late.Stop()
 	tpm2.Shutdown{ShutdownType: tpm2.TPMSUClear}.Execute(m.TPM) //nolint:errcheck // it ends either way
 	m.conn.Close()
-	m.process.Process.Kill() //nolint:errcheck // it may have ended with its connection
-	m.process.Wait()         //nolint:errcheck // it was killed
+	process.Kill()   //nolint:errcheck // it may have ended with its connection
+	m.process.Wait() //nolint:errcheck // it was killed
 	m.process = nil
 }

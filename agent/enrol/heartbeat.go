@@ -9,8 +9,8 @@ import (
 	"github.com/toolshed-cloud/shed/attest/channel"
 )
 
-// heart beats from one verdict on.
-type heart struct {
+// heartbeats are those from one verdict on.
+type heartbeats struct {
 	*Enroller
 	conn *channel.Conn
 	// holds says that the control plane holds answers.
@@ -18,10 +18,10 @@ type heart struct {
 	interval time.Duration
 }
 
-func (h *heart) close() { h.conn.Close() }
+func (h *heartbeats) close() { h.conn.Close() }
 
-// beat reports every interval, and at once what is new.
-func (h *heart) beat(ctx context.Context) error {
+// run reports every interval, and at once what is new.
+func (h *heartbeats) run(ctx context.Context) error {
 	ticker := time.NewTicker(h.interval)
 	defer ticker.Stop()
 	for {
@@ -50,7 +50,7 @@ func (h *heart) beat(ctx context.Context) error {
 
 // state is what there is to report. Where nothing is under way the answer may wait
 // for something to hear; else the machine will soon have something to say.
-func (h *heart) state() api.Heartbeat {
+func (h *heartbeats) state() api.Heartbeat {
 	// What was signalled before is in what is read now.
 	for _, c := range []<-chan struct{}{h.Payload.Changed(), h.Updates.Changed()} {
 		select {
@@ -71,7 +71,7 @@ var errNews = errors.New("something is new")
 
 // report sends a heartbeat. Something new ends the wait for an answer that is held,
 // and its connection: there is another then, and the error is errNews.
-func (h *heart) report(ctx context.Context, b api.Heartbeat) (answer api.HeartbeatAnswer, err error) {
+func (h *heartbeats) report(ctx context.Context, b api.Heartbeat) (answer api.HeartbeatAnswer, err error) {
 	if !b.Waits {
 		return answer, call(ctx, h.conn, callTimeout, api.HeartbeatPath, b, &answer)
 	}
@@ -94,7 +94,7 @@ func (h *heart) report(ctx context.Context, b api.Heartbeat) (answer api.Heartbe
 }
 
 // redial goes on on a connection that has not enrolled, and need not: its key has.
-func (h *heart) redial(ctx context.Context) error {
+func (h *heartbeats) redial(ctx context.Context) error {
 	h.conn.Close()
 	conn, err := h.dial(ctx)
 	if err == nil {
