@@ -46,6 +46,9 @@ func newImageBuildCommand() *cobra.Command {
 				}
 				o.Shapes = append(o.Shapes, shape)
 			}
+			if err := cli.RefuseEmpty(cmd.Flags(), demanded...); err != nil {
+				return err
+			}
 			if err := server.set(cmd.Flags(), &o); err != nil {
 				return cli.Usage(err)
 			}
@@ -88,6 +91,9 @@ func newImageBuildCommand() *cobra.Command {
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	return cmd
 }
+
+// demanded are the flags of build without which another image is made.
+var demanded = []string{"payload", "secure-boot-keys", "secure-boot-keys-before", "archive", "source", "kernel-package", "firmware-package", "stub"}
 
 // lockVariable names another lock than the built-in one.
 const lockVariable = "SHED_IMAGE_LOCK"

@@ -51,6 +51,9 @@ func newImageKeysCommand() *cobra.Command {
 		Long:  imageKeysLong,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cli.RefuseEmpty(cmd.Flags(), "revoke", "trust", "distrust"); err != nil {
+				return err
+			}
 			made, err := secureboot.Generate(rand.Reader, args[0])
 			if err == nil {
 				err = change.make(args[0])

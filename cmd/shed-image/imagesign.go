@@ -56,6 +56,9 @@ func newImageSignCommand() *cobra.Command {
 		Long:  imageSignLong,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := cli.RefuseEmpty(cmd.Flags(), "key", "public-key", "secure-boot-keys", "archive"); err != nil {
+				return err
+			}
 			if generate {
 				if err := sign.Generate(rand.Reader, ref); err != nil && !errors.Is(err, fs.ErrExist) {
 					return err

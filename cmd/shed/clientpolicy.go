@@ -25,6 +25,10 @@ or in STATE/client/policy.yaml: shed policy show prints one to begin with. The
 flags below make a small one in its place, where there is none.
 `
 
+// clientDemands are the flags of every command of the owner's client that say what
+// is accepted.
+var clientDemands = []string{"policy", "release-key", "ek-root", "minimum-tier", "log-key", "witness"}
+
 // policyName is the file of the policy, empty where there is none. A policy and
 // what the flags say in its place are not mixed: neither would be whole.
 func (f *clientFlags) policyName(cmd *cobra.Command, dir string) (string, error) {
@@ -51,6 +55,9 @@ func bothNamed(what, policy string) error {
 
 // accepted is the policy: that of the file, or one that the flags make.
 func (f *clientFlags) accepted(cmd *cobra.Command, dir string) (*policy.Policy, error) {
+	if err := cli.RefuseEmpty(cmd.Flags(), clientDemands...); err != nil {
+		return nil, err
+	}
 	name, err := f.policyName(cmd, dir)
 	if err != nil {
 		return nil, err

@@ -80,6 +80,9 @@ func (o *auditOptions) run(cmd *cobra.Command) error {
 
 // replay audits the log, and remembers its head where it fits what was seen.
 func (o *auditOptions) replay(cmd *cobra.Command) (*logaudit.Report, error) {
+	if err := cli.RefuseEmpty(cmd.Flags(), "log", "log-key", "release-key", "releases", "checkpoint", "witness"); err != nil {
+		return nil, err
+	}
 	policy, err := o.auditPolicy(cmd)
 	if err != nil {
 		return nil, err

@@ -40,7 +40,7 @@ var flagsOf = map[string][]string{
 
 // demands are the flags that ask for a check. An empty one, as a script's unset
 // variable makes it, would leave the check out and look as if it had been made.
-var demands = []string{"policy", "report-data", "minimum-tier", "hcl-report"}
+var demands = slices.Concat(clientDemands, []string{"report-data", "hcl-report", "save"})
 
 // checkFlags refuses a flag that what is verified takes no notice of: whoever
 // gave it would believe that it was checked.
@@ -51,9 +51,10 @@ func checkFlags(cmd *cobra.Command, kind string) (err error) {
 		case err != nil:
 		case some && !slices.Contains(kinds, kind):
 			err = cli.Hinted(cli.Usage(fmt.Errorf("--%s says nothing of %s", flag.Name, kind)), "it goes with %s", strings.Join(kinds, ", "))
-		case slices.Contains(demands, flag.Name) && flag.Value.String() == "":
-			err = cli.Usage(fmt.Errorf("--%s is empty", flag.Name))
 		}
 	})
-	return err
+	if err != nil {
+		return err
+	}
+	return cli.RefuseEmpty(cmd.Flags(), demands...)
 }

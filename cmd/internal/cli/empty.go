@@ -1,0 +1,28 @@
+package cli
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/spf13/pflag"
+)
+
+// RefuseEmpty refuses the named flags where they were given and are empty, as a
+// script's unset variable leaves them: what was asked for would not be done, and
+// it would look as if it had been.
+func RefuseEmpty(flags *pflag.FlagSet, names ...string) (err error) {
+	flags.Visit(func(flag *pflag.Flag) {
+		if err == nil && slices.Contains(names, flag.Name) && isEmpty(flag.Value) {
+			err = Usage(fmt.Errorf("--%s is empty", flag.Name))
+		}
+	})
+	return err
+}
+
+func isEmpty(v pflag.Value) bool {
+	if many, ok := v.(pflag.SliceValue); ok {
+		all := many.GetSlice()
+		return len(all) == 0 || slices.Contains(all, "")
+	}
+	return v.String() == ""
+}
