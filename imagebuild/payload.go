@@ -26,10 +26,10 @@ const PayloadName = "payload.img"
 // inputPayloadTar has the files of a payload that is not the toolshed.
 const inputPayloadTar = "payload.tar"
 
-// mostInImage is how large a payload in the image may be. All of it stays in memory,
+// MostInImage is how large a payload in the image may be. All of it stays in memory,
 // and is there in four copies while the machine starts: as the firmware reads it, as
 // it unpacks it, as the kernel is given it and as it lies in the root.
-const mostInImage = 8 << 20
+const MostInImage = 8 << 20
 
 // payloadDir is the payload's root in the image, or what that is mounted on.
 const payloadDir = "payload"
@@ -144,7 +144,7 @@ func (b *builder) pack(tree *payloadtree.Tree, files []byte) error {
 // place has the files in the image or, where they are large, on the boot disk.
 func (b *builder) place(tree *payloadtree.Tree) error {
 	b.payload.tree = tree
-	if tree.Bytes <= mostInImage {
+	if tree.Bytes <= MostInImage {
 		return nil
 	}
 	b.manifest.Payload = &release.Payload{Spec: b.payload.spec}

@@ -86,6 +86,7 @@ func newImageBuildCommand() *cobra.Command {
 	flags.StringVar(&o.SecureBootKeysBefore, "secure-boot-keys-before", "", "such a directory as running machines have it, with another db or dbx: they change that in place once they run the release")
 	server.register(flags)
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
+	cli.MayBeEmpty(cmd, "lock", "shapes")
 	return cmd
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/toolshed-cloud/shed/imagebuild"
 )
 
-const imageBuildLong = `build makes an image that runs the toolshed, or with --payload any server in its
+var imageBuildLong = `build makes an image that runs the toolshed, or with --payload any server in its
 place:
 
   shed image build --output RELEASE --payload DIR --command 'server --quiet' \
@@ -23,7 +23,7 @@ place:
 
 DIR is the root that the server sees. A program that needs no library is enough;
 one with libraries or an interpreter brings them, and build names what is
-missing. Up to 32 MiB go into the image; more becomes a read-only file system on
+missing. Up to ` + strconv.Itoa(imagebuild.MostInImage>>20) + ` MiB go into the image; more becomes a read-only file system on
 the boot disk, whose hash stands in the measured command line. The server writes
 to /data, which is its owner's, and to /tmp.
 

@@ -104,9 +104,6 @@ type results struct {
 var aboutTheLog = []string{"log", "log-key", "release-key", "witness", "witnesses", "cosignature-age"}
 
 func (o *chainOptions) run(cmd *cobra.Command) error {
-	if err := refuseEmpty(cmd); err != nil {
-		return err
-	}
 	for _, name := range aboutTheLog {
 		if o.log.log == "" && cmd.Flags().Changed(name) {
 			return cli.Hinted(cli.Usage(fmt.Errorf("--%s is given and no log is named", name)), "name where it is served with --log")

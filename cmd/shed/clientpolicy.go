@@ -28,9 +28,6 @@ flags below make a small one in its place, where there is none.
 // policyName is the file of the policy, empty where there is none. A policy and
 // what the flags say in its place are not mixed: neither would be whole.
 func (f *clientFlags) policyName(cmd *cobra.Command, dir string) (string, error) {
-	if err := refuseEmpty(cmd); err != nil {
-		return "", err
-	}
 	name := first(f.policy, os.Getenv("SHED_POLICY"), existing(filepath.Join(dir, policyFile)))
 	if name == "" {
 		return "", nil

@@ -67,9 +67,6 @@ func newReleaseAuditCommand() *cobra.Command {
 }
 
 func (o *auditOptions) run(cmd *cobra.Command) error {
-	if err := refuseEmpty(cmd); err != nil {
-		return err
-	}
 	report, err := o.replay(cmd)
 	if err != nil {
 		return err

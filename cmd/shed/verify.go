@@ -64,9 +64,6 @@ func newVerifyCommand() *cobra.Command {
 }
 
 func (o *verifyOptions) run(cmd *cobra.Command, args []string) error {
-	if err := refuseEmpty(cmd); err != nil {
-		return err
-	}
 	kinds := o.raw.kinds()
 	if o.bundle != "" {
 		kinds = append(kinds, "--bundle")

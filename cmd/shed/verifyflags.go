@@ -38,24 +38,6 @@ var flagsOf = map[string][]string{
 	"cosignature-age": judged,
 }
 
-// demands are the flags that ask for a check, or say what one is made by. An empty
-// one, as a script's unset variable makes it, would leave the check out, or have
-// another in its place, and look as if it had been made.
-var demands = []string{
-	"policy", "release-key", "minimum-tier", "log-key", "key", "chain", "log", "bundle", "save",
-	"snp-report", "tdx-quote", "nitro-document", "tpm-quote", "report-data", "hcl-report", "collateral", "event-log", "registers",
-}
-
-// refuseEmpty refuses a demand that is given and empty.
-func refuseEmpty(cmd *cobra.Command) (err error) {
-	cmd.Flags().Visit(func(flag *pflag.Flag) {
-		if err == nil && slices.Contains(demands, flag.Name) && flag.Value.String() == "" {
-			err = cli.Usage(fmt.Errorf("--%s is empty", flag.Name))
-		}
-	})
-	return err
-}
-
 // checkFlags refuses a flag that what is verified takes no notice of: whoever
 // gave it would believe that it was checked.
 func checkFlags(cmd *cobra.Command, kind string) (err error) {

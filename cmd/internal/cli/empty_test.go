@@ -1,0 +1,53 @@
+package cli
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+// A flag that is given and empty is wrong usage of any command, but where the
+// command takes it so.
+func TestEmptyFlagIsRefused(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		args    []string
+		refused string
+	}{
+		{"not given", nil, ""},
+		{"full", []string{"--one=a", "--many=b", "--split=c,d"}, ""},
+		{"empty text", []string{"--one="}, "--one is empty"},
+		{"empty argument", []string{"--one", ""}, "--one is empty"},
+		{"one of many empty", []string{"--many=a", "--many="}, "--many is empty"},
+		{"nothing in a list", []string{"--split="}, "--split is empty"},
+		{"a list with a hole", []string{"--split=a,"}, "--split is empty"},
+		{"of every command", []string{"--state="}, "--state is empty"},
+		{"one that may be", []string{"--other="}, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			ran := false
+			root, cmd := &cobra.Command{Use: "program", SilenceErrors: true, SilenceUsage: true}, &cobra.Command{Use: "does", RunE: func(*cobra.Command, []string) error {
+				ran = true
+				return nil
+			}}
+			root.AddCommand(cmd)
+			root.PersistentFlags().String("state", "default", "")
+			cmd.Flags().String("one", "default", "")
+			cmd.Flags().StringArray("many", nil, "")
+			cmd.Flags().StringSlice("split", nil, "")
+			cmd.Flags().String("other", "default", "")
+			MayBeEmpty(cmd, "other")
+			var stdout, stderr bytes.Buffer
+			code := Run(t.Context(), root, append([]string{"does"}, c.args...), &stdout, &stderr)
+			want := ExitUsage
+			if c.refused == "" {
+				want = 0
+			}
+			if code != want || ran != (c.refused == "") || !strings.Contains(stderr.String(), c.refused) {
+				t.Errorf("exit code %d, it ran: %t\n%s", code, ran, stderr.Bytes())
+			}
+		})
+	}
+}
