@@ -147,6 +147,7 @@ func TestChangesThatFail(t *testing.T) {
 		reason api.UpdateReason
 	}{
 		"the file is cut off":         {func(w *world) { w.fails["file"] = broken }, api.UpdateFetching, ""},
+		"the source answers nonsense": {func(w *world) { w.fails["file"] = attest.ErrMalformed }, api.UpdateFetching, ""},
 		"another file":                {func(w *world) { w.file = write("other") }, api.UpdateRefused, api.ReasonUnreadable},
 		"a shorter file":              {func(w *world) { w.file = w.file[:40] }, api.UpdateRefused, api.ReasonUnreadable},
 		"another epoch":               {func(w *world) { w.epoch = 3 }, api.UpdateRefused, api.ReasonUnreadable},
