@@ -42,13 +42,13 @@ func (m *Machine) vouching() api.UpdateRelease {
 
 // predecessor is the release that may hand over to this one under the owner's
 // standing policy.
-func (m *Machine) predecessor(c *ownership.Claim) (attest.Digest, uint64, error) {
+func (m *Machine) predecessor(c *ownership.Claim) (from []attest.Digest, epoch uint64, err error) {
 	h, err := m.here()
 	if err != nil {
-		return attest.Digest{}, 0, err
+		return nil, 0, err
 	}
 	if h.SecureBoot, err = m.firmware.SecureBoot(); err != nil {
-		return attest.Digest{}, 0, err
+		return nil, 0, err
 	}
 	return m.slots.Predecessor(c, h, time.Now())
 }

@@ -28,40 +28,46 @@ func (v *DataVolume) unseal(c *ownership.Claim, h header) (key []byte, took bool
 	}
 	// A policy that does not open says nothing more of itself than that: this is
 	// the next release, or neither of the two.
-	next, notOwn := own, err
-	if next.maker, err = v.predecessor(c, *h.Handover); err != nil {
-		return nil, false, errors.Join(notOwn, fmt.Errorf("%w: %w", ErrMaker, err))
+	makers, unknown := v.predecessor(c, *h.Handover)
+	if unknown != nil {
+		return nil, false, errors.Join(err, fmt.Errorf("%w: %w", ErrMaker, unknown))
 	}
-	if key, err = openKey(v.Device, h.Handover.Next, next); err != nil {
-		return nil, false, errors.Join(notOwn, err)
+	next := own
+	for _, next.maker = range makers {
+		key, notTaken := openKey(v.Device, h.Handover.Next, next)
+		if notTaken == nil {
+			return key, true, nil
+		}
+		err = errors.Join(err, notTaken)
 	}
-	return key, true, nil
+	return nil, false, err
 }
 
-// predecessor is the release that may have sealed the key for this one. An approval
-// is for one update: afterwards the release that it names makes no key that is taken.
-// Under a standing policy one below the floor of the epoch makes none.
-func (v *DataVolume) predecessor(c *ownership.Claim, h handover) (attest.Digest, error) {
+// predecessor is what may have sealed the key for this release: the one before, which
+// may have had one state of several. An approval is for one update: afterwards the
+// release that it names makes no key that is taken. Under a standing policy one below
+// the floor of the epoch makes none.
+func (v *DataVolume) predecessor(c *ownership.Claim, h handover) ([]attest.Digest, error) {
 	there, err := readFloor(v.Device)
 	if err != nil {
-		return attest.Digest{}, err
+		return nil, err
 	}
 	if len(h.Approval) == 0 {
 		return v.standing(c, there)
 	}
 	approval, err := ownership.ParseApproval(h.Approval, c)
 	if err != nil {
-		return attest.Digest{}, err
+		return nil, err
 	}
 	if number := there.updates + 1; approval.Body.Number != number {
-		return attest.Digest{}, fmt.Errorf("%w: the approval is for update %d, this would be %d", attest.ErrClaim, approval.Body.Number, number)
+		return nil, fmt.Errorf("%w: the approval is for update %d, this would be %d", attest.ErrClaim, approval.Body.Number, number)
 	}
-	return approval.Body.From, nil
+	return []attest.Digest{approval.Body.From}, nil
 }
 
-func (v *DataVolume) standing(c *ownership.Claim, there floor) (attest.Digest, error) {
+func (v *DataVolume) standing(c *ownership.Claim, there floor) ([]attest.Digest, error) {
 	if c.Body.Update.Consent != ownership.UpdateStanding || v.Predecessor == nil {
-		return attest.Digest{}, fmt.Errorf("%w: the owner has approved no update", attest.ErrClaim)
+		return nil, fmt.Errorf("%w: the owner has approved no update", attest.ErrClaim)
 	}
 	from, epoch, err := v.Predecessor(c)
 	if err == nil && epoch < there.epoch {

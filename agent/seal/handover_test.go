@@ -288,7 +288,7 @@ func TestHandOverUnderAStandingPolicy(t *testing.T) {
 	m.refused(ErrMaker)
 	from := m.registersOf("a third image").SealDigest(false)
 	epoch := uint64(3)
-	m.volume.Predecessor = func(*ownership.Claim) (attest.Digest, uint64, error) { return from, epoch, nil }
+	m.volume.Predecessor = func(*ownership.Claim) ([]attest.Digest, uint64, error) { return []attest.Digest{{9}, from}, epoch, nil }
 	m.refused(ErrMaker)
 	from, epoch = m.registersOf("image").SealDigest(false), 2
 	m.refused(ErrMaker)
@@ -300,8 +300,8 @@ func TestHandOverUnderAStandingPolicy(t *testing.T) {
 func TestStandingPolicyThatTheOwnerDidNotSign(t *testing.T) {
 	m, _ := claimed(t)
 	m.handOver(nil)
-	m.volume.Predecessor = func(*ownership.Claim) (attest.Digest, uint64, error) {
-		return m.registersOf("image").SealDigest(false), 3, nil
+	m.volume.Predecessor = func(*ownership.Claim) ([]attest.Digest, uint64, error) {
+		return []attest.Digest{m.registersOf("image").SealDigest(false)}, 3, nil
 	}
 	m.bootImage(next, 5)
 	m.refused(ErrMaker)

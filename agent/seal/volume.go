@@ -42,10 +42,10 @@ type DataVolume struct {
 	// is sealed to its registers too.
 	Firmware bool
 
-	// Predecessor is attest.Registers.SealDigest and the epoch of the release that
-	// this one may take the volume over from under the owner's standing policy; nil
-	// for none.
-	Predecessor func(*ownership.Claim) (from attest.Digest, epoch uint64, err error)
+	// Predecessor is attest.Registers.SealDigest, of one or more, and the epoch of the
+	// release that this one may take the volume over from under the owner's standing
+	// policy; nil for none.
+	Predecessor func(*ownership.Claim) (from []attest.Digest, epoch uint64, err error)
 
 	// mu guards the fields below, which are there once the volume is open.
 	mu sync.Mutex

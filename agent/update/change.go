@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -22,7 +23,7 @@ import (
 func (u *Updater) change(ctx context.Context, offer api.Offer, c *candidate, owner *ownership.Claim, approval *ownership.Approval) error {
 	u.step(offer, api.UpdateFetching, "")
 	write, err := u.fetchChange(ctx, c)
-	if errors.Is(err, errOther) || errors.Is(err, attest.ErrMalformed) {
+	if errors.Is(err, errOther) {
 		u.step(offer, api.UpdateRefused, api.ReasonUnreadable)
 	}
 	if err != nil {
@@ -61,7 +62,7 @@ func (u *Updater) takesItself(c *candidate, owner *ownership.Claim) error {
 	after := c.here
 	after.Registers = c.registers
 	from, _, err := u.Slots.Predecessor(owner, after, u.Now())
-	if err == nil && from != c.here.Registers.SealDigest(c.here.Firmware) {
+	if err == nil && !slices.Contains(from, c.here.Registers.SealDigest(c.here.Firmware)) {
 		err = fmt.Errorf("%w: it would take it from %s", attest.ErrRelease, from)
 	}
 	if err != nil {
@@ -72,7 +73,7 @@ func (u *Updater) takesItself(c *candidate, owner *ownership.Claim) error {
 
 // fetchChange is the write that the release names, where it makes register 7 what the
 // release says: one that made it another would close the data for good. Errors are
-// errOther, attest.ErrMalformed and the source's.
+// errOther and the source's.
 func (u *Updater) fetchChange(ctx context.Context, c *candidate) ([]byte, error) {
 	from := newDownload(ctx, u.Source, c.digest, *c.change.Write)
 	defer from.stop()
@@ -82,7 +83,7 @@ func (u *Updater) fetchChange(ctx context.Context, c *candidate) ([]byte, error)
 	}
 	contents, err := signaturelist.Contents(write)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%w: %w", errOther, err)
 	}
 	want, err := c.change.Event(*c.manifest.AfterChange())
 	if err != nil {

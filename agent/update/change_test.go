@@ -3,6 +3,7 @@ package update
 import (
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/agent/api"
@@ -122,7 +123,7 @@ func TestChangeOutlastsALog(t *testing.T) {
 	c := signed(t, w.claim.Body.Update)
 	c.Body.Update = policyOf(logtest.ReleaseKeyOf(t, w.key), logtest.New(t, 2))
 	from, epoch, err := w.Slots.Predecessor(c, after, w.Now().AddDate(1, 0, 0))
-	if err != nil || from != before.Registers.SealDigest(false) || epoch != 4 {
+	if err != nil || !slices.Equal(from, []attest.Digest{before.Registers.SealDigest(false)}) || epoch != 4 {
 		t.Errorf("from %s of epoch %d, %v", from, epoch, err)
 	}
 	// Another image has to be vouched for.
@@ -147,6 +148,7 @@ func TestChangesThatFail(t *testing.T) {
 		reason api.UpdateReason
 	}{
 		"the file is cut off":         {func(w *world) { w.fails["file"] = broken }, api.UpdateFetching, ""},
+		"the source answers nonsense": {func(w *world) { w.fails["file"] = attest.ErrMalformed }, api.UpdateFetching, ""},
 		"another file":                {func(w *world) { w.file = write("other") }, api.UpdateRefused, api.ReasonUnreadable},
 		"a shorter file":              {func(w *world) { w.file = w.file[:40] }, api.UpdateRefused, api.ReasonUnreadable},
 		"another epoch":               {func(w *world) { w.epoch = 3 }, api.UpdateRefused, api.ReasonUnreadable},
@@ -280,7 +282,8 @@ func TestEventsOfRegisterSeven(t *testing.T) {
 }
 
 // A release before whose image another certificate vouched for is told by what is
-// left of it, but for the image's registers and that one.
+// left of it, but for the image's registers and that one: as it is with its change made
+// and as it is without.
 func TestPredecessorThatAnotherCertificateVouchedFor(t *testing.T) {
 	w := toChange(t)
 	if err := w.Slots.leave(w.of); err != nil {
@@ -293,16 +296,18 @@ func TestPredecessorThatAnotherCertificateVouchedFor(t *testing.T) {
 	here := machine()
 	here.SecureBoot = true
 	here.Registers[4], here.Registers[7], here.Registers[11] = value(1), value(2), value(3)
-	want, err := registersIn(*m.AfterChange(), func() Here {
+	var want []attest.Digest
+	for _, boot := range []*release.Boot{m.AfterChange(), m.BeforeChange()} {
 		before := here
-		before.Registers[7], _ = parseRegister(m.AfterChange().SHA256["7"]) //nolint:errcheck // it is of a manifest
-		return before
-	}())
-	if err != nil {
-		t.Fatal(err)
+		before.Registers[7], _ = parseRegister(boot.SHA256["7"]) //nolint:errcheck // it is of a manifest
+		registers, err := registersIn(*boot, before)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, registers.SealDigest(false))
 	}
 	from, epoch, err := w.Slots.Predecessor(w.claim, here, w.Now())
-	if err != nil || from != want.SealDigest(false) || epoch != m.Epoch {
+	if err != nil || !slices.Equal(from, want) || epoch != m.Epoch {
 		t.Errorf("from %s of epoch %d, %v", from, epoch, err)
 	}
 	here.Firmware = true

@@ -79,31 +79,45 @@ func (u *Updater) note(step api.UpdateStep, reason api.UpdateReason) {
 	u.set(r)
 }
 
-// Predecessor is attest.Registers.SealDigest and the epoch of the release that the
-// other slot says it was, where the owner's policy vouches for that. Errors are
-// esp's and attest.ErrRefused.
-func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (attest.Digest, uint64, error) {
+// Predecessor is the epoch of the release that the other slot says it was, where the
+// owner's policy vouches for that, and attest.Registers.SealDigest of it: of several
+// where it is not known which of the release's boots the machine had. Errors are esp's
+// and attest.ErrRefused.
+func (s Slots) Predecessor(c *ownership.Claim, here Here, now time.Time) (from []attest.Digest, epoch uint64, err error) {
 	before, err := s.found()
 	if err != nil {
-		return attest.Digest{}, 0, err
+		return nil, 0, err
 	}
 	if m, err := signedBy(before, c.Body.Update); err == nil {
 		if registers, is := beforeOwnChange(m, here); is {
-			return registers.SealDigest(here.Firmware), here.Epoch, nil
+			return []attest.Digest{registers.SealDigest(here.Firmware)}, here.Epoch, nil
 		}
 	}
 	logged, err := vouched(before, c.Body.Update, now)
 	if err != nil {
-		return attest.Digest{}, 0, err
+		return nil, 0, err
 	}
-	registers, _, err := registersOf(logged.Manifest, here)
+	all, err := registersBefore(logged.Manifest, here)
 	if err != nil {
-		registers, err = registersByAnotherSigner(logged.Manifest, here, err)
+		return nil, 0, fmt.Errorf("%w: the release before: %w", attest.ErrRelease, err)
 	}
-	if err != nil {
-		return attest.Digest{}, 0, fmt.Errorf("%w: the release before: %w", attest.ErrRelease, err)
+	for _, registers := range all {
+		from = append(from, registers.SealDigest(here.Firmware))
 	}
-	return registers.SealDigest(here.Firmware), logged.Manifest.Epoch, nil
+	return from, logged.Manifest.Epoch, nil
+}
+
+// registersBefore are those that the release before had on this machine. The error is
+// registersOf's.
+func registersBefore(m *release.Manifest, here Here) ([]attest.Registers, error) {
+	registers, _, err := registersOf(m, here)
+	if err == nil {
+		return []attest.Registers{registers}, nil
+	}
+	if all := registersByAnotherSigner(m, here); len(all) > 0 {
+		return all, nil
+	}
+	return nil, err
 }
 
 // beforeOwnChange are the registers of this very image before its release's change of Secure
@@ -132,10 +146,11 @@ func signedBy(r api.UpdateRelease, p ownership.UpdatePolicy) (m *release.Manifes
 	return nil, err
 }
 
-// registersByAnotherSigner are those of a release whose image another certificate vouched for:
-// of its first boot that is other than this one's in register 7 alone, beside the
-// image's. Without one the error is why.
-func registersByAnotherSigner(m *release.Manifest, here Here, why error) (attest.Registers, error) {
+// registersByAnotherSigner are those of a release whose image another certificate
+// vouched for: of its boots that are other than this one's in register 7 alone, beside
+// the image's. One that changes db or dbx has two, and what the machine had is not to be
+// told from here: the lists show in register 7 together with who vouched.
+func registersByAnotherSigner(m *release.Manifest, here Here) (all []attest.Registers) {
 	for _, boot := range m.Boots {
 		seven, err := parseRegister(boot.SHA256["7"])
 		if err != nil {
@@ -144,8 +159,8 @@ func registersByAnotherSigner(m *release.Manifest, here Here, why error) (attest
 		beside := here
 		beside.Registers[7] = seven
 		if r, _, err := registersOf(m, beside); err == nil {
-			return r, nil
+			all = append(all, r)
 		}
 	}
-	return here.Registers, why
+	return all
 }

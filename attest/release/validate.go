@@ -25,22 +25,8 @@ var firmwareRegisters = [...]string{"0", "1"}
 
 // validate fails closed: a field left unset is an error.
 func (m *Manifest) validate() error {
-	switch {
-	case m.Schema < SchemaVersion || m.Schema > SchemaSecureBootChange:
-		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaSecureBootChange)
-	case (m.Schema == SchemaSecureBootChange) != (m.SecureBootChange != nil):
-		return unacceptable("schema is %d: secure_boot_change is what schema %d adds", m.Schema, SchemaSecureBootChange)
-	case m.Schema == SchemaSecureBootChange:
-	case (m.Schema == SchemaDocuments) != (m.Documents != nil):
-		return unacceptable("schema is %d: documents is what schema %d adds", m.Schema, SchemaDocuments)
-	case m.Schema == SchemaDocuments:
-	case (m.Schema == SchemaPayload) != (m.Payload != nil):
-		return unacceptable("schema is %d: payload is what schema %d adds", m.Schema, SchemaPayload)
-	case m.Schema == SchemaPayload:
-	case (m.Schema >= SchemaFirmware) != (m.Firmware != nil):
-		return unacceptable("schema is %d: firmware is what schema %d adds", m.Schema, SchemaFirmware)
-	case (m.Schema == SchemaSecureBoot) != m.SecureBootOnly():
-		return unacceptable("schema is %d: firmware.secure_boot is what schema %d adds", m.Schema, SchemaSecureBoot)
+	if err := m.validSchema(); err != nil {
+		return err
 	}
 	if err := ValidVersion(m.Version); err != nil {
 		return err
@@ -77,6 +63,28 @@ func (m *Manifest) validate() error {
 		return err
 	}
 	return validInputs(m.Inputs)
+}
+
+// validSchema wants the schema that what the manifest has came with last.
+func (m *Manifest) validSchema() error {
+	switch {
+	case m.Schema < SchemaVersion || m.Schema > SchemaSecureBootChange:
+		return unacceptable("schema is %d, want %d to %d", m.Schema, SchemaVersion, SchemaSecureBootChange)
+	case (m.Schema == SchemaSecureBootChange) != (m.SecureBootChange != nil):
+		return unacceptable("schema is %d: secure_boot_change is what schema %d adds", m.Schema, SchemaSecureBootChange)
+	case m.Schema == SchemaSecureBootChange:
+	case (m.Schema == SchemaDocuments) != (m.Documents != nil):
+		return unacceptable("schema is %d: documents is what schema %d adds", m.Schema, SchemaDocuments)
+	case m.Schema == SchemaDocuments:
+	case (m.Schema == SchemaPayload) != (m.Payload != nil):
+		return unacceptable("schema is %d: payload is what schema %d adds", m.Schema, SchemaPayload)
+	case m.Schema == SchemaPayload:
+	case (m.Schema >= SchemaFirmware) != (m.Firmware != nil):
+		return unacceptable("schema is %d: firmware is what schema %d adds", m.Schema, SchemaFirmware)
+	case (m.Schema == SchemaSecureBoot) != m.SecureBootOnly():
+		return unacceptable("schema is %d: firmware.secure_boot is what schema %d adds", m.Schema, SchemaSecureBoot)
+	}
+	return nil
 }
 
 func (d *Documents) validate() error {

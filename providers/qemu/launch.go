@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/attest/board"
-	"github.com/toolshed-cloud/shed/providers"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/proc"
 	"github.com/toolshed-cloud/shed/providers/qemu/internal/qmp"
 )
@@ -95,46 +94,18 @@ func (p *Provider) launchOnce(ctx context.Context, c *config, m *machine) error 
 	return errors.New(m.exitReason(c))
 }
 
-// startProcesses starts swtpm and QEMU and writes down which they are. The two
-// are joined by a pair of sockets that nothing else can reach: when one dies,
-// so does the other's use.
+// startProcesses starts swtpm and QEMU and writes down which they are.
 func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, events net.Conn, err error) {
-	tpmEnd, qemuEnd, err := pair("tpm")
+	ends, err := c.join(r)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer tpmEnd.Close()
-	defer qemuEnd.Close()
-	ours, theirs, err := pair("events")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer ours.Close()
-	defer theirs.Close()
-	heard, err := net.FileConn(ours)
-	if err != nil {
-		return nil, nil, fmt.Errorf("hearing QEMU: %w", err)
-	}
+	defer ends.close()
 	defer func() {
 		if err != nil {
-			heard.Close()
+			ends.events.Close()
 		}
 	}()
-	monitor, err := c.listenMonitor(r.Machine)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer monitor.Close()
-
-	extra := []*os.File{qemuEnd, monitor, theirs}
-	card, err := c.openCard(r)
-	if err != nil {
-		return nil, nil, err
-	}
-	if card != nil {
-		defer card.Close()
-		extra = append(extra, card)
-	}
 	firmware, err := c.firmware(r.Release)
 	if err != nil {
 		return nil, nil, err
@@ -152,11 +123,11 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, ev
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	swtpm, _, err := m.start(group, exec.Command(c.tools.swtpm, c.swtpmArgs(r)...), filepath.Join(dir, swtpmLogFile), tpmEnd)
+	swtpm, _, err := m.start(group, exec.Command(c.tools.swtpm, c.swtpmArgs(r)...), filepath.Join(dir, swtpmLogFile), ends.swtpm)
 	if err != nil {
 		return nil, nil, fmt.Errorf("starting swtpm: %w", err)
 	}
-	qemu, gone, err := m.start(group, exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), extra...)
+	qemu, gone, err := m.start(group, exec.Command(c.tools.qemuFor(firmware.model), c.qemuArgs(r, firmware)...), filepath.Join(dir, qemuLogFile), ends.qemu...)
 	if err != nil {
 		return nil, nil, errors.Join(fmt.Errorf("starting QEMU: %w", err), swtpm.Signal(unix.SIGKILL), swtpm.Close())
 	}
@@ -165,16 +136,7 @@ func (c *config) startProcesses(m *machine, r record) (ended <-chan struct{}, ev
 	if err := m.record.write(dir); err != nil {
 		return nil, nil, fmt.Errorf("writing the machine record: %w", err)
 	}
-	return gone, heard, nil
-}
-
-// pair joins QEMU with something of ours.
-func pair(name string) (one, other *os.File, err error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("joining QEMU and its %s: %w", name, err)
-	}
-	return os.NewFile(uintptr(fds[0]), name), os.NewFile(uintptr(fds[1]), name), nil
+	return gone, ends.events, nil
 }
 
 // start runs a program in a session of its own, so that neither the plugin's
@@ -213,26 +175,6 @@ func (m *machine) start(group *os.File, cmd *exec.Cmd, logPath string, extra ...
 		}
 	}()
 	return p, ended, nil
-}
-
-// listenMonitor makes the monitor's socket before QEMU runs, so that nobody
-// has to wait for it to appear.
-func (c *config) listenMonitor(id providers.MachineID) (*os.File, error) {
-	path := c.socket(id)
-	if err := removeFile(path); err != nil {
-		return nil, fmt.Errorf("removing an old socket: %w", err)
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, fmt.Errorf("making the monitor's socket: %w", err)
-	}
-	defer listener.Close()
-	listener.SetUnlinkOnClose(false)
-	f, err := listener.File()
-	if err != nil {
-		return nil, fmt.Errorf("making the monitor's socket: %w", err)
-	}
-	return f, nil
 }
 
 func (c *config) swtpmArgs(r record) []string {
