@@ -11,6 +11,7 @@ package auditlog
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -44,12 +45,17 @@ func (e *Entry) check() error {
 	switch {
 	case e.At <= 0:
 		return malformed("entry %d: at_us is %d", e.Index, e.At)
-	case e.Instance == "" || len(e.Instance) > maxName || e.Machine == "" || len(e.Machine) > maxName:
-		return malformed("entry %d: instance or machine is not 1 to %d bytes", e.Index, maxName)
+	case !isName(e.Instance) || !isName(e.Machine):
+		return malformed("entry %d: instance or machine is not 1 to %d printable ascii characters without space", e.Index, maxName)
 	case e.EAR == "" || len(e.EAR) > ear.MaxBytes:
 		return malformed("entry %d: ear has %d bytes, want 1 to %d", e.Index, len(e.EAR), ear.MaxBytes)
 	}
 	return nil
+}
+
+// isName keeps a terminal from what a control plane calls its machines.
+func isName(s string) bool {
+	return s != "" && len(s) <= maxName && !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
 // Head is the end of a chain. The zero value is that of an empty one.

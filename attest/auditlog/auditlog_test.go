@@ -254,6 +254,9 @@ func TestEntriesThatNoChainHas(t *testing.T) {
 		"a long instance": func(e *auditlog.Entry) { e.Instance = strings.Repeat("i", 65) },
 		"no machine":      func(e *auditlog.Entry) { e.Machine = "" },
 		"a long machine":  func(e *auditlog.Entry) { e.Machine = strings.Repeat("m", 65) },
+		"an escape":       func(e *auditlog.Entry) { e.Instance = "\x1b[2Jinstance" },
+		"a line":          func(e *auditlog.Entry) { e.Machine = "machine\n" },
+		"no ascii":        func(e *auditlog.Entry) { e.Machine = "m\u00e4chine" },
 		"no result":       func(e *auditlog.Entry) { e.EAR = "" },
 		"a long result":   func(e *auditlog.Entry) { e.EAR = strings.Repeat("e", ear.MaxBytes+1) },
 	} {

@@ -31,6 +31,9 @@ func (t Trust) capture(b *bundle.Bundle) error {
 // *RefusedError; other errors are bundle.Terms.Judge's, attest.ErrIdentity and
 // attest.ErrClaim. What was judged comes beside an error too.
 func (t Trust) JudgeBundle(b *bundle.Bundle, pin *Pin, at time.Time) (bundle.Judged, error) {
+	if !t.assumed {
+		at = pin.floored(at)
+	}
 	judged, err := b.Judge(t.terms(at))
 	if err != nil {
 		return judged, err
@@ -52,7 +55,7 @@ func (t Trust) JudgeBundle(b *bundle.Bundle, pin *Pin, at time.Time) (bundle.Jud
 // Assuming is the same trust at an assumed time: the floor that keeps a clock
 // from being set back gives way to it, since it is stated and no clock's.
 func (t Trust) Assuming(at time.Time) Trust {
-	t.Now = func() time.Time { return at }
+	t.Now, t.assumed = func() time.Time { return at }, true
 	t.Log.TimeFloor, t.Log.Memory.Time = at, time.Time{}
 	if t.Log.NotRequired {
 		t.Log.TimeFloor = time.Time{}

@@ -54,6 +54,9 @@ type Trust struct {
 	Captured func(*bundle.Bundle) error
 	Now      func() time.Time
 	Rand     io.Reader
+
+	// assumed says that Now is a time that was stated, and no clock's.
+	assumed bool
 }
 
 // Pin is what was accepted of a machine before.
@@ -63,8 +66,17 @@ type Pin struct {
 	EK attest.Digest `json:"ek"`
 	// Claim is the digest of the owner's claim on it.
 	Claim attest.Digest `json:"claim"`
-	// Seen is when it was last accepted.
+	// Seen is when it was last accepted: the clock is never before it.
 	Seen time.Time `json:"seen"`
+}
+
+// floored is the clock's time, or the last that the machine was accepted at. p may
+// be nil.
+func (p *Pin) floored(clock time.Time) time.Time {
+	if p != nil && p.Seen.After(clock) {
+		return p.Seen
+	}
+	return clock
 }
 
 // Session is a verified connection.
@@ -150,7 +162,7 @@ func (s *Session) Verify(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	at := s.trust.Now()
+	at := s.pin.floored(s.trust.Now())
 	saved := s.captured(b, nonce, at)
 	judged, err := s.trust.terms(at).Judge(saved.Given(), func(v *verifier.Verified) (verifier.Activation, error) {
 		activation, err := s.activation(ctx, v)
@@ -267,7 +279,7 @@ func (p *Pin) Holds(v *verifier.Verified) error {
 
 // Pin is what to remember of the session's machine.
 func (s *Session) Pin() Pin {
-	return Pin{AK: s.Evidence.AK, EK: s.Evidence.EK, Claim: s.Evidence.Claim, Seen: s.VerifiedAt}
+	return Pin{AK: s.Evidence.AK, EK: s.Evidence.EK, Claim: s.Evidence.Claim, Seen: s.pin.floored(s.VerifiedAt)}
 }
 
 // Close ends the session.

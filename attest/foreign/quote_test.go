@@ -118,7 +118,7 @@ func TestOthersAgree(t *testing.T) {
 	}
 	q.AK = text
 	r, err := foreign.TPM(q, foreign.Asked{Data: extra[:]})
-	if err != nil || len(r.Warnings) != 2 {
+	if err != nil || len(r.Warnings) != 3 {
 		t.Errorf("the key in PEM: %+v, %v", r, err)
 	}
 }

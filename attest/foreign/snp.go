@@ -127,7 +127,7 @@ func (r *Result) snpFacts(report *snp.Report, e *snp.Endorsement) {
 
 func (r *Result) snpPolicy(report *snp.Report, e *snp.Endorsement, a Asked) error {
 	if a.Policy == nil {
-		r.warnOfSNP(report)
+		r.warnOfSNP(report, e)
 		return nil
 	}
 	if a.Policy.Verifier.SNP == nil {
@@ -139,8 +139,14 @@ func (r *Result) snpPolicy(report *snp.Report, e *snp.Endorsement, a Asked) erro
 	return err
 }
 
-// warnOfSNP says aloud what every policy would refuse.
-func (r *Result) warnOfSNP(report *snp.Report) {
+// warnOfSNP says aloud what every policy would refuse, and what is not shown.
+func (r *Result) warnOfSNP(report *snp.Report, e *snp.Endorsement) {
+	switch {
+	case e.Kind == snp.VLEK:
+		r.warn("signed with a key of the provider %q (VLEK): amd vouches for a chip at this tcb, not for which", e.CSP)
+	case report.ChipMasked():
+		r.warn("the host masks which chip it is")
+	}
 	if report.Policy&snp.PolicyDebug != 0 {
 		r.warn("the host can debug the guest: nothing is kept from it")
 	}

@@ -8,7 +8,6 @@
 package logaudit
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"errors"
@@ -79,9 +78,11 @@ type Policy struct {
 	// Seen are heads of the log from before, Copies what others were shown.
 	Seen   []Head
 	Copies []Copy
-	// InUse are the releases that run somewhere.
-	InUse []attest.ReleaseDigest
-	Now   time.Time
+	// InUse are the releases that run somewhere, Stated is what the log has to say of
+	// those whose manifest is at hand.
+	InUse  []attest.ReleaseDigest
+	Stated map[attest.ReleaseDigest]logentry.Release
+	Now    time.Time
 }
 
 // check fails closed.
@@ -100,13 +101,6 @@ func (p Policy) check() error {
 		}
 	}
 	return nil
-}
-
-// taken reports whether the log or a witness has a key already, under whichever
-// name: its holder would count twice.
-func taken(key, log checkpoint.Key, witnesses []checkpoint.Key) bool {
-	same := func(o checkpoint.Key) bool { return bytes.Equal(o.Public(), key.Public()) }
-	return same(log) || slices.ContainsFunc(witnesses, same)
 }
 
 // Release is one that the log has.
@@ -277,62 +271,6 @@ func (a *auditor) logged(d attest.ReleaseDigest) int {
 	return slices.IndexFunc(a.report.Releases, func(r Release) bool { return r.Manifest == d })
 }
 
-// rotate follows a rotation of a key that is known. One of another key is
-// somebody else's, and has no place in this log.
-func (a *auditor) rotate(r *logentry.Rotation, index int64) {
-	a.report.Rotations++
-	known, err := false, error(nil)
-	switch r.Use {
-	case logentry.UseLog:
-		if known = a.log.String() == string(r.Old); known {
-			err = a.rotateKey(&a.log, checkpoint.KindLog, r.New)
-			a.logs = append(a.logs, a.log)
-		}
-	case logentry.UseWitness:
-		// Which witnesses an operator asks is no auditor's to know.
-		known = true
-		if n := slices.IndexFunc(a.witnesses, func(k checkpoint.Key) bool { return k.String() == string(r.Old) }); n >= 0 {
-			err = a.rotateKey(&a.witnesses[n], checkpoint.KindWitness, r.New)
-		}
-	case logentry.UseRelease:
-		known, err = a.rotateRelease(r)
-	}
-	switch {
-	case err != nil:
-		a.find(Foreign, "index %d: %v", index, err)
-	case !known:
-		a.find(Foreign, "index %d: a rotation of a %s key that is not in use", index, r.Use)
-	}
-}
-
-var errTaken = errors.New("a rotation to the key of the log or of a witness")
-
-func (a *auditor) rotateKey(key *checkpoint.Key, kind checkpoint.Kind, to []byte) error {
-	next, err := checkpoint.ParseKey(kind, string(to))
-	if err != nil {
-		return err
-	}
-	if taken(next, a.log, a.witnesses) {
-		return errTaken
-	}
-	*key = next
-	return nil
-}
-
-func (a *auditor) rotateRelease(r *logentry.Rotation) (bool, error) {
-	for n, key := range a.keys {
-		der, err := logentry.MarshalKey(key)
-		if err != nil {
-			return false, err
-		}
-		if bytes.Equal(der, r.Old) {
-			a.keys[n], err = logentry.ParseReleaseKey(r.New)
-			return true, err
-		}
-	}
-	return false, nil
-}
-
 func (a *auditor) witnessed(s *checkpoint.Signed) {
 	fresh := 0
 	for _, c := range s.Cosignatures {
@@ -370,6 +308,15 @@ func (a *auditor) inUse() {
 			a.find(Unlogged, "release %s is in use and does not stand in the log", digest)
 		case a.report.Releases[n].Withdrawn:
 			a.find(Withdrawn, "release %s is in use and was withdrawn", digest)
+		case !a.states(digest):
+			a.find(Unlogged, "release %s is in use, and the log says another version, epoch or architecture of it", digest)
 		}
 	}
+}
+
+// states reports whether some entry says of a release what it has to: no client
+// takes another for its proof.
+func (a *auditor) states(digest attest.ReleaseDigest) bool {
+	want, known := a.policy.Stated[digest]
+	return !known || slices.ContainsFunc(a.report.Releases, func(r Release) bool { return r.Release == want })
 }

@@ -91,7 +91,7 @@ func TestGoodLog(t *testing.T) {
 	rotated := logtest.NewReleaseKey(t)
 	w.add(w.key.Entry(rotation(logentry.UseRelease, string(w.key.DER()), string(rotated.DER()))))
 	w.add(logtest.NewRelease(t, rotated, 5).Entry)
-	w.policy.InUse = append(w.policy.InUse, first.Digest)
+	w.policy.InUse, w.policy.Stated = append(w.policy.InUse, first.Digest), map[attest.ReleaseDigest]logentry.Release{first.Digest: first.Statement}
 	r := w.replay()
 	if len(r.Findings) != 0 || len(r.Releases) != 5 || r.Rotations != 3 || r.Head.Size != 8 {
 		t.Errorf("report %+v", r)
@@ -163,6 +163,13 @@ func TestFindings(t *testing.T) {
 		"no entry": {func(_ *testing.T, w *world) { w.add([]byte("nonsense")) }, logaudit.Foreign},
 		"never logged": {func(t *testing.T, w *world) {
 			w.policy.InUse = append(w.policy.InUse, logtest.NewRelease(t, w.key, 9).Digest)
+		}, logaudit.Unlogged},
+		"logged with another epoch": {func(t *testing.T, w *world) {
+			r := logtest.NewRelease(t, w.key, 4)
+			lying := r.Statement
+			lying.Epoch++
+			w.add(w.key.Entry(logentry.Body{Kind: logentry.KindRelease, Release: &lying}))
+			w.policy.InUse, w.policy.Stated = append(w.policy.InUse, r.Digest), map[attest.ReleaseDigest]logentry.Release{r.Digest: r.Statement}
 		}, logaudit.Unlogged},
 		"withdrawn in use": {func(t *testing.T, w *world) {
 			r := logtest.NewRelease(t, w.key, 4)

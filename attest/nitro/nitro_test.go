@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,6 +80,7 @@ func TestDocumentRefused(t *testing.T) {
 		"upper case":       {field("Nonce", []byte("other")), attest.ErrMalformed},
 		"digest":           {field("digest", "SHA256"), attest.ErrMalformed},
 		"no module":        {field("module_id", ""), attest.ErrMalformed},
+		"long module":      {field("module_id", strings.Repeat("m", 257)), attest.ErrMalformed},
 		"no time":          {field("timestamp", 0), attest.ErrMalformed},
 		"endless time":     {field("timestamp", uint64(1)<<63), attest.ErrMalformed},
 		"no certificate":   {field("certificate", nil), attest.ErrMalformed},

@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -188,6 +189,8 @@ func TestVerifyEndorsement(t *testing.T) {
 		"no anchor":            {good, nil, v.Revocations(), attest.ErrPolicy},
 		"anchor without layout": {good, []snp.Anchor{{Product: "Milan", Root: v.ARK.Certificate}},
 			v.Revocations(), attest.ErrPolicy},
+		"anchor without root":    {good, []snp.Anchor{{Product: "Milan", Layout: snp.LayoutMilan}}, v.Revocations(), attest.ErrPolicy},
+		"anchor without product": {good, []snp.Anchor{{Layout: snp.LayoutMilan, Root: v.ARK.Certificate}}, v.Revocations(), attest.ErrPolicy},
 		"anchor of another line": {good, []snp.Anchor{{Product: "Genoa", Layout: snp.LayoutMilan, Root: v.ARK.Certificate}},
 			v.Revocations(), attest.ErrIdentity},
 		"another line's layout": {good, []snp.Anchor{{Product: "Milan", Layout: snp.LayoutTurin, Root: v.ARK.Certificate}},
@@ -207,6 +210,10 @@ func TestVerifyEndorsement(t *testing.T) {
 		"both ids":             {v.VCEK(func(c *x509.Certificate) { snptest.Replace(c, []int{5}, []byte("\x16\x03abc")) }), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vlek without csp":     {v.VLEK(func(c *x509.Certificate) { snptest.Replace(c, []int{5}, nil) }), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"vlek named vcek":      {v.VLEK(func(c *x509.Certificate) { c.Subject.CommonName = "SEV-VCEK" }), anchors(v), v.Revocations(), attest.ErrIdentity},
+		"vcek named otherwise": {v.VCEK(func(c *x509.Certificate) { c.Subject.CommonName = "SEV-VLEK" }), anchors(v), v.Revocations(), attest.ErrIdentity},
+		"vlek of a chip": {v.VLEK(func(c *x509.Certificate) {
+			c.ExtraExtensions = append(c.ExtraExtensions, snptest.Extension([]int{4}, snptest.HWID[:]))
+		}), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"no hwid":              {replaced([]int{4}, nil), anchors(v), v.Revocations(), attest.ErrIdentity},
 		"short hwid":           {replaced([]int{4}, make([]byte, 8)), anchors(v), v.Revocations(), attest.ErrMalformed},
 		"no bootloader":        {replaced([]int{3, 1}, nil), anchors(v), v.Revocations(), attest.ErrMalformed},
@@ -216,6 +223,11 @@ func TestVerifyEndorsement(t *testing.T) {
 		"reserved not zero":    {replaced([]int{3, 5}, []byte{2, 1, 1}), anchors(v), v.Revocations(), attest.ErrMalformed},
 		"fmc in milan's":       {replaced([]int{3, 9}, []byte{2, 1, 1}), anchors(v), v.Revocations(), attest.ErrMalformed},
 		"no product":           {replaced([]int{2}, nil), anchors(v), v.Revocations(), attest.ErrMalformed},
+		"product of nothing":   {replaced([]int{2}, []byte("\x16\x00")), anchors(v), v.Revocations(), attest.ErrMalformed},
+		"product of 65":        {replaced([]int{2}, []byte("\x16\x41"+strings.Repeat("M", 65))), anchors(v), v.Revocations(), attest.ErrMalformed},
+		"product trailing":     {replaced([]int{2}, []byte("\x16\x05MilanM")), anchors(v), v.Revocations(), attest.ErrMalformed},
+		"product of context":   {replaced([]int{2}, []byte("\x96\x05Milan")), anchors(v), v.Revocations(), attest.ErrMalformed},
+		"hwid trailing":        {replaced([]int{4}, slices.Concat([]byte{4, 64}, snptest.HWID[:], []byte{0})), anchors(v), v.Revocations(), attest.ErrMalformed},
 		"product not ia5":      {replaced([]int{2}, []byte("\x04\x05Milan")), anchors(v), v.Revocations(), attest.ErrMalformed},
 		"authority as the key": {&snptest.Key{Certificate: v.ASK.Certificate, Authority: v.ARK.Certificate}, anchors(v), v.Revocations(), attest.ErrIdentity},
 	} {

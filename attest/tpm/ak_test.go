@@ -2,10 +2,13 @@ package tpm_test
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
 	"encoding/pem"
@@ -75,6 +78,44 @@ func rsaKey(bits uint16, exponent uint32, size int, first byte) []byte {
 	return append(append(b, first), bytes.Repeat([]byte{0xff}, size-1)...)
 }
 
+// with has one bit of a byte otherwise.
+func with(b []byte, at int) []byte {
+	b = bytes.Clone(b)
+	b[at] ^= 1
+	return b
+}
+
+// A signature of another algorithm is none, though its number would verify.
+func TestRSASignatureNamesItsAlgorithm(t *testing.T) {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := rsaKey(2048, 0, 256, 0x80)
+	key.N.FillBytes(public[len(public)-256:])
+	ak, err := tpm.ParseAK(public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What is cut off shows once the signature is good.
+	quote := []byte("\xffTCG\x80\x18")
+	digest := sha256.Sum256(quote)
+	number, err := rsa.SignPKCS1v15(nil, key, crypto.SHA256, digest[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for algorithm, want := range map[tpm2.TPMAlgID]error{
+		tpm2.TPMAlgRSASSA: attest.ErrMalformed, tpm2.TPMAlgRSAPSS: attest.ErrSignature, tpm2.TPMAlgECDSA: attest.ErrSignature,
+	} {
+		be := binary.BigEndian
+		signature := be.AppendUint16(be.AppendUint16(nil, uint16(algorithm)), uint16(tpm2.TPMAlgSHA256))
+		signature = append(be.AppendUint16(signature, 256), number...)
+		if _, err := tpm.ParseQuote(ak, quote, signature); !errors.Is(err, want) {
+			t.Errorf("algorithm %#x: %v, want %v", algorithm, err, want)
+		}
+	}
+}
+
 func TestSizeOfAnRSAKey(t *testing.T) {
 	for name, c := range map[string]struct {
 		public []byte
@@ -84,6 +125,11 @@ func TestSizeOfAnRSAKey(t *testing.T) {
 		"2047 bits":             {rsaKey(2048, 0, 256, 0x7f), attest.ErrIdentity},
 		"1024 said to be 2048":  {rsaKey(2048, 0, 128, 0x80), attest.ErrIdentity},
 		"1024":                  {rsaKey(1024, 0, 128, 0x80), attest.ErrIdentity},
+		"symmetric":             {with(rsaKey(2048, 0, 256, 0x80), 11), attest.ErrIdentity},
+		"scheme":                {with(rsaKey(2048, 0, 256, 0x80), 13), attest.ErrIdentity},
+		"hash":                  {with(rsaKey(2048, 0, 256, 0x80), 15), attest.ErrIdentity},
+		"said to be 1024":       {rsaKey(1024, 0, 256, 0x80), attest.ErrIdentity},
+		"named by SHA-384":      {with(rsaKey(2048, 0, 256, 0x80), 3), attest.ErrIdentity},
 		"exponent 3":            {rsaKey(2048, 3, 256, 0x80), attest.ErrIdentity},
 		"something behind it":   {append(rsaKey(2048, 0, 256, 0x80), 0), attest.ErrMalformed},
 		"larger than there are": {rsaKey(2048, 0, 256, 0x80)[:200], attest.ErrMalformed},

@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
+	"math/big"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -89,5 +90,9 @@ func TestEKWithoutCertificate(t *testing.T) {
 	}
 	if _, err := tpm.EKWithoutCertificate(&small.PublicKey); !errors.Is(err, attest.ErrIdentity) {
 		t.Errorf("a key of 1024 bits: %v", err)
+	}
+	three := rsa.PublicKey{N: new(big.Int).Lsh(big.NewInt(1), 2047), E: 3}
+	if _, err := tpm.EKWithoutCertificate(&three); !errors.Is(err, attest.ErrIdentity) {
+		t.Errorf("a key with exponent 3: %v", err)
 	}
 }

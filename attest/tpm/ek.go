@@ -150,7 +150,8 @@ var ekP384Template = tpm2.TPMTPublic{
 }
 
 // Path leads from the endorsement certificate through intermediates to one
-// accepted authority, at the given time. Errors are attest.ErrIdentity and
+// accepted authority, at the given time. Where the certificate has no extended key
+// usage, no intermediate may have another's. Errors are attest.ErrIdentity and
 // chain.Verify's.
 func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at time.Time) (*chain.Path, error) {
 	if e.certificate == nil {
@@ -162,7 +163,16 @@ func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at 
 	// The profile makes the subject alternative name critical and fills it
 	// with a directory name, which crypto/x509 does not read. It describes the
 	// TPM's make and decides nothing here.
-	return chain.Verify(chain.Handled(e.certificate, oidSAN), intermediates, []*x509.Certificate{root}, at)
+	path, err := chain.Verify(chain.Handled(e.certificate, oidSAN), intermediates, []*x509.Certificate{root}, at)
+	if err != nil || saysUsage(e.certificate) {
+		return path, err
+	}
+	for _, authority := range path.Certificates[1 : len(path.Certificates)-1] {
+		if saysUsage(authority) && !certifiesEndorsementKeys(authority) {
+			return nil, fmt.Errorf("%w: ek_certificate does not say what it is for, and an authority above it is for others", attest.ErrIdentity)
+		}
+	}
+	return path, nil
 }
 
 // ofEndorsementKey reports whether a certificate is an endorsement key's: its
@@ -171,7 +181,7 @@ func (e *EK) Path(intermediates []*x509.Certificate, root *x509.Certificate, at 
 // Credential Profile 2.5, sections 3.2.11 and 3.2.16). No key that signs passes
 // by the second way.
 func ofEndorsementKey(c *x509.Certificate) bool {
-	if len(c.ExtKeyUsage) > 0 || len(c.UnknownExtKeyUsage) > 0 {
+	if saysUsage(c) {
 		return slices.ContainsFunc(c.UnknownExtKeyUsage, oidEKCertificate.Equal)
 	}
 	if c.IsCA {
@@ -181,6 +191,17 @@ func ofEndorsementKey(c *x509.Certificate) bool {
 		return c.KeyUsage == x509.KeyUsageKeyEncipherment
 	}
 	return c.KeyUsage == x509.KeyUsageKeyAgreement
+}
+
+// saysUsage reports whether a certificate has an extended key usage.
+func saysUsage(c *x509.Certificate) bool {
+	return len(c.ExtKeyUsage) > 0 || len(c.UnknownExtKeyUsage) > 0
+}
+
+// certifiesEndorsementKeys reports whether an authority's extended key usage, which
+// is that of what it certifies, has that of an endorsement key or any.
+func certifiesEndorsementKeys(c *x509.Certificate) bool {
+	return slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny) || slices.ContainsFunc(c.UnknownExtKeyUsage, oidEKCertificate.Equal)
 }
 
 // encapsulation returns the key as credential activation needs it.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
 	"github.com/toolshed-cloud/shed/attest/tpm"
 )
 
@@ -82,6 +83,46 @@ func TestCertificateIsForAnEndorsementKey(t *testing.T) {
 		}
 		if _, err := ek.Path(nil, root, time.Now()); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// An authority that is for other certificates makes no endorsement key of one that
+// does not say what it is for: its keys are of servers, or of whatever it names.
+func TestAuthoritiesForOtherCertificates(t *testing.T) {
+	ek, ak := asn1.ObjectIdentifier{2, 23, 133, 8, 1}, asn1.ObjectIdentifier{2, 23, 133, 8, 3}
+	root := chaintest.Root(t, "maker", chaintest.P256(t), nil)
+	for name, c := range map[string]struct {
+		own   []asn1.ObjectIdentifier
+		known []x509.ExtKeyUsage
+		want  error
+	}{
+		"any certificates":             {},
+		"any usage":                    {known: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}},
+		"endorsement keys":             {own: []asn1.ObjectIdentifier{ek}},
+		"attestation keys":             {own: []asn1.ObjectIdentifier{ak}, want: attest.ErrIdentity},
+		"both kinds":                   {own: []asn1.ObjectIdentifier{ak, ek}},
+		"servers":                      {known: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}, want: attest.ErrIdentity},
+		"servers and endorsement keys": {own: []asn1.ObjectIdentifier{ek}, known: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
+	} {
+		ca := root.Authority("intermediate", chaintest.P256(t), func(a *x509.Certificate) { a.UnknownExtKeyUsage, a.ExtKeyUsage = c.own, c.known })
+		path := func(usage ...asn1.ObjectIdentifier) error {
+			leaf := ca.Leaf("key", chaintest.P256(t).Public(), func(l *x509.Certificate) {
+				l.KeyUsage, l.UnknownExtKeyUsage = x509.KeyUsageKeyAgreement, usage
+			})
+			parsed, err := tpm.ParseEK(leaf.Raw)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = parsed.Path([]*x509.Certificate{ca.Certificate}, root.Certificate, chaintest.Now)
+			return err
+		}
+		if err := path(); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+		// What says itself what it is for is its maker's word as before.
+		if err := path(ek); err != nil {
+			t.Errorf("%s, and an endorsement key that says so: %v", name, err)
 		}
 	}
 }

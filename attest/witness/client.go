@@ -35,7 +35,7 @@ type StatusError struct {
 }
 
 func (e *StatusError) Error() string {
-	return fmt.Sprintf("witness %s answers %d %s: %.200s", e.Witness, e.Code, http.StatusText(e.Code), strings.TrimSpace(e.Body))
+	return fmt.Sprintf("witness %s answers %d %s: %.200q", e.Witness, e.Code, http.StatusText(e.Code), strings.TrimSpace(e.Body))
 }
 
 // Cosign asks for a cosignature on a checkpoint and verifies it. A witness that

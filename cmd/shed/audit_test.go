@@ -195,3 +195,16 @@ func TestAuditVerifyFindsAnotherHistory(t *testing.T) {
 		t.Errorf("%+v", result.Report)
 	}
 }
+
+// What a control plane calls its machines is nothing that a terminal obeys: it could
+// wipe out what was found.
+func TestAuditVerifyShowsNoEscape(t *testing.T) {
+	w := newResultsWorld(t)
+	w.entries[1].Instance = "\x1b[2J\x1b[H"
+	var stdout, stderr bytes.Buffer
+	args := append([]string{"--state", filepath.Join(w.dir, "state"), "audit", "verify", "--key", filepath.Join(w.dir, "results.pub")}, w.online()...)
+	code := cli.Run(t.Context(), newRootCommand(), args, &stdout, &stderr)
+	if code == cli.ExitDone || strings.ContainsRune(stdout.String()+stderr.String(), '\x1b') {
+		t.Errorf("exit code %d\n%q\n%q", code, stdout.String(), stderr.String())
+	}
+}

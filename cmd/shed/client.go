@@ -87,9 +87,7 @@ func (f *clientFlags) relyingParty(cmd *cobra.Command) (*relyingParty, error) {
 		}
 		trust.Policy.EpochFloor = max(trust.Policy.EpochFloor, floor)
 	}
-	if !p.Log.NotRequired {
-		trust.Log.TimeFloor = buildTime()
-	}
+	trust.Log.TimeFloor = buildTime()
 	if trust.Log.Memory, err = state.LogMemory(); err != nil {
 		return nil, err
 	}

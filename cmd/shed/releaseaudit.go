@@ -24,7 +24,8 @@ what it saw of it last time. It reports
   fork              a head that does not fit another: the log shows two histories
   rollback          a log that has become smaller, or an epoch that went back
   foreign-entry     an entry that no accepted key signed, or that does not parse
-  never-logged      a release in use that the log does not have
+  never-logged      a release in use that the log does not have, or says another
+                    version, epoch or architecture of
   withdrawn-in-use  a release in use that was withdrawn
   unwitnessed       a head that too few witnesses have cosigned, or too long ago;
                     where no witness is named that is not asked for, and said
@@ -139,7 +140,7 @@ func (o *auditOptions) auditPolicy(cmd *cobra.Command) (p logaudit.Policy, err e
 		}
 		p.Copies = append(p.Copies, logaudit.Copy{Name: name, Signed: signed})
 	}
-	p.InUse, err = o.inUse(cmd)
+	err = o.inUse(cmd, &p)
 	return p, err
 }
 

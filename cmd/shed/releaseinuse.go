@@ -8,28 +8,35 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/toolshed-cloud/shed/attest"
+	"github.com/toolshed-cloud/shed/attest/logaudit"
+	"github.com/toolshed-cloud/shed/attest/logentry"
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
-// inUse are the digests of the manifests in the directories and of what the
-// control plane's instances run.
-func (o *auditOptions) inUse(cmd *cobra.Command) (all []attest.ReleaseDigest, err error) {
+// inUse adds the manifests in the directories and what the control plane's instances
+// run.
+func (o *auditOptions) inUse(cmd *cobra.Command, p *logaudit.Policy) error {
+	p.Stated = map[attest.ReleaseDigest]logentry.Release{}
 	for _, dir := range o.releases {
 		found, err := manifestsIn(dir)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		all = append(all, found...)
+		for _, stated := range found {
+			p.InUse, p.Stated[stated.Manifest] = append(p.InUse, stated.Manifest), stated
+		}
 	}
 	if !o.running {
-		return all, nil
+		return nil
 	}
 	running, err := runningReleases(cmd)
-	return append(all, running...), explainAdmin(err)
+	p.InUse = append(p.InUse, running...)
+	return explainAdmin(err)
 }
 
-func manifestsIn(dir string) (all []attest.ReleaseDigest, err error) {
+// manifestsIn is what a log has to say of the manifests in a directory.
+func manifestsIn(dir string) (all []logentry.Release, err error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*", manifestFile))
 	if err != nil {
 		return nil, cli.Usage(fmt.Errorf("releases in %s: %w", dir, err))
@@ -45,10 +52,11 @@ func manifestsIn(dir string) (all []attest.ReleaseDigest, err error) {
 		if err != nil {
 			return nil, fmt.Errorf("reading a release in use: %w", err)
 		}
-		if _, err := release.ParseManifest(b); err != nil {
+		m, err := release.ParseManifest(b)
+		if err != nil {
 			return nil, fmt.Errorf("reading %s: %w", name, err)
 		}
-		all = append(all, attest.ReleaseDigest(attest.Sum(b)))
+		all = append(all, release.EntryOf(m, attest.ReleaseDigest(attest.Sum(b))))
 	}
 	return all, nil
 }
