@@ -57,13 +57,19 @@ func (s *Server) showRelease(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, problem.New(http.StatusUnprocessableEntity, "digest-invalid", err.Error())
 	}
+	return s.stored(ctx, digest, http.StatusOK)
+}
+
+// stored answers with a release as it is in the store, where a second time added
+// changes nothing and another may have become the default.
+func (s *Server) stored(ctx context.Context, digest attest.ReleaseDigest, status int) (*body[Release], error) {
 	all, err := s.allReleases(ctx)
 	if err != nil {
 		return nil, s.problem(err)
 	}
 	for _, r := range all {
 		if r.Digest == digest.String() {
-			return &body[Release]{Status: http.StatusOK, Body: r}, nil
+			return &body[Release]{Status: status, Body: r}, nil
 		}
 	}
 	return nil, s.problem(fmt.Errorf("release %s: %w", digest, orchestrator.ErrNotFound))
@@ -85,7 +91,7 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	if err := s.Store.Update(ctx, func(tx store.Tx) error { return errors.Join(tx.PutRelease(r), tx.Enqueue(store.Admission)) }); err != nil {
 		return nil, s.problem(err)
 	}
-	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil
+	return s.stored(ctx, r.Digest, http.StatusCreated)
 }
 
 // checkFiles wants the disk where it was said to be, and the firmware or Secure
