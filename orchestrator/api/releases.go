@@ -24,7 +24,7 @@ const maxReleaseBody = (release.MaxManifestBytes+release.MaxBundleBytes+logentry
 
 func (s *Server) releases(a huma.API) {
 	const path = "/v1/releases"
-	huma.Register(a, huma.Operation{OperationID: "list-releases", Method: http.MethodGet, Path: path, Summary: "list releases, the default first"}, s.listReleases)
+	huma.Register(a, huma.Operation{OperationID: "list-releases", Method: http.MethodGet, Path: path, Summary: "list releases, the newest first"}, s.listReleases)
 	huma.Register(a, huma.Operation{OperationID: "add-release", Method: http.MethodPost, Path: path, Summary: "add a signed release", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxReleaseBody}, s.addRelease)
 	huma.Register(a, huma.Operation{OperationID: "show-release", Method: http.MethodGet, Path: path + "/{digest}", Summary: "show a release"}, s.showRelease)
 }
@@ -41,12 +41,17 @@ func (s *Server) allReleases(ctx context.Context) ([]Release, error) {
 	all := []Release{}
 	return all, s.Store.View(ctx, func(v store.Reader) error {
 		found, err := v.Releases()
-		for n, r := range found {
+		if err != nil {
+			return err
+		}
+		// Where there is none, none is marked.
+		byDefault, err := orchestrator.DefaultRelease(found, s.DefaultRelease, s.withdrawn)
+		for _, r := range found {
 			view := viewRelease(r)
-			view.Default = r.Digest == s.DefaultRelease || s.DefaultRelease.IsZero() && n == 0
+			view.Default, view.Withdrawn = err == nil && r.Digest == byDefault.Digest, s.withdrawn(r.Digest)
 			all = append(all, view)
 		}
-		return err
+		return nil
 	})
 }
 
