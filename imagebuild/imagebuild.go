@@ -47,6 +47,11 @@ const (
 	// SignatureName is the image's signature for Secure Boot, which is attached
 	// to it, by itself. SignImage writes it.
 	SignatureName = UKIName + ".p7"
+	// BundleName, TrustedRootName and EntryName are the manifest's signature, which
+	// package sign writes.
+	BundleName      = ManifestName + ".sigstore.json"
+	TrustedRootName = "trusted_root.json"
+	EntryName       = "release.entry"
 	// WriteName is what has a machine that runs change one of Secure Boot's
 	// variables: the new contents, signed by KEK.
 	WriteName = "secure-boot.auth"
@@ -365,13 +370,16 @@ func (b *builder) makeUKI(context.Context) error {
 	return statefile.Write(filepath.Join(b.Output, UKIName), 0o644, b.image)
 }
 
-// clearOutput makes the directory and removes an earlier manifest from it, so
-// that no manifest ever stands beside files that it does not describe.
+// signed is what a signature adds, which is of one manifest alone.
+var signed = []string{BundleName, TrustedRootName, EntryName}
+
+// clearOutput makes the directory and removes an earlier manifest from it with its
+// signature, so that none ever stands beside files that it does not describe.
 func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	for _, name := range []string{ManifestName, FirmwareName, VariablesName, SignatureName, WriteName, PayloadName} {
+	for _, name := range slices.Concat([]string{ManifestName, FirmwareName, VariablesName, SignatureName, WriteName, PayloadName}, signed) {
 		err := os.Remove(filepath.Join(b.Output, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
+	"github.com/toolshed-cloud/shed/imagebuild"
 )
 
 // signatureList holds one thing that stands for a certificate.
@@ -48,9 +49,15 @@ func TestKeysLieBesideTheDisk(t *testing.T) {
 		t.Error("dbx.esl of an earlier build is left")
 	}
 	o.SecureBootKeys = ""
+	signature := []string{imagebuild.BundleName, imagebuild.TrustedRootName, imagebuild.EntryName}
+	for _, name := range signature {
+		if err := os.WriteFile(filepath.Join(o.Output, name), []byte("of the manifest before"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	built(t, o)
 	for name := range contents(t, o.Output) {
-		if strings.HasSuffix(name, ".esl") {
+		if strings.HasSuffix(name, ".esl") || slices.Contains(signature, name) {
 			t.Errorf("%s of an earlier build is left", name)
 		}
 	}

@@ -48,7 +48,7 @@ type OfferedUpdate struct {
 
 var (
 	// ErrNoOffer says that no release waits for the owner's word.
-	ErrNoOffer = fmt.Errorf("%w: no release waits for your approval", attest.ErrClaim)
+	ErrNoOffer = fmt.Errorf("%w: no release waits for your approval", attest.ErrRefused)
 	// ErrOlder says that a release is older than what this client, or the machine,
 	// has come to.
 	ErrOlder = fmt.Errorf("%w: the offered release is older", attest.ErrRelease)

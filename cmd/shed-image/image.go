@@ -3,6 +3,8 @@ package main
 import (
 	"cmp"
 	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"time"
@@ -53,6 +55,9 @@ func newImageBuildCommand() *cobra.Command {
 			if o.Lock, err = readLock(lockFile); err != nil {
 				return explainLock(err)
 			}
+			if err := checkPrograms(o); err != nil {
+				return err
+			}
 			o.Source = sourceOf(sourceDir)
 			m, err := imagebuild.Build(cmd.Context(), o)
 			steps.end()
@@ -88,6 +93,20 @@ func newImageBuildCommand() *cobra.Command {
 	cobra.CheckErr(cmd.MarkFlagRequired("output"))
 	cli.MayBeEmpty(cmd, "lock", "shapes")
 	return cmd
+}
+
+// checkPrograms wants the programs that the machines run where the flags, or their
+// defaults, say that they are.
+func checkPrograms(o imagebuild.Options) error {
+	for _, program := range []struct{ flag, file string }{{"--agent", o.Agent}, {"--toolshed", o.Toolshed}} {
+		if program.flag == "--toolshed" && o.Payload != nil {
+			continue
+		}
+		if _, err := os.Stat(program.file); errors.Is(err, fs.ErrNotExist) {
+			return cli.Hinted(cli.NotFound(fmt.Errorf("%s: %w", program.flag, err)), "make build, in shed's source, makes bin/shed-agent and bin/toolshed")
+		}
+	}
+	return nil
 }
 
 // lockVariable names another lock than the built-in one.

@@ -155,6 +155,8 @@ func explainPayload(err error) error {
 	switch {
 	case !ok:
 		return nil
+	case len(missing.Also) > 0:
+		return cli.Hinted(cli.Usage(err), "put them where the loader looks, such as DIR/usr/lib: dpkg -S %s names the package of the first, and so on", missing.Name)
 	case missing.Library:
 		return cli.Hinted(cli.Usage(err), "put it where the loader looks, such as DIR/usr/lib: dpkg -S %s names the package", missing.Name)
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -123,6 +124,8 @@ func explainRegistry(err error, absent string) error {
 		return cli.Refused(err)
 	case errors.Is(err, oci.ErrDestination):
 		return cli.Hinted(cli.Refused(err), "registries redirect to where their files are: this one to an address of this machine's or of a cloud's metadata")
+	case errors.Is(err, http.ErrSchemeMismatch):
+		return cli.Hinted(err, "a registry without TLS, as on this machine, is named with --plain-http")
 	case errors.Is(err, oci.ErrIncomplete):
 		return cli.Hinted(cli.Unreachable(err), "run it again: it goes on where it broke off")
 	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist):

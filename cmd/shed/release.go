@@ -39,7 +39,7 @@ func newReleaseCommand() *cobra.Command {
 func newReleaseListCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "list releases, the one for new machines marked",
+		Short: "list releases, the one for new machines and those withdrawn marked",
 		Args:  cobra.NoArgs,
 		RunE: asOperator(func(cmd *cobra.Command, c *adminclient.Client, _ []string) error {
 			all, err := c.Releases(cmd.Context())
@@ -53,8 +53,11 @@ func newReleaseListCommand() *cobra.Command {
 			fmt.Fprintln(t, "\tRELEASE\tVERSION\tEPOCH\tDISK")
 			for _, r := range all {
 				mark := ""
-				if r.Default {
+				switch {
+				case r.Default:
 					mark = "*"
+				case r.Withdrawn:
+					mark = "withdrawn"
 				}
 				fmt.Fprintf(t, "%s\t%.16s\t%s\t%d\t%s\n", mark, r.Digest, r.Version, r.Epoch, r.DiskPath)
 			}
@@ -79,12 +82,15 @@ func newReleaseShowCommand() *cobra.Command {
 }
 
 func printRelease(cmd *cobra.Command, r adminclient.Release) error {
-	changes := ""
+	more := ""
+	if r.Withdrawn {
+		more = "withdrawn: nothing new is made from it\n"
+	}
 	if r.SecureBootChange != "" {
-		changes = fmt.Sprintf("changes Secure Boot's %s, once it is offered to the machines that run it\n", r.SecureBootChange)
+		more += fmt.Sprintf("changes Secure Boot's %s, once it is offered to the machines that run it\n", r.SecureBootChange)
 	}
 	return cli.PrintResult(cmd, r, "release %s\nversion %s, epoch %d, disk of %d bytes at %s\n%s",
-		r.Digest, r.Version, r.Epoch, r.DiskBytes, r.DiskPath, changes)
+		r.Digest, r.Version, r.Epoch, r.DiskBytes, r.DiskPath, more)
 }
 
 func newReleaseAddCommand() *cobra.Command {

@@ -106,7 +106,7 @@ var outcomes = map[byte][]adminclient.Update{
 func (c *tinyControl) updates(mux *http.ServeMux) {
 	var releases adminclient.Releases
 	for first := range outcomes {
-		r := adminclient.Release{Digest: string(first) + strings.Repeat("0", 63), Version: "1.0.0", Default: first == 'b'}
+		r := adminclient.Release{Digest: string(first) + strings.Repeat("0", 63), Version: "1.0.0", Default: first == 'b', Withdrawn: first == 'f'}
 		if first == 'b' {
 			r.SecureBootChange = "db"
 		}

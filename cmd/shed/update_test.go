@@ -123,14 +123,14 @@ func TestOwnerApprovesAnUpdate(t *testing.T) {
 		t.Errorf("the claim says %+v", p)
 	}
 	o.run(cli.ExitDone, []string{"update", "status", o.url}, "^running: version 1.0.0, epoch 3", "^no release is offered$")
-	o.run(cli.ExitRefused, []string{"update", "approve", o.url}, "no release waits for your approval: it is offered none")
+	o.run(cli.ExitRefused, []string{"update", "approve", o.url}, "^shed: refused: no release waits for your approval: it is offered none$")
 
 	o.offer(4, o.key, o.says("fetching", "installing", "trying", "done")...)
 	o.run(cli.ExitDone, []string{"update", "status", o.url}, "^offered: version 1.4.0, epoch 4, release [0-9a-f]{64}$",
 		"^transparency: log.test.example size [0-9]+, 2 of 2 witnesses", `^changes: \+agent$`, "^step: awaiting-approval$")
 	o.run(cli.ExitDone, []string{"--json", "update", "status", o.url}, `"step":"awaiting-approval",.*"version":"1.4.0","epoch":4,"transparency":"log.test`)
 	o.run(cli.ExitDone, []string{"update", "approve", "--wait", o.url}, "^approved: release [0-9a-f]+… may have the data of https://",
-		"verified on version 1.0.0: fetching", "verified on version 1.4.0: trying")
+		"verified on version 1.0.0: fetching", "verified on version 1.4.0: trying", "verified on version 1.4.0: done")
 	o.run(cli.ExitDone, []string{"update", "status", o.url}, "^running: version 1.4.0, epoch 4", "^step: done$")
 	o.run(cli.ExitDone, []string{"verify", o.url}, "^accepted$")
 	// From now on what is older is refused.

@@ -34,14 +34,17 @@ func (c *relyingParty) followUpdate(ctx context.Context, w io.Writer, keys clien
 	for {
 		over, line, err := c.lookAtUpdate(ctx, keys, digest, shown)
 		switch {
-		case over:
+		case err != nil && !over && !passing(err):
 			return err
-		case err != nil && !passing(err):
-			return err
-		case err != nil:
+		case err != nil && !over:
 			line = "the machine is not there: it restarts"
 		}
-		say(line)
+		if line != "" {
+			say(line)
+		}
+		if over {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("waiting for the update, last seen: %s: %w", last, ctx.Err())

@@ -11,7 +11,6 @@ import (
 	"github.com/toolshed-cloud/shed/attest/bundle"
 	"github.com/toolshed-cloud/shed/attest/client"
 	"github.com/toolshed-cloud/shed/attest/statefile"
-	"github.com/toolshed-cloud/shed/cmd/internal/cli"
 )
 
 // save writes what each verification is made from, also where the machine is
@@ -55,7 +54,7 @@ func (o *verifyOptions) verifyBundle(cmd *cobra.Command) error {
 	judged, err := c.trust.JudgeBundle(b, pin, at)
 	var refusal *client.RefusedError
 	if err != nil && !errors.As(err, &refusal) {
-		return cli.Hinted(err, "judged as of %s; --at names another time", at.UTC().Format(time.RFC3339))
+		return judgedAt(err, at)
 	}
 	return errors.Join(claimsOf(b.Machine, judged.Result, judged.Evidence, judged.At).running(judged.Logged.Manifest).saved(b, assumed, at).show(cmd), err)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -74,7 +75,7 @@ func (o *verifyOptions) verifyRaw(cmd *cobra.Command) error {
 	}
 	r, err := o.raw.check(asked)
 	if err != nil {
-		return cli.Hinted(err, "judged as of %s; --at names another time", asked.At.UTC().Format(time.RFC3339))
+		return judgedAt(err, asked.At)
 	}
 	if err := o.showRaw(cmd, r); err != nil {
 		return err
@@ -83,6 +84,14 @@ func (o *verifyOptions) verifyRaw(cmd *cobra.Command) error {
 		return fmt.Errorf("%w: by the policy: %s", attest.ErrPlatform, r.Refusals[0])
 	}
 	return nil
+}
+
+// judgedAt adds the time to a refusal, which may be for that.
+func judgedAt(err error, at time.Time) error {
+	if !errors.Is(err, attest.ErrRefused) {
+		return err
+	}
+	return cli.Hinted(err, "judged as of %s; --at names another time", at.UTC().Format(time.RFC3339))
 }
 
 func (o *verifyOptions) asked() (a foreign.Asked, err error) {

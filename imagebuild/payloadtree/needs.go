@@ -11,23 +11,6 @@ import (
 	"strings"
 )
 
-// MissingError says what a file of the payload needs and the payload has not.
-type MissingError struct {
-	// Name is a library's name, or a program's path.
-	Name string
-	// By is the file that needs it.
-	By string
-	// Library is false for a program: an interpreter or a loader.
-	Library bool
-}
-
-func (e *MissingError) Error() string {
-	if e.Library {
-		return fmt.Sprintf("%s needs the library %s, which is not in the payload", e.By, e.Name)
-	}
-	return fmt.Sprintf("%s needs the program %s, which is not in the payload", e.By, e.Name)
-}
-
 // machines are the processors that payloads are for, by Go's name of them, and
 // Debian's name for where their libraries are.
 var machines = map[string]struct {
@@ -70,11 +53,13 @@ type check struct {
 	loaded map[string]bool
 	// named are the files of the tree by their last name.
 	named map[string]bool
+	// missing is the first library that is not there, with the others.
+	missing *MissingError
 }
 
 // Check looks whether the command finds all that it needs in the tree: its
 // program, the interpreters and loaders that those name, and the libraries of
-// every ELF file. Errors match *MissingError or ErrTree.
+// every ELF file, of which all that are missing are told at once. Errors match *MissingError or ErrTree.
 func (t *Tree) Check(command, environment []string, architecture string) error {
 	c := &check{Tree: t, architecture: architecture, strict: map[string]bool{}, loaded: map[string]bool{}, named: map[string]bool{}}
 	for _, entry := range environment {
@@ -94,6 +79,9 @@ func (t *Tree) Check(command, environment []string, architecture string) error {
 				return err
 			}
 		}
+	}
+	if c.missing != nil {
+		return c.missing
 	}
 	return nil
 }
@@ -181,7 +169,8 @@ func (c *check) libraries(o *object, by string) error {
 		for _, name := range o.needed {
 			file, ok := c.library(name, o.object)
 			if !ok && !c.loaded[name] {
-				return &MissingError{Name: name, By: "/" + o.file, Library: true}
+				c.miss(name, o.file)
+				continue
 			}
 			if c.loaded[name] = true; !ok || c.strict[file] {
 				continue
@@ -238,7 +227,7 @@ func (c *check) other(name string) error {
 	}
 	for _, needed := range o.needed {
 		if _, ok := c.library(needed, o); !ok && !c.named[path.Base(needed)] {
-			return &MissingError{Name: needed, By: "/" + name, Library: true}
+			c.miss(needed, name)
 		}
 	}
 	return nil

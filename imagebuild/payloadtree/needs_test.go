@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -122,6 +123,29 @@ func TestCheck(t *testing.T) {
 
 // extension needs a library that is nowhere.
 var extension []byte
+
+// Whoever puts libraries into a payload is told of all at once, each of them once.
+func TestCheckTellsAllThatIsMissing(t *testing.T) {
+	dir := payloadWith(t)
+	for _, name := range []string{"libfirst.so.1", "libsecond.so.2"} {
+		absent := filepath.Join(t.TempDir(), name)
+		compile(t, absent, library, "-shared", "-Wl,-soname,"+name)
+		for _, extension := range []string{"one", "two"} {
+			out := filepath.Join(dir, extension+name+".so")
+			compile(t, out, "int f(void); int h(void) { return f(); }", "-shared", absent)
+		}
+	}
+	must(t, os.Remove(filepath.Join(dir, "srv/own/libouter.so")))
+	err := tree(t, dir).Check([]string{"/bin/server"}, nil, "amd64")
+	const want = "/bin/server needs the library libouter.so, which is not in the payload; nor are libfirst.so.1, libsecond.so.2"
+	if fmt.Sprint(err) != want {
+		t.Errorf("%v, want %s", err, want)
+	}
+	missing, ok := errors.AsType[*payloadtree.MissingError](err)
+	if !ok || missing.By != "/bin/server" || !slices.Equal(missing.Also, []string{"libfirst.so.1", "libsecond.so.2"}) {
+		t.Errorf("%+v", missing)
+	}
+}
 
 func script(dir, text string) error {
 	return os.WriteFile(filepath.Join(dir, "srv/script"), []byte(text), 0o755)

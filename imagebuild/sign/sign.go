@@ -35,9 +35,9 @@ import (
 
 // The names of what Release writes beside the manifest.
 const (
-	BundleName      = imagebuild.ManifestName + ".sigstore.json"
-	EntryName       = "release.entry"
-	TrustedRootName = "trusted_root.json"
+	BundleName      = imagebuild.BundleName
+	EntryName       = imagebuild.EntryName
+	TrustedRootName = imagebuild.TrustedRootName
 )
 
 // trustedRootType is the media type of Sigstore's trusted root.

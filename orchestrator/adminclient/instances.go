@@ -127,7 +127,7 @@ func (c *Client) Replace(ctx context.Context, id string) (i Instance, err error)
 	return i, err
 }
 
-// Releases lists all of them, the default first. Errors are those of every
+// Releases lists all of them, the newest first. Errors are those of every
 // call.
 func (c *Client) Releases(ctx context.Context) ([]Release, error) {
 	var all Releases

@@ -57,11 +57,12 @@ type Release struct {
 	DiskBytes int64  `json:"disk_bytes"`
 	AddedAt   Time   `json:"added_at"`
 	Default   bool   `json:"default" doc:"new machines are made from it"`
+	Withdrawn bool   `json:"withdrawn,omitempty" doc:"the log has its withdrawal: nothing new is made from it"`
 	// SecureBootChange is db or dbx.
 	SecureBootChange string `json:"secure_boot_change,omitempty" doc:"the list of Secure Boot's that machines change once they run it and are offered it again"`
 }
 
-// Releases are all of them, the default first.
+// Releases are all of them, the newest first.
 type Releases struct {
 	Releases []Release `json:"releases"`
 }

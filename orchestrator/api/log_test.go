@@ -97,8 +97,12 @@ func TestReleasesGoIntoTheLog(t *testing.T) {
 	if text := d.want(http.StatusOK, "", "GET", "/v1/releases", ""); strings.Contains(text, r.Digest.String()) {
 		t.Errorf("a release was added that the log does not have: %s", text)
 	}
-	d.want(http.StatusCreated, "", "POST", "/v1/releases", d.body(r, r.Entry))
-	d.want(http.StatusCreated, "", "POST", "/v1/releases", d.body(r, r.Entry))
+	first := d.want(http.StatusCreated, "", "POST", "/v1/releases", d.body(r, r.Entry))
+	again := d.want(http.StatusCreated, "", "POST", "/v1/releases", d.body(r, r.Entry))
+	shown := d.want(http.StatusOK, "", "GET", "/v1/releases/"+r.Digest.String(), "")
+	if !strings.Contains(first, `"default":true`) || again != shown {
+		t.Errorf("added: %s\nadded again: %s\nshown: %s", first, again, shown)
+	}
 	var log adminclient.Log
 	if err := json.Unmarshal([]byte(d.want(http.StatusOK, "", "GET", "/v1/log", "")), &log); err != nil || log.Size != 1 || log.Origin != "api.test/log" {
 		t.Errorf("log %+v, %v", log, err)

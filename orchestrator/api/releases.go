@@ -24,7 +24,7 @@ const maxReleaseBody = (release.MaxManifestBytes+release.MaxBundleBytes+logentry
 
 func (s *Server) releases(a huma.API) {
 	const path = "/v1/releases"
-	huma.Register(a, huma.Operation{OperationID: "list-releases", Method: http.MethodGet, Path: path, Summary: "list releases, the default first"}, s.listReleases)
+	huma.Register(a, huma.Operation{OperationID: "list-releases", Method: http.MethodGet, Path: path, Summary: "list releases, the newest first"}, s.listReleases)
 	huma.Register(a, huma.Operation{OperationID: "add-release", Method: http.MethodPost, Path: path, Summary: "add a signed release", DefaultStatus: http.StatusCreated, MaxBodyBytes: maxReleaseBody}, s.addRelease)
 	huma.Register(a, huma.Operation{OperationID: "show-release", Method: http.MethodGet, Path: path + "/{digest}", Summary: "show a release"}, s.showRelease)
 }
@@ -41,12 +41,17 @@ func (s *Server) allReleases(ctx context.Context) ([]Release, error) {
 	all := []Release{}
 	return all, s.Store.View(ctx, func(v store.Reader) error {
 		found, err := v.Releases()
-		for n, r := range found {
+		if err != nil {
+			return err
+		}
+		// Where there is none, none is marked.
+		byDefault, err := orchestrator.DefaultRelease(found, s.DefaultRelease, s.withdrawn)
+		for _, r := range found {
 			view := viewRelease(r)
-			view.Default = r.Digest == s.DefaultRelease || s.DefaultRelease.IsZero() && n == 0
+			view.Default, view.Withdrawn = err == nil && r.Digest == byDefault.Digest, s.withdrawn(r.Digest)
 			all = append(all, view)
 		}
-		return err
+		return nil
 	})
 }
 
@@ -57,13 +62,19 @@ func (s *Server) showRelease(ctx context.Context, in *struct {
 	if err != nil {
 		return nil, problem.New(http.StatusUnprocessableEntity, "digest-invalid", err.Error())
 	}
+	return s.stored(ctx, digest, http.StatusOK)
+}
+
+// stored answers with a release as it is in the store, where a second time added
+// changes nothing and another may have become the default.
+func (s *Server) stored(ctx context.Context, digest attest.ReleaseDigest, status int) (*body[Release], error) {
 	all, err := s.allReleases(ctx)
 	if err != nil {
 		return nil, s.problem(err)
 	}
 	for _, r := range all {
 		if r.Digest == digest.String() {
-			return &body[Release]{Status: http.StatusOK, Body: r}, nil
+			return &body[Release]{Status: status, Body: r}, nil
 		}
 	}
 	return nil, s.problem(fmt.Errorf("release %s: %w", digest, orchestrator.ErrNotFound))
@@ -85,7 +96,7 @@ func (s *Server) addRelease(ctx context.Context, in *struct{ Body NewRelease }) 
 	if err := s.Store.Update(ctx, func(tx store.Tx) error { return errors.Join(tx.PutRelease(r), tx.Enqueue(store.Admission)) }); err != nil {
 		return nil, s.problem(err)
 	}
-	return &body[Release]{Status: http.StatusCreated, Body: viewRelease(r)}, nil
+	return s.stored(ctx, r.Digest, http.StatusCreated)
 }
 
 // checkFiles wants the disk where it was said to be, and the firmware or Secure

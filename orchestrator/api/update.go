@@ -86,17 +86,15 @@ func (s *Server) toOffer(v store.Reader, text string) (orchestrator.Release, err
 		}
 		return v.Release(digest)
 	}
-	if !s.DefaultRelease.IsZero() {
-		return v.Release(s.DefaultRelease)
-	}
 	all, err := v.Releases()
-	if err == nil && len(all) == 0 {
-		err = fmt.Errorf("any release: %w", orchestrator.ErrNotFound)
-	}
 	if err != nil {
 		return orchestrator.Release{}, err
 	}
-	return all[0], nil
+	return orchestrator.DefaultRelease(all, s.DefaultRelease, s.withdrawn)
+}
+
+func (s *Server) withdrawn(digest attest.ReleaseDigest) bool {
+	return s.Log != nil && s.Log.Withdrawn(digest)
 }
 
 // follows refuses a release that a machine would refuse whatever its owner says: it
@@ -115,7 +113,7 @@ func (s *Server) follows(v store.Reader, i orchestrator.Instance, next orchestra
 	refused := func(code, format string, args ...any) error {
 		return problem.New(http.StatusConflict, code, fmt.Sprintf("release %s (%.16s) ", next.Version, next.Digest)+fmt.Sprintf(format, args...))
 	}
-	if s.Log != nil && s.Log.Withdrawn(next.Digest) {
+	if s.withdrawn(next.Digest) {
 		return refused("release-withdrawn", "was withdrawn")
 	}
 	now, err := v.Release(i.Runs())

@@ -198,6 +198,18 @@ func TestWithdrawnReleaseIsNotOffered(t *testing.T) {
 		t.Errorf("%s", history)
 	}
 	d.want(http.StatusConflict, "release-withdrawn", "POST", other+"/update", offerOf(b))
+	// Nor is it what anything new is made from.
+	for digest, want := range map[string]string{
+		a.Digest.String(): `"default":true`,
+		r.Digest.String(): `"default":false,"withdrawn":true`,
+	} {
+		if text := d.want(http.StatusOK, "", "GET", "/v1/releases/"+digest, ""); !strings.Contains(text, want) {
+			t.Errorf("%s, want %s", text, want)
+		}
+	}
+	if i := shown(t, d.want(http.StatusAccepted, "", "POST", other+"/update", `{}`)); i.Update != nil {
+		t.Errorf("the default release is the one that runs, and %+v was offered", i.Update)
+	}
 }
 
 // The release that a machine runs is offered once more for the change of db that it

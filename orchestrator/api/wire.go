@@ -16,7 +16,7 @@ type (
 	NewInstance = adminclient.NewInstance
 	// Release is a release as operators see it.
 	Release = adminclient.Release
-	// Releases are all of them, the default first.
+	// Releases are all of them, the newest first.
 	Releases = adminclient.Releases
 	// NewRelease adds one.
 	NewRelease = adminclient.NewRelease

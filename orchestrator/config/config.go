@@ -145,7 +145,7 @@ var table = []key{
 	{"agents.heartbeat", "5s", "how often machines report", duration(func(c *Config) *time.Duration { return &c.Heartbeat }, minHeartbeat, maxHeartbeat)},
 	{"webhook.secret_file", "", "file with the whsec_ secret; empty for one that is drawn and kept in the state directory", path(func(c *Config) *string { return &c.SecretFile })},
 	{"release.key_file", "", "public key, PEM, that releases must be signed with; needed", path(func(c *Config) *string { return &c.ReleaseKeyFile })},
-	{"release.default", "", "digest of the release for new machines; empty for the newest", digest(func(c *Config) *attest.ReleaseDigest { return &c.DefaultRelease })},
+	{"release.default", "", "digest of the release for new machines; empty for the newest that was not withdrawn", digest(func(c *Config) *attest.ReleaseDigest { return &c.DefaultRelease })},
 	{"policy.minimum_tier", "software", "least tier of a machine that is routed to: software, provider-rooted, hardware", tier},
 	{"policy.ek_roots", "[]", "accepted roots of endorsement certificates: a list of file (PEM) and tier; may be empty where the provider names its machines' keys", roots},
 	{"policy.endorsements", "[]", "what machines are given to show beside their own endorsement certificate: a list of file and kind, which is ek-intermediates, report-certificates, revocation-lists (all PEM) or tdx-collateral", endorsements},

@@ -230,7 +230,7 @@ func (p *ControlPlane) assemble(ctx context.Context) error {
 	p.rec = reconcile.New(p.parts(reconcile.Policy{
 		Installation: providers.InstallationID(installation),
 		ControlPlane: p.advertised(), ControlPlaneSPKI: spki,
-		Places: placesOf(c.Places), Plans: plansOf(c.Plans), Provider: c.ProviderName, DataBytes: c.DataBytes, Release: c.DefaultRelease,
+		Places: placesOf(c.Places), Plans: plansOf(c.Plans), Provider: c.ProviderName, DataBytes: c.DataBytes, Release: c.DefaultRelease, Withdrawn: p.withdrawn,
 		Machines: c.Machines, Repairs: c.Repairs, Limits: c.Limits,
 		HeartbeatLost: c.HeartbeatLost, OrphanGrace: c.OrphanGrace,
 	}))

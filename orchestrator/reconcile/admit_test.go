@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/orchestrator"
 	"github.com/toolshed-cloud/shed/orchestrator/store"
 	"github.com/toolshed-cloud/shed/providers"
@@ -254,4 +255,26 @@ func TestCapCountsThePlacesThatAreTaken(t *testing.T) {
 	if waiting != 2 {
 		t.Errorf("%d wait, with %d places for 4", waiting, w.policy.Machines)
 	}
+}
+
+// Of a release that was withdrawn no machine is made: of the newest that was not, or
+// of none.
+func TestWithdrawnReleaseMakesNoMachine(t *testing.T) {
+	w := newWorld(t)
+	gone := map[attest.ReleaseDigest]bool{w.release(2, 2).Digest: true}
+	w.policy.Withdrawn = func(d attest.ReleaseDigest) bool { return gone[d] }
+	w.restart()
+	first := w.join("first").Instance
+	w.reach(first, orchestrator.StateReady)
+	if made := w.instance(first).Plan.Release; made != (attest.ReleaseDigest{1}) {
+		t.Errorf("made from release %s", made)
+	}
+	gone[attest.ReleaseDigest{1}] = true
+	second := w.join("second").Instance
+	w.pass()
+	if i := w.instance(second); i.State != orchestrator.StateWaiting {
+		t.Errorf("it is %s (%s)", i.State, i.Reason)
+	}
+	w.release(3, 3)
+	w.reach(second, orchestrator.StateReady)
 }

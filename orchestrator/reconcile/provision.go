@@ -19,17 +19,11 @@ import (
 
 // release is what a new machine is made from.
 func (r *Reconciler) release(v store.Reader) (orchestrator.Release, error) {
-	if !r.Policy.Release.IsZero() {
-		return v.Release(r.Policy.Release)
-	}
 	all, err := v.Releases()
 	if err != nil {
 		return orchestrator.Release{}, err
 	}
-	if len(all) == 0 {
-		return orchestrator.Release{}, fmt.Errorf("any release: %w", orchestrator.ErrNotFound)
-	}
-	return all[0], nil
+	return orchestrator.DefaultRelease(all, r.Policy.Release, r.Policy.Withdrawn)
 }
 
 // requested makes sure that nothing of an earlier try is there and that the

@@ -49,6 +49,9 @@ type Policy struct {
 	DataBytes int64
 	// Release is what new machines are made from; zero for the newest.
 	Release attest.ReleaseDigest
+	// Withdrawn says that nothing new is made from a release; nil where no log says
+	// so of any.
+	Withdrawn func(attest.ReleaseDigest) bool
 	// Machines is the cap.
 	Machines int
 	// Repairs is how many restarts an instance gets before it has failed.

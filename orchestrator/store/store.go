@@ -84,8 +84,7 @@ type Reader interface {
 	States() (map[orchestrator.State]int, error)
 
 	Release(attest.ReleaseDigest) (orchestrator.Release, error)
-	// Releases lists them, the one to use by default first: the highest
-	// epoch, then the one added last.
+	// Releases lists them, the highest epoch first, of these the one added last.
 	Releases() ([]orchestrator.Release, error)
 
 	// Receipt finds a message taken in before.

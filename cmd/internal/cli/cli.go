@@ -66,8 +66,24 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 		// before the command begins.
 		err = Usage(err)
 	}
-	return Report(stderr, err, AsksForJSON(args))
+	return Report(stderr, unlessInterrupted(ctx, err), AsksForJSON(args))
 }
+
+// unlessInterrupted says so where a command was ended from outside: what broke in it
+// then, a package that ends early or a call that was given up, is no fault of that.
+func unlessInterrupted(ctx context.Context, err error) error {
+	if err == nil || !errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	switch ExitCode(err) {
+	case ExitFailed, ExitUnreachable, ExitTimedOut:
+		return errInterrupted
+	}
+	return err
+}
+
+// errInterrupted is the end of a command that was asked to end before it was done.
+var errInterrupted = errors.New("interrupted")
 
 // prepare makes each group of commands refuse what is none of them, and notes
 // when a command begins.
@@ -128,8 +144,15 @@ func Unknown(cmd *cobra.Command, name string) error {
 	return Hinted(err, "did you mean: %s", strings.Join(near, ", or "))
 }
 
-// below is where in cmd's groups the name is a command's.
+// below is where in cmd's groups, or else above all groups, the name is a command's.
 func below(cmd *cobra.Command, name string) (paths []string) {
+	if cmd.HasParent() {
+		for _, child := range cmd.Root().Commands() {
+			if child.Name() == name {
+				paths = append(paths, child.CommandPath())
+			}
+		}
+	}
 	for _, group := range cmd.Commands() {
 		for _, child := range group.Commands() {
 			if child.Name() == name {

@@ -76,7 +76,8 @@ func ExitCode(err error) int {
 		return ExitRefused
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return ExitTimedOut
-	case errors.As(err, &opErr):
+	case errors.As(err, &opErr) && opErr.Op != "listen":
+		// A port of this machine's that is taken is nobody's absence.
 		return ExitUnreachable
 	default:
 		return ExitFailed

@@ -28,6 +28,7 @@ func TestExitCode(t *testing.T) {
 		"refused by proof":        {fmt.Errorf("verifying: %w", attest.ErrBinding), ExitRefused},
 		"unreachable":             {Unreachable(plain), ExitUnreachable},
 		"nobody listens":          {&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, ExitUnreachable},
+		"a port that is taken":    {fmt.Errorf("listening: %w", &net.OpError{Op: "listen", Err: syscall.EADDRINUSE}), ExitFailed},
 		"a deadline":              {fmt.Errorf("waiting: %w", context.DeadlineExceeded), ExitTimedOut},
 		"the network's deadline":  {&net.OpError{Op: "read", Err: os.ErrDeadlineExceeded}, ExitTimedOut},
 		"refused beats a timeout": {errors.Join(attest.ErrBinding, context.DeadlineExceeded), ExitRefused},
