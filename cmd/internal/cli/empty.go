@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
@@ -17,6 +18,16 @@ func RefuseEmpty(flags *pflag.FlagSet, names ...string) (err error) {
 		}
 	})
 	return err
+}
+
+// required are the flags that a command does nothing without.
+func required(cmd *cobra.Command) (names []string) {
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if flag.Annotations[cobra.BashCompOneRequiredFlag] != nil {
+			names = append(names, flag.Name)
+		}
+	})
+	return names
 }
 
 func isEmpty(v pflag.Value) bool {

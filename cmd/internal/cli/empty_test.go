@@ -1,10 +1,43 @@
 package cli
 
 import (
+	"bytes"
 	"testing"
 
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
+
+// A flag that a command does nothing without is not there where it is empty.
+func TestRequiredFlagsAreNotEmpty(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"work", "--output", "out"}, ExitDone, ""},
+		{[]string{"work", "--output", ""}, ExitUsage, "shed: --output is empty\n"},
+		{[]string{"work"}, ExitUsage, "shed: required flag(s) \"output\" not set\n"},
+		{[]string{"work", "--output", "out", "--note", ""}, ExitDone, ""},
+	} {
+		root, ran := NewRoot("test"), false
+		work := &cobra.Command{Use: "work", RunE: func(*cobra.Command, []string) error {
+			ran = true
+			return nil
+		}}
+		work.Flags().String("output", "", "")
+		work.Flags().String("note", "", "")
+		if err := work.MarkFlagRequired("output"); err != nil {
+			t.Fatal(err)
+		}
+		root.AddCommand(work)
+		var out, complaint bytes.Buffer
+		code := Run(t.Context(), root, c.args, &out, &complaint)
+		if code != c.code || complaint.String() != c.says || ran != (c.code == ExitDone) {
+			t.Errorf("%q: exit code %d, %q, ran: %v", c.args, code, complaint.String(), ran)
+		}
+	}
+}
 
 func TestRefuseEmpty(t *testing.T) {
 	for _, c := range []struct {
