@@ -2,11 +2,13 @@ package main
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -51,6 +53,9 @@ func newImageKeysCommand() *cobra.Command {
 		Long:  imageKeysLong,
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := change.check(); err != nil {
+				return explainKeys(err)
+			}
 			made, err := secureboot.Generate(rand.Reader, args[0])
 			if err == nil {
 				err = change.make(args[0])
@@ -70,6 +75,31 @@ func newImageKeysCommand() *cobra.Command {
 // keysChange is what a directory of keys is to have besides, by the names of files.
 type keysChange struct{ revoke, trust, distrust []string }
 
+// check wants all files to be what they are named for, before the first changes
+// anything.
+func (c keysChange) check() error {
+	for _, name := range c.revoke {
+		image, err := readProgram(name)
+		if err == nil {
+			err = uki.Authenticode(image, sha256.New())
+		}
+		if err != nil {
+			return fmt.Errorf("reading the image to revoke: %w", err)
+		}
+	}
+	for _, name := range slices.Concat(c.trust, c.distrust) {
+		if err := secureboot.CheckCertificate(name); err != nil {
+			return err
+		}
+	}
+	for _, name := range c.trust {
+		if slices.Contains(c.distrust, name) {
+			return cli.Usage(fmt.Errorf("%s is both to be trusted and distrusted", name))
+		}
+	}
+	return nil
+}
+
 func (c keysChange) make(dir string) error {
 	for _, step := range []struct {
 		names []string
@@ -87,12 +117,16 @@ func (c keysChange) make(dir string) error {
 // maxProgram is above every image that a disk of ours holds.
 const maxProgram = 288 << 20
 
-func revokeImage(dir, name string) error {
+func readProgram(name string) ([]byte, error) {
 	info, err := os.Stat(name)
 	if err == nil && info.Size() > maxProgram {
-		return fmt.Errorf("%w: %s has %d bytes, at most %d", uki.ErrFormat, name, info.Size(), maxProgram)
+		return nil, fmt.Errorf("%w: %s has %d bytes, at most %d", uki.ErrFormat, name, info.Size(), maxProgram)
 	}
-	image, err := os.ReadFile(name)
+	return os.ReadFile(name)
+}
+
+func revokeImage(dir, name string) error {
+	image, err := readProgram(name)
 	if err != nil {
 		return fmt.Errorf("reading the image to revoke: %w", err)
 	}

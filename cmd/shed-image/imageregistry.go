@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"oras.land/oras-go/v2/errdef"
@@ -126,6 +127,8 @@ func explainRegistry(err error, absent string) error {
 		return cli.Hinted(cli.Refused(err), "registries redirect to where their files are: this one to an address of this machine's or of a cloud's metadata")
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return cli.Hinted(err, "a registry without TLS, as on this machine, is named with --plain-http")
+	case errors.Is(err, syscall.ENOSPC):
+		return cli.Hinted(cli.Failed(err), "make room and run it again: it goes on where it broke off")
 	case errors.Is(err, oci.ErrIncomplete):
 		return cli.Hinted(cli.Unreachable(err), "run it again: it goes on where it broke off")
 	case errors.Is(err, errdef.ErrNotFound), errors.Is(err, fs.ErrNotExist):

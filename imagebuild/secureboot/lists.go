@@ -83,6 +83,15 @@ func Distrust(dir, certificate string) error {
 	})
 }
 
+// CheckCertificate says what Trust and Distrust would say of a file, before anything
+// is changed. Errors are as theirs.
+func CheckCertificate(name string) error {
+	if _, err := readCertificate(name); err != nil {
+		return fmt.Errorf("reading a certificate for db: %w", err)
+	}
+	return nil
+}
+
 // changeDB rewrites db.esl, where what it becomes has an entry that vouches for
 // images.
 func changeDB(dir, certificate string, change func(db []byte, all []signature, der []byte) []byte) error {

@@ -45,6 +45,9 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
+// Failed is an error with the exit code for that, whatever it was on the way.
+func Failed(err error) error { return &failure{code: ExitFailed, err: err} }
+
 // Usage is an error with the exit code for that.
 func Usage(err error) error { return &failure{code: ExitUsage, err: err} }
 
