@@ -8,6 +8,7 @@ import (
 	"encoding/asn1"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -158,7 +159,7 @@ func TestCaps(t *testing.T) {
 		"a DER of another kind": {func() error { _, err := chain.ParseAll("x", []byte{0x02, 1, 1}); return err }, "x[0]: "},
 		"DER cut short":         {func() error { _, err := chain.ParseAll("x", []byte{0x30, 5, 1}); return err }, "x: asn1"},
 	} {
-		if err := c.parse(); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.want) {
+		if err := c.parse(); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(fmt.Sprint(err), c.want) {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
 	}

@@ -56,19 +56,19 @@ func (d *Dialer) DialTLSContext(ctx context.Context, _, address string) (net.Con
 }
 
 func (d *Dialer) expiring(conn net.Conn, s *Session) net.Conn {
-	c := &expiring{Conn: conn, now: d.Trust.Now, expires: s.VerifiedAt.Add(d.Lifetime)}
+	c := &expiring{Conn: conn, left: func() time.Duration { return d.Lifetime - age(d.Trust.Now(), s.VerifiedAt) }}
 	// What waits to be read or written ends too.
-	c.timer = time.AfterFunc(c.expires.Sub(d.Trust.Now()), func() { conn.Close() }) //nolint:errcheck // it is given up
+	c.timer = time.AfterFunc(c.left(), func() { conn.Close() }) //nolint:errcheck // it is given up
 	return c
 }
 
 // expiring is a verified connection that ends with its verification.
 type expiring struct {
 	net.Conn
-	now     func() time.Time
-	expires time.Time
-	timer   *time.Timer
-	once    sync.Once
+	// left is how long it is still trusted.
+	left  func() time.Duration
+	timer *time.Timer
+	once  sync.Once
 }
 
 func (c *expiring) Read(b []byte) (int, error) {
@@ -88,7 +88,7 @@ func (c *expiring) Write(b []byte) (int, error) {
 }
 
 func (c *expiring) check() error {
-	if c.now().Before(c.expires) {
+	if c.left() > 0 {
 		return nil
 	}
 	return errors.Join(ErrExpired, c.Close())
@@ -96,7 +96,7 @@ func (c *expiring) check() error {
 
 // explain tells a connection that expired from one that was lost.
 func (c *expiring) explain(err error) error {
-	if errors.Is(err, net.ErrClosed) && !c.now().Before(c.expires) {
+	if errors.Is(err, net.ErrClosed) && c.left() <= 0 {
 		return ErrExpired
 	}
 	return err

@@ -171,7 +171,13 @@ func (t *Transport) pin() *Pin {
 }
 
 func (t *Transport) trusted(s *Session) bool {
-	return s.Conn.Free() && t.Trust.Now().Sub(s.VerifiedAt) < t.Lifetime
+	return s.Conn.Free() && age(t.Trust.Now(), s.VerifiedAt) < t.Lifetime
+}
+
+// age is how old a verification is by the clock that says more: the one that only
+// runs stands still while the computer sleeps, and the wall's can be set back.
+func age(now, verified time.Time) time.Duration {
+	return max(now.Sub(verified), now.Round(0).Sub(verified.Round(0)))
 }
 
 func (t *Transport) drop(s *Session) {

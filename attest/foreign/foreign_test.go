@@ -15,6 +15,7 @@ import (
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/chain"
+	"github.com/toolshed-cloud/shed/attest/chain/chaintest"
 	"github.com/toolshed-cloud/shed/attest/foreign"
 	"github.com/toolshed-cloud/shed/attest/nitro/nitrotest"
 	"github.com/toolshed-cloud/shed/attest/policy"
@@ -173,6 +174,11 @@ func TestGenuineTDX(t *testing.T) {
 	if err != nil || fact(r, "fmspc") != "50806f000000" || len(r.Warnings) == 0 {
 		t.Errorf("%+v, %v", r, err)
 	}
+	other := at
+	other.Data = []byte{1}
+	if _, err := foreign.TDX(quote, nil, other); !errors.Is(err, attest.ErrBinding) {
+		t.Errorf("other report data than was asked for: %v", err)
+	}
 	collateral := foreign.SortCollateral(files...)
 	if collateral.TCBInfo == nil || collateral.QEIdentity == nil || collateral.PCKCRL == nil || collateral.RootCRL == nil || collateral.TCBInfoChain == nil {
 		t.Errorf("parts are missing: %+v", collateral)
@@ -237,6 +243,18 @@ func TestNitro(t *testing.T) {
 	r, err := foreign.Nitro(document, asked)
 	if err != nil || r.Policy != foreign.Accepted || len(r.Verified) != 3 {
 		t.Fatalf("%+v, %v", r, err)
+	}
+	for name, c := range map[string]struct {
+		document []byte
+		want     error
+	}{
+		"none":             {[]byte("nonsense"), attest.ErrMalformed},
+		"by another's key": {m.Document([]byte("nonce"), nil, nil, func(d *nitrotest.Draft) { d.Key = chaintest.P384(t) }), attest.ErrSignature},
+		"another nonce":    {m.Document([]byte("other"), nil, nil, nil), attest.ErrBinding},
+	} {
+		if _, err := foreign.Nitro(c.document, asked); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	asked.Policy.Verifier.RevocationLists = []*chain.List{m.Revoked()}
 	if _, err = foreign.Nitro(document, asked); !errors.Is(err, attest.ErrRevoked) {

@@ -147,6 +147,23 @@ func header() []byte {
 	return append(binary.LittleEndian.AppendUint32(b, uint32(len(spec))), spec...)
 }
 
+// What tpm2_pcrread does not print is no list of registers.
+func TestParseRegistersRefuses(t *testing.T) {
+	value := strings.Repeat("00", 32)
+	for name, text := range map[string]string{
+		"no number": "x: " + value, "below zero": "-1: " + value, "beyond the last": "24: " + value, "twice": "1: " + value + "\n1: " + value,
+		"short": "1: 00", "no hex": "1: " + strings.Repeat("xx", 32), "too large": strings.Repeat("\n", 16<<10+1),
+	} {
+		if _, err := foreign.ParseRegisters([]byte(text)); !errors.Is(err, attest.ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	registers, err := foreign.ParseRegisters([]byte("sha1:\n  1 : 0x00\nsha256:\n  1 : 0X" + strings.Repeat("AB", 32) + "\n"))
+	if err != nil || registers[1].String() != strings.Repeat("ab", 32) {
+		t.Errorf("as it prints them: %s, %v", registers[1], err)
+	}
+}
+
 func FuzzParseRegisters(f *testing.F) {
 	f.Add([]byte("sha256:\n 0 : 0x" + strings.Repeat("00", 32) + "\n"))
 	f.Add([]byte("sha1:\n0: 1\nsha256:\n"))

@@ -3,6 +3,7 @@ package logproof_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -152,7 +153,7 @@ func TestCaps(t *testing.T) {
 	long := *p
 	long.Record = make([]byte, 5<<10)
 	for name, b := range map[string][]byte{"a proof": append(p.Encode(), make([]byte, logproof.MaxBytes)...), "what it carries": long.Encode()} {
-		if _, err := logproof.Parse(b); err == nil || !strings.Contains(err.Error(), "at most") && !strings.Contains(err.Error(), "longer than") {
+		if _, err := logproof.Parse(b); err == nil || !strings.Contains(fmt.Sprint(err), "at most") && !strings.Contains(fmt.Sprint(err), "longer than") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -160,7 +160,7 @@ func TestParseBundleRefuses(t *testing.T) {
 		"an entry cut short": {[]byte("\x00\x02a"), 1, "ends within entry 0"},
 		"too large":          {make([]byte, logtiles.MaxBundleBytes+1), 1, "at most"},
 	} {
-		if _, err := logtiles.ParseBundle(c.bundle, c.width); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.want) {
+		if _, err := logtiles.ParseBundle(c.bundle, c.width); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(fmt.Sprint(err), c.want) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -5,7 +5,9 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/toolshed-cloud/shed/attest"
@@ -63,6 +65,14 @@ func TestRecovery(t *testing.T) {
 		if _, err := open(); !errors.Is(err, attest.ErrMalformed) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// What is too large is not taken apart.
+func TestCapOnRecovery(t *testing.T) {
+	_, key := recoverable(t)
+	if _, err := ownership.OpenRecovery(key, nil, make([]byte, ownership.MaxRecoveryBytes+1)); !strings.Contains(fmt.Sprint(err), "at most") {
+		t.Errorf("%v", err)
 	}
 }
 

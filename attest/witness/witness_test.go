@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -440,7 +441,7 @@ func TestParseRequestRefuses(t *testing.T) {
 		"many hashes":         {"old 1\n" + strings.Repeat(hash+"\n", 64) + "\nx", "64 hashes, at most 63"},
 		"too large":           {strings.Repeat("x", witness.MaxRequestBytes+1), "at most"},
 	} {
-		if _, err := witness.ParseRequest([]byte(c.text)); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(err.Error(), c.reason) {
+		if _, err := witness.ParseRequest([]byte(c.text)); !errors.Is(err, attest.ErrMalformed) || !strings.Contains(fmt.Sprint(err), c.reason) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
