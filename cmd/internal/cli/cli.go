@@ -96,7 +96,7 @@ func prepare(cmd *cobra.Command, began *bool) {
 	} else if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			*began = true
-			if err := RefuseEmpty(cmd.Flags(), required(cmd)...); err != nil {
+			if err := checkFlags(cmd); err != nil {
 				return err
 			}
 			return run(cmd, args)

@@ -3,13 +3,15 @@ package cli
 import (
 	"bytes"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
-// A flag that a command does nothing without is not there where it is empty.
-func TestRequiredFlagsAreNotEmpty(t *testing.T) {
+// A flag that a command does nothing without is not there where it is empty, and no
+// command waits for no time.
+func TestFlagsThatNoCommandTakes(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		code int
@@ -19,6 +21,9 @@ func TestRequiredFlagsAreNotEmpty(t *testing.T) {
 		{[]string{"work", "--output", ""}, ExitUsage, "shed: --output is empty\n"},
 		{[]string{"work"}, ExitUsage, "shed: required flag(s) \"output\" not set\n"},
 		{[]string{"work", "--output", "out", "--note", ""}, ExitDone, ""},
+		{[]string{"work", "--output", "out", "--timeout", "1ms"}, ExitDone, ""},
+		{[]string{"work", "--output", "out", "--timeout", "0s"}, ExitUsage, "shed: --timeout is 0s: want more than no time, such as 30s\n"},
+		{[]string{"work", "--output", "out", "--timeout", "-1s"}, ExitUsage, "shed: --timeout is -1s: want more than no time, such as 30s\n"},
 	} {
 		root, ran := NewRoot("test"), false
 		work := &cobra.Command{Use: "work", RunE: func(*cobra.Command, []string) error {
@@ -27,6 +32,7 @@ func TestRequiredFlagsAreNotEmpty(t *testing.T) {
 		}}
 		work.Flags().String("output", "", "")
 		work.Flags().String("note", "", "")
+		work.Flags().Duration("timeout", time.Second, "")
 		if err := work.MarkFlagRequired("output"); err != nil {
 			t.Fatal(err)
 		}

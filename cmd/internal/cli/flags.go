@@ -20,6 +20,15 @@ func RefuseEmpty(flags *pflag.FlagSet, names ...string) (err error) {
 	return err
 }
 
+// checkFlags refuses what no command takes: a flag that it does nothing without and
+// that is empty, and a wait that is over before it begins.
+func checkFlags(cmd *cobra.Command) error {
+	if timeout, err := cmd.Flags().GetDuration("timeout"); err == nil && timeout <= 0 {
+		return Usage(fmt.Errorf("--timeout is %s: want more than no time, such as 30s", timeout))
+	}
+	return RefuseEmpty(cmd.Flags(), required(cmd)...)
+}
+
 // required are the flags that a command does nothing without.
 func required(cmd *cobra.Command) (names []string) {
 	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
