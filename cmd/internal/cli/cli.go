@@ -69,15 +69,18 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	return Report(stderr, unlessInterrupted(ctx, err), AsksForJSON(args))
 }
 
-// unlessInterrupted says so where a command was ended from outside: what broke in it
-// then, a package that ends early or a call that was given up, is no fault of that.
+// unlessInterrupted says so first where a command was ended from outside: what broke in
+// it then, a package that ends early or a call that was given up, is no fault of that.
 func unlessInterrupted(ctx context.Context, err error) error {
 	if err == nil || !errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	switch ExitCode(err) {
 	case ExitFailed, ExitUnreachable, ExitTimedOut:
-		return errInterrupted
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)) {
+			return errInterrupted
+		}
+		return Failed(fmt.Errorf("%w: %w", errInterrupted, err))
 	}
 	return err
 }
