@@ -64,7 +64,8 @@ func exists(name string) (bool, error) {
 	return err == nil, err
 }
 
-// generate writes a key last, so that where it is there, all of it is.
+// generate writes a key last, so that where it is there, all of it is; where it cannot,
+// as on a full disk, nothing of it is left.
 func generate(random io.Reader, dir, name string) error {
 	key, err := rsa.GenerateKey(random, keyBits)
 	if err != nil {
@@ -78,6 +79,7 @@ func generate(random io.Reader, dir, name string) error {
 	if err != nil {
 		return err
 	}
+	var made []string
 	for _, f := range []struct {
 		suffix string
 		mode   os.FileMode
@@ -87,21 +89,29 @@ func generate(random io.Reader, dir, name string) error {
 		{".esl", 0o644, certificateList(certificate)},
 		{".key", 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})},
 	} {
-		if err := create(filepath.Join(dir, name+f.suffix), f.mode, f.data); err != nil {
+		file := filepath.Join(dir, name+f.suffix)
+		if err := create(file, f.mode, f.data); err != nil {
+			for _, file := range made {
+				err = errors.Join(err, os.Remove(file))
+			}
 			return err
 		}
+		made = append(made, file)
 	}
 	return nil
 }
 
-// create writes a new file and never an old one.
+// create writes a new file, all of it or nothing, and never an old one.
 func create(name string, mode os.FileMode, data []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(data)
-	return errors.Join(err, f.Sync(), f.Close())
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return errors.Join(err, os.Remove(name))
+	}
+	return nil
 }
 
 // always and never bound a certificate that no firmware looks at the dates of:

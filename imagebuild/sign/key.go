@@ -90,10 +90,13 @@ func Generate(random io.Reader, file string) error {
 	if err := create(file, 0o600, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})); err != nil {
 		return err
 	}
-	return create(file+".pub", 0o644, public)
+	if err := create(file+".pub", 0o644, public); err != nil {
+		return errors.Join(err, os.Remove(file))
+	}
+	return nil
 }
 
-// create writes a new file and never an old one.
+// create writes a new file, all of it or nothing, and never an old one.
 func create(name string, mode os.FileMode, text []byte) error {
 	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
 	if err != nil {
@@ -101,7 +104,7 @@ func create(name string, mode os.FileMode, text []byte) error {
 	}
 	_, err = f.Write(text)
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing release key: %w", err)
+		return errors.Join(fmt.Errorf("writing release key: %w", err), os.Remove(name))
 	}
 	return nil
 }

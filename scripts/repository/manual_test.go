@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 )
 
@@ -24,6 +25,18 @@ func TestManualPages(t *testing.T) {
 		b, err := os.ReadFile(filepath.Join(dir, page))
 		if err != nil || !bytes.Contains(bytes.ReplaceAll(b, []byte(`\-`), []byte("-")), []byte(says)) {
 			t.Errorf("%s does not say %q, error %v:\n%s", page, says, err, b)
+		}
+	}
+	// What the help has in lines of their own the page has so too.
+	for page, lines := range map[string]string{
+		"shed.1":               ".EX\n0  done\n1  failed\n",
+		"shed-image-build.1":   ".EX\nshed image build --output RELEASE --payload DIR --command 'server --quiet' \\\n  --health /health",
+		"shed-release-audit.1": ".EX\nfork              a head that does not fit another: the log shows two histories\nrollback ",
+	} {
+		b, err := os.ReadFile(filepath.Join(dir, page))
+		written := strings.NewReplacer(`\-`, "-", `\(aq`, "'", `\\`, `\`, `\e`, `\`).Replace(string(b))
+		if err != nil || !strings.Contains(written, lines) {
+			t.Errorf("%s has not the lines %q, error %v:\n%s", page, lines, err, b)
 		}
 	}
 }

@@ -69,15 +69,18 @@ func Run(ctx context.Context, root *cobra.Command, args []string, stdout, stderr
 	return Report(stderr, unlessInterrupted(ctx, err), AsksForJSON(args))
 }
 
-// unlessInterrupted says so where a command was ended from outside: what broke in it
-// then, a package that ends early or a call that was given up, is no fault of that.
+// unlessInterrupted says so first where a command was ended from outside: what broke in
+// it then, a package that ends early or a call that was given up, is no fault of that.
 func unlessInterrupted(ctx context.Context, err error) error {
 	if err == nil || !errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	switch ExitCode(err) {
 	case ExitFailed, ExitUnreachable, ExitTimedOut:
-		return errInterrupted
+		if errors.Is(err, context.Canceled) || errors.Is(err, context.Cause(ctx)) {
+			return errInterrupted
+		}
+		return Failed(fmt.Errorf("%w: %w", errInterrupted, err))
 	}
 	return err
 }
@@ -96,7 +99,7 @@ func prepare(cmd *cobra.Command, began *bool) {
 	} else if run := cmd.RunE; run != nil {
 		cmd.RunE = func(cmd *cobra.Command, args []string) error {
 			*began = true
-			if err := refuseEmpty(cmd.Flags()); err != nil {
+			if err := checkFlags(cmd.Flags()); err != nil {
 				return err
 			}
 			return run(cmd, args)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"testing"
 
@@ -12,7 +13,10 @@ import (
 	"github.com/toolshed-cloud/shed/attest"
 )
 
-// What breaks in a command that is interrupted is not told as its failure; what it
+// errSignal stands in for the cause that a signal gives.
+var errSignal = errors.New("interrupt signal received")
+
+// What breaks in a command that is interrupted is told after that; what it
 // had found out is.
 func TestInterrupted(t *testing.T) {
 	for name, c := range map[string]struct {
@@ -21,16 +25,17 @@ func TestInterrupted(t *testing.T) {
 		says string
 	}{
 		"given up":          {context.Canceled, ExitFailed, "shed: interrupted\n"},
-		"ended in between":  {errors.New("unexpected EOF"), ExitFailed, "shed: interrupted\n"},
+		"ended in between":  {errors.New("unexpected EOF"), ExitFailed, "shed: interrupted: unexpected EOF\n"},
+		"its cause told":    {fmt.Errorf("fetching: %w", errSignal), ExitFailed, "shed: interrupted\n"},
 		"a call given up":   {&net.OpError{Op: "dial", Err: context.Canceled}, ExitFailed, "shed: interrupted\n"},
 		"refused before":    {attest.ErrBinding, ExitRefused, "shed: " + attest.ErrBinding.Error() + "\n"},
 		"done all the same": {nil, ExitDone, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ctx, interrupt := context.WithCancel(t.Context())
+			ctx, interrupt := context.WithCancelCause(t.Context())
 			root := NewRoot("test")
 			root.AddCommand(&cobra.Command{Use: "work", RunE: func(*cobra.Command, []string) error {
-				interrupt()
+				interrupt(errSignal)
 				return c.err
 			}})
 			var out, complaint bytes.Buffer

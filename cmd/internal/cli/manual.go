@@ -32,6 +32,7 @@ func writeManual(cmd *cobra.Command, dir string) error {
 		return fmt.Errorf("writing a manual page: %w", err)
 	}
 	defer f.Close() //nolint:errcheck // a second close; the first is below
+	cmd.Long = asWritten(cmd.Long)
 	header := &doc.GenManHeader{Title: strings.ToUpper(name), Section: "1", Source: "Shed", Manual: "Shed"}
 	if err := doc.GenMan(cmd, header, f); err != nil {
 		return fmt.Errorf("writing a manual page: %w", err)
@@ -45,4 +46,23 @@ func writeManual(cmd *cobra.Command, dir string) error {
 		}
 	}
 	return nil
+}
+
+// asWritten has the lines of a help text that are indented, commands to copy and tables,
+// stand in a page as they do in the help: as blocks of code, in Markdown's terms.
+func asWritten(long string) string {
+	var b strings.Builder
+	before := ""
+	for line := range strings.Lines(long) {
+		indented, text := strings.HasPrefix(line, "  "), strings.TrimSpace(line) != ""
+		if text && strings.TrimSpace(before) != "" && indented != strings.HasPrefix(before, "  ") {
+			b.WriteString("\n")
+		}
+		if indented {
+			b.WriteString("  ")
+		}
+		b.WriteString(line)
+		before = line
+	}
+	return b.String()
 }

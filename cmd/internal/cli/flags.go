@@ -20,7 +20,12 @@ func MayBeEmpty(cmd *cobra.Command, names ...string) {
 	}
 }
 
-func refuseEmpty(flags *pflag.FlagSet) (err error) {
+// checkFlags refuses what no command takes: a flag that is given and empty, and a wait
+// that is over before it begins.
+func checkFlags(flags *pflag.FlagSet) (err error) {
+	if timeout, none := flags.GetDuration("timeout"); none == nil && timeout <= 0 {
+		return Usage(fmt.Errorf("--timeout is %s: want more than no time, such as 30s", timeout))
+	}
 	flags.Visit(func(flag *pflag.Flag) {
 		if _, may := flag.Annotations[mayBeEmpty]; err == nil && !may && isEmpty(flag.Value) {
 			err = Usage(fmt.Errorf("--%s is empty", flag.Name))

@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/spf13/cobra"
 )
 
-// A flag that is given and empty is wrong usage of any command, but where the
-// command takes it so.
-func TestEmptyFlagIsRefused(t *testing.T) {
+// A flag that is given and empty is wrong usage of any command, but where the command
+// takes it so, and so is a wait for no time.
+func TestFlagsThatNoCommandTakes(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		args    []string
@@ -25,6 +26,9 @@ func TestEmptyFlagIsRefused(t *testing.T) {
 		{"a list with a hole", []string{"--split=a,"}, "--split is empty"},
 		{"of every command", []string{"--state="}, "--state is empty"},
 		{"one that may be", []string{"--other="}, ""},
+		{"some time", []string{"--timeout=1ms"}, ""},
+		{"no time", []string{"--timeout=0s"}, "--timeout is 0s: want more than no time, such as 30s"},
+		{"less than none", []string{"--timeout=-1s"}, "--timeout is -1s: want more than no time, such as 30s"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			ran := false
@@ -38,6 +42,7 @@ func TestEmptyFlagIsRefused(t *testing.T) {
 			cmd.Flags().StringArray("many", nil, "")
 			cmd.Flags().StringSlice("split", nil, "")
 			cmd.Flags().String("other", "default", "")
+			cmd.Flags().Duration("timeout", time.Second, "")
 			MayBeEmpty(cmd, "other")
 			var stdout, stderr bytes.Buffer
 			code := Run(t.Context(), root, append([]string{"does"}, c.args...), &stdout, &stderr)
