@@ -41,9 +41,7 @@ func (u Update) Stands() bool { return !u.Release.IsZero() && !u.TakenBack && !u
 
 // Trying says that the machine has said that it goes on to the offered release, for
 // which it restarts, and not yet what became of it.
-func (u Update) Trying() bool {
-	return u.Step == api.UpdateInstalling || u.Step == api.UpdateTrying
-}
+func (u Update) Trying() bool { return u.Step.UnderWay() }
 
 // Runs is the release that the instance's machine has come to run: the one that
 // it was made from, or one that it was updated to since.

@@ -91,9 +91,9 @@ type Heartbeat struct {
 	AwaitingOwner bool `json:"awaiting_owner,omitempty"`
 	// Update is nil before the first offer.
 	Update *UpdateStatus `json:"update,omitempty"`
-	// Waits has the answer held (a long poll) until there is something to say in it, or the next
-	// heartbeat is due. A machine asks for that where nothing is under way, which
-	// follows from the other fields: it says nothing more.
+	// Waits has the answer held (a long poll) until there is something to say in it,
+	// or the next heartbeat is due. A machine asks for that where nothing is under
+	// way, which follows from the other fields: it says nothing more.
 	Waits bool `json:"waits,omitempty"`
 }
 
@@ -105,4 +105,6 @@ type HeartbeatAnswer struct {
 	// the one that it runs. It stands in every answer until the machine says that
 	// it has heard it.
 	Offer *Offer `json:"offer,omitempty"`
+	// TakenBack says that what the heartbeat's update is of is no longer offered.
+	TakenBack bool `json:"taken_back,omitempty"`
 }

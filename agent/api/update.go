@@ -89,6 +89,9 @@ func (s UpdateStep) Ended() bool {
 	return s == UpdateDone || s == UpdateRefused || s == UpdateFellBack
 }
 
+// UnderWay says that the machine goes on to what is offered, for which it restarts.
+func (s UpdateStep) UnderWay() bool { return s == UpdateInstalling || s == UpdateTrying }
+
 // UpdateReason is why an offer came to nothing.
 type UpdateReason string
 

@@ -53,6 +53,8 @@ type Payload interface {
 type Updates interface {
 	// Offered takes an offer; one that was heard before changes nothing.
 	Offered(api.Offer)
+	// TakenBack hears that an offer does not stand any more.
+	TakenBack(api.Offer)
 	// Status is nil before the first offer.
 	Status() *api.UpdateStatus
 	// Changed is signalled when it changes.

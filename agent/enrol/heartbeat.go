@@ -25,7 +25,8 @@ func (h *heartbeats) run(ctx context.Context) error {
 	ticker := time.NewTicker(h.interval)
 	defer ticker.Stop()
 	for {
-		answer, err := h.report(ctx, h.state())
+		said := h.state()
+		answer, err := h.report(ctx, said)
 		if errors.Is(err, errNews) {
 			continue
 		}
@@ -34,6 +35,9 @@ func (h *heartbeats) run(ctx context.Context) error {
 		}
 		if len(answer.Proof) > 0 {
 			h.Refreshed(answer.Proof)
+		}
+		if answer.TakenBack && said.Update != nil {
+			h.Updates.TakenBack(api.Offer{Release: said.Update.Release, Attempt: said.Update.Attempt})
 		}
 		if answer.Offer != nil {
 			h.Updates.Offered(*answer.Offer)

@@ -24,6 +24,8 @@ type signals struct {
 	healthy atomic.Bool
 	changed chan struct{}
 	offered chan api.Offer
+	// takenBack are offers that do not stand any more.
+	takenBack chan api.Offer
 	// awaiting and status are what it says beside that.
 	awaiting atomic.Bool
 	status   atomic.Pointer[api.UpdateStatus]
@@ -34,6 +36,7 @@ func (s *signals) Healthy() bool                                         { retur
 func (s *signals) Changed() <-chan struct{}                              { return s.changed }
 func (s *signals) Status() *api.UpdateStatus                             { return s.status.Load() }
 func (s *signals) Offered(o api.Offer)                                   { s.offered <- o }
+func (s *signals) TakenBack(o api.Offer)                                 { s.takenBack <- o }
 func (s *signals) Awaiting() bool                                        { return s.awaiting.Load() }
 func (s *signals) Endorse([]byte) error                                  { return nil }
 func (s *signals) EKCertificate() []byte                                 { return []byte{1} }
@@ -125,7 +128,7 @@ func enrolled(t *testing.T, holds bool) (*plane, *signals) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &signals{changed: make(chan struct{}, 1), offered: make(chan api.Offer)}
+	s := &signals{changed: make(chan struct{}, 1), offered: make(chan api.Offer), takenBack: make(chan api.Offer)}
 	s.healthy.Store(true)
 	e := &Enroller{
 		Config: api.Config{
@@ -152,6 +155,22 @@ func TestOfferComesToOneThatWaits(t *testing.T) {
 	b.answer <- api.HeartbeatAnswer{Offer: &want}
 	if got := <-s.offered; got != want {
 		t.Errorf("heard %+v", got)
+	}
+}
+
+// A machine that goes after an offer hears that it was taken back, by the name that it
+// said.
+func TestOfferThatWasTakenBackIsHeardOf(t *testing.T) {
+	p, s := enrolled(t, true)
+	b := <-p.beats
+	s.status.Store(&api.UpdateStatus{Release: attest.ReleaseDigest{1}, Attempt: 7, Step: api.UpdateFetching})
+	// Nothing was said that could have been taken back.
+	b.answer <- api.HeartbeatAnswer{TakenBack: true}
+	s.changed <- struct{}{}
+	b = <-p.beats
+	b.answer <- api.HeartbeatAnswer{TakenBack: true}
+	if got, want := <-s.takenBack, (api.Offer{Release: attest.ReleaseDigest{1}, Attempt: 7}); got != want {
+		t.Errorf("heard of %+v, want %+v", got, want)
 	}
 }
 

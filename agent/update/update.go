@@ -127,6 +127,19 @@ func (u *Updater) Offered(o api.Offer) {
 	signal(u.woken)
 }
 
+// TakenBack forgets an offer, and the owner's word for it, unless the machine is on its
+// way to the release or has come to an end with it.
+func (u *Updater) TakenBack(o api.Offer) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	step := api.UpdateStep(u.record.Step)
+	if u.busy || u.record.offer() != o || step.Ended() || step.UnderWay() {
+		return
+	}
+	u.set(record{})
+	u.shown = api.UpdateRelease{}
+}
+
 // Load reads what is remembered, once the owner's volume is open. An offer that was
 // heard before is remembered from then on.
 func (u *Updater) Load() {

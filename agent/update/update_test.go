@@ -326,6 +326,53 @@ func TestAnotherOfferMeanwhile(t *testing.T) {
 	}
 }
 
+// An offer that is taken back is forgotten with the owner's word for it, also after a
+// restart, unless the machine is on its way or through with it.
+func TestOfferThatIsTakenBack(t *testing.T) {
+	key := logtest.NewReleaseKey(t)
+	for _, step := range []api.UpdateStep{"", api.UpdateAwaiting, api.UpdateFetching} {
+		w := newWorld(t, policyOf(key, nil))
+		w.Load()
+		d := w.offers(key)
+		offer := api.Offer{Release: d, Attempt: 1}
+		w.step(offer, step, "")
+		w.record.Approval = []byte("the owner's word")
+		w.TakenBack(api.Offer{Release: d, Attempt: 2})
+		w.TakenBack(api.Offer{Release: attest.ReleaseDigest{7}, Attempt: 1})
+		if w.record.offer() != offer {
+			t.Fatalf("%q: another offer that was taken back was this one", step)
+		}
+		w.TakenBack(offer)
+		if shown, err := w.Shown(); err != nil || w.Status() != nil || shown.Step != "" || shown.Manifest != nil || len(w.record.Approval) > 0 {
+			t.Errorf("%q: it is at %+v, shows %+v, %v", step, w.record, shown, err)
+		}
+		if err := w.once(); err != nil {
+			t.Errorf("%q: %v", step, err)
+		}
+		w.Updater = New(w.Parts)
+		if w.Load(); w.Status() != nil {
+			t.Errorf("%q: after a restart it is at %+v", step, w.record)
+		}
+		if w.Offered(api.Offer{Release: d, Attempt: 2}); w.record.Release != d || len(w.record.Approval) > 0 {
+			t.Errorf("%q: offered anew, it is at %+v", step, w.record)
+		}
+	}
+	for _, step := range []api.UpdateStep{api.UpdateInstalling, api.UpdateTrying, api.UpdateDone, api.UpdateRefused, api.UpdateFellBack} {
+		w := newWorld(t, policyOf(key, nil))
+		offer := api.Offer{Release: w.offers(key), Attempt: 1}
+		w.step(offer, step, "")
+		if w.TakenBack(offer); w.record.offer() != offer {
+			t.Errorf("%q was forgotten", step)
+		}
+	}
+	w := newWorld(t, policyOf(key, nil))
+	offer := api.Offer{Release: w.offers(key), Attempt: 1}
+	w.busy = true
+	if w.TakenBack(offer); w.record.offer() != offer {
+		t.Error("an offer was forgotten while it is seen to")
+	}
+}
+
 type meanwhile struct {
 	Source
 	then func()

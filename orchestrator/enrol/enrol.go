@@ -301,8 +301,8 @@ func (s *Server) heartbeat(r *http.Request, in api.Heartbeat) (any, error) {
 
 // tell is what a machine is to hear; nil for nothing.
 func (s *Server) tell(r *http.Request, i orchestrator.Instance, in api.Heartbeat) any {
-	answer := api.HeartbeatAnswer{Proof: s.refreshed(r, i.Proven()), Offer: offer(i.Update, in.Update)}
-	if answer.Proof == nil && answer.Offer == nil {
+	answer := api.HeartbeatAnswer{Proof: s.refreshed(r, i.Proven()), Offer: offer(i.Update, in.Update), TakenBack: takenBack(i.Update, in.Update)}
+	if answer.Proof == nil && answer.Offer == nil && !answer.TakenBack {
 		return nil
 	}
 	return answer

@@ -106,6 +106,11 @@ func offer(u orchestrator.Update, said *api.UpdateStatus) *api.Offer {
 	return &api.Offer{Release: u.Release, Attempt: u.Attempt}
 }
 
+// takenBack says that a machine goes after an offer which does not stand any more.
+func takenBack(u orchestrator.Update, said *api.UpdateStatus) bool {
+	return u.TakenBack && said != nil && said.Release == u.Release && said.Attempt == u.Attempt && !said.Step.Ended()
+}
+
 // offered is the release that a machine asks for where it is the one that it was
 // offered, and the machine the one that enrolled.
 func (s *Server) offered(r *http.Request, machine string, digest attest.ReleaseDigest) (i orchestrator.Instance, rel orchestrator.Release, err error) {

@@ -417,6 +417,50 @@ func TestWithdrawnOfferIsTakenBack(t *testing.T) {
 	}
 }
 
+// A machine that goes after an offer which was taken back hears so as long as it says
+// that it does; one that is at another offer, or through, does not.
+func TestMachineHearsThatAnOfferIsTakenBack(t *testing.T) {
+	g := newGate(t)
+	a := g.dial()
+	a.enrol()
+	b := g.next()
+	s := g.offerTo(b)
+	hears := func(release attest.ReleaseDigest, attempt uint64, step api.UpdateStep) bool {
+		t.Helper()
+		beat := api.Heartbeat{Machine: machineID, Update: &api.UpdateStatus{Release: release, Attempt: attempt, Step: step}}
+		if step.Ended() {
+			beat.Update.Reason = api.ReasonUnsigned
+		}
+		var answer api.HeartbeatAnswer
+		if got := a.call(api.HeartbeatPath, beat, &answer); got != http.StatusOK {
+			t.Fatalf("heartbeat: %d", got)
+		}
+		return answer.TakenBack
+	}
+	if hears(s.Release, s.Attempt, api.UpdateFetching) {
+		t.Error("an offer that stands was said to be taken back")
+	}
+	g.change(func(i *orchestrator.Instance) {
+		if _, ok := i.TakeBack(b.Digest, time.Now()); !ok {
+			t.Error("it was not taken back")
+		}
+	})
+	for range 2 {
+		if !hears(s.Release, s.Attempt, api.UpdateFetching) {
+			t.Error("it does not hear of it")
+		}
+	}
+	if hears(s.Release, s.Attempt+1, api.UpdateFetching) || hears(attest.ReleaseDigest{7}, s.Attempt, api.UpdateFetching) {
+		t.Error("it hears so of another offer")
+	}
+	if hears(s.Release, s.Attempt, api.UpdateRefused) {
+		t.Error("it hears so of what is over")
+	}
+	if a.beat(api.UpdateStatus{}, "", "") != nil {
+		t.Error("it is offered again")
+	}
+}
+
 // Machines that fetch side by side all get their parts, and heartbeats are answered
 // meanwhile.
 func TestManyFetchAtOnce(t *testing.T) {

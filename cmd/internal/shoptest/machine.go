@@ -89,5 +89,6 @@ func (serving) Changed() <-chan struct{} { return nil }
 type unmoved struct{}
 
 func (unmoved) Offered(agentapi.Offer)         {}
+func (unmoved) TakenBack(agentapi.Offer)       {}
 func (unmoved) Status() *agentapi.UpdateStatus { return nil }
 func (unmoved) Changed() <-chan struct{}       { return nil }
