@@ -24,14 +24,15 @@ type platform struct {
 	// kernel is the package of the kernel, and firmware an input's name.
 	kernel, firmware string
 	// Lists of modules: see root.go.
-	modules, data, payload, alone []string
+	modules, network, data, payload, alone []string
 }
 
 var platforms = map[string]platform{
 	board.AMD64: {
 		bootFile: "EFI/BOOT/BOOTX64.EFI", console: "ttyS0",
 		kernel: kernel.DefaultPackage, firmware: "ovmf.deb",
-		modules: []string{"virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"},
+		modules: []string{"virtio_blk", "virtio_rng", "button", "evdev"},
+		network: []string{"virtio_net"},
 		data:    []string{"dm-mod", "dm-integrity", "aegis128", "aegis128-aesni", "dm-crypt", "crc32c-intel", "sha256-ssse3", "btrfs"},
 		payload: []string{"dm-mod", "sha256-ssse3", "dm-verity", "erofs"},
 		alone:   []string{"sev-guest", "tdx-guest", "ena", "efivarfs"},
@@ -41,7 +42,8 @@ var platforms = map[string]platform{
 		kernel: "linux-image-6.12-cloud-arm64", firmware: "aavmf.deb",
 		// The TPM's driver is a module here. The processor's own ciphers are
 		// part of aegis128, and its checksums of the kernel.
-		modules: []string{"tpm_tis", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng", "button", "evdev"},
+		modules: []string{"tpm_tis", "virtio_pci", "virtio_blk", "virtio_rng", "button", "evdev"},
+		network: []string{"virtio_net"},
 		data:    []string{"dm-mod", "dm-integrity", "aegis128", "dm-crypt", "btrfs"},
 		payload: []string{"dm-mod", "sha2-ce", "dm-verity", "erofs"},
 		alone:   []string{"ena", "efivarfs"},

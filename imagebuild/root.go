@@ -92,6 +92,9 @@ func (b *builder) addModules(root *initrd.Archive) error {
 	if err := b.addModuleList(root, "etc/shed/modules", b.platform().modules, added); err != nil {
 		return err
 	}
+	if err := b.addModuleList(root, "etc/shed/modules.network", b.platform().network, added); err != nil {
+		return err
+	}
 	if err := b.addModuleList(root, "etc/shed/modules.data", b.platform().data, added); err != nil {
 		return err
 	}

@@ -37,10 +37,13 @@ const (
 	pciAmazon   = "0x1d0f"
 )
 
-// LoadNetworkModules loads the driver of the machine's card from the list beside
-// the one given, where the card is of a kind that needs its own. Errors are the
-// kernel's.
+// LoadNetworkModules loads the drivers of network cards from the lists beside the one
+// given: that of virtual machines, and Amazon's where the card is theirs. Errors are
+// the kernel's.
 func LoadNetworkModules(list string) error {
+	if err := LoadModules(list + ".network"); err != nil {
+		return err
+	}
 	cards, err := pciDevices(os.DirFS("/"), pciAmazon, pciEthernet)
 	if err != nil || len(cards) == 0 {
 		return err

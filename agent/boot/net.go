@@ -90,18 +90,6 @@ func (n *Network) writeResolvers() error {
 	return nil
 }
 
-// LoopbackUp brings up the machine's own addresses.
-func LoopbackUp() error {
-	link, err := netlink.LinkByName("lo")
-	if err == nil {
-		err = netlink.LinkSetUp(link)
-	}
-	if err != nil {
-		return fmt.Errorf("bringing up loopback: %w", err)
-	}
-	return nil
-}
-
 // Keep renews the lease at half of its time until ctx ends; report hears of
 // what fails meanwhile.
 func (n *Network) Keep(ctx context.Context, report func(error)) {

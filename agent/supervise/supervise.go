@@ -43,9 +43,9 @@ type Payload struct {
 	Health string
 	// Confinement holds the process; nil runs it as it is, for tests.
 	Confinement *Confinement
-	// Ready, where set, returns once what holds the process is there. Where it
-	// fails nothing is ever started.
-	Ready func() error
+	// Ready, where set, returns once what holds the process is there, or its context
+	// has ended. Where it fails nothing is ever started.
+	Ready func(context.Context) error
 	// Log is the machine's console: nothing that the payload says or chooses
 	// reaches it, its exit status included.
 	Log *zap.Logger
@@ -190,7 +190,11 @@ func (s *Supervisor) Stop() {
 func (s *Supervisor) loop(ctx context.Context, done chan struct{}) {
 	defer close(done)
 	if s.payload.Ready != nil {
-		if err := s.payload.Ready(); err != nil {
+		err := s.payload.Ready(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err != nil {
 			s.payload.Log.Error("the payload is not started", zap.Error(err))
 			return
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/toolshed-cloud/shed/agent/supervise"
 )
@@ -197,4 +198,52 @@ func TestPayloadThatDoesNotStayUp(t *testing.T) {
 	if err := s.WaitSettled(t.Context(), 2); !errors.Is(err, supervise.ErrEnds) {
 		t.Errorf("error %v, want %v", err, supervise.ErrEnds)
 	}
+}
+
+// What holds the process may take a while, and may fail: until it is there nothing
+// runs, and Stop does not wait for it.
+func TestNothingRunsUntilReady(t *testing.T) {
+	ready := make(chan error)
+	dir := t.TempDir()
+	wait := func(ctx context.Context) error {
+		select {
+		case err := <-ready:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	core, said := observer.New(zap.InfoLevel)
+	s := supervise.New(supervise.Payload{
+		Command: []string{"/usr/bin/touch", filepath.Join(dir, "ran")}, Socket: filepath.Join(dir, "http.sock"), Data: dir, Health: "/",
+		Ready: wait, Log: zap.New(core),
+	})
+	ran := func() bool {
+		_, err := os.Stat(filepath.Join(dir, "ran"))
+		return err == nil
+	}
+	for range 2 {
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s.Stop()
+	}
+	if ran() || said.Len() != 0 {
+		t.Errorf("stopped before it was ready: ran %t, said %v", ran(), said.All())
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ready <- errors.New("no root")
+	until(t, s, "said why", func() bool { return said.Len() == 1 })
+	s.Stop()
+	if ran() {
+		t.Error("it ran on what is not ready")
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer s.Stop()
+	ready <- nil
+	until(t, s, "ran", ran)
 }

@@ -34,7 +34,10 @@ type server struct {
 	*payload.Spec
 	// ready readies the fields below, once, and is the reason where they will never
 	// be there.
-	ready       func() error
+	ready func() error
+	// answering is closed once the machine answers. What readies and runs a payload
+	// waits for that: it would take the processors from what the answer waits for.
+	answering   chan struct{}
 	filter      *egress.Filter
 	confinement supervise.Confinement
 }
@@ -47,7 +50,7 @@ func readPayload(disks <-chan struct{}) (*server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("reading what the payload is: %w", err)
 	}
-	s := new(server)
+	s := &server{answering: make(chan struct{})}
 	if s.Spec, err = payload.Parse(b); err != nil {
 		return nil, err
 	}
@@ -62,6 +65,16 @@ func readPayload(disks <-chan struct{}) (*server, error) {
 	}
 	s.ready = sync.OnceValue(func() error { return s.hold(disks) })
 	return s, nil
+}
+
+// wait returns once the payload can be started.
+func (s *server) wait(ctx context.Context) error {
+	select {
+	case <-s.answering:
+		return s.ready()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // hold readies the payload's root, limits and filter.
@@ -101,7 +114,7 @@ func mountRoot(disks <-chan struct{}) error {
 func (s *server) supervisor(environment []string, log *zap.Logger) *supervise.Supervisor {
 	return supervise.New(supervise.Payload{
 		Command: s.Command, Socket: s.Listen.Socket, Port: s.Listen.Port, Data: dataPath, Health: s.Health,
-		Environment: append(environment, s.Environment...), Log: log, Confinement: &s.confinement, Ready: s.ready,
+		Environment: append(environment, s.Environment...), Log: log, Confinement: &s.confinement, Ready: s.wait,
 	})
 }
 

@@ -54,12 +54,13 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	trusted := make(chan opened, 1)
-	go func() {
-		trusted <- openTPM()
-		payload.ready() //nolint:errcheck // whoever starts it asks again
-	}()
-	if err := loadModules(); err != nil {
-		return err
+	go func() { trusted <- openTPM() }()
+	card := make(chan error, 1)
+	go func() { card <- boot.LoadNetworkModules(modulesPath) }()
+	for _, load := range []func(string) error{boot.LoadModules, boot.LoadGuestModules} {
+		if err := load(modulesPath); err != nil {
+			return err
+		}
 	}
 	close(loaded)
 	where, err := findPlace(log)
@@ -67,9 +68,6 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	go readyEarly(where, dataReady)
-	if err := boot.LoopbackUp(); err != nil {
-		return err
-	}
 	machine, err := assemble(where, payload, <-trusted, log, dataReady)
 	if err != nil {
 		return err
@@ -86,9 +84,10 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	log.Info("data")
-	// A claim would wait for them.
-	go dataReady() //nolint:errcheck // whoever maps a disk asks again
-	serveErr := serve(ctx, where, machine, payload, log)
+	if err := <-card; err != nil {
+		return errors.Join(err, machine.Close())
+	}
+	serveErr := serve(ctx, where, machine, payload, dataReady, log)
 	return errors.Join(serveErr, machine.Close())
 }
 
@@ -102,16 +101,6 @@ func readyEarly(where place, dataReady func() error) {
 	if begun, err := seal.Begins(disk); err == nil && begun {
 		dataReady() //nolint:errcheck // whoever maps a disk asks again
 	}
-}
-
-// loadModules loads the drivers of this machine.
-func loadModules() error {
-	for _, load := range []func(string) error{boot.LoadModules, boot.LoadGuestModules, boot.LoadNetworkModules} {
-		if err := load(modulesPath); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // opened is the machine's TPM and the key of this boot, or why there is none.
@@ -212,9 +201,9 @@ func newVolume(where place, tpm *attester.TPM, r release, ready func() error) (*
 	}, nil
 }
 
-// serve answers and reports until the power button is pressed, or the machine is to
-// start anew.
-func serve(ctx context.Context, where place, machine *agent.Machine, payload *server, log *zap.Logger) error {
+// serve answers, runs the payload and reports until the power button is pressed, or
+// the machine is to start anew.
+func serve(ctx context.Context, where place, machine *agent.Machine, payload *server, dataReady func() error, log *zap.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	network, err := boot.NetworkUp(ctx)
@@ -236,9 +225,12 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	front.Rand = random
 	ended := make(chan error, 5)
 	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
+	close(payload.answering)
 	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
 		return err
 	}
+	// A claim would wait for them.
+	go dataReady() //nolint:errcheck // whoever maps a disk asks again
 	go func() {
 		err := boot.PowerButton(ctx)
 		if errors.Is(err, boot.ErrNoButton) {

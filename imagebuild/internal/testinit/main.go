@@ -38,11 +38,10 @@ func run() error {
 		return err
 	}
 	fmt.Println("UPTIME", strings.Fields(string(uptime))[0])
-	if err := loadModules("MODULE", "/etc/shed/modules"); err != nil {
-		return err
-	}
-	if err := loadModules("MODULE", "/etc/shed/modules.data"); err != nil {
-		return err
+	for _, list := range []string{"", ".network", ".data"} {
+		if err := loadModules("MODULE", "/etc/shed/modules"+list); err != nil {
+			return err
+		}
 	}
 	for _, alone := range []string{"sev-guest", "tdx-guest", "ena"} {
 		if err := loadModules("ALONE", "/etc/shed/modules."+alone); err != nil {

@@ -53,8 +53,10 @@ func main() {
 
 // answer gets an address and answers HTTPS.
 func answer(ctx context.Context) error {
-	if err := boot.LoadModules(modules); err != nil {
-		return err
+	for _, list := range []string{modules, modules + ".network"} {
+		if err := boot.LoadModules(list); err != nil {
+			return err
+		}
 	}
 	if _, err := boot.NetworkUp(ctx); err != nil {
 		return err
