@@ -133,7 +133,7 @@ func (m *plainMachine) bootWith(ctx context.Context, release string, ready func(
 		err = m.firstAnswer(ctx)
 	}
 	if err != nil {
-		return answered, fmt.Errorf("%w\n%s", err, complaint.Bytes())
+		return answered, fmt.Errorf("%w\n%sthe console ends:\n%s", err, complaint.Bytes(), tail(filepath.Join(dir, "console.log")))
 	}
 	return time.Now(), nil
 }
@@ -203,20 +203,51 @@ func (m *plainMachine) arguments(dir, socket string) []string {
 	return args
 }
 
+// askEvery is how often a machine is asked that does not answer yet, and askFor how
+// long each attempt waits. QEMU takes a connection before the machine has a network,
+// and nobody answers on that one, so no attempt waits for the one before it.
+const (
+	askEvery = 20 * time.Millisecond
+	askFor   = 300 * time.Millisecond
+)
+
 // firstAnswer asks until the agent answers anything at all.
 func (m *plainMachine) firstAnswer(ctx context.Context) error {
-	client := &http.Client{Timeout: 300 * time.Millisecond, Transport: &http.Transport{
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client := &http.Client{Timeout: askFor, Transport: &http.Transport{
 		DisableKeepAlives: true,
 		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // only whether it answers is asked
 	}}
-	address := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)) + "/"
-	return poll(ctx, 20*time.Millisecond, func() (bool, error) {
-		resp, err := client.Get(address)
-		if err != nil {
-			return false, nil //nolint:nilerr // it does not answer yet
+	answered, once := context.WithCancel(ctx)
+	ticker := time.NewTicker(askEvery)
+	defer ticker.Stop()
+	for {
+		go func() {
+			if m.answers(ctx, client) {
+				once()
+			}
+		}()
+		select {
+		case <-answered.Done():
+			return ctx.Err()
+		case <-ticker.C:
 		}
-		defer resp.Body.Close()
-		_, err = io.Copy(io.Discard, resp.Body)
-		return err == nil, nil
-	})
+	}
+}
+
+// answers asks once.
+func (m *plainMachine) answers(ctx context.Context, client *http.Client) bool {
+	address := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)) + "/"
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, err = io.Copy(io.Discard, resp.Body)
+	return err == nil
 }
