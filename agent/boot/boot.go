@@ -2,7 +2,8 @@
 // the configuration drive, the network and the power button.
 //
 // Invariants: it runs as PID 1 of an image that holds nothing else; nothing
-// from outside is parsed before it is measured; the network comes up last; a disk
+// from outside is parsed before it is measured; the network comes up once nothing can
+// be unsealed any more; a disk
 // is found by what it is and what is on it, never by its name.
 package boot
 
@@ -105,7 +106,11 @@ func loadModule(path string) error {
 	if loaded(f) {
 		return nil
 	}
-	err = unix.FinitModule(int(f.Fd()), "", 0)
+	// Waiting for whoever loads the same one at this moment ends with any signal, and
+	// the runtime sends some (Linux 6.11, idempotent_wait_for_completion).
+	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
+		err = unix.FinitModule(int(f.Fd()), "", 0)
+	}
 	switch {
 	case isThere(err):
 		// Who loads another list may be reading it, and empties it then.

@@ -32,25 +32,24 @@ const (
 // server is the payload that the image declares, with what holds it.
 type server struct {
 	*payload.Spec
+	// listening is closed once the machine takes connections. What readies and runs a
+	// payload waits for that: it would take the processors from what comes before.
+	listening chan struct{}
 	// ready readies the fields below, once, and is the reason where they will never
 	// be there.
-	ready func() error
-	// answering is closed once the machine answers. What readies and runs a payload
-	// waits for that: it would take the processors from what the answer waits for.
-	answering   chan struct{}
+	ready       func() error
 	filter      *egress.Filter
 	confinement supervise.Confinement
 }
 
 // readPayload reads what the payload is. Its root, limits and filter are readied
-// before it starts, or it never does. disks is closed once the machine's disks have
-// their drivers.
-func readPayload(disks <-chan struct{}) (*server, error) {
+// before it starts, or it never does.
+func readPayload() (*server, error) {
 	b, err := os.ReadFile(payloadPath)
 	if err != nil {
 		return nil, fmt.Errorf("reading what the payload is: %w", err)
 	}
-	s := &server{answering: make(chan struct{})}
+	s := &server{listening: make(chan struct{})}
 	if s.Spec, err = payload.Parse(b); err != nil {
 		return nil, err
 	}
@@ -63,23 +62,28 @@ func readPayload(disks <-chan struct{}) (*server, error) {
 		// Who reaches nobody and answers on a socket needs no network.
 		Alone: s.Network.Right == payload.Off && s.Listen.Socket != "", OpenFiles: s.Limits.OpenFiles,
 	}
-	s.ready = sync.OnceValue(func() error { return s.hold(disks) })
+	s.ready = sync.OnceValue(s.hold)
 	return s, nil
 }
 
 // wait returns once the payload can be started.
 func (s *server) wait(ctx context.Context) error {
+	readied := make(chan error, 1)
+	go func() {
+		<-s.listening
+		readied <- s.ready()
+	}()
 	select {
-	case <-s.answering:
-		return s.ready()
+	case err := <-readied:
+		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
 // hold readies the payload's root, limits and filter.
-func (s *server) hold(disks <-chan struct{}) error {
-	if err := mountRoot(disks); err != nil {
+func (s *server) hold() error {
+	if err := mountRoot(); err != nil {
 		return err
 	}
 	if err := group.Mount(); err != nil {
@@ -96,13 +100,11 @@ func (s *server) hold(disks <-chan struct{}) error {
 }
 
 // mountRoot mounts the root of a payload that is not in the image.
-func mountRoot(disks <-chan struct{}) error {
+func mountRoot() error {
 	root, err := payloadroot.OfMachine()
 	if err != nil || root == nil {
 		return err
 	}
-	<-disks
-	// The kernel has whoever loads a module of the data disk's too wait for it.
 	if err := boot.LoadModules(modulesPath + ".payload"); err != nil {
 		return err
 	}

@@ -49,7 +49,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		<-loaded
 		return boot.LoadModules(modulesPath + ".data")
 	})
-	payload, err := readPayload(loaded)
+	payload, err := readPayload()
 	if err != nil {
 		return err
 	}
@@ -225,12 +225,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	front.Rand = random
 	ended := make(chan error, 5)
 	go func() { ended <- fmt.Errorf("serving: %w", front.Serve(ctx, listener)) }()
-	close(payload.answering)
-	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
-		return err
-	}
-	// A claim would wait for them.
-	go dataReady() //nolint:errcheck // whoever maps a disk asks again
+	close(payload.listening)
 	go func() {
 		err := boot.PowerButton(ctx)
 		if errors.Is(err, boot.ErrNoButton) {
@@ -242,6 +237,11 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	go machine.Enroller().Run(ctx)
 	go func() { ended <- machine.FollowUpdates(ctx, machine.Releases()) }()
 	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
+	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
+		return err
+	}
+	// A claim would wait for them.
+	go dataReady() //nolint:errcheck // whoever maps a disk asks again
 	log.Info("serving")
 	return <-ended
 }
