@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -35,9 +36,20 @@ func alone(p place, f func(*local) error) error {
 	l := &local{place: p}
 	err = errors.Join(f(l), l.stop())
 	if err != nil {
-		err = fmt.Errorf("%w\nthe control plane's log ends:\n%s", err, tail(p.serveLog()))
+		err = fmt.Errorf("%w\nthe control plane's log ends:\n%s%s", err, tail(p.serveLog()), p.consoles())
 	}
 	return errors.Join(err, p.remove())
+}
+
+// consoles are the ends of what each machine's console shows.
+func (p place) consoles() string {
+	// The pattern is well formed.
+	logs, _ := filepath.Glob(filepath.Join(p.provider(), "machines", "*", "console.log")) //nolint:errcheck // see above
+	var b strings.Builder
+	for _, log := range logs {
+		fmt.Fprintf(&b, "\nthe console of machine %s ends:\n%s", filepath.Base(filepath.Dir(log)), tail(log))
+	}
+	return b.String()
 }
 
 // demo is the main job in one shot on a provider, ending with delete.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/rand"
@@ -215,16 +216,12 @@ const (
 func (m *plainMachine) firstAnswer(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	client := &http.Client{Timeout: askFor, Transport: &http.Transport{
-		DisableKeepAlives: true,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // only whether it answers is asked
-	}}
 	answered, once := context.WithCancel(ctx)
 	ticker := time.NewTicker(askEvery)
 	defer ticker.Stop()
 	for {
 		go func() {
-			if m.answers(ctx, client) {
+			if m.answers(ctx) {
 				once()
 			}
 		}()
@@ -236,18 +233,23 @@ func (m *plainMachine) firstAnswer(ctx context.Context) error {
 	}
 }
 
-// answers asks once.
-func (m *plainMachine) answers(ctx context.Context, client *http.Client) bool {
-	address := "https://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)) + "/"
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+// answers asks once. net/http would leave a connection behind that nobody answers.
+func (m *plainMachine) answers(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, askFor)
+	defer cancel()
+	dialer := tls.Dialer{Config: &tls.Config{InsecureSkipVerify: true}} //nolint:gosec // only whether it answers is asked
+	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(m.port)))
 	if err != nil {
 		return false
 	}
-	resp, err := client.Do(req)
+	defer conn.Close()
+	defer context.AfterFunc(ctx, func() { conn.Close() })()
+	if _, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: machine\r\nConnection: close\r\n\r\n"); err != nil {
+		return false
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	if err != nil {
 		return false
 	}
-	defer resp.Body.Close()
-	_, err = io.Copy(io.Discard, resp.Body)
-	return err == nil
+	return resp.Body.Close() == nil
 }
