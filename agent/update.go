@@ -122,9 +122,14 @@ func (m *Machine) setTrying(trying bool) {
 }
 
 // try waits until this release, which is on trial, is healthy, and keeps it. One that
-// is not in time gives everything back. The error is update.ErrRestart then.
+// is not in time gives everything back. The error is update.ErrRestart then, or ctx's,
+// which says nothing of the release.
 func (m *Machine) try(ctx context.Context) error {
-	if reason := m.tried(ctx); reason != "" {
+	reason := m.tried(ctx)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if reason != "" {
 		m.log.Error("this release is not kept", zap.String("reason", string(reason)))
 		m.updates.Failing(reason)
 		return update.ErrRestart

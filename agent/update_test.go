@@ -220,6 +220,14 @@ func TestUpdateFallsBack(t *testing.T) {
 	}{
 		"it does not start": {"broken", nil, api.ReasonNotStarted},
 		"it is cut off":     {"next", func(m *machine) { m.reboot() }, api.ReasonNotStarted},
+		"it is powered off": {"next", func(m *machine) {
+			ctx, off := context.WithCancel(m.t.Context())
+			off()
+			if err := m.FollowUpdates(ctx, new(releases)); !errors.Is(err, context.Canceled) {
+				m.t.Errorf("its trial ended with %v", err)
+			}
+			m.reboot()
+		}, api.ReasonNotStarted},
 		"its payload is not healthy": {"next", func(m *machine) {
 			m.follow(new(releases))
 		}, api.ReasonUnhealthy},

@@ -44,7 +44,7 @@ type Payload struct {
 	// Confinement holds the process; nil runs it as it is, for tests.
 	Confinement *Confinement
 	// Ready, where set, returns once what holds the process is there, or its context
-	// has ended. Where it fails nothing is ever started.
+	// has ended. Where it fails nothing is started until the next Start.
 	Ready func(context.Context) error
 	// Log is the machine's console: nothing that the payload says or chooses
 	// reaches it, its exit status included.

@@ -18,6 +18,7 @@ import (
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/boot"
 	"github.com/toolshed-cloud/shed/agent/seal"
+	"github.com/toolshed-cloud/shed/agent/update"
 	"github.com/toolshed-cloud/shed/attest/attester"
 	"github.com/toolshed-cloud/shed/attest/attester/tsm"
 	"github.com/toolshed-cloud/shed/attest/channel"
@@ -84,11 +85,15 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	log.Info("data")
-	if err := <-card; err != nil {
-		return errors.Join(err, machine.Close())
+	err = <-card
+	if err == nil {
+		err = serve(ctx, where, machine, payload, dataReady, log)
 	}
-	serveErr := serve(ctx, where, machine, payload, dataReady, log)
-	return errors.Join(serveErr, machine.Close())
+	if err != nil && machine.Trying() {
+		// Whatever this release lacks, the one before it may have.
+		err = errors.Join(update.ErrRestart, err)
+	}
+	return errors.Join(err, machine.Close())
 }
 
 // readyEarly readies the mapping of a disk while the TPM is asked for the key, where
@@ -237,11 +242,14 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	go machine.Enroller().Run(ctx)
 	go func() { ended <- machine.FollowUpdates(ctx, machine.Releases()) }()
 	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
-	if err := payload.reach(ctx, machine, network, log, ended); err != nil {
-		return err
-	}
-	// A claim would wait for them.
-	go dataReady() //nolint:errcheck // whoever maps a disk asks again
+	go func() {
+		if err := payload.reach(ctx, machine, network, log, ended); err != nil {
+			ended <- err
+			return
+		}
+		// A claim would wait for them.
+		dataReady() //nolint:errcheck // whoever maps a disk asks again
+	}()
 	log.Info("serving")
 	return <-ended
 }
