@@ -6,11 +6,13 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/agent"
 	"github.com/toolshed-cloud/shed/agent/boot"
@@ -62,7 +64,7 @@ func readPayload() (*server, error) {
 		// Who reaches nobody and answers on a socket needs no network.
 		Alone: s.Network.Right == payload.Off && s.Listen.Socket != "", OpenFiles: s.Limits.OpenFiles,
 	}
-	s.ready = sync.OnceValue(s.hold)
+	s.ready = sync.OnceValue(func() error { return yielding(s.hold) })
 	return s, nil
 }
 
@@ -79,6 +81,23 @@ func (s *server) wait(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// yielding runs f on a thread of its own that leaves the processors to every other
+// one that has work: the machine answers meanwhile.
+func yielding(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		// The thread ends with this goroutine, and no other runs on it.
+		runtime.LockOSThread()
+		const least = 19
+		err := unix.Setpriority(unix.PRIO_PROCESS, 0, least)
+		if err == nil {
+			err = f()
+		}
+		done <- err
+	}()
+	return <-done
 }
 
 // hold readies the payload's root, limits and filter.

@@ -239,7 +239,6 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 		}
 		ended <- err
 	}()
-	go machine.Enroller().Run(ctx)
 	go func() { ended <- machine.FollowUpdates(ctx, machine.Releases()) }()
 	go network.Keep(ctx, func(err error) { log.Warn("lease", zap.Error(err)) })
 	go func() {
@@ -247,6 +246,7 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 			ended <- err
 			return
 		}
+		go machine.Enroller().Run(ctx)
 		// A claim would wait for them.
 		dataReady() //nolint:errcheck // whoever maps a disk asks again
 	}()
