@@ -2,9 +2,9 @@
 // the configuration drive, the network and the power button.
 //
 // Invariants: it runs as PID 1 of an image that holds nothing else; nothing
-// from outside is parsed before it is measured; the network comes up once nothing can
-// be unsealed any more; a disk
-// is found by what it is and what is on it, never by its name.
+// from outside is parsed before it is measured; the network comes up once nothing
+// can be unsealed any more; a disk is found by what it is and what is on it, never
+// by its name.
 package boot
 
 import (
