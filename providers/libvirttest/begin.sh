@@ -2,6 +2,7 @@
 # of the system's, starts the daemon, and reaps whatever is left to it.
 set -eu
 dir=$1
+mount -t proc proc /proc
 mount --bind "$dir/etc" /etc/libvirt
 mount --bind "$dir/lib" /var/lib/libvirt
 mount --bind "$dir/cache" /var/cache/libvirt

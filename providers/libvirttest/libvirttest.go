@@ -61,9 +61,13 @@ func Start(ctx context.Context, dir string) (_ *Host, err error) {
 	if h.log, err = os.Create(filepath.Join(dir, "libvirtd.log")); err != nil {
 		return nil, err
 	}
-	h.cmd = exec.Command("unshare", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", begin, "sh", dir)
+	h.cmd = exec.Command("sh", "-c", begin, "sh", dir)
 	h.cmd.Stdout, h.cmd.Stderr = h.log, h.log
-	h.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	h.cmd.SysProcAttr = &syscall.SysProcAttr{
+		Setpgid: true, Pdeathsig: syscall.SIGKILL,
+		// Of an unshared mount namespace Go makes the mounts private, of a cloned one not.
+		Cloneflags: syscall.CLONE_NEWPID, Unshareflags: syscall.CLONE_NEWNS,
+	}
 	if err := h.cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("starting libvirtd: %w", err), h.log.Close())
 	}
@@ -93,7 +97,9 @@ func answers(ctx context.Context, socket string) error {
 	}
 }
 
-// Stop ends the daemon and all that it has started. A second one is fine.
+// Stop ends the daemon and all that it has started, and returns when they are gone:
+// the first process of a process namespace ends after all others of it
+// (pid_namespaces(7)). A second one is fine.
 func (h *Host) Stop() error {
 	err := h.cmd.Process.Kill()
 	if errors.Is(err, os.ErrProcessDone) {
