@@ -67,8 +67,8 @@ func (l *local) measure(ctx context.Context) (signup, plain []time.Duration, err
 			return nil, nil, err
 		}
 		err = step(fmt.Sprintf("round %d: plain boot to first answer", round+1), func() error {
-			took, err := bare.boot(ctx)
-			plain = append(plain, took)
+			boot, err := bare.boot(ctx, bare.place.release())
+			plain = append(plain, boot.answered.Sub(boot.began))
 			return err
 		})
 		if err != nil {

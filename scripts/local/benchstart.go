@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"time"
@@ -43,11 +41,11 @@ func (l *local) benchStart(ctx context.Context) (ratio, error) {
 			release string
 			took    *[]time.Duration
 		}{{l.place.release(), &agent}, {least, &floor}} {
-			took, err := m.handOver(ctx, of.release)
+			boot, err := m.boot(ctx, of.release)
 			if err != nil {
 				return ratio{}, err
 			}
-			*of.took = append(*of.took, took)
+			*of.took = append(*of.took, boot.answered.Sub(boot.started))
 		}
 	}
 	return compare(agent, floor), nil
@@ -67,7 +65,7 @@ var resident = regexp.MustCompile(`"msg":"healthy".*"resident_bytes":(\d+)`)
 func (m *plainMachine) agentMemory(ctx context.Context) error {
 	var found []byte
 	err := poll(ctx, 100*time.Millisecond, func() (bool, error) {
-		b, err := os.ReadFile(filepath.Join(m.source, "console.log"))
+		b, err := m.console()
 		if said := resident.FindSubmatch(b); said != nil {
 			found = said[1]
 		}
@@ -93,24 +91,6 @@ func (p place) buildLeast(ctx context.Context, dir string) error {
 	err := p.shed(ctx, nil, append([]string{"image", "build", "--output", dir, "--cache", p.cache, "--shapes", p.machineShape().String(),
 		"--agent", p.program("benchguest"), "--toolshed", p.measured("toolshed")}, keys...)...)
 	return errors.Join(err, p.shed(ctx, nil, append([]string{"image", "sign", "--key", p.releaseKey(), dir}, keys...)...))
-}
-
-// handOver boots a release, and is the time from the first program's first line to
-// the first answer.
-func (m *plainMachine) handOver(ctx context.Context, release string) (time.Duration, error) {
-	var began time.Time
-	answered, err := m.bootWith(ctx, release, func(ctx context.Context, dir string) error {
-		err := poll(ctx, time.Millisecond, func() (bool, error) {
-			b, err := os.ReadFile(filepath.Join(dir, "console.log"))
-			return bytes.Contains(b, []byte("START")) || bytes.Contains(b, []byte(`"msg":"start"`)), ignoreAbsent(err)
-		})
-		began = time.Now()
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("booting %s: %w", filepath.Base(release), err)
-	}
-	return answered.Sub(began), nil
 }
 
 func ignoreAbsent(err error) error {

@@ -89,54 +89,105 @@ func (p place) copyMachine() (*plainMachine, error) {
 	return m, err
 }
 
-// boot makes TPM and disks and boots, to the agent's first answer.
-func (m *plainMachine) boot(ctx context.Context) (took time.Duration, err error) {
-	started := time.Now()
-	answered, err := m.bootWith(ctx, m.place.release(), func(context.Context, string) error { return nil })
-	return answered.Sub(started), err
+// console is what the machine that was copied has shown.
+func (m *plainMachine) console() ([]byte, error) {
+	return os.ReadFile(filepath.Join(m.source, "console.log"))
 }
 
-// bootWith boots a release, and is when it first answered. Before it asks it waits
-// until ready returns, which is told where the machine's files are.
-func (m *plainMachine) bootWith(ctx context.Context, release string, ready func(context.Context, string) error) (answered time.Time, err error) {
+// bootTimes are when a boot's files began to be made, when the first program of the
+// release said its first line, and when it first answered.
+type bootTimes struct{ began, started, answered time.Time }
+
+// bootTries bounds how often a boot is tried whose kernel crashes.
+const bootTries = 3
+
+// errCrashed is of a boot that says nothing about its release.
+var errCrashed = errors.New("the guest's kernel crashed before any program ran")
+
+// boot makes TPM and disks and boots a release, to its first answer. Where the kernel
+// crashed that is told, and another boot is measured.
+func (m *plainMachine) boot(ctx context.Context, release string) (times bootTimes, err error) {
+	for range bootTries {
+		if times, err = m.bootOnce(ctx, release); !errors.Is(err, errCrashed) {
+			break
+		}
+		fmt.Printf("  %v: booting again\n", errCrashed)
+	}
+	if err != nil {
+		return bootTimes{}, fmt.Errorf("booting %s: %w", filepath.Base(release), err)
+	}
+	return times, nil
+}
+
+// bootTime bounds one boot.
+const bootTime = 3 * time.Minute
+
+func (m *plainMachine) bootOnce(ctx context.Context, release string) (times bootTimes, err error) {
+	times.began = time.Now()
 	dir, err := os.MkdirTemp(m.place.runtime, "plain-")
 	if err != nil {
-		return answered, fmt.Errorf("making the plain machine: %w", err)
+		return times, fmt.Errorf("making the plain machine: %w", err)
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // it goes with the run's directory
 	if err := m.provision(ctx, dir, release); err != nil {
-		return answered, err
+		return times, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, bootTime)
 	defer cancel()
 	socket := filepath.Join(dir, "tpm.sock")
 	swtpm := exec.CommandContext(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+filepath.Join(dir, "tpm"),
 		"--ctrl", "type=unixio,path="+socket, "--terminate")
 	if err := swtpm.Start(); err != nil {
-		return answered, fmt.Errorf("starting swtpm: %w", err)
+		return times, fmt.Errorf("starting swtpm: %w", err)
 	}
 	defer swtpm.Wait() //nolint:errcheck // it ends with QEMU
 	defer cancel()
 	if err := poll(ctx, time.Millisecond, func() (bool, error) { return present(socket), nil }); err != nil {
-		return answered, err
+		return times, err
 	}
 	qemu := exec.CommandContext(ctx, m.qemu[0], m.arguments(dir, socket)...)
 	var complaint bytes.Buffer
 	qemu.Stderr = &complaint
 	qemu.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := qemu.Start(); err != nil {
-		return answered, fmt.Errorf("starting QEMU: %w", err)
+		return times, fmt.Errorf("starting QEMU: %w", err)
 	}
-	defer qemu.Wait() //nolint:errcheck // it is killed with ctx
-	defer cancel()
-	err = ready(ctx, dir)
+	console := filepath.Join(dir, "console.log")
+	err = poll(ctx, time.Millisecond, func() (bool, error) {
+		b, err := os.ReadFile(console)
+		return begun(b), errors.Join(ignoreAbsent(err), crashed(b))
+	})
+	times.started = time.Now()
 	if err == nil {
 		err = m.firstAnswer(ctx)
 	}
+	times.answered = time.Now()
+	cancel()
+	qemu.Wait() //nolint:errcheck // it was killed
 	if err != nil {
-		return answered, fmt.Errorf("%w\n%sthe console ends:\n%s", err, complaint.Bytes(), tail(filepath.Join(dir, "console.log")))
+		err = fmt.Errorf("%w\n%sthe console ends:\n%s", err, complaint.Bytes(), tail(console))
 	}
-	return time.Now(), nil
+	return times, err
+}
+
+// begun says whether a console shows the first program's first line: the agent's, or
+// that of the least program.
+func begun(console []byte) bool {
+	return bytes.Contains(console, []byte("START")) || bytes.Contains(console, []byte(`"msg":"start"`))
+}
+
+// crashed is errCrashed where a console shows that the kernel crashed before the first
+// program's first line. Under QEMU's emulation of two processors Linux now and then
+// does, each time elsewhere.
+func crashed(console []byte) error {
+	before, _, oops := bytes.Cut(console, []byte("Oops: "))
+	if !oops {
+		before, _, oops = bytes.Cut(console, []byte("Kernel panic - "))
+	}
+	if oops && !begun(before) {
+		return errCrashed
+	}
+	return nil
 }
 
 func present(path string) bool {
