@@ -85,9 +85,30 @@ func acceptedBy(m *release.Manifest, signer *secureboot.Signer) error {
 	return nil
 }
 
-// rewrite removes the manifest first, so that none ever stands beside files that
-// it does not describe. made are the signatures, by their names.
+// stagedName is the directory of what a signing has made so far.
+const stagedName = ".sign"
+
+// rewrite makes all that changes before it touches the release, which is as it was
+// where that fails, for want of room for example. made are the signatures, by their
+// names.
 func rewrite(dir string, m *release.Manifest, image []byte, made map[string][]byte) error {
+	staged := filepath.Join(dir, stagedName)
+	// What a signing left that was killed is worth nothing.
+	if err := os.RemoveAll(staged); err != nil {
+		return fmt.Errorf("clearing an earlier signing: %w", err)
+	}
+	if err := os.Mkdir(staged, 0o755); err != nil {
+		return fmt.Errorf("making the directory: %w", err)
+	}
+	err := stage(dir, staged, m, image, made)
+	if err == nil {
+		err = takePlace(dir, staged)
+	}
+	return errors.Join(err, os.RemoveAll(staged))
+}
+
+// stage writes into staged what changes of the release in dir.
+func stage(dir, staged string, m *release.Manifest, image []byte, made map[string][]byte) error {
 	root, stored, err := storedPayload(dir, m)
 	if err != nil {
 		return err
@@ -96,32 +117,53 @@ func rewrite(dir string, m *release.Manifest, image []byte, made map[string][]by
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
-		return fmt.Errorf("removing the earlier manifest: %w", err)
-	}
 	m.Inputs = slices.DeleteFunc(m.Inputs, func(in release.Input) bool { return made[in.Name] != nil })
 	for name, data := range made {
-		if err := statefile.Write(filepath.Join(dir, name), 0o644, data); err != nil {
+		if err := statefile.Write(filepath.Join(staged, name), 0o644, data); err != nil {
 			return err
 		}
 		m.Inputs = append(m.Inputs, release.Input{Name: name, SHA256: attest.Sum(data), Bytes: int64(len(data))})
 	}
-	if err := statefile.Write(filepath.Join(dir, UKIName), 0o644, image); err != nil {
+	if err := statefile.Write(filepath.Join(staged, UKIName), 0o644, image); err != nil {
 		return err
 	}
-	if m.Disk, err = writeDisk(filepath.Join(dir, DiskName), diskFiles(m.Architecture, image, root, stored)); err != nil {
+	if m.Disk, err = writeDisk(filepath.Join(staged, DiskName), diskFiles(m.Architecture, image, root, stored)); err != nil {
 		return err
 	}
 	m.UKI = fileOf(UKIName, image)
 	sortInputs(m)
-	if err := provenanceAgain(dir, m, how); err != nil {
+	if err := provenanceAgain(staged, m, how); err != nil {
 		return err
 	}
 	encoded, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	return statefile.Write(filepath.Join(dir, ManifestName), 0o644, encoded)
+	return statefile.Write(filepath.Join(staged, ManifestName), 0o644, encoded)
+}
+
+// takePlace puts what was staged in place of what is in dir. The manifest goes first
+// and comes last, so that none ever stands beside files that it does not describe.
+func takePlace(dir, staged string) error {
+	entries, err := os.ReadDir(staged)
+	if err != nil {
+		return fmt.Errorf("replacing the release: %w", err)
+	}
+	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
+		return fmt.Errorf("removing the earlier manifest: %w", err)
+	}
+	names := []string{}
+	for _, e := range entries {
+		if e.Name() != ManifestName {
+			names = append(names, e.Name())
+		}
+	}
+	for _, name := range append(names, ManifestName) {
+		if err := os.Rename(filepath.Join(staged, name), filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("replacing the release: %w", err)
+		}
+	}
+	return statefile.SyncDir(dir)
 }
 
 // CheckSigned refuses a release whose machines would not start its image: those

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/toolshed-cloud/shed/attest"
 	"github.com/toolshed-cloud/shed/attest/release"
@@ -109,6 +113,47 @@ func TestSignedReleaseIsRebuilt(t *testing.T) {
 	if _, err := rebuild(t, o.Output, o.Archive); !errors.As(err, &wrong) || !slices.Equal(wrong.Changed, []string{imagebuild.SignatureName}) {
 		t.Errorf("another signature: %v", err)
 	}
+}
+
+func TestSigningOnAFullDiskLosesNothing(t *testing.T) {
+	o := sampleOptions(t)
+	o.Output = t.TempDir()
+	if err := unix.Mount("tmpfs", o.Output, "tmpfs", 0, "size=1g"); err != nil {
+		t.Skipf("a file system that can be filled needs root: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(o.Output, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	resize := func(to string) {
+		t.Helper()
+		if err := unix.Mount("tmpfs", o.Output, "tmpfs", unix.MS_REMOUNT, "size="+to); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var signer *secureboot.Signer
+	o.SecureBootKeys, signer = ownKeys(t)
+	built(t, o)
+	before := contents(t, o.Output)
+	var s unix.Statfs_t
+	if err := unix.Statfs(o.Output, &s); err != nil {
+		t.Fatal(err)
+	}
+	used := (int64(s.Blocks) - int64(s.Bfree)) * s.Bsize
+	// Room for the signature and not for the image.
+	resize(strconv.FormatInt(used+64<<10, 10))
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	if after := contents(t, o.Output); !maps.Equal(after, before) {
+		t.Errorf("the release has changed: %v, before %v", after, before)
+	}
+	resize("1g")
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); err != nil {
+		t.Errorf("with room again: %v", err)
+	}
+	manifestIn(t, o.Output)
 }
 
 func TestOnlyTheReleasesKeySigns(t *testing.T) {
