@@ -57,6 +57,12 @@ const (
 	WriteName = "secure-boot.auth"
 )
 
+// Optional are the names of what some releases have beside the manifest and others
+// not.
+func Optional() []string {
+	return []string{FirmwareName, VariablesName, SignatureName, WriteName, PayloadName}
+}
+
 // Where Debian puts what the image is made from.
 const (
 	DefaultStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
@@ -379,7 +385,7 @@ func (b *builder) clearOutput() error {
 	if err := os.MkdirAll(b.Output, 0o755); err != nil {
 		return fmt.Errorf("making output directory: %w", err)
 	}
-	for _, name := range slices.Concat([]string{ManifestName, FirmwareName, VariablesName, SignatureName, WriteName, PayloadName}, signed) {
+	for _, name := range slices.Concat([]string{ManifestName}, Optional(), signed) {
 		err := os.Remove(filepath.Join(b.Output, name))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)

@@ -383,6 +383,24 @@ func TestNothingHalfDone(t *testing.T) {
 	}
 }
 
+// TestNothingOfAnotherRelease pulls into a directory where a release was that had
+// more files.
+func TestNothingOfAnotherRelease(t *testing.T) {
+	dir, key := signedRelease(t)
+	r := newRegistry(t)
+	push(t, r.reference(), dir)
+	into := t.TempDir()
+	for _, name := range imagebuild.Optional() {
+		if err := os.WriteFile(filepath.Join(into, name), []byte("another's"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := pull(t, r.reference(), key, into); err != nil {
+		t.Fatal(err)
+	}
+	sameFiles(t, dir, into)
+}
+
 func TestPushRefuses(t *testing.T) {
 	r := newRegistry(t)
 	for name, c := range map[string]struct {

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
@@ -204,6 +205,7 @@ func (p *puller) files(ctx context.Context, m *release.Manifest, layers map[stri
 	if err := os.Remove(filepath.Join(p.dir, imagebuild.ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("removing an earlier release: %w", err)
 	}
+	var pulled []string
 	for _, of := range wanted {
 		layer, there := layers[of.layerName()]
 		if !there {
@@ -211,6 +213,20 @@ func (p *puller) files(ctx context.Context, m *release.Manifest, layers map[stri
 		}
 		if err := p.file(ctx, of, layer); err != nil {
 			return err
+		}
+		pulled = append(pulled, of.Name)
+	}
+	return p.clear(pulled)
+}
+
+// clear removes what an earlier release had and this one has not.
+func (p *puller) clear(pulled []string) error {
+	for _, name := range imagebuild.Optional() {
+		if slices.Contains(pulled, name) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(p.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing an earlier release: %w", err)
 		}
 	}
 	return nil
