@@ -20,15 +20,24 @@ type contents struct {
 	// withdrawals and rotations are indices, in the log's order.
 	withdrawals, rotations []int64
 	withdrawn              map[attest.ReleaseDigest]int64
+	// stated are the withdrawals by all that they state.
+	stated map[statement]int64
 	// signers are the release key and those that it was rotated to; the last
 	// is the one in use.
 	signers []crypto.PublicKey
 }
 
+// statement is a withdrawal, by the key that had been rotated to that many times.
+// ECDSA signs nothing the same twice, and so its entry is another each time.
+type statement struct {
+	logentry.Withdrawal
+	rotated int
+}
+
 func newContents(key crypto.PublicKey) contents {
 	return contents{
 		byHash: map[attest.Digest]int64{}, releases: map[attest.ReleaseDigest]int64{}, withdrawn: map[attest.ReleaseDigest]int64{},
-		signers: []crypto.PublicKey{key},
+		stated: map[statement]int64{}, signers: []crypto.PublicKey{key},
 	}
 }
 
@@ -48,11 +57,21 @@ func (c *contents) take(record []byte, index int64) error {
 	case logentry.KindWithdrawal:
 		c.withdrawals = append(c.withdrawals, index)
 		c.withdrawn[e.Body.Withdrawal.Manifest] = index
+		c.stated[statement{*e.Body.Withdrawal, len(c.signers)}] = index
 	case logentry.KindRotation:
 		c.rotations = append(c.rotations, index)
 		return c.rotate(e.Body.Rotation)
 	}
 	return nil
+}
+
+// stands is where a withdrawal that is accepted stands already. Whoever takes another
+// key for the operator's has to be told again, and of another reason everybody has.
+func (c *contents) stands(e *logentry.Entry) (index int64, ok bool) {
+	if e.Body.Withdrawal != nil {
+		index, ok = c.stated[statement{*e.Body.Withdrawal, len(c.signers)}]
+	}
+	return index, ok
 }
 
 // rotate follows the rotations of the release key, which no other key's has

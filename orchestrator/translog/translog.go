@@ -263,7 +263,8 @@ func (l *Log) signersNow() []*checkpoint.Signer {
 }
 
 // Add puts an entry into the log, once, and answers its index when a
-// checkpoint commits to it. Errors are attest.ErrMalformed,
+// checkpoint commits to it. A withdrawal that the same key has signed anew is the one
+// that stands there. Errors are attest.ErrMalformed,
 // attest.ErrTransparency for an entry that is not its signer's to make, ctx's
 // and the disk's.
 func (l *Log) Add(ctx context.Context, record []byte) (int64, error) {
@@ -276,8 +277,8 @@ func (l *Log) Add(ctx context.Context, record []byte) (int64, error) {
 	if index, ok := l.find(record); ok {
 		return index, nil
 	}
-	if err := l.accepts(entry); err != nil {
-		return 0, err
+	if index, ok, err := l.accepts(entry); ok || err != nil {
+		return index, err
 	}
 	added, err := l.appender.Add(ctx, tessera.NewEntry(record))()
 	if err != nil {
@@ -305,10 +306,16 @@ func (l *Log) find(record []byte) (int64, bool) {
 	return index, ok
 }
 
-func (l *Log) accepts(e *logentry.Entry) error {
+// accepts refuses an entry that is not its signer's to make, and is where one stands
+// that states nothing new.
+func (l *Log) accepts(e *logentry.Entry) (index int64, stands bool, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.known.accepts(e, l.AuditKey, l.keysOf())
+	if err := l.known.accepts(e, l.AuditKey, l.keysOf()); err != nil {
+		return 0, false, err
+	}
+	index, stands = l.known.stands(e)
+	return index, stands, nil
 }
 
 // keysOf are the verifier keys whose rotation this log takes in: its own and

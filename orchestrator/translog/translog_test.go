@@ -184,6 +184,30 @@ func TestWithdrawalReachesClients(t *testing.T) {
 	}
 }
 
+func TestWithdrawalIsStatedOnce(t *testing.T) {
+	w := newWorld(t)
+	r := logtest.NewRelease(t, w.key, 1)
+	w.add(r.Entry)
+	index := w.add(w.withdrawal(r))
+	if again := w.add(w.withdrawal(r)); again != index {
+		t.Errorf("signed anew it stands at %d, and at %d", again, index)
+	}
+	w.close()
+	w.open()
+	if again := w.add(w.withdrawal(r)); again != index {
+		t.Errorf("after a restart it stands at %d, and at %d", again, index)
+	}
+	other := logentry.Body{Kind: logentry.KindWithdrawal, Withdrawal: &logentry.Withdrawal{Manifest: r.Digest, Reason: logentry.ReasonCompromised}}
+	if added := w.add(w.key.Entry(other)); added != index+1 {
+		t.Errorf("for another reason it stands at %d, want %d", added, index+1)
+	}
+	next := logtest.NewReleaseKey(t)
+	w.add(w.key.Entry(logentry.Body{Kind: logentry.KindRotation, Rotation: &logentry.Rotation{Use: logentry.UseRelease, Old: w.key.DER(), New: next.DER()}}))
+	if added := w.add(next.Entry(other)); added != index+3 {
+		t.Errorf("by the key that took over it stands at %d, want %d", added, index+3)
+	}
+}
+
 func TestForeignEntriesAreRefused(t *testing.T) {
 	w := newWorld(t)
 	stranger := logtest.NewReleaseKey(t)
