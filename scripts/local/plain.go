@@ -177,8 +177,8 @@ func begun(console []byte) bool {
 }
 
 // crashed is errCrashed where a console shows that the kernel crashed before the first
-// program's first line. Under QEMU's emulation of two processors Linux now and then
-// does, each time elsewhere.
+// program's first line. QEMU's emulation of two processors now and then makes Linux do
+// that, each time elsewhere (docs/providers.md).
 func crashed(console []byte) error {
 	before, _, oops := bytes.Cut(console, []byte("Oops: "))
 	if !oops {
