@@ -274,12 +274,13 @@ func (a *auditor) logged(d attest.ReleaseDigest) int {
 func (a *auditor) witnessed(s *checkpoint.Signed) {
 	fresh := 0
 	for _, c := range s.Cosignatures {
-		if a.policy.Now.Sub(c.At) <= a.policy.MaxAge {
+		// One from the future would be fresh for as long as it is ahead.
+		if a.policy.Now.Sub(c.At).Abs() <= a.policy.MaxAge {
 			fresh++
 		}
 	}
 	if fresh < a.policy.Quorum {
-		a.find(Unwitnessed, "%d of %d witnesses have cosigned size %d within %s, want %d",
+		a.find(Unwitnessed, "%d of %d witnesses have cosigned size %d within %s of now, want %d",
 			fresh, len(a.witnesses), s.Size, a.policy.MaxAge, a.policy.Quorum)
 	}
 }

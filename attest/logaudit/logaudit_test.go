@@ -190,6 +190,7 @@ func TestFindings(t *testing.T) {
 			w.add(logtest.SignEntry(t, rotation(logentry.UseLog, own.String(), to.String()), []byte(own.String()), own.SignStatement))
 		}, logaudit.Foreign},
 		"missing witness": {func(_ *testing.T, w *world) { w.log.Witnesses = w.log.Witnesses[:1] }, logaudit.Unwitnessed},
+		"from the future": {func(_ *testing.T, w *world) { w.policy.Now = w.log.Time.Add(-2 * time.Hour) }, logaudit.Unwitnessed},
 		"stale":           {func(_ *testing.T, w *world) { w.policy.Now = w.log.Time.Add(2 * time.Hour) }, logaudit.Unwitnessed},
 	} {
 		t.Run(name, func(t *testing.T) {

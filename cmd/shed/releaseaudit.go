@@ -27,8 +27,9 @@ what it saw of it last time. It reports
   never-logged      a release in use that the log does not have, or says another
                     version, epoch or architecture of
   withdrawn-in-use  a release in use that was withdrawn
-  unwitnessed       a head that too few witnesses have cosigned, or too long ago;
-                    where no witness is named that is not asked for, and said
+  unwitnessed       a head that too few witnesses have cosigned, or too long ago
+                    or ahead; where no witness is named that is not asked for,
+                    and said
 
 The releases in use are those whose manifest.json is in a directory of
 --releases, or in DIR itself, and with --running those that the control plane's
