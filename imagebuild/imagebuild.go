@@ -57,12 +57,6 @@ const (
 	WriteName = "secure-boot.auth"
 )
 
-// Optional are the names of what some releases have beside the manifest and others
-// not.
-func Optional() []string {
-	return []string{FirmwareName, VariablesName, SignatureName, WriteName, PayloadName}
-}
-
 // Where Debian puts what the image is made from.
 const (
 	DefaultStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
@@ -364,7 +358,10 @@ func (b *builder) makeUKI(context.Context) error {
 		}
 		b.record(SignatureName, attest.Sum(b.signature), int64(len(b.signature)))
 	}
-	if err := b.clearOutput(); err != nil {
+	if err := os.MkdirAll(b.Output, 0o755); err != nil {
+		return fmt.Errorf("making output directory: %w", err)
+	}
+	if err := Clear(b.Output); err != nil {
 		return err
 	}
 	if b.signature != nil {
@@ -376,20 +373,24 @@ func (b *builder) makeUKI(context.Context) error {
 	return statefile.Write(filepath.Join(b.Output, UKIName), 0o644, b.image)
 }
 
-// signed is what a signature adds, which is of one manifest alone.
-var signed = []string{BundleName, TrustedRootName, EntryName}
-
-// clearOutput makes the directory and removes an earlier manifest from it with its
-// signature, so that none ever stands beside files that it does not describe.
-func (b *builder) clearOutput() error {
-	if err := os.MkdirAll(b.Output, 0o755); err != nil {
-		return fmt.Errorf("making output directory: %w", err)
-	}
-	for _, name := range slices.Concat([]string{ManifestName}, Optional(), signed) {
-		err := os.Remove(filepath.Join(b.Output, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+// Clear removes what an earlier release, or a signing that was killed, left in dir, but
+// the files whose names are kept and those that every release has. The manifest goes
+// first, so that none ever stands beside files that it does not describe. Errors are
+// the file system's.
+func Clear(dir string, kept ...string) error {
+	for _, name := range slices.Concat([]string{
+		ManifestName, BundleName, TrustedRootName, EntryName, FirmwareName, VariablesName, SignatureName, WriteName, PayloadName,
+		LockName, SBOMName, ProvenanceName,
+	}, secureboot.FileNames()) {
+		if slices.Contains(kept, name) {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("removing an earlier release: %w", err)
 		}
+	}
+	if err := os.RemoveAll(filepath.Join(dir, stagedName)); err != nil {
+		return fmt.Errorf("removing an earlier signing: %w", err)
 	}
 	return nil
 }
