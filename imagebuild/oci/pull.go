@@ -39,7 +39,8 @@ type puller struct {
 	dir  string
 }
 
-// Pull fetches a release that is signed by key into dir, the manifest last.
+// Pull fetches a release that is signed by key into dir, the manifest last. What of
+// another release is there goes once the signature has verified, also where Pull fails.
 // Where it breaks off, ErrIncomplete, what came is kept in dir/.pull, and Pull
 // goes on from there. Other errors match ErrReference, ErrArtifact, ErrUnsigned,
 // ErrTampered, ErrDestination, or are the registry's.
