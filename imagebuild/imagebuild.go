@@ -373,24 +373,33 @@ func (b *builder) makeUKI(context.Context) error {
 	return statefile.Write(filepath.Join(b.Output, UKIName), 0o644, b.image)
 }
 
+// signed is what a signature adds, which is of one manifest alone.
+var signed = []string{BundleName, TrustedRootName, EntryName}
+
 // Clear removes what an earlier release, or a signing that was killed, left in dir, but
 // the files whose names are kept and those that every release has. The manifest goes
 // first, so that none ever stands beside files that it does not describe. Errors are
 // the file system's.
 func Clear(dir string, kept ...string) error {
-	for _, name := range slices.Concat([]string{
-		ManifestName, BundleName, TrustedRootName, EntryName, FirmwareName, VariablesName, SignatureName, WriteName, PayloadName,
-		LockName, SBOMName, ProvenanceName,
-	}, secureboot.FileNames()) {
-		if slices.Contains(kept, name) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing an earlier release: %w", err)
-		}
+	all := slices.Concat([]string{ManifestName}, signed, []string{
+		FirmwareName, VariablesName, SignatureName, WriteName, PayloadName, LockName, SBOMName, ProvenanceName,
+	}, secureboot.FileNames())
+	err := remove(dir, slices.DeleteFunc(all, func(name string) bool { return slices.Contains(kept, name) }))
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(dir, stagedName))
 	}
-	if err := os.RemoveAll(filepath.Join(dir, stagedName)); err != nil {
-		return fmt.Errorf("removing an earlier signing: %w", err)
+	if err != nil {
+		return fmt.Errorf("removing an earlier release: %w", err)
+	}
+	return nil
+}
+
+// remove removes those files of dir that are there, in that order.
+func remove(dir string, names []string) error {
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package imagebuild
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,9 +26,9 @@ var ErrSigning = errors.New("image not signed for Secure Boot")
 // gets that change too, signed by exchange, which is needed for no other. The same
 // release and keys give the same bytes, also where it was signed before. archive,
 // where not empty, gets the signatures as Build's gets the other inputs. Whoever
-// signs the manifest does so after this. A signing that fails or is killed leaves the
-// release as it was, or for the next one to go on with. Errors match ErrSigning or
-// uki.ErrFormat, are ParseManifest's or the files'.
+// signs the manifest does so after this: a signature of another one goes. A signing
+// that fails or is killed leaves the release as it was, or for the next one to go on
+// with. Errors match ErrSigning or uki.ErrFormat, are ParseManifest's or the files'.
 func SignImage(dir, archive string, signer *secureboot.Signer, exchange *secureboot.Exchange) error {
 	if err := goOn(dir); err != nil {
 		return err
@@ -162,11 +163,11 @@ func stage(dir, staged string, m *release.Manifest, image []byte, made map[strin
 // and comes last, so that none ever stands beside files that it does not describe.
 func takePlace(dir, staged string) error {
 	entries, err := os.ReadDir(staged)
+	if err == nil {
+		err = removeManifest(dir, staged)
+	}
 	if err != nil {
 		return fmt.Errorf("replacing the release: %w", err)
-	}
-	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing the earlier manifest: %w", err)
 	}
 	names := []string{}
 	for _, e := range entries {
@@ -180,6 +181,24 @@ func takePlace(dir, staged string) error {
 		}
 	}
 	return errors.Join(statefile.SyncDir(dir), os.RemoveAll(staged))
+}
+
+// removeManifest removes the manifest in dir, and its signature where the one that was
+// staged is another.
+func removeManifest(dir, staged string) error {
+	earlier, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	next, err := os.ReadFile(filepath.Join(staged, ManifestName))
+	if err != nil {
+		return err
+	}
+	names := []string{ManifestName}
+	if !bytes.Equal(earlier, next) {
+		names = append(names, signed...)
+	}
+	return remove(dir, names)
 }
 
 // CheckSigned refuses a release whose machines would not start its image: those

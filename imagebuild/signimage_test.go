@@ -186,6 +186,31 @@ func TestSigningThatIsCutOffIsTakenUp(t *testing.T) {
 	}
 }
 
+func TestSignatureOfAnotherManifestGoes(t *testing.T) {
+	o := sampleOptions(t)
+	var signer *secureboot.Signer
+	o.SecureBootKeys, signer = ownKeys(t)
+	built(t, o)
+	bundle := filepath.Join(o.Output, imagebuild.BundleName)
+	sign := func() error {
+		t.Helper()
+		if err := os.WriteFile(bundle, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := imagebuild.SignImage(o.Output, "", signer, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := os.Stat(bundle)
+		return err
+	}
+	if err := sign(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("that of the manifest without the image's signature: %v", err)
+	}
+	if err := sign(); err != nil {
+		t.Errorf("that of the same manifest: %v", err)
+	}
+}
+
 func TestOnlyTheReleasesKeySigns(t *testing.T) {
 	o := sampleOptions(t)
 	dir, signer := ownKeys(t)
