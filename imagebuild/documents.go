@@ -3,9 +3,7 @@ package imagebuild
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -49,11 +47,6 @@ func (b *builder) usedPackages() []lock.Package {
 
 // writeDocuments says what the image was made of and how, where a lock does.
 func (b *builder) writeDocuments(context.Context) error {
-	for _, name := range []string{LockName, SBOMName, ProvenanceName} {
-		if err := os.Remove(filepath.Join(b.Output, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing an earlier release: %w", err)
-		}
-	}
 	if b.locked == nil {
 		return nil
 	}

@@ -57,12 +57,6 @@ const (
 	WriteName = "secure-boot.auth"
 )
 
-// Optional are the names of what some releases have beside the manifest and others
-// not.
-func Optional() []string {
-	return []string{FirmwareName, VariablesName, SignatureName, WriteName, PayloadName}
-}
-
 // Where Debian puts what the image is made from.
 const (
 	DefaultStub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
@@ -364,7 +358,10 @@ func (b *builder) makeUKI(context.Context) error {
 		}
 		b.record(SignatureName, attest.Sum(b.signature), int64(len(b.signature)))
 	}
-	if err := b.clearOutput(); err != nil {
+	if err := os.MkdirAll(b.Output, 0o755); err != nil {
+		return fmt.Errorf("making output directory: %w", err)
+	}
+	if err := Clear(b.Output); err != nil {
 		return err
 	}
 	if b.signature != nil {
@@ -379,16 +376,29 @@ func (b *builder) makeUKI(context.Context) error {
 // signed is what a signature adds, which is of one manifest alone.
 var signed = []string{BundleName, TrustedRootName, EntryName}
 
-// clearOutput makes the directory and removes an earlier manifest from it with its
-// signature, so that none ever stands beside files that it does not describe.
-func (b *builder) clearOutput() error {
-	if err := os.MkdirAll(b.Output, 0o755); err != nil {
-		return fmt.Errorf("making output directory: %w", err)
+// Clear removes what an earlier release, or a signing that was killed, left in dir, but
+// the files whose names are kept and those that every release has. The manifest goes
+// first, so that none ever stands beside files that it does not describe. Errors are
+// the file system's.
+func Clear(dir string, kept ...string) error {
+	all := slices.Concat([]string{ManifestName}, signed, []string{
+		FirmwareName, VariablesName, SignatureName, WriteName, PayloadName, LockName, SBOMName, ProvenanceName,
+	}, secureboot.FileNames())
+	err := remove(dir, slices.DeleteFunc(all, func(name string) bool { return slices.Contains(kept, name) }))
+	if err == nil {
+		err = os.RemoveAll(filepath.Join(dir, stagedName))
 	}
-	for _, name := range slices.Concat([]string{ManifestName}, Optional(), signed) {
-		err := os.Remove(filepath.Join(b.Output, name))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing an earlier release: %w", err)
+	if err != nil {
+		return fmt.Errorf("removing an earlier release: %w", err)
+	}
+	return nil
+}
+
+// remove removes those files of dir that are there, in that order.
+func remove(dir string, names []string) error {
+	for _, name := range names {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
 		}
 	}
 	return nil

@@ -17,11 +17,12 @@ import (
 // costs every boot 15 to 75 ms under software emulation, so those of clouds that
 // no provider serves yet stay out (docs/decisions/0011).
 //
-// Those of the data disk the agent loads while it goes on: btrfs brings one that
-// measures the processor for a second (docs/decisions/0068). Those of
-// confidential VMs, and of cards that one cloud's machines alone have (ena is
-// EC2's; NVMe is built into the kernel), are each a list of its own, which it
-// loads where the hardware is, so that no other boot pays for them.
+// That of virtio's network card it loads at the same time, from a list of its own: the
+// driver of a disk mostly waits for the disk. Those of the data disk it loads while it
+// goes on: btrfs brings one that measures the processor for a second
+// (docs/decisions/0068). Those of confidential VMs, and of cards that one cloud's
+// machines alone have (ena is EC2's; NVMe is built into the kernel), are each a list of
+// its own, which it loads where the hardware is, so that no other boot pays for them.
 
 // mountPoints are the directories that the agent mounts on or writes to.
 var mountPoints = map[string]uint64{

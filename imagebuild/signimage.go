@@ -1,8 +1,10 @@
 package imagebuild
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,9 +26,13 @@ var ErrSigning = errors.New("image not signed for Secure Boot")
 // gets that change too, signed by exchange, which is needed for no other. The same
 // release and keys give the same bytes, also where it was signed before. archive,
 // where not empty, gets the signatures as Build's gets the other inputs. Whoever
-// signs the manifest does so after this. Errors match ErrSigning or uki.ErrFormat,
-// are ParseManifest's or the files'.
+// signs the manifest does so after this: a signature of another one goes. A signing
+// that fails or is killed leaves the release as it was, or for the next one to go on
+// with. Errors match ErrSigning or uki.ErrFormat, are ParseManifest's or the files'.
 func SignImage(dir, archive string, signer *secureboot.Signer, exchange *secureboot.Exchange) error {
+	if err := goOn(dir); err != nil {
+		return err
+	}
 	original, _, err := readRelease(dir)
 	if err != nil {
 		return err
@@ -93,18 +99,29 @@ const stagedName = ".sign"
 // names.
 func rewrite(dir string, m *release.Manifest, image []byte, made map[string][]byte) error {
 	staged := filepath.Join(dir, stagedName)
-	// What a signing left that was killed is worth nothing.
+	// What a signing left that was killed before it had made all is worth nothing.
 	if err := os.RemoveAll(staged); err != nil {
 		return fmt.Errorf("clearing an earlier signing: %w", err)
 	}
 	if err := os.Mkdir(staged, 0o755); err != nil {
 		return fmt.Errorf("making the directory: %w", err)
 	}
-	err := stage(dir, staged, m, image, made)
-	if err == nil {
-		err = takePlace(dir, staged)
+	if err := stage(dir, staged, m, image, made); err != nil {
+		return errors.Join(err, os.RemoveAll(staged))
 	}
-	return errors.Join(err, os.RemoveAll(staged))
+	return takePlace(dir, staged)
+}
+
+// goOn ends what a signing began that was cut off while it took the release's place.
+// Until then the one manifest is what was staged, as the last file of all.
+func goOn(dir string) error {
+	staged := filepath.Join(dir, stagedName)
+	_, there := os.Stat(filepath.Join(dir, ManifestName))
+	_, made := os.Stat(filepath.Join(staged, ManifestName))
+	if errors.Is(there, fs.ErrNotExist) && made == nil {
+		return takePlace(dir, staged)
+	}
+	return nil
 }
 
 // stage writes into staged what changes of the release in dir.
@@ -146,11 +163,11 @@ func stage(dir, staged string, m *release.Manifest, image []byte, made map[strin
 // and comes last, so that none ever stands beside files that it does not describe.
 func takePlace(dir, staged string) error {
 	entries, err := os.ReadDir(staged)
+	if err == nil {
+		err = removeManifest(dir, staged)
+	}
 	if err != nil {
 		return fmt.Errorf("replacing the release: %w", err)
-	}
-	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil {
-		return fmt.Errorf("removing the earlier manifest: %w", err)
 	}
 	names := []string{}
 	for _, e := range entries {
@@ -163,7 +180,25 @@ func takePlace(dir, staged string) error {
 			return fmt.Errorf("replacing the release: %w", err)
 		}
 	}
-	return statefile.SyncDir(dir)
+	return errors.Join(statefile.SyncDir(dir), os.RemoveAll(staged))
+}
+
+// removeManifest removes the manifest in dir, and its signature where the one that was
+// staged is another.
+func removeManifest(dir, staged string) error {
+	earlier, err := os.ReadFile(filepath.Join(dir, ManifestName))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	next, err := os.ReadFile(filepath.Join(staged, ManifestName))
+	if err != nil {
+		return err
+	}
+	names := []string{ManifestName}
+	if !bytes.Equal(earlier, next) {
+		names = append(names, signed...)
+	}
+	return remove(dir, names)
 }
 
 // CheckSigned refuses a release whose machines would not start its image: those

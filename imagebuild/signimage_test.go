@@ -156,6 +156,61 @@ func TestSigningOnAFullDiskLosesNothing(t *testing.T) {
 	manifestIn(t, o.Output)
 }
 
+// TestSigningThatIsCutOffIsTakenUp has it end while it takes the release's place: a
+// directory is where a file is to go.
+func TestSigningThatIsCutOffIsTakenUp(t *testing.T) {
+	o := sampleOptions(t)
+	var signer *secureboot.Signer
+	o.SecureBootKeys, signer = ownKeys(t)
+	built(t, o)
+	obstacle := filepath.Join(o.Output, imagebuild.SignatureName)
+	if err := os.Mkdir(obstacle, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); !errors.Is(err, unix.EISDIR) && !errors.Is(err, unix.EEXIST) {
+		t.Fatalf("with a directory in its way: %v", err)
+	}
+	if err := os.Remove(obstacle); err != nil {
+		t.Fatal(err)
+	}
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); err != nil {
+		t.Fatal(err)
+	}
+	cutOff := contents(t, o.Output)
+	built(t, o)
+	if err := imagebuild.SignImage(o.Output, "", signer, nil); err != nil {
+		t.Fatal(err)
+	}
+	if want := contents(t, o.Output); !maps.Equal(cutOff, want) {
+		t.Errorf("taken up it is %v, want %v", cutOff, want)
+	}
+}
+
+func TestSignatureOfAnotherManifestGoes(t *testing.T) {
+	o := sampleOptions(t)
+	var signer *secureboot.Signer
+	o.SecureBootKeys, signer = ownKeys(t)
+	built(t, o)
+	bundle := filepath.Join(o.Output, imagebuild.BundleName)
+	sign := func() error {
+		t.Helper()
+		if err := os.WriteFile(bundle, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := imagebuild.SignImage(o.Output, "", signer, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, err := os.Stat(bundle)
+		return err
+	}
+	if err := sign(); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("that of the manifest without the image's signature: %v", err)
+	}
+	if err := sign(); err != nil {
+		t.Errorf("that of the same manifest: %v", err)
+	}
+}
+
 func TestOnlyTheReleasesKeySigns(t *testing.T) {
 	o := sampleOptions(t)
 	dir, signer := ownKeys(t)

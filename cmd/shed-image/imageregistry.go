@@ -33,7 +33,8 @@ const imagePullLong = `pull fetches a release into DIR, as shed image build and 
 signature comes first and has to verify by KEY, the public release key; then each
 file has to be what the signed manifest states, or nothing of it is kept. The
 registry is trusted in nothing: a redirect to this machine, to link-local or to
-metadata addresses is refused, and more bytes than were signed are not read.
+metadata addresses is refused, and more bytes than were signed are not read. What
+another release left in DIR is removed once the signature has verified.
 
 What came of a pull that broke off is kept in DIR/.pull, and the same command
 goes on from there. Then: shed release add DIR.

@@ -25,6 +25,7 @@ import (
 	"github.com/toolshed-cloud/shed/attest/release"
 	"github.com/toolshed-cloud/shed/imagebuild"
 	"github.com/toolshed-cloud/shed/imagebuild/oci"
+	"github.com/toolshed-cloud/shed/imagebuild/secureboot"
 	"github.com/toolshed-cloud/shed/imagebuild/sign"
 )
 
@@ -390,7 +391,8 @@ func TestNothingOfAnotherRelease(t *testing.T) {
 	r := newRegistry(t)
 	push(t, r.reference(), dir)
 	into := t.TempDir()
-	for _, name := range imagebuild.Optional() {
+	for _, name := range append(secureboot.FileNames(), imagebuild.FirmwareName, imagebuild.VariablesName, imagebuild.SignatureName,
+		imagebuild.WriteName, imagebuild.PayloadName, imagebuild.SBOMName) {
 		if err := os.WriteFile(filepath.Join(into, name), []byte("another's"), 0o600); err != nil {
 			t.Fatal(err)
 		}

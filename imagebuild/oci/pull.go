@@ -5,10 +5,8 @@ import (
 	"crypto"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"oras.land/oras-go/v2/content"
@@ -41,7 +39,8 @@ type puller struct {
 	dir  string
 }
 
-// Pull fetches a release that is signed by key into dir, the manifest last.
+// Pull fetches a release that is signed by key into dir, the manifest last. What of
+// another release is there goes once the signature has verified, also where Pull fails.
 // Where it breaks off, ErrIncomplete, what came is kept in dir/.pull, and Pull
 // goes on from there. Other errors match ErrReference, ErrArtifact, ErrUnsigned,
 // ErrTampered, ErrDestination, or are the registry's.
@@ -188,45 +187,30 @@ func (p *puller) verify(ctx context.Context, about ocispec.Descriptor, manifest 
 
 // files fetches what the manifest names.
 func (p *puller) files(ctx context.Context, m *release.Manifest, layers map[string]ocispec.Descriptor) error {
-	wanted := parts(m)
-	for _, of := range wanted {
+	var wanted []part
+	var names []string
+	for _, of := range parts(m) {
 		layer, there := layers[of.layerName()]
-		if !there && !of.optional {
+		if !there && of.optional {
+			continue
+		}
+		if !there {
 			return fmt.Errorf("%w: it has no %s", ErrArtifact, of.layerName())
 		}
-		if there && layer.Size > mostOf(of) {
+		if layer.Size > mostOf(of) {
 			return fmt.Errorf("%w: %s has %d bytes, at most %d", ErrTampered, of.layerName(), layer.Size, mostOf(of))
 		}
+		wanted, names = append(wanted, of), append(names, of.Name)
 	}
 	if err := os.MkdirAll(filepath.Join(p.dir, partialName), 0o755); err != nil {
 		return fmt.Errorf("making the directory: %w", err)
 	}
-	// No manifest may stand beside files that it does not describe.
-	if err := os.Remove(filepath.Join(p.dir, imagebuild.ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing an earlier release: %w", err)
+	if err := imagebuild.Clear(p.dir, names...); err != nil {
+		return err
 	}
-	var pulled []string
 	for _, of := range wanted {
-		layer, there := layers[of.layerName()]
-		if !there {
-			continue
-		}
-		if err := p.file(ctx, of, layer); err != nil {
+		if err := p.file(ctx, of, layers[of.layerName()]); err != nil {
 			return err
-		}
-		pulled = append(pulled, of.Name)
-	}
-	return p.clear(pulled)
-}
-
-// clear removes what an earlier release had and this one has not.
-func (p *puller) clear(pulled []string) error {
-	for _, name := range imagebuild.Optional() {
-		if slices.Contains(pulled, name) {
-			continue
-		}
-		if err := os.Remove(filepath.Join(p.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing an earlier release: %w", err)
 		}
 	}
 	return nil

@@ -19,25 +19,26 @@ type contents struct {
 	releases map[attest.ReleaseDigest]int64
 	// withdrawals and rotations are indices, in the log's order.
 	withdrawals, rotations []int64
-	withdrawn              map[attest.ReleaseDigest]int64
-	// stated are the withdrawals by all that they state.
-	stated map[statement]int64
+	// withdrawn are the latest withdrawals.
+	withdrawn map[attest.ReleaseDigest]withdrawal
 	// signers are the release key and those that it was rotated to; the last
 	// is the one in use.
 	signers []crypto.PublicKey
 }
 
-// statement is a withdrawal, by the key that had been rotated to that many times.
-// ECDSA signs nothing the same twice, and so its entry is another each time.
-type statement struct {
-	logentry.Withdrawal
-	rotated int
+// withdrawal is where one stands, and what makes another of the same release a new one:
+// its reason, and which of the signers made it, counted from 1. Its bytes do not: ECDSA
+// signs nothing the same twice.
+type withdrawal struct {
+	index  int64
+	reason logentry.Reason
+	signer int
 }
 
 func newContents(key crypto.PublicKey) contents {
 	return contents{
-		byHash: map[attest.Digest]int64{}, releases: map[attest.ReleaseDigest]int64{}, withdrawn: map[attest.ReleaseDigest]int64{},
-		stated: map[statement]int64{}, signers: []crypto.PublicKey{key},
+		byHash: map[attest.Digest]int64{}, releases: map[attest.ReleaseDigest]int64{}, withdrawn: map[attest.ReleaseDigest]withdrawal{},
+		signers: []crypto.PublicKey{key},
 	}
 }
 
@@ -56,8 +57,7 @@ func (c *contents) take(record []byte, index int64) error {
 		c.releases[e.Body.Release.Manifest] = index
 	case logentry.KindWithdrawal:
 		c.withdrawals = append(c.withdrawals, index)
-		c.withdrawn[e.Body.Withdrawal.Manifest] = index
-		c.stated[statement{*e.Body.Withdrawal, len(c.signers)}] = index
+		c.withdrawn[e.Body.Withdrawal.Manifest] = withdrawal{index, e.Body.Withdrawal.Reason, len(c.signers)}
 	case logentry.KindRotation:
 		c.rotations = append(c.rotations, index)
 		return c.rotate(e.Body.Rotation)
@@ -65,13 +65,15 @@ func (c *contents) take(record []byte, index int64) error {
 	return nil
 }
 
-// stands is where a withdrawal that is accepted stands already. Whoever takes another
-// key for the operator's has to be told again, and of another reason everybody has.
+// stands is where a withdrawal that is accepted stands already, as the latest of its
+// release. Whoever takes another key for the operator's has to be told again, and of
+// another reason everybody has.
 func (c *contents) stands(e *logentry.Entry) (index int64, ok bool) {
-	if e.Body.Withdrawal != nil {
-		index, ok = c.stated[statement{*e.Body.Withdrawal, len(c.signers)}]
+	if e.Body.Kind != logentry.KindWithdrawal {
+		return 0, false
 	}
-	return index, ok
+	latest, ok := c.withdrawn[e.Body.Withdrawal.Manifest]
+	return latest.index, ok && latest.reason == e.Body.Withdrawal.Reason && latest.signer == len(c.signers)
 }
 
 // rotate follows the rotations of the release key, which no other key's has

@@ -78,8 +78,8 @@ func (l *Log) wanted(digest attest.ReleaseDigest) (h head, index int64, beside [
 		return h, 0, nil, false
 	}
 	var all []int64
-	if n, withdrawn := l.known.withdrawn[digest]; withdrawn {
-		all = append(all, n)
+	if own, withdrawn := l.known.withdrawn[digest]; withdrawn {
+		all = append(all, own.index)
 	}
 	all = append(all, l.known.rotations...)
 	for _, n := range slices.Backward(l.known.withdrawals) {

@@ -263,8 +263,8 @@ func (l *Log) signersNow() []*checkpoint.Signer {
 }
 
 // Add puts an entry into the log, once, and answers its index when a
-// checkpoint commits to it. A withdrawal that the same key has signed anew is the one
-// that stands there. Errors are attest.ErrMalformed,
+// checkpoint commits to it. A withdrawal that is signed anew, by the same key and for the
+// same reason as the latest of its release, is that one. Errors are attest.ErrMalformed,
 // attest.ErrTransparency for an entry that is not its signer's to make, ctx's
 // and the disk's.
 func (l *Log) Add(ctx context.Context, record []byte) (int64, error) {

@@ -201,10 +201,13 @@ func TestWithdrawalIsStatedOnce(t *testing.T) {
 	if added := w.add(w.key.Entry(other)); added != index+1 {
 		t.Errorf("for another reason it stands at %d, want %d", added, index+1)
 	}
+	if added := w.add(w.withdrawal(r)); added != index+2 {
+		t.Errorf("for the first reason again it stands at %d, want %d", added, index+2)
+	}
 	next := logtest.NewReleaseKey(t)
 	w.add(w.key.Entry(logentry.Body{Kind: logentry.KindRotation, Rotation: &logentry.Rotation{Use: logentry.UseRelease, Old: w.key.DER(), New: next.DER()}}))
-	if added := w.add(next.Entry(other)); added != index+3 {
-		t.Errorf("by the key that took over it stands at %d, want %d", added, index+3)
+	if added := w.add(next.Entry(other)); added != index+4 {
+		t.Errorf("by the key that took over it stands at %d, want %d", added, index+4)
 	}
 }
 

@@ -71,28 +71,25 @@ func (l *local) update(ctx context.Context, n int) (time.Duration, error) {
 }
 
 // offer offers a release to the one machine until it is kept, and is how long that
-// took. Where the kernel crashed that is told, and another offer is measured.
+// took. Where the kernel crashed another offer is measured.
 func (l *local) offer(ctx context.Context, digest string) (took time.Duration, err error) {
 	m, err := l.place.copyMachine()
 	if err != nil {
 		return 0, err
 	}
-	for range bootTries {
+	err = untilBooted("offering it", func() error {
 		before, err := m.console()
 		if err != nil {
-			return 0, err
+			return err
 		}
 		began := time.Now()
 		updated := l.place.shed(ctx, nil, "instance", "update", "--wait", "--timeout", "3m", l.instance.ID, "--release", digest)
 		took = time.Since(began)
 		if updated == nil {
-			return took, nil
+			return nil
 		}
 		after, err := m.console()
-		if err = errors.Join(err, crashed(after[min(len(before), len(after)):])); !errors.Is(err, errCrashed) {
-			return 0, errors.Join(updated, err)
-		}
-		fmt.Printf("  %v: offering it again\n", errCrashed)
-	}
-	return 0, errCrashed
+		return errors.Join(updated, err, crashed(after[min(len(before), len(after)):]))
+	})
+	return took, err
 }

@@ -104,15 +104,23 @@ const bootTries = 3
 // errCrashed is of a boot that says nothing about its release.
 var errCrashed = errors.New("the guest's kernel crashed before any program ran")
 
-// boot makes TPM and disks and boots a release, to its first answer. Where the kernel
-// crashed that is told, and another boot is measured.
-func (m *plainMachine) boot(ctx context.Context, release string) (times bootTimes, err error) {
-	for range bootTries {
-		if times, err = m.bootOnce(ctx, release); !errors.Is(err, errCrashed) {
-			break
+// untilBooted tries until the kernel does not crash. What is done again is told.
+func untilBooted(again string, try func() error) (err error) {
+	for left := bootTries - 1; ; left-- {
+		if err = try(); !errors.Is(err, errCrashed) || left == 0 {
+			return err
 		}
-		fmt.Printf("  %v: booting again\n", errCrashed)
+		fmt.Printf("  %v: %s again\n", errCrashed, again)
 	}
+}
+
+// boot makes TPM and disks and boots a release, to its first answer. Where the kernel
+// crashed another boot is measured.
+func (m *plainMachine) boot(ctx context.Context, release string) (times bootTimes, err error) {
+	err = untilBooted("booting", func() (err error) {
+		times, err = m.bootOnce(ctx, release)
+		return err
+	})
 	if err != nil {
 		return bootTimes{}, fmt.Errorf("booting %s: %w", filepath.Base(release), err)
 	}

@@ -30,3 +30,26 @@ func TestCrashOfTheKernelIsTold(t *testing.T) {
 		}
 	}
 }
+
+func TestBootIsTriedAgainAfterCrashesAlone(t *testing.T) {
+	other := errors.New("other")
+	for name, c := range map[string]struct {
+		tries []error
+		want  error
+	}{
+		"at once":       {[]error{nil}, nil},
+		"after a crash": {[]error{errCrashed, nil}, nil},
+		"never":         {[]error{errCrashed, errCrashed, errCrashed}, errCrashed},
+		"not a crash":   {[]error{other}, other},
+		"another then":  {[]error{errCrashed, other}, other},
+	} {
+		n := 0
+		err := untilBooted("trying", func() error {
+			n++
+			return c.tries[n-1]
+		})
+		if !errors.Is(err, c.want) || n != len(c.tries) {
+			t.Errorf("%s: %v after %d tries, want %v after %d", name, err, n, c.want, len(c.tries))
+		}
+	}
+}
