@@ -221,9 +221,9 @@ func TestUpdateFallsBack(t *testing.T) {
 		"it does not start": {"broken", nil, api.ReasonNotStarted},
 		"it is cut off":     {"next", func(m *machine) { m.reboot() }, api.ReasonNotStarted},
 		"it is powered off": {"next", func(m *machine) {
-			ctx, off := context.WithCancel(m.t.Context())
-			off()
-			if err := m.FollowUpdates(ctx, new(releases)); !errors.Is(err, context.Canceled) {
+			ctx, off := context.WithTimeout(m.t.Context(), 100*time.Millisecond)
+			defer off()
+			if err := m.FollowUpdates(ctx, new(releases)); !errors.Is(err, context.DeadlineExceeded) {
 				m.t.Errorf("its trial ended with %v", err)
 			}
 			m.reboot()
@@ -248,8 +248,8 @@ func TestUpdateFallsBack(t *testing.T) {
 			if err := m.approve(keys, d, 2, nil); err != nil {
 				t.Fatal(err)
 			}
-			m.unhealthy["next"] = name == "its payload is not healthy"
-			if m.unhealthy["next"] {
+			m.unhealthy["next"] = name == "its payload is not healthy" || name == "it is powered off"
+			if name == "its payload is not healthy" {
 				m.trialWait = 300 * time.Millisecond
 			}
 			m.brokenFor = ""

@@ -106,11 +106,7 @@ func loadModule(path string) error {
 	if loaded(f) {
 		return nil
 	}
-	// Waiting for whoever loads the same one at this moment ends with any signal, and
-	// the runtime sends some (Linux 6.11, idempotent_wait_for_completion).
-	for err = unix.EINTR; errors.Is(err, unix.EINTR); {
-		err = unix.FinitModule(int(f.Fd()), "", 0)
-	}
+	err = uninterrupted(func() error { return unix.FinitModule(int(f.Fd()), "", 0) })
 	switch {
 	case isThere(err):
 		// Who loads another list may be reading it, and empties it then.
@@ -119,6 +115,17 @@ func loadModule(path string) error {
 		return fmt.Errorf("loading module %s: %w", filepath.Base(path), err)
 	}
 	return nil
+}
+
+// uninterrupted is a system call that no signal ends. Waiting for whoever loads the
+// same module at this moment ends with any, and the runtime sends some (Linux 6.11,
+// idempotent_wait_for_completion).
+func uninterrupted(call func() error) error {
+	for {
+		if err := call(); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // isThere says whether a module need not be loaded any more, or cannot be of use here.

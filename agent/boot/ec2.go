@@ -40,11 +40,13 @@ const (
 // LoadNetworkModules loads the drivers of network cards from the lists beside the one
 // given: that of virtual machines, and Amazon's where the card is theirs. Errors are
 // the kernel's.
-func LoadNetworkModules(list string) error {
+func LoadNetworkModules(list string) error { return loadNetworkModules(os.DirFS("/"), list) }
+
+func loadNetworkModules(root fs.FS, list string) error {
 	if err := LoadModules(list + ".network"); err != nil {
 		return err
 	}
-	cards, err := pciDevices(os.DirFS("/"), pciAmazon, pciEthernet)
+	cards, err := pciDevices(root, pciAmazon, pciEthernet)
 	if err != nil || len(cards) == 0 {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/fstest"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,6 +31,49 @@ func TestLoadModules(t *testing.T) {
 		}
 		if b, err := os.ReadFile(module); err != nil || string(b) != text {
 			t.Errorf("it is %q afterwards, %v", b, err)
+		}
+	}
+}
+
+func TestInterruptedCallIsMadeAgain(t *testing.T) {
+	for _, want := range []error{nil, unix.ENODEV} {
+		answers := []error{unix.EINTR, unix.EINTR, want}
+		err := uninterrupted(func() error {
+			answer := answers[0]
+			answers = answers[1:]
+			return answer
+		})
+		if !errors.Is(err, want) || len(answers) > 0 {
+			t.Errorf("got %v, want %v; %d answers are left", err, want, len(answers))
+		}
+	}
+}
+
+// Every machine's card has its driver, and Amazon's machines theirs.
+func TestLoadNetworkModules(t *testing.T) {
+	const loaded, missing = "", "/no/such/module.ko\n"
+	amazons := fstest.MapFS{
+		"sys/bus/pci/devices/0000:00:05.0/class":  {Data: []byte(pciEthernet)},
+		"sys/bus/pci/devices/0000:00:05.0/vendor": {Data: []byte(pciAmazon)},
+	}
+	for name, c := range map[string]struct {
+		machine         fs.FS
+		network, amazon string
+		want            error
+	}{
+		"a machine":                    {fstest.MapFS{}, loaded, missing, nil},
+		"a machine without its driver": {fstest.MapFS{}, missing, loaded, fs.ErrNotExist},
+		"Amazon's":                     {amazons, loaded, loaded, nil},
+		"Amazon's without its driver":  {amazons, loaded, missing, fs.ErrNotExist},
+	} {
+		list := filepath.Join(t.TempDir(), "modules")
+		for suffix, text := range map[string]string{".network": c.network, ".ena": c.amazon} {
+			if err := os.WriteFile(list+suffix, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := loadNetworkModules(c.machine, list); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/zap"
@@ -203,47 +204,42 @@ func TestPayloadThatDoesNotStayUp(t *testing.T) {
 // What holds the process may take a while, and may fail: until it is there nothing
 // runs, and Stop does not wait for it.
 func TestNothingRunsUntilReady(t *testing.T) {
-	ready := make(chan error)
 	dir := t.TempDir()
-	wait := func(ctx context.Context) error {
-		select {
-		case err := <-ready:
-			return err
-		case <-ctx.Done():
-			return ctx.Err()
+	synctest.Test(t, func(t *testing.T) {
+		ready := make(chan error, 1)
+		wait := func(ctx context.Context) error {
+			select {
+			case err := <-ready:
+				return err
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-	}
-	core, said := observer.New(zap.InfoLevel)
-	s := supervise.New(supervise.Payload{
-		Command: []string{"/usr/bin/touch", filepath.Join(dir, "ran")}, Socket: filepath.Join(dir, "http.sock"), Data: dir, Health: "/",
-		Ready: wait, Log: zap.New(core),
+		core, said := observer.New(zap.InfoLevel)
+		// There is no such program: whoever runs it counts that it ended.
+		s := supervise.New(supervise.Payload{
+			Command: []string{filepath.Join(dir, "none")}, Port: 1, Data: dir, Health: "/", Ready: wait, Log: zap.New(core),
+		})
+		for _, c := range []struct {
+			when   string
+			become func()
+			runs   bool
+			says   int
+		}{
+			{"stopped before it was ready", func() {}, false, 0},
+			{"stopped again", func() {}, false, 0},
+			{"not ready", func() { ready <- errors.New("no root") }, false, 1},
+			{"ready", func() { ready <- nil }, true, 2},
+		} {
+			if err := s.Start(); err != nil {
+				t.Fatal(err)
+			}
+			c.become()
+			synctest.Wait()
+			s.Stop()
+			if (s.Restarts() > 0) != c.runs || said.Len() != c.says {
+				t.Errorf("%s: it ended %d times, said %v", c.when, s.Restarts(), said.All())
+			}
+		}
 	})
-	ran := func() bool {
-		_, err := os.Stat(filepath.Join(dir, "ran"))
-		return err == nil
-	}
-	for range 2 {
-		if err := s.Start(); err != nil {
-			t.Fatal(err)
-		}
-		s.Stop()
-	}
-	if ran() || said.Len() != 0 {
-		t.Errorf("stopped before it was ready: ran %t, said %v", ran(), said.All())
-	}
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ready <- errors.New("no root")
-	until(t, s, "said why", func() bool { return said.Len() == 1 })
-	s.Stop()
-	if ran() {
-		t.Error("it ran on what is not ready")
-	}
-	if err := s.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer s.Stop()
-	ready <- nil
-	until(t, s, "ran", ran)
 }

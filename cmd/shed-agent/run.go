@@ -89,11 +89,16 @@ func run(ctx context.Context, log *zap.Logger) error {
 	if err == nil {
 		err = serve(ctx, where, machine, payload, dataReady, log)
 	}
-	if err != nil && machine.Trying() {
-		// Whatever this release lacks, the one before it may have.
-		err = errors.Join(update.ErrRestart, err)
+	return errors.Join(ending(err, machine.Trying()), machine.Close())
+}
+
+// ending is what a machine that ends with err does: whatever a release on trial lacks,
+// the one before it may have.
+func ending(err error, trying bool) error {
+	if err != nil && trying {
+		return errors.Join(update.ErrRestart, err)
 	}
-	return errors.Join(err, machine.Close())
+	return err
 }
 
 // readyEarly readies the mapping of a disk while the TPM is asked for the key, where

@@ -1,13 +1,40 @@
-package libvirttest_test
+package libvirttest
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-
-	"github.com/toolshed-cloud/shed/providers/libvirttest"
 )
+
+// A host's daemon sees its own files and processes, and the system's are as they were.
+func TestHostIsApart(t *testing.T) {
+	if os.Getenv("SHED_VM_TESTS") == "" {
+		t.Skip("starts libvirtd: set SHED_VM_TESTS=1")
+	}
+	// Sockets have short paths; a test's own directory has a long one.
+	dir, err := os.MkdirTemp("", "shv-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it is the system's to tidy then
+	h, err := Start(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Stop() //nolint:errcheck // another test's
+	root := fmt.Sprintf("/proc/%d/root", h.cmd.Process.Pid)
+	if first, err := os.ReadFile(root + "/proc/1/comm"); err != nil || string(first) != "sh\n" {
+		t.Errorf("its first process is %q, %v", first, err)
+	}
+	if conf, err := os.ReadFile(root + "/etc/libvirt/libvirtd.conf"); err != nil || string(conf) != daemonConf {
+		t.Errorf("it has the settings %q, %v", conf, err)
+	}
+	if mounts, err := os.ReadFile("/proc/self/mountinfo"); err != nil || strings.Contains(string(mounts), filepath.Base(dir)) {
+		t.Errorf("its directories are the system's: %s, %v", mounts, err)
+	}
+}
 
 // TestStoppedIsGone wants nothing of a host to run once Stop has returned, so that its
 // directory can be removed and another start there.
@@ -22,7 +49,7 @@ func TestStoppedIsGone(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	for range 2 {
-		h, err := libvirttest.Start(t.Context(), filepath.Join(dir, "h"))
+		h, err := Start(t.Context(), filepath.Join(dir, "h"))
 		if err != nil {
 			t.Fatal(err)
 		}

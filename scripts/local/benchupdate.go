@@ -91,5 +91,8 @@ func (l *local) offer(ctx context.Context, digest string) (took time.Duration, e
 		after, err := m.console()
 		return errors.Join(updated, err, crashed(after[min(len(before), len(after)):]))
 	})
-	return took, err
+	if err != nil {
+		return 0, err
+	}
+	return took, nil
 }

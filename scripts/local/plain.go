@@ -310,5 +310,6 @@ func (m *plainMachine) answers(ctx context.Context) bool {
 	if err != nil {
 		return false
 	}
-	return resp.Body.Close() == nil
+	// A server answers whoever hangs up, too.
+	return resp.Body.Close() == nil && ctx.Err() == nil
 }
