@@ -174,7 +174,7 @@ func (m *Machine) OpenData(ctx context.Context) error {
 	}
 	if openErr != nil {
 		m.log.Error("the owner's data stays closed", zap.Error(openErr))
-		if m.wasTried() {
+		if WasTried(m.firmware, m.log) {
 			return update.ErrRestart
 		}
 		m.await(state)

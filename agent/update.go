@@ -90,19 +90,19 @@ func (m *Machine) goOn(use boot.Use) error {
 	return errors.Join(m.data.Tidy(), m.firmware.Forget())
 }
 
-// wasTried says, of a boot in which the data stayed closed, that it may be for a
+// WasTried says, of a boot in which the data stayed closed, that it may be for a
 // release that was tried: this one, or one that the firmware found no way to start
 // and has left a trace of in a register. It is so once.
-func (m *Machine) wasTried() bool {
-	asked, err := m.firmware.Asked()
+func WasTried(f Firmware, log *zap.Logger) bool {
+	asked, err := f.Asked()
 	if err != nil {
-		m.log.Warn("the firmware does not say what it was to start", zap.Error(err))
+		log.Warn("the firmware does not say what it was to start", zap.Error(err))
 	}
 	if !asked {
 		return false
 	}
-	if err := m.firmware.Forget(); err != nil {
-		m.log.Warn("the firmware may start it once more", zap.Error(err))
+	if err := f.Forget(); err != nil {
+		log.Warn("the firmware may start it once more", zap.Error(err))
 		return false
 	}
 	return true

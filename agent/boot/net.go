@@ -106,21 +106,24 @@ func (n *Network) Keep(ctx context.Context, report func(error)) {
 	}
 }
 
-// The first answers can be lost while the card settles, so tries are short and
-// many.
+// The first answers can be lost while the card settles, so the first try is short.
+// Each waits twice as long as the one before (RFC 2131, section 4.1), and after the
+// last it begins anew: a server that was away for a while is not waited for as long.
 const (
 	dhcpTimeout = 500 * time.Millisecond
-	dhcpTries   = 20
+	dhcpTries   = 6
 )
+
+var patience = []nclient4.ClientOpt{nclient4.WithTimeout(dhcpTimeout), nclient4.WithRetry(dhcpTries)}
 
 func (n *Network) acquire(ctx context.Context) error {
 	name := n.link.Attrs().Name
-	client, err := nclient4.New(name, nclient4.WithTimeout(dhcpTimeout), nclient4.WithRetry(dhcpTries))
+	client, err := nclient4.New(name, patience...)
 	if err != nil {
 		return fmt.Errorf("asking for a lease on %s: %w", name, err)
 	}
 	defer client.Close()
-	lease, err := client.Request(ctx)
+	lease, err := request(ctx, client)
 	if err != nil {
 		return fmt.Errorf("asking for a lease on %s: %w", name, err)
 	}
@@ -131,6 +134,15 @@ func (n *Network) acquire(ctx context.Context) error {
 	n.lease = lease
 	n.mu.Unlock()
 	return n.writeResolvers()
+}
+
+// request asks until it is answered, or ctx ends.
+func request(ctx context.Context, client *nclient4.Client) (*nclient4.Lease, error) {
+	for {
+		if lease, err := client.Request(ctx); !errors.Is(err, nclient4.ErrNoResponse) {
+			return lease, err
+		}
+	}
 }
 
 func (n *Network) apply(ack *dhcpv4.DHCPv4) error {

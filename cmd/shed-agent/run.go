@@ -39,8 +39,19 @@ const (
 	trialWait = 90 * time.Second
 )
 
-// run is the machine's life from the kernel to the power button.
+// run is live, but a release that is tried and stops before the data is open, where
+// nothing else says that it is on trial, ends with update.ErrRestart too.
 func run(ctx context.Context, log *zap.Logger) error {
+	starts := newFirmware()
+	err := live(ctx, starts, log)
+	if err != nil && !errors.Is(err, update.ErrRestart) && agent.WasTried(starts, log) {
+		return errors.Join(update.ErrRestart, err)
+	}
+	return err
+}
+
+// live is the machine's life from the kernel to the power button.
+func live(ctx context.Context, starts firmware, log *zap.Logger) error {
 	if err := boot.Mount(); err != nil {
 		return err
 	}
@@ -69,7 +80,7 @@ func run(ctx context.Context, log *zap.Logger) error {
 		return err
 	}
 	go readyEarly(where, dataReady)
-	machine, err := assemble(where, payload, <-trusted, log, dataReady)
+	machine, err := assemble(where, starts, payload, <-trusted, log, dataReady)
 	if err != nil {
 		return err
 	}
@@ -141,7 +152,7 @@ func openTPM() (o opened) {
 
 // assemble puts the machine together. dataReady waits until the data disk can be
 // mapped.
-func assemble(where place, payload *server, o opened, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
+func assemble(where place, starts firmware, payload *server, o opened, log *zap.Logger, dataReady func() error) (*agent.Machine, error) {
 	if o.err != nil {
 		return nil, o.err
 	}
@@ -160,7 +171,6 @@ func assemble(where place, payload *server, o opened, log *zap.Logger, dataReady
 	if err != nil {
 		return nil, err
 	}
-	starts := newFirmware()
 	return agent.New(agent.Parts{
 		TPM: o.tpm, Volume: volume, Certificate: o.certificate, SPKI: o.spki, Log: log,
 		Firmware: starts, Lists: lists{starts}, Slots: images, Records: recordsPath, TrialWait: trialWait,
@@ -216,7 +226,7 @@ func newVolume(where place, tpm *attester.TPM, r release, ready func() error) (*
 func serve(ctx context.Context, where place, machine *agent.Machine, payload *server, dataReady func() error, log *zap.Logger) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
-	network, err := boot.NetworkUp(ctx)
+	network, err := connect(ctx, machine)
 	if err != nil {
 		return err
 	}
@@ -257,4 +267,15 @@ func serve(ctx context.Context, where place, machine *agent.Machine, payload *se
 	}()
 	log.Info("serving")
 	return <-ended
+}
+
+// connect brings the network up, for which a release on trial has no longer than for
+// the rest: another waits for a lease as long as it takes.
+func connect(ctx context.Context, machine *agent.Machine) (*boot.Network, error) {
+	if machine.Trying() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, trialWait)
+		defer cancel()
+	}
+	return boot.NetworkUp(ctx)
 }

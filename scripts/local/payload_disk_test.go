@@ -115,14 +115,14 @@ func TestVMPayloadOnTheBootDisk(t *testing.T) {
 	w.exits(0, []string{"verify", i.URL}, "accepted", "payload: /usr/bin/python3", "198.18.0.1:"+fmt.Sprint(port))
 	w.exits(0, []string{"claim", i.URL}, "is yours")
 	var about struct {
-		Arguments              []string
-		Colour, Version, Write string
-		UID, Libc, Memory      int
-		Root                   []string
+		Arguments               []string
+		Colour, Version, Write  string
+		UID, Nice, Libc, Memory int
+		Root                    []string
 	}
 	w.asks(i, "/about", &about)
 	t.Logf("%+v", about)
-	if !slices.Equal(about.Arguments, []string{"--first", "second word"}) || about.Colour != "deep blue" || about.UID != 1000 || about.Libc < 1 || about.Memory != 1 ||
+	if !slices.Equal(about.Arguments, []string{"--first", "second word"}) || about.Colour != "deep blue" || about.UID != 1000 || about.Nice != 0 || about.Libc < 1 || about.Memory != 1 ||
 		!strings.Contains(about.Write, "Read-only file system") {
 		t.Errorf("it says of itself %+v", about)
 	}

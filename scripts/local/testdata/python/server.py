@@ -81,7 +81,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif url.path == "/about":
             said = {
                 "arguments": sys.argv[1:], "version": sys.version.split()[0], "colour": os.environ.get("COLOUR"),
-                "uid": os.getuid(), "root": sorted(os.listdir("/")), "libc": ctypes.CDLL(None).getpid(),
+                "uid": os.getuid(), "nice": os.nice(0), "root": sorted(os.listdir("/")), "libc": ctypes.CDLL(None).getpid(),
                 "write": outcome(open, "/srv/x", "w"), "memory": open("/proc/self/limits").read().count("Max open files            200 "),
             }
         else:
