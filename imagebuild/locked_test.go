@@ -246,7 +246,7 @@ func TestLockIsHeld(t *testing.T) {
 		"another Go":                {change: func(o *imagebuild.Options) { o.Lock = &anotherGo }, names: "built by " + runtime.Version() + ", and the lock says built by go1.2.3"},
 		"no Go":                     {change: func(o *imagebuild.Options) { o.Agent = other }, names: "init does not match the lock: it is no program of Go's"},
 		"another source":            {change: func(o *imagebuild.Options) { o.Lock, o.Source = &anotherSource, ".." }, names: "the source in .. does not match the lock"},
-		"another kernel, well made": {change: func(o *imagebuild.Options) { o.KernelPackage = standInKernel(t) }, names: "linux.deb does not match the lock"},
+		"another kernel, well made": {change: func(o *imagebuild.Options) { o.KernelPackage = standInKernel(t, unusedDriver) }, names: "linux.deb does not match the lock"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := base
