@@ -37,6 +37,15 @@ func ownKeys(t *testing.T) (dir string, signer *secureboot.Signer) {
 	return dir, signer
 }
 
+// builtWithKeys builds a release for keys of its own, which nothing has signed yet.
+func builtWithKeys(t *testing.T) (o imagebuild.Options, signer *secureboot.Signer) {
+	t.Helper()
+	o = sampleOptions(t)
+	o.SecureBootKeys, signer = ownKeys(t)
+	built(t, o)
+	return o, signer
+}
+
 func manifestIn(t *testing.T, dir string) *release.Manifest {
 	t.Helper()
 	m, err := release.ParseManifest(contentOf(t, filepath.Join(dir, imagebuild.ManifestName)))
@@ -159,10 +168,7 @@ func TestSigningOnAFullDiskLosesNothing(t *testing.T) {
 // TestSigningThatIsCutOffIsTakenUp has it end while it takes the release's place: a
 // directory is where a file is to go.
 func TestSigningThatIsCutOffIsTakenUp(t *testing.T) {
-	o := sampleOptions(t)
-	var signer *secureboot.Signer
-	o.SecureBootKeys, signer = ownKeys(t)
-	built(t, o)
+	o, signer := builtWithKeys(t)
 	obstacle := filepath.Join(o.Output, imagebuild.SignatureName)
 	if err := os.Mkdir(obstacle, 0o755); err != nil {
 		t.Fatal(err)
@@ -187,10 +193,7 @@ func TestSigningThatIsCutOffIsTakenUp(t *testing.T) {
 }
 
 func TestSignatureOfAnotherManifestGoes(t *testing.T) {
-	o := sampleOptions(t)
-	var signer *secureboot.Signer
-	o.SecureBootKeys, signer = ownKeys(t)
-	built(t, o)
+	o, signer := builtWithKeys(t)
 	bundle := filepath.Join(o.Output, imagebuild.BundleName)
 	sign := func() error {
 		t.Helper()
