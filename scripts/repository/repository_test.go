@@ -2,6 +2,7 @@ package repository
 
 import (
 	"bytes"
+	"debug/elf"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -168,5 +169,28 @@ func TestSmells(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// What is built does not belong to the sources: go build leaves a program where it is
+// called.
+func TestNoProgramIsKept(t *testing.T) {
+	cmd := exec.Command("git", "ls-files", "-z")
+	cmd.Dir = root(t)
+	kept, err := cmd.Output()
+	if err != nil {
+		t.Skipf("this is no checkout: %v", err)
+	}
+	for name := range strings.SplitSeq(strings.Trim(string(kept), "\x00"), "\x00") {
+		b, err := os.ReadFile(filepath.Join(root(t), name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.HasPrefix(b, []byte(elf.ELFMAG)) {
+			t.Errorf("%s is a program, of %d bytes", name, len(b))
+		}
 	}
 }
